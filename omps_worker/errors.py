@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Everything that can go wrong, as one tree.
+
+::
+
+    WorkerError
+    ├── SettingsError                    the configuration; names every fault it found
+    │   └── MappingError                 the mapping file
+    ├── MessageError                     a message that cannot be read, or that names no build
+    ├── ContentError                     what the build carries is at fault
+    │   ├── OMPSUploadedFileError        the archive
+    │   ├── PackageValidationError       the manifests
+    │   └── OMPSInvalidVersionFormat     the version they or the mapping ask for
+    ├── BuildSystemError                 what Koji says, or that it says nothing
+    │   ├── KojiNVRBuildNotFound
+    │   ├── KojiNotAnOperatorImage
+    │   ├── KojiManifestsArchiveNotFound
+    │   └── KojiError                    Koji cannot be reached (transient)
+    ├── RegistryError                    what the app registry says
+    │   ├── QuayAuthorizationError
+    │   ├── QuayCourierError             a push failed
+    │   ├── QuayPackageError             looking at a package, or making it public, failed
+    │   └── QuayPackageNotFound
+    ├── BrokerError                      RabbitMQ
+    │   ├── BrokerUnavailable            it is away (transient)
+    │   └── BrokerRefused                it refuses the login, a queue or an exchange
+    └── UnexpectedError                  what nobody thought of; its traceback is in the log
+
+Names below the sub-bases are those of OMPS, so that clients and dashboards written for
+it keep working. Each error knows whether trying again can help: ``transient``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+DETAILS_LIMIT = 64 * 1024
+"""How many bytes the details of one error may take in a result message, as JSON."""
+
+MESSAGE_LIMIT = 4096
+"""How many characters an error's message may have; what comes from outside may be longer."""
+
+
+class WorkerError(Exception):
+    """The root of the tree.
+
+    ``message`` is one sentence for a person. It never holds a secret, a local path that the
+    reader did not configure, or a traceback. ``details`` is JSON for a program. ``transient``
+    says whether the same work may succeed later; ``retry_after`` is the number of seconds that
+    the peer asked to be left alone, if it did.
+    """
+
+    transient = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        details: Mapping[str, Any] | None = None,
+        transient: bool | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        if len(message) > MESSAGE_LIMIT:
+            message = message[: MESSAGE_LIMIT - 1] + "…"
+        super().__init__(message)
+        self.message = message
+        self.details: dict[str, Any] = limited(details or {})
+        self.retry_after = retry_after
+        if transient is not None:
+            self.transient = transient
+
+    @property
+    def name(self) -> str:
+        """The name that results and REST replies carry, e.g. ``KojiNVRBuildNotFound``."""
+        return type(self).__name__
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing wrong in a file that somebody wrote: where, and what to do about it."""
+
+    file: str
+    key: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.key}: {self.reason}" if self.key else f"{self.file}: {self.reason}"
+
+
+class SettingsError(WorkerError):
+    """The configuration cannot be used. Holds every fault, not only the first."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("\n".join(str(fault) for fault in self.faults))
+
+
+class MappingError(SettingsError):
+    """The mapping file cannot be used."""
+
+
+class MessageError(WorkerError):
+    """A message that cannot be decoded, or that speaks of a complete build without naming it."""
+
+
+class ContentError(WorkerError):
+    """The content of a build is at fault: only another build can mend it."""
+
+
+class OMPSUploadedFileError(ContentError):
+    """The archive is no zip, is damaged, encrypted, too large, or has members that are refused."""
+
+
+class PackageValidationError(ContentError):
+    """The manifests are not what an app registry takes.
+
+    ``details["validation_info"]`` holds operator-courier's verdict, ``{errors, warnings}``,
+    or nothing when it came to none.
+    """
+
+
+class OMPSInvalidVersionFormat(ContentError):
+    """A version is not three dot-separated integers without leading zeros."""
+
+
+class BuildSystemError(WorkerError):
+    """Koji's answer, or its absence."""
+
+
+class KojiNVRBuildNotFound(BuildSystemError):
+    """Koji knows no such build."""
+
+
+class KojiNotAnOperatorImage(BuildSystemError):
+    """The build exists and is not an operator image, or is not complete."""
+
+
+class KojiManifestsArchiveNotFound(BuildSystemError):
+    """The build says it has an archive of manifests, but it is nowhere to be found."""
+
+
+class KojiError(BuildSystemError):
+    """Koji could not be reached, or answered with something that is no answer."""
+
+    transient = True
+
+
+class RegistryError(WorkerError):
+    """The app registry's answer; ``details["quay_response"]`` holds what it said, as JSON."""
+
+
+class QuayAuthorizationError(RegistryError):
+    """The registry does not let these credentials do this."""
+
+
+class QuayCourierError(RegistryError):
+    """The registry did not take a release."""
+
+
+class QuayPackageError(RegistryError):
+    """Looking at a package, making it public, or deleting from it failed."""
+
+
+class QuayPackageNotFound(RegistryError):
+    """The package, or the release of it, does not exist."""
+
+
+class BrokerError(WorkerError):
+    """RabbitMQ."""
+
+
+class BrokerUnavailable(BrokerError):
+    """The broker cannot be reached, or went away."""
+
+    transient = True
+
+
+class BrokerRefused(BrokerError):
+    """The broker refuses: the login, a queue with other arguments, an exchange that is missing."""
+
+
+class UnexpectedError(WorkerError):
+    """An exception that nobody thought of, wrapped so that the message it hit is parked.
+
+    The message names the exception's type only: its text may hold anything.
+    """
+
+    @classmethod
+    def wrap(cls, exception: BaseException) -> UnexpectedError:
+        """An UnexpectedError for ``exception``; log the traceback where it is caught."""
+        kind = type(exception).__name__
+        return cls(f"An unexpected {kind} interrupted the work; the log has its traceback.")
+
+
+def limited(details: Mapping[str, Any]) -> dict[str, Any]:
+    """``details`` as plain JSON of at most ``DETAILS_LIMIT`` bytes.
+
+    What does not fit is cut: long lists lose their tail and long texts their end, and
+    ``truncated: true`` says so.
+    """
+    text = json.dumps(details, default=str)
+    plain: dict[str, Any] = json.loads(text)
+    items, letters = 1000, 10_000
+    truncated = False
+    while len(json.dumps(plain)) > DETAILS_LIMIT - len(', "truncated": true'):
+        plain = {str(key): _cut(value, items, letters) for key, value in list(plain.items())[:items]}
+        items, letters, truncated = max(items // 2, 1), max(letters // 2, 16), True
+        if items == 1 and letters == 16:
+            plain = {key: None for key in list(plain)[:1]}
+            break
+    if truncated:
+        plain["truncated"] = True
+    return plain
+
+
+def _cut(value: Any, items: int, letters: int) -> Any:
+    if isinstance(value, str):
+        return value if len(value) <= letters else value[:letters] + "…"
+    if isinstance(value, list):
+        return [_cut(item, items, letters) for item in value[:items]]
+    if isinstance(value, dict):
+        return {key: _cut(item, items, letters) for key, item in list(value.items())[:items]}
+    return value
