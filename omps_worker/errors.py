@@ -24,6 +24,7 @@
     ├── BrokerError                      RabbitMQ
     │   ├── BrokerUnavailable            it is away (transient)
     │   └── BrokerRefused                it refuses the login, a queue or an exchange
+    ├── StorageError                     this machine's own disk (transient)
     └── UnexpectedError                  what nobody thought of; its traceback is in the log
 
 Names below the sub-bases are those of OMPS, so that clients and dashboards written for
@@ -182,6 +183,17 @@ class BrokerRefused(BrokerError):
     """The broker refuses: the login, a queue with other arguments, an exchange that is missing."""
 
 
+class StorageError(WorkerError):
+    """This machine could not keep a file for the time of the work: a full disk, most of the time."""
+
+    transient = True
+
+    @classmethod
+    def wrap(cls, error: OSError) -> StorageError:
+        """A StorageError for ``error``, without the path."""
+        return cls(f"Temporary files could not be written: {error.strerror or type(error).__name__}.")
+
+
 class UnexpectedError(WorkerError):
     """An exception that nobody thought of, wrapped so that the message it hit is parked.
 
@@ -209,7 +221,7 @@ def limited(details: Mapping[str, Any]) -> dict[str, Any]:
         plain = {str(key): _cut(value, items, letters) for key, value in list(plain.items())[:items]}
         items, letters, truncated = max(items // 2, 1), max(letters // 2, 16), True
         if items == 1 and letters == 16:
-            plain = {key: None for key in list(plain)[:1]}
+            plain = dict.fromkeys(list(plain)[:1])
             break
     if truncated:
         plain["truncated"] = True
