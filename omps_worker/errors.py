@@ -214,18 +214,17 @@ def limited(details: Mapping[str, Any]) -> dict[str, Any]:
     ``truncated: true`` says so.
     """
     text = json.dumps(details, default=str)
-    plain: dict[str, Any] = json.loads(text)
-    items, letters = 1000, 10_000
-    truncated = False
-    while len(json.dumps(plain)) > DETAILS_LIMIT - len(', "truncated": true'):
-        plain = {str(key): _cut(value, items, letters) for key, value in list(plain.items())[:items]}
-        items, letters, truncated = max(items // 2, 1), max(letters // 2, 16), True
-        if items == 1 and letters == 16:
-            plain = dict.fromkeys(list(plain)[:1])
-            break
-    if truncated:
-        plain["truncated"] = True
-    return plain
+    # NaN and Infinity are not JSON; a peer's answer may hold them all the same.
+    whole: dict[str, Any] = json.loads(text, parse_constant=str)
+    if len(text) <= DETAILS_LIMIT:
+        return whole
+    items, letters = 1000, 8192
+    while letters:
+        plain: dict[str, Any] = {**_cut(whole, items, letters), "truncated": True}
+        if len(json.dumps(plain)) <= DETAILS_LIMIT:
+            return plain
+        items, letters = max(items // 2, 1), letters // 2
+    return {"truncated": True}
 
 
 def _cut(value: Any, items: int, letters: int) -> Any:
@@ -234,5 +233,5 @@ def _cut(value: Any, items: int, letters: int) -> Any:
     if isinstance(value, list):
         return [_cut(item, items, letters) for item in value[:items]]
     if isinstance(value, dict):
-        return {key: _cut(item, items, letters) for key, item in list(value.items())[:items]}
+        return {key[:letters]: _cut(item, items, letters) for key, item in list(value.items())[:items]}
     return value

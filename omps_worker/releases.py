@@ -157,9 +157,7 @@ class Releaser:
                 if not plan.created:
                     return plan
                 try:
-                    self.registry.push(
-                        organization, repository, plan.version, bundle.blob, credentials.authorization
-                    )
+                    self.registry.push(organization, repository, plan.version, bundle.blob, credentials.authorization)
                 except QuayCourierError as error:
                     if getattr(error, "conflict", False) and version is None:
                         log.info("%s/%s %s was taken meanwhile: looking again", organization, repository, plan.version)
@@ -268,8 +266,6 @@ class Releaser:
                 details={"quay_response": {}},
             )
 
-    def _shown_digest(
-        self, organization: str, repository: str, version: str, credentials: Credentials
-    ) -> str | None:
+    def _shown_digest(self, organization: str, repository: str, version: str, credentials: Credentials) -> str | None:
         package = self.registry.look(organization, repository, credentials.authorization)
         return next((release.digest for release in package.releases if release.version == version), None)

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What would become of a build, step by step, without changing anything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from omps_worker.errors import WorkerError
+from omps_worker.mapping import Verdict
+from omps_worker.model import Attempt, Build, BuildEvent, Ignored, Outcome, Status
+from omps_worker.processor import IGNORED_BY_RULE, NO_RULE, Builds, MappingHolder, Processor, Request
+from omps_worker.text import one_line
+
+PUBLISH, IGNORE, SKIP, FAIL = "publish", "ignore", "skip", "fail"
+"""The decisions. A build whose content is already released is still ``publish``; its target says unchanged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The decision about one build and what led to it."""
+
+    decision: str
+    reason: str | None = None
+    rule: int | None = None
+    """The index of the rule that decided, from 0."""
+    build: Build | None = None
+    outcomes: Sequence[Outcome] = ()
+    error: WorkerError | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """What ``explain --json`` prints."""
+        build = self.build
+        return {
+            "decision": self.decision,
+            "reason": self.reason,
+            "rule": self.rule,
+            "build": {
+                "id": build.id,
+                "nvr": build.nvr,
+                "name": build.name,
+                "version": build.version,
+                "release": build.release,
+                "owner": build.owner,
+                "target": build.target,
+                "kind": build.kind.value,
+            }
+            if build
+            else None,
+            "targets": [
+                {
+                    "organization": outcome.organization,
+                    "repository": outcome.repo,
+                    "version": outcome.version,
+                    "status": outcome.status.value,
+                    "digest": outcome.digest,
+                    "files": list(outcome.extracted_files or ()),
+                    "error": {"name": outcome.error.name, "message": outcome.error.message} if outcome.error else None,
+                }
+                for outcome in self.outcomes
+                if outcome.organization is not None
+            ],
+        }
+
+
+def explain(event: BuildEvent | Ignored, mapping: MappingHolder, builds: Builds, processor: Processor) -> Explanation:
+    """What would become of the build that ``event`` speaks of."""
+    if isinstance(event, Ignored):
+        return Explanation(IGNORE, f"{event.reason}: {event.detail}" if event.detail else event.reason)
+    verdict = mapping.current.possible(event.facts)
+    if event.name is not None and verdict is Verdict.NO_RULE:
+        return Explanation(IGNORE, NO_RULE)
+    if event.name is not None and verdict is Verdict.IGNORED:
+        return Explanation(IGNORE, IGNORED_BY_RULE)
+    try:
+        build = builds.find(build_id=event.build_id, nvr=event.nvr)
+    except WorkerError as error:
+        return Explanation(FAIL, f"{error.name}: {error.message}", error=error)
+    match = mapping.current.resolve(build.facts)
+    rule = match.rule if match else None
+    outcomes = processor.process_build(build, Attempt(), Request(dry_run=True))
+    if isinstance(outcomes, Ignored):
+        return Explanation(IGNORE, f"{outcomes.reason}: {outcomes.detail}", rule, build)
+    decision, reason, error = _worst(outcomes)
+    return Explanation(decision, reason, rule, build, outcomes, error)
+
+
+def _worst(outcomes: Sequence[Outcome]) -> tuple[str, str | None, WorkerError | None]:
+    for outcome in outcomes:
+        if outcome.status is Status.FAILED and outcome.error:
+            return FAIL, f"{outcome.error.name}: {outcome.error.message}", outcome.error
+    for outcome in outcomes:
+        if outcome.status is Status.SKIPPED:
+            return SKIP, outcome.reason, None
+    return PUBLISH, None, None
+
+
+def as_text(explanation: Explanation) -> str:
+    """The explanation for a person."""
+    lines = []
+    build = explanation.build
+    if build:
+        lines.append(f"build     {build.nvr} (id {build.id}, {build.kind.value})")
+        lines.append(f"          component {build.name}, owner {build.owner}, target {build.target}")
+    if explanation.rule is not None:
+        lines.append(f"rule      rules[{explanation.rule}]")
+    lines.append(f"decision  {explanation.decision}" + (f": {explanation.reason}" if explanation.reason else ""))
+    for outcome in explanation.outcomes:
+        if outcome.target is None:
+            continue
+        place = f"{outcome.organization}/{outcome.repo or '(packageName)'}"
+        if outcome.status is Status.PUBLISHED:
+            lines.append(f"target    {place}: would become release {outcome.version}")
+        elif outcome.status is Status.UNCHANGED:
+            lines.append(f"target    {place}: this content is already release {outcome.version}")
+        elif outcome.error:
+            lines.append(f"target    {place}: {outcome.error.name}: {outcome.error.message}")
+        else:
+            lines.append(f"target    {place}: {outcome.status}")
+    packed = next((outcome for outcome in explanation.outcomes if outcome.digest), None)
+    if packed:
+        lines.append(f"digest    {packed.digest}")
+        lines += [
+            f"{'files' if index == 0 else '':9} {name}" for index, name in enumerate(packed.extracted_files or ())
+        ]
+    return "\n".join(one_line(line) for line in lines)

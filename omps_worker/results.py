@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Result messages as fedora-messaging's tools read them.
+
+The classes are registered under the entry point group ``fedora.messages``; whoever has this
+package installed gets summaries, links and notifications for the result topics. They are never
+published through fedora-messaging itself; ``reporting`` writes the same headers and bodies.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, ClassVar
+from urllib.parse import quote
+
+from fedora_messaging import message
+
+from omps_worker.model import Status
+from omps_worker.result_schema import body_schema
+
+REGISTRY_HEADER = "omps-registry"
+"""Holds the base URL of the registry, which the body does not name."""
+
+
+class ReleaseResultV1(message.Message):
+    """What all results have in common."""
+
+    @property
+    def app_name(self) -> str:
+        """Who tells."""
+        return "omps-worker"
+
+    @property
+    def summary(self) -> str:
+        """One line, fit for the subject of a mail."""
+        return f"{self._subject()}: {self.body.get('status')}"
+
+    @property
+    def url(self) -> str | None:
+        """The page of the package in the registry, where both are known."""
+        registry = self._headers.get(REGISTRY_HEADER)
+        organization, repository = self.body.get("organization"), self.body.get("repo")
+        if not isinstance(registry, str) or not organization or not repository:
+            return None
+        return f"{registry}/application/{quote(organization, safe='')}/{quote(repository, safe='')}"
+
+    @property
+    def packages(self) -> list[str]:
+        """The component that was built."""
+        build = self.body.get("build")
+        return [build["name"]] if build else []
+
+    @property
+    def usernames(self) -> list[str]:
+        """Who built it."""
+        build = self.body.get("build")
+        return [build["owner"]] if build and build.get("owner") else []
+
+    def __str__(self) -> str:
+        lines = [self.summary, ""]
+        for key in ("nvr", "organization", "repo", "version", "digest", "reason", "attempt", "next_attempt_at"):
+            value = self.body.get(key)
+            if value is not None:
+                lines.append(f"{key.replace('_', ' ')}: {value}")
+        error = self.body.get("error")
+        if error:
+            lines += [f"error: {error['name']}: {error['message']}"]
+            lines += ["trying again can help" if error["transient"] else "trying again cannot help"]
+            if error["details"]:
+                lines += ["", json.dumps(error["details"], indent=2, sort_keys=True)]
+        return "\n".join(lines)
+
+    def _subject(self) -> str:
+        return str(self.body.get("nvr") or self._package() or "a build")
+
+    def _package(self) -> str:
+        return "/".join(part for part in (self.body.get("organization"), self.body.get("repo")) if part)
+
+    def _release(self) -> str:
+        return " ".join(part for part in (self._package(), self.body.get("version")) if part)
+
+
+class ReleasePublishedV1(ReleaseResultV1):
+    """The content of a build became a release."""
+
+    body_schema: ClassVar[dict[str, Any]] = body_schema(Status.PUBLISHED)
+
+    @property
+    def summary(self) -> str:
+        """One line, fit for the subject of a mail."""
+        return f"{self._subject()} was published as {self._release()}"
+
+
+class ReleaseUnchangedV1(ReleaseResultV1):
+    """The content of a build had been released before."""
+
+    severity = message.DEBUG
+    body_schema: ClassVar[dict[str, Any]] = body_schema(Status.UNCHANGED)
+
+    @property
+    def summary(self) -> str:
+        """One line, fit for the subject of a mail."""
+        return f"{self._subject()} is already released as {self._release()}"
+
+
+class ReleaseSkippedV1(ReleaseResultV1):
+    """A build matched a rule, but there was nothing to publish."""
+
+    severity = message.DEBUG
+    body_schema: ClassVar[dict[str, Any]] = body_schema(Status.SKIPPED)
+
+    @property
+    def summary(self) -> str:
+        """One line, fit for the subject of a mail."""
+        return f"{self._subject()} was skipped: {self.body.get('reason')}"
+
+
+class ReleaseFailedV1(ReleaseResultV1):
+    """A build was not published and will not be without somebody's help."""
+
+    severity = message.ERROR
+    body_schema: ClassVar[dict[str, Any]] = body_schema(Status.FAILED)
+
+    @property
+    def summary(self) -> str:
+        """One line, fit for the subject of a mail."""
+        error = (self.body.get("error") or {}).get("name", "unknown error")
+        package = self._package()
+        return f"{self._subject()} could not be published{' to ' + package if package else ''}: {error}"
+
+
+class ReleaseRetryingV1(ReleaseResultV1):
+    """A build was not published yet; it is tried again by itself."""
+
+    severity = message.WARNING
+    body_schema: ClassVar[dict[str, Any]] = body_schema(Status.RETRYING)
+
+    @property
+    def summary(self) -> str:
+        """One line, fit for the subject of a mail."""
+        return f"{self._subject()} is tried again at {self.body.get('next_attempt_at')}"
+
+
+class ReleaseDeletedV1(ReleaseResultV1):
+    """A release was deleted from the registry."""
+
+    body_schema: ClassVar[dict[str, Any]] = body_schema(Status.DELETED)
+
+    @property
+    def summary(self) -> str:
+        """One line, fit for the subject of a mail."""
+        return f"{self._release()} was deleted"

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Text for terminals and logs, whatever it is made of."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """``rows`` under ``heads``, each column as wide as its widest cell; None is an empty cell.
+
+    Control characters from outside are replaced: a cell cannot move the cursor of a terminal.
+    """
+    lines = [[_cell(value) for value in row] for row in [heads, *rows]]
+    widths = [max(_width(line[column]) for line in lines) for column in range(len(heads))]
+    lines.insert(1, ["-" * width for width in widths])
+    return "\n".join(
+        "  ".join(cell + " " * (width - _width(cell)) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def one_line(text: str) -> str:
+    """``text`` without line breaks and control characters: it cannot begin a line or move a cursor."""
+    return text if text.isprintable() else "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else one_line(str(value))
+
+
+def _width(text: str) -> int:
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)

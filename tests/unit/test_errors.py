@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The tree of errors."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from omps_worker import errors
+from omps_worker.errors import DETAILS_LIMIT, Fault, SettingsError, UnexpectedError, WorkerError, limited
+
+
+def every_error(kind=WorkerError):
+    yield kind
+    for child in kind.__subclasses__():
+        yield from every_error(child)
+
+
+def test_the_picture_at_the_top_of_the_module_shows_the_whole_tree():
+    drawn = set(re.findall(r"[├└]── (\w+)", errors.__doc__)) | {"WorkerError"}
+    assert drawn == {kind.__name__ for kind in every_error()}
+
+
+def test_only_what_time_can_mend_is_transient():
+    assert {kind.__name__ for kind in every_error() if kind.transient} == {
+        "KojiError",
+        "BrokerUnavailable",
+        "StorageError",
+    }
+
+
+def test_one_error_may_know_better_than_its_kind():
+    error = errors.QuayCourierError("The registry answered 503.", transient=True, retry_after=12)
+    assert error.transient
+    assert error.retry_after == 12
+    assert error.name == "QuayCourierError"
+
+
+def test_settings_errors_name_every_fault():
+    error = SettingsError([Fault("config.toml", "a.b", "is missing"), Fault("mapping.yaml", "", "is empty")])
+    assert str(error) == "config.toml: a.b: is missing\nmapping.yaml: is empty"
+
+
+def test_an_unexpected_exception_shows_its_type_and_nothing_of_its_text():
+    error = UnexpectedError.wrap(ValueError("token=hush"))
+    assert "ValueError" in error.message
+    assert "hush" not in repr(error)
+
+
+def test_a_message_from_outside_cannot_be_endless():
+    assert len(WorkerError("x" * 10**6).message) == errors.MESSAGE_LIMIT
+
+
+@pytest.mark.parametrize(
+    "details",
+    [
+        {"errors": ["x" * 50_000] * 50},
+        {"errors": ["y"] * 100_000},
+        {str(number): "z" * 100 for number in range(5_000)},
+        {"deep": [[["w" * 70_000]]]},
+        {"é" * 70_000: 1},
+    ],
+)
+def test_details_are_cut_to_their_limit_and_say_so(details):
+    cut = limited(details)
+    assert len(json.dumps(cut)) <= DETAILS_LIMIT
+    assert cut["truncated"] is True
+
+
+@given(st.dictionaries(st.text(), st.recursive(st.none() | st.text() | st.integers(), st.lists, max_leaves=5)))
+def test_small_details_stay_as_they_are(details):
+    assert limited(details) == details

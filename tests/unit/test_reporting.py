@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Result messages: what monitors and programs read."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+
+import jsonschema
+import pytest
+from fedora_messaging import message
+
+from omps_worker import results
+from omps_worker.errors import PackageValidationError
+from omps_worker.model import Attempt, Build, Outcome, Source, Status, Target
+from omps_worker.reporting import Reporter, outcome_line, outcomes_table
+from omps_worker.result_schema import all_schemas
+
+BUILD = Build(
+    id=1, nvr="etcd-operator-container-0.9.2-1", name="etcd-operator-container", version="0.9.2", release="1", state=1,
+    owner="jdoe",
+)  # fmt: skip
+SOURCE = Source("0fad8d25", "org.example.buildsys.build.state.change")
+PUBLISHED = Outcome(
+    status=Status.PUBLISHED, organization="community", repo="etcd", version="3.0.0", nvr=BUILD.nvr, build=BUILD,
+    extracted_files=("etcd.package.yaml",), digest="ab" * 32, public=False, target=Target("community"),
+)  # fmt: skip
+FAILED = replace(
+    PUBLISHED, status=Status.FAILED, version=None, digest=None,
+    error=PackageValidationError("Failed to push manifest: bad", details={"validation_info": {"errors": ["no icon"]}}),
+)  # fmt: skip
+SKIPPED = replace(PUBLISHED, status=Status.SKIPPED, version=None, digest=None, reason="bundle build")
+RETRYING = replace(FAILED, status=Status.RETRYING, next_attempt_at=datetime(2026, 1, 2, 3, 4, tzinfo=timezone.utc))
+EVERY = [
+    PUBLISHED,
+    replace(PUBLISHED, status=Status.UNCHANGED),
+    SKIPPED,
+    FAILED,
+    RETRYING,
+    replace(PUBLISHED, status=Status.DELETED, nvr=None, build=None, extracted_files=None),
+    Outcome(Status.FAILED, error=PackageValidationError("nothing known")),
+]
+
+reporter = Reporter("org.example.prod", "https://quay.example.com")
+
+
+def told(outcome, source=SOURCE, attempt=Attempt()):  # noqa: B008
+    return reporter.message(outcome, source, attempt)
+
+
+@pytest.mark.parametrize("outcome", EVERY, ids=lambda outcome: outcome.status)
+def test_every_outcome_becomes_what_the_registered_schema_says(outcome):
+    told_message = told(outcome)
+    schema = message.get_class(told_message.headers["fedora_messaging_schema"])
+    assert schema.__module__ == results.__name__
+    received = schema(body=json.loads(told_message.payload), topic=told_message.topic)
+    received.validate()
+    jsonschema.validate(told_message.body, all_schemas())
+
+
+@pytest.mark.parametrize("outcome", EVERY, ids=lambda outcome: outcome.status)
+def test_the_headers_are_those_that_fedora_messaging_itself_would_write(outcome):
+    told_message = told(outcome)
+    schema = message.get_class(told_message.headers["fedora_messaging_schema"])
+    theirs = dict(schema(body=told_message.body)._headers)
+    ours = dict(told_message.headers)
+    assert ours.pop(results.REGISTRY_HEADER) == "https://quay.example.com"
+    assert theirs.pop("sent-at")[:4] == ours.pop("sent-at")[:4]
+    assert ours == theirs
+
+
+def test_topics_follow_the_status():
+    assert told(PUBLISHED).topic == "org.example.prod.omps.release.published"
+    assert (
+        Reporter("org.example.prod.", "x").message(SKIPPED, None, Attempt()).topic.endswith("prod.omps.release.skipped")
+    )
+
+
+def test_a_fact_has_one_id_however_often_and_from_wherever_it_is_told():
+    assert told(PUBLISHED).id == told(PUBLISHED, None, Attempt(7, interrupted=True)).id
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"version": "4.0.0"},
+        {"digest": "cd" * 32},
+        {"organization": "other"},
+        {"status": Status.UNCHANGED},
+        {"nvr": "x"},
+    ],
+)
+def test_another_fact_has_another_id(change):
+    assert told(PUBLISHED).id != told(replace(PUBLISHED, **change)).id
+
+
+def test_another_registry_makes_another_fact():
+    assert told(PUBLISHED).id != Reporter("a", "https://elsewhere").message(PUBLISHED, SOURCE, Attempt()).id
+
+
+def test_each_failed_attempt_is_a_fact_of_its_own():
+    ids = {told(FAILED).id, told(FAILED, SOURCE, Attempt(2)).id, told(FAILED, Source("other", "t")).id}
+    assert len(ids) == 3
+
+
+def test_times_are_in_utc():
+    berlin = timezone(timedelta(hours=2))
+    outcome = replace(RETRYING, next_attempt_at=datetime(2026, 1, 2, 5, 4, tzinfo=berlin))
+    assert told(outcome).body["next_attempt_at"] == "2026-01-02T03:04:00+00:00"
+
+
+def test_people_read_a_summary_a_link_and_whom_it_concerns():
+    told_message = told(PUBLISHED)
+    received = results.ReleasePublishedV1(body=told_message.body, headers=told_message.headers)
+    assert received.summary == "etcd-operator-container-0.9.2-1 was published as community/etcd 3.0.0"
+    assert received.url == "https://quay.example.com/application/community/etcd"
+    assert received.packages == ["etcd-operator-container"]
+    assert received.usernames == ["jdoe"]
+    assert received.app_name == "omps-worker"
+
+
+def test_a_failure_is_an_error_and_tells_its_cause_in_full():
+    told_message = told(FAILED)
+    received = results.ReleaseFailedV1(body=told_message.body, headers=told_message.headers)
+    assert received.severity == message.ERROR
+    assert "PackageValidationError" in received.summary
+    assert "no icon" in str(received)
+    assert "trying again cannot help" in str(received)
+
+
+def test_the_log_has_one_line_for_one_outcome_whatever_is_in_it():
+    error = PackageValidationError("first line\nsecond line\x1b[31m")
+    line = outcome_line(replace(FAILED, error=error), SOURCE, Attempt(3))
+    assert line.isprintable()
+    assert line.startswith("failed etcd-operator-container-0.9.2-1 community/etcd PackageValidationError, permanent:")
+    assert "attempt=3" in line
+    assert "message=0fad8d25" in line
+
+
+def test_a_table_stays_a_table_whatever_is_in_it():
+    text = outcomes_table([PUBLISHED, replace(FAILED, error=PackageValidationError("a\nb"))])
+    assert len(text.splitlines()) == 4
