@@ -1,0 +1,291 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Calls over HTTP that end in time, whatever the peer does.
+
+The time-outs of sockets are per operation: a peer that sends one byte a second never exceeds
+them. Here a call has a deadline as a whole. Connections made by :func:`new_session` register
+their socket with the deadline of their thread, and when it passes a timer shuts the sockets
+down, which wakes whoever waits for them::
+
+    with deadline(30) as clock:
+        response = session.get(url)
+    clock.expired, clock.sent
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import ipaddress
+import queue
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from http.cookiejar import DefaultCookiePolicy
+from pathlib import Path
+from typing import Any
+
+import requests
+import requests.adapters
+from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+from urllib3.util.connection import create_connection
+
+CONNECT_SECONDS = 10.0
+"""How long connecting to one address may take, within the deadline of the call."""
+
+IDLE_SECONDS = 30.0
+"""A kept connection that was idle for longer is not used again: what lies between may have forgotten it."""
+
+
+class Deadline:
+    """The time that one call has, and what is known about it.
+
+    ``expired``: the time passed and the sockets were shut down. ``sent``: the peer may have
+    received (a part of) the request. ``reused``: the last request went over a kept connection.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.expired = False
+        self.sent = False
+        self.reused = False
+        self._end = time.monotonic() + seconds
+        self._lock = threading.Lock()
+        self._handles: list[socket.socket] = []
+
+    def remaining(self) -> float:
+        """Seconds that are left, never less than a millisecond: zero means "for ever" to some."""
+        return max(self._end - time.monotonic(), 0.001)
+
+    def watch(self, sock: Any) -> None:
+        """Shut ``sock`` down when the time has passed."""
+        # A duplicate, because TLS takes the descriptor away from the socket it wraps.
+        handle = socket.fromfd(sock.fileno(), socket.AF_INET, socket.SOCK_STREAM)
+        with self._lock:
+            self._handles.append(handle)
+            if self.expired:
+                self._shut_down()
+
+    def expire(self) -> None:
+        """Shut every watched socket down now."""
+        with self._lock:
+            self.expired = True
+            self._shut_down()
+
+    def release(self) -> None:
+        """Watch no socket any longer."""
+        with self._lock:
+            for handle in self._handles:
+                handle.close()
+            self._handles.clear()
+
+    def _shut_down(self) -> None:
+        for handle in self._handles:
+            with contextlib.suppress(OSError):
+                handle.shutdown(socket.SHUT_RDWR)
+
+
+_thread = threading.local()
+
+
+def current() -> Deadline | None:
+    """The deadline of this thread's call, if it has one."""
+    return getattr(_thread, "deadline", None)
+
+
+@contextlib.contextmanager
+def deadline(seconds: float) -> Iterator[Deadline]:
+    """Give what happens in this thread ``seconds``, and no more than an outer deadline has left.
+
+    Nothing is raised by itself: what waits for a socket fails, and ``expired`` says why. An
+    answer whose length nobody knows just ends, so look at ``expired`` also when all went well.
+    """
+    outer = current()
+    clock = Deadline(seconds if outer is None else min(seconds, outer.remaining()))
+    timer = threading.Timer(clock.seconds, clock.expire)
+    timer.name = "http-deadline"
+    timer.daemon = True
+    _thread.deadline = clock
+    timer.start()
+    try:
+        yield clock
+    finally:
+        timer.cancel()
+        _thread.deadline = outer
+        clock.release()
+
+
+class _Connection(HTTPConnection):
+    """Registers its socket with the deadline of its thread."""
+
+    _used_at = 0.0
+
+    def _new_conn(self) -> socket.socket:
+        clock = current()
+        if clock is None:
+            return super()._new_conn()
+        failure: OSError | None = None
+        for address in self._resolve(clock):
+            if clock.expired:
+                break
+            seconds = min(CONNECT_SECONDS, clock.remaining())
+            try:
+                sock = create_connection((address, self.port), seconds, self.source_address, self.socket_options)
+            except OSError as error:
+                failure = error
+            else:
+                clock.watch(sock)
+                return sock
+        if failure is None or isinstance(failure, TimeoutError):
+            raise ConnectTimeoutError(self, f"Connecting to {self.host} timed out")
+        raise NewConnectionError(self, f"Connecting to {self.host} failed: {failure}") from failure
+
+    def _resolve(self, clock: Deadline) -> list[str]:
+        """The addresses of the host; in a thread, because nothing interrupts a resolver."""
+        host = self.host.strip("[]")
+        with contextlib.suppress(ValueError):
+            return [str(ipaddress.ip_address(host))]
+        results: queue.Queue[list[str] | Exception] = queue.Queue()
+
+        def resolve() -> None:
+            try:
+                found = socket.getaddrinfo(host, self.port, type=socket.SOCK_STREAM)
+                results.put(list(dict.fromkeys(str(entry[4][0]) for entry in found)))
+            except Exception as error:
+                results.put(error)
+
+        threading.Thread(target=resolve, name="http-resolve", daemon=True).start()
+        try:
+            result = results.get(timeout=clock.remaining())
+        except queue.Empty:
+            raise ConnectTimeoutError(self, f"Looking up {host} timed out") from None
+        if isinstance(result, socket.gaierror):
+            raise NameResolutionError(host, self, result) from result
+        if isinstance(result, Exception):
+            raise NewConnectionError(self, f"{host} cannot be looked up") from result
+        return result
+
+    def connect(self) -> None:
+        try:
+            super().connect()
+        finally:
+            # A proxy was perhaps spoken to, the peer was not.
+            if clock := current():
+                clock.sent = False
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the kept connection can be used: neither closed by the peer nor idle for long."""
+        return time.monotonic() - self._used_at < IDLE_SECONDS and super().is_connected
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        if clock := current():
+            clock.reused = self.sock is not None and self._used_at > 0
+            if clock.reused:
+                clock.watch(self.sock)
+        super().request(*args, **kwargs)
+
+    def send(self, data: Any) -> None:
+        if self.sock is None and self.auto_open:
+            self.connect()
+        if clock := current():
+            clock.sent = True
+        super().send(data)
+
+    def getresponse(self) -> Any:
+        self._used_at = time.monotonic()
+        return super().getresponse()
+
+    def close(self) -> None:
+        self._used_at = 0.0
+        super().close()
+
+
+class _TlsConnection(_Connection, HTTPSConnection):
+    pass
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _TlsPool(HTTPSConnectionPool):
+    ConnectionCls = _TlsConnection
+
+
+_POOLS = {"http": _Pool, "https": _TlsPool}
+
+
+class UnusableBundle(OSError):
+    """The configured file of certificates cannot be used."""
+
+
+@functools.cache
+def _tls_context(ca_bundle: Path | None) -> ssl.SSLContext:
+    """One for all threads and connections: reading the certificates takes about 20 ms."""
+    try:
+        return ssl.create_default_context(cafile=str(ca_bundle or DEFAULT_CA_BUNDLE_PATH))
+    except OSError as error:
+        raise UnusableBundle(f"{ca_bundle} holds no certificates that can be read.") from error
+
+
+class _Adapter(requests.adapters.HTTPAdapter):
+    """Connections of ours, TLS verified against the bundle of ours, and no retries behind our back."""
+
+    def __init__(self, ca_bundle: Path | None) -> None:
+        self._ca_bundle = ca_bundle
+        super().__init__(max_retries=0)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = _POOLS
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        if proxy.lower().startswith("socks"):
+            raise requests.exceptions.InvalidSchema("SOCKS proxies are not supported")
+        manager = super().proxy_manager_for(proxy, **kwargs)
+        manager.pool_classes_by_scheme = _POOLS
+        return manager
+
+    def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> Any:  # noqa: ARG002
+        host, options = super().build_connection_pool_key_attributes(request, True, cert)
+        if host["scheme"] == "https":
+            options["ssl_context"] = _tls_context(self._ca_bundle)
+        return host, options
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:  # noqa: ARG002
+        # The context holds the certificates; naming them again would load them for each connection.
+        conn.cert_reqs = "CERT_REQUIRED"
+
+
+class Session(requests.Session):
+    """A requests session for one thread that never verifies less, never follows a redirect, keeps no cookie."""
+
+    def __init__(self, ca_bundle: Path | None) -> None:
+        super().__init__()
+        # With trust_env, netrc would overwrite Authorization and REQUESTS_CA_BUNDLE our bundle.
+        self.trust_env = False
+        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        self.headers["Accept-Encoding"] = "identity"
+        for scheme in ("http://", "https://"):
+            self.mount(scheme, _Adapter(ca_bundle))
+
+    def request(self, method: Any, url: Any, *args: Any, **kwargs: Any) -> requests.Response:
+        """As requests does it, within the deadline of this thread."""
+        kwargs.update(allow_redirects=False, verify=True, proxies=get_environ_proxies(str(url)))
+        if clock := current():
+            kwargs["timeout"] = clock.remaining()
+        return super().request(method, url, *args, **kwargs)
+
+
+def new_session(ca_bundle: Path | None = None) -> Session:
+    """A session whose calls obey :func:`deadline`; for one thread only.
+
+    TLS is verified with ``ca_bundle`` (a PEM file), or with the certificates that requests uses.
+    Proxies come from the environment.
+    """
+    return Session(ca_bundle)

@@ -1,0 +1,349 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""HTTP with limits: every call is bounded in bytes and, as a whole, in seconds.
+
+Used by everything that speaks HTTP; Koji's XML-RPC session uses the parts (:func:`deadline`,
+:func:`new_session`, :func:`body_of`, :func:`fault_of`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json as jsonlib
+import ssl
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urljoin, urlsplit
+
+import requests
+import urllib3.exceptions
+from requests.structures import CaseInsensitiveDict
+
+from omps_worker.deadline import CONNECT_SECONDS, Deadline, Session, UnusableBundle, deadline, new_session
+
+__all__ = [
+    "Answer",
+    "HttpClient",
+    "HttpFault",
+    "body_of",
+    "deadline",
+    "fault_of",
+    "new_session",
+    "parse_json",
+    "place_of",
+    "printable",
+]
+
+MAX_BYTES = 4 * 1024 * 1024
+"""How large an answer may be if nobody says otherwise, in bytes."""
+
+ERROR_BYTES = 64 * 1024
+"""How much of the body of a failed download is read, in bytes."""
+
+MAX_REDIRECTS = 5
+RETRY_AFTER_LIMIT = 24 * 3600.0
+CHUNK = 64 * 1024
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+CREDENTIALS = frozenset({"authorization", "cookie", "proxy-authorization"})
+
+Kind = Literal["timeout", "connection", "tls", "too_large", "redirect"]
+
+FAILURES = (
+    requests.exceptions.RequestException,
+    urllib3.exceptions.HTTPError,
+    http.client.HTTPException,
+    OSError,
+    ValueError,
+)
+"""Everything that requests and what lies below it raise when a call fails."""
+
+
+class HttpFault(Exception):
+    """A call got no answer that can be used; the text is one sentence and holds no secret.
+
+    ``kind``: ``timeout`` (the deadline passed), ``connection`` (refused, unknown name, broken
+    off), ``tls`` (no trusted certificate), ``too_large``, or ``redirect`` (one that is not
+    followed). ``sent``: the peer may have received the request, so what it asked for may have
+    happened. False means: surely not.
+    """
+
+    def __init__(self, kind: Kind, message: str, *, sent: bool) -> None:
+        super().__init__(message)
+        self.kind: Kind = kind
+        self.sent = sent
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the peer answered, whatever its status; ``headers`` ignores case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+
+    def json(self) -> Any:
+        """The body as JSON, or None if it is not JSON that can be used."""
+        return parse_json(self.body)
+
+    def text(self, limit: int = 500) -> str:
+        """The beginning of the body on one line, fit for an error message; at most ``limit`` characters."""
+        return printable(self.body[: 4 * limit].decode("utf-8", "replace"), limit)
+
+    @property
+    def retry_after(self) -> float | None:
+        """The seconds that the peer wants to be left alone (``Retry-After``), at most a day."""
+        return seconds_of(self.headers.get("Retry-After"))
+
+
+class HttpClient:
+    """Calls with limits. One kept session per thread; may be shared by threads.
+
+    ``timeout`` is the deadline in seconds of a whole call: connect, headers and body.
+    """
+
+    def __init__(self, *, timeout: float, ca_bundle: Path | None = None) -> None:
+        self._timeout = timeout
+        self._ca_bundle = ca_bundle
+        self._thread = threading.local()
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        json: Any = None,
+        max_bytes: int = MAX_BYTES,
+        timeout: float | None = None,
+    ) -> Answer:
+        """Send a request (``json``: its body) and read the answer, of any status, into memory.
+
+        Only a GET that carries no credentials follows redirects; only a GET is sent again, once,
+        when a kept connection turns out to be dead. Raises HttpFault.
+        """
+        body = bytearray()
+        answer = self._call(method, url, headers, json, max_bytes, max_bytes, timeout, body.extend)
+        return Answer(answer.status, answer.headers, answer.body or bytes(body))
+
+    def download(
+        self,
+        url: str,
+        sink: Callable[[bytes], object],
+        *,
+        max_bytes: int,
+        timeout: float | None = None,
+    ) -> Answer:
+        """GET ``url`` and give its body in pieces to ``sink``, if the status is 200.
+
+        The body of any other answer is in ``Answer.body``, as far as it helps to understand it.
+        Raises HttpFault, when ``sink`` may have received a part, and what ``sink`` raises.
+        """
+        return self._call("GET", url, None, None, max_bytes, ERROR_BYTES, timeout, sink)
+
+    def _session(self) -> Session:
+        session: Session | None = getattr(self._thread, "session", None)
+        if session is None:
+            session = self._thread.session = new_session(self._ca_bundle)
+        return session
+
+    def _call(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str] | None,
+        json: Any,
+        max_bytes: int,
+        max_error_bytes: int,
+        timeout: float | None,
+        sink: Callable[[bytes], object],
+    ) -> Answer:
+        headers = dict(headers or {})
+        data = None
+        if json is not None:
+            data = jsonlib.dumps(json).encode()
+            headers["Content-Type"] = "application/json"
+        follow = method == "GET" and CREDENTIALS.isdisjoint(name.lower() for name in headers)
+        with deadline(self._timeout if timeout is None else timeout) as clock:
+            for _ in range(MAX_REDIRECTS + 1):
+                response = self._send(clock, method, url, headers, data)
+                with contextlib.closing(response):
+                    if response.status_code in REDIRECTS and "Location" in response.headers:
+                        url = _redirected(url, response.headers["Location"], follow)
+                        continue
+                    answered = CaseInsensitiveDict(response.headers)
+                    if response.status_code == 200:
+                        for piece in body_of(response, url, max_bytes, clock):
+                            sink(piece)
+                        return Answer(200, answered, b"")
+                    body = bytearray()
+                    try:
+                        for piece in body_of(response, url, max_error_bytes, clock):
+                            body += piece
+                    except HttpFault as fault:
+                        # Half an error message is better than none, unless the caller wants it whole.
+                        if fault.kind != "too_large" or max_error_bytes == max_bytes:
+                            raise
+                    return Answer(response.status_code, answered, bytes(body))
+        raise HttpFault("redirect", f"{place_of(url)} redirects more than {MAX_REDIRECTS} times.", sent=True)
+
+    def _send(
+        self, clock: Deadline, method: str, url: str, headers: Mapping[str, str], data: bytes | None
+    ) -> requests.Response:
+        again = method == "GET"
+        while True:
+            try:
+                return self._session().request(method, url, headers=headers, data=data, stream=True)
+            except FAILURES as error:
+                fault = fault_of(error, clock, url)
+                if not (again and clock.reused and fault.kind == "connection"):
+                    raise fault from None
+                again = False
+
+
+def body_of(response: requests.Response, url: str, max_bytes: int, clock: Deadline) -> Iterator[bytes]:
+    """The body in pieces, never more than ``max_bytes`` bytes in all, also when it comes compressed.
+
+    Raises HttpFault: ``too_large``, ``connection`` when the body ends before it should, and
+    ``timeout`` when the deadline of ``clock`` passed.
+    """
+    too_large = HttpFault("too_large", f"{place_of(url)} answered with more than {max_bytes} bytes.", sent=True)
+    announced = response.headers.get("Content-Length", "")
+    if announced.isascii() and announced.isdigit() and float(announced) > max_bytes:
+        raise too_large
+    pieces = iter(lambda: response.raw.read(CHUNK, decode_content=False), b"")
+    if "gzip" in response.headers.get("Content-Encoding", "").lower():
+        # Asked for or not, some proxies compress. zlib's own limit keeps a bomb from unfolding.
+        pieces = _inflated(pieces)
+    received = 0
+    while True:
+        try:
+            piece = next(pieces, None)
+        except FAILURES as error:
+            raise fault_of(error, clock, url) from None
+        if piece is None:
+            break
+        received += len(piece)
+        if received > max_bytes:
+            raise too_large
+        yield piece
+    if clock.expired:
+        raise fault_of(TimeoutError(), clock, url)
+
+
+def _inflated(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    inflate = zlib.decompressobj(wbits=31)
+    empty = True
+    try:
+        for piece in pieces:
+            empty = False
+            while piece and not inflate.eof:
+                yield inflate.decompress(piece, CHUNK)
+                piece = inflate.unconsumed_tail
+        yield inflate.flush()
+    except zlib.error:
+        raise http.client.HTTPException("the body is no gzip") from None
+    if not inflate.eof and not empty:
+        raise http.client.IncompleteRead(b"")
+
+
+def fault_of(error: BaseException, clock: Deadline, url: str) -> HttpFault:
+    """The HttpFault that says what ``error``, raised while calling ``url`` under ``clock``, means."""
+    place, causes = place_of(url), list(_chain(error))
+    if clock.expired or any(map(_is_timeout, causes)):
+        what = "did not finish its answer" if clock.sent else "could not be reached"
+        seconds = clock.seconds if clock.expired or clock.sent else min(clock.seconds, CONNECT_SECONDS)
+        return HttpFault("timeout", f"{place} {what} within {seconds:.3g} seconds.", sent=clock.sent)
+    for cause in causes:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            reason = printable(cause.verify_message, 200)
+            return HttpFault("tls", f"{place} has no certificate that is trusted here: {reason}.", sent=clock.sent)
+        if isinstance(cause, UnusableBundle):
+            return HttpFault("tls", f"ca_bundle: {cause}", sent=False)
+    if any(isinstance(cause, (ssl.SSLError, urllib3.exceptions.SSLError)) for cause in causes):
+        return HttpFault("tls", f"TLS with {place} failed.", sent=clock.sent)
+    if clock.sent:
+        return HttpFault("connection", f"{place} broke off the connection before its answer was complete.", sent=True)
+    reasons = (cause.strerror for cause in causes if isinstance(cause, OSError) and cause.strerror)
+    # Other texts may quote headers, and with them a credential.
+    reason = printable(str(next(reasons, type(error).__name__)), 200)
+    return HttpFault("connection", f"{place} cannot be reached: {reason}.", sent=False)
+
+
+def _is_timeout(error: BaseException) -> bool:
+    # urllib3 derives a refused connection from a time-out.
+    timeouts = (TimeoutError, requests.exceptions.Timeout, urllib3.exceptions.TimeoutError)
+    return isinstance(error, timeouts) and not isinstance(error, urllib3.exceptions.NewConnectionError)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _redirected(url: str, location: str, follow: bool) -> str:
+    """Where a redirect leads; HttpFault if it is not to be followed."""
+    try:
+        target = urljoin(url, location)
+        scheme = urlsplit(target).scheme
+    except ValueError:
+        target, scheme = "", ""
+    allowed = {"https"} if url.lower().startswith("https:") else {"http", "https"}
+    if follow and scheme in allowed:
+        return target
+    message = f"{place_of(url)} redirects to {place_of(target)}, which is not followed; check the configured address."
+    raise HttpFault("redirect", message, sent=True)
+
+
+def place_of(url: str) -> str:
+    """Scheme, host and port of ``url``, for people: without a password, path or query."""
+    try:
+        parts = urlsplit(url)
+        return printable(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}", 200)
+    except ValueError:
+        return "an address that cannot be read"
+
+
+def printable(text: str, limit: int) -> str:
+    """``text`` on one line, fit for messages and logs: what cannot be printed becomes a space."""
+    line = " ".join("".join(letter if letter.isprintable() else " " for letter in text[: 4 * limit]).split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def parse_json(body: bytes | str) -> Any:
+    """``body`` as JSON; None if it is none, is nested too deep, or holds what JSON cannot say (NaN)."""
+    try:
+        text = body if isinstance(body, str) else body.decode("utf-8-sig")
+        value = jsonlib.loads(text, parse_constant=_refuse)
+        if "\\ud" in text.lower() or not text.isascii():
+            # Half a surrogate pair cannot be encoded again, and would fail far from here.
+            value = jsonlib.loads(jsonlib.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        return None
+    return value
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)
+
+
+def seconds_of(retry_after: str | None) -> float | None:
+    """The value of a ``Retry-After`` header (seconds or a date) in seconds from now, at most a day."""
+    if not retry_after:
+        return None
+    try:
+        if retry_after.strip().isdigit():
+            seconds = float(retry_after)
+        else:
+            seconds = parsedate_to_datetime(retry_after).timestamp() - time.time()
+    except (ValueError, TypeError, OverflowError, OSError):
+        return None
+    return min(max(seconds, 0.0), RETRY_AFTER_LIMIT)
