@@ -182,7 +182,7 @@ def test_a_stop_cuts_everything_short_and_leaves_no_thread(counter: Counter, fau
 
     def ask() -> None:
         try:
-            requests.get(server.url, timeout=30)
+            requests.get(running.url, timeout=30)
         except requests.ConnectionError:
             cut.set()
 

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Who is who in the sandbox's registry: users, robots, organizations, OAuth tokens.
+
+As on Quay, a caller whose credentials are wrong, expired or malformed is no error but nobody:
+an anonymous caller, who may only read what is public.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import secrets
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Literal
+
+RobotRole = Literal["creator", "admin", "none"]
+"""What a robot may do in its organization: create packages and own these, everything, nothing."""
+
+OAUTH_USER = "$oauthtoken"
+"""The user name with which an OAuth token can be used as a password."""
+
+
+@dataclass(frozen=True)
+class Account:
+    """Somebody who can log in. A robot's name is ``organization+name``."""
+
+    name: str
+    password: str = field(repr=False)
+
+    @property
+    def description(self) -> str:
+        """As Quay's errors call it."""
+        return f"{'robot' if '+' in self.name else 'user'} {self.name}"
+
+    @property
+    def authorization(self) -> str:
+        """The Authorization value for the app registry, as the login call hands it out."""
+        return "basic " + base64.b64encode(f"{self.name}:{self.password}".encode()).decode()
+
+
+@dataclass
+class Organization:
+    """A namespace, with those who may do everything in it and those who may create packages."""
+
+    name: str
+    owners: set[str] = field(default_factory=set)
+    creators: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class OAuthToken:
+    """A token for Quay's own API, acting for ``account`` within ``scopes``."""
+
+    account: Account
+    scopes: frozenset[str]
+    expired: bool = False
+
+
+class Accounts:
+    """All accounts, organizations and OAuth tokens of one registry."""
+
+    def __init__(self) -> None:
+        self._accounts: dict[str, Account] = {}
+        self._organizations: dict[str, Organization] = {}
+        self._oauth: dict[str, OAuthToken] = {}
+
+    def add_user(self, name: str, password: str | None = None) -> Account:
+        """A user with a namespace of that name; without a password one is made up."""
+        account = self._accounts[name] = Account(name, password or secrets.token_urlsafe(12))
+        self._organizations[name] = Organization(name, owners={name})
+        return account
+
+    def add_organization(self, name: str, owner: str | None = None) -> Organization:
+        """An organization; without an ``owner`` it gets a user ``<name>-owner`` for that."""
+        if owner is None:
+            owner = self.add_user(f"{name}-owner").name
+        organization = self._organizations[name] = Organization(name, owners={owner})
+        return organization
+
+    def add_robot(self, organization: str, name: str, password: str | None, role: RobotRole) -> Account:
+        """The robot ``organization+name``."""
+        account = Account(f"{organization}+{name}", password or secrets.token_urlsafe(24))
+        self._accounts[account.name] = account
+        if role == "creator":
+            self._organizations[organization].creators.add(account.name)
+        elif role == "admin":
+            self._organizations[organization].owners.add(account.name)
+        return account
+
+    def add_oauth_token(self, owner: str, token: str | None, scopes: Collection[str], expired: bool) -> str:
+        """An OAuth token of ``owner``, a user or an organization (then: of its first owner)."""
+        if owner not in self._accounts:
+            owner = min(self._organizations[owner].owners)
+        token = token or secrets.token_urlsafe(30)
+        self._oauth[token] = OAuthToken(self._accounts[owner], frozenset(scopes), expired)
+        return token
+
+    def organization(self, name: str) -> Organization | None:
+        """The organization or user namespace of that name."""
+        return self._organizations.get(name)
+
+    def login(self, name: str, password: str) -> Account | None:
+        """The account, if the password is right."""
+        if name == OAUTH_USER:
+            token = self._oauth.get(password)
+            return token.account if token and not token.expired else None
+        account = self._accounts.get(name)
+        return account if account and secrets.compare_digest(account.password.encode(), password.encode()) else None
+
+    def by_basic(self, authorization: str) -> Account | None:
+        """Who a ``basic …`` Authorization value is; None: nobody."""
+        scheme, _, value = authorization.partition(" ")
+        if scheme.lower() != "basic":
+            return None
+        try:
+            name, _, password = base64.b64decode(value, validate=True).decode().partition(":")
+        except (binascii.Error, UnicodeDecodeError):
+            return None
+        return self.login(name, password)
+
+    def by_bearer(self, authorization: str) -> OAuthToken | None:
+        """Which OAuth token a ``Bearer …`` Authorization value is; None: none that is valid."""
+        scheme, _, value = authorization.partition(" ")
+        token = self._oauth.get(value) if scheme.lower() == "bearer" else None
+        return token if token and not token.expired else None
+
+    def owns(self, account: Account | None, namespace: str) -> bool:
+        """Whether this account may do everything in the namespace."""
+        organization = self._organizations.get(namespace)
+        return bool(account and organization and account.name in organization.owners)
+
+    def may_create(self, account: Account | None, namespace: str) -> bool:
+        """Whether this account may create packages in the namespace."""
+        organization = self._organizations.get(namespace)
+        return bool(account and organization and account.name in organization.owners | organization.creators)
