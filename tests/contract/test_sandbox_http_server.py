@@ -186,12 +186,12 @@ def test_a_stop_cuts_everything_short_and_leaves_no_thread(counter: Counter, fau
         except requests.ConnectionError:
             cut.set()
 
-    with HttpServer(counter.answer) as server:
-        idle = socket.create_connection(("127.0.0.1", server.port), timeout=5)
-        server.faults.add(fault)
+    with HttpServer(counter.answer) as running:
+        idle = socket.create_connection(("127.0.0.1", running.port), timeout=5)
+        running.faults.add(fault)
         client = threading.Thread(target=ask)
         client.start()
-        wait_until(lambda: server.faults.fired(fault))
+        wait_until(lambda: running.faults.fired(fault))
         started = time.monotonic()
     assert time.monotonic() - started < 5
     client.join(5)
