@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Finding, reading and checking the configuration file.
+
+It is found as fedora-messaging finds it and has the same keys, but is read by rules of our own:
+fedora-messaging replaces sections whole, checks little, and silently consumes from an anonymous
+queue when none is named.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from omps_worker.errors import Fault, SettingsError
+from omps_worker.settings import Settings
+from omps_worker.settings_review import review
+from omps_worker.tables import Reading, faults_of
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+PATH_VARIABLE = "FEDORA_MESSAGING_CONF"
+URL_VARIABLE = "OMPS_WORKER_AMQP_URL"
+DEFAULT_PATH = Path("/etc/fedora-messaging/config.toml")
+FILE_LIMIT = 4 * 2**20
+"""How many bytes a configuration file may have."""
+
+_API_NEEDS_NOT = ("amqp_url", "topic_prefix", "queues")
+
+
+def find(path: Path | None = None, environment: Mapping[str, str] = os.environ) -> Path:
+    """Where the configuration is: ``path``, or FEDORA_MESSAGING_CONF, or /etc/fedora-messaging/config.toml."""
+    return path or Path(environment.get(PATH_VARIABLE) or DEFAULT_PATH)
+
+
+def load(path: Path | None = None, *, environment: Mapping[str, str] = os.environ, api: bool = False) -> Settings:
+    """The configuration in ``path``, or where ``find`` finds it.
+
+    ``api``: read for the REST API, which works without a broker, without a mapping, and with the
+    tokens of its clients. Raises SettingsError with every fault; trying again does not help.
+    """
+    path = find(path, environment).absolute()
+    return check(read(path), path, environment=environment, api=api)
+
+
+def check(
+    table: Mapping[str, Any], path: Path, *, environment: Mapping[str, str] = os.environ, api: bool = False
+) -> Settings:
+    """The Settings that ``table``, read from ``path``, means; SettingsError with every fault."""
+    file = str(path)
+    reading = Reading(path.parent, environment, api)
+    table, faults = _lowered(table, file)
+    from_environment = environment.get(URL_VARIABLE)
+    if from_environment:
+        table["amqp_url"] = from_environment
+    table.setdefault("consumer_config", {})
+    _use_qos(table)
+    missing = [key for key in _API_NEEDS_NOT if api and key not in table]
+    table.update({key: value for key, value in _PLACEHOLDERS.items() if key in missing})
+    settings = None
+    try:
+        settings = Settings.model_validate(table, context=reading)
+    except ValidationError as error:
+        faults += faults_of(error, file)
+    if settings is None or faults:
+        raise SettingsError([_blamed(fault, from_environment is not None) for fault in faults])
+    if "amqp_url" in missing:
+        settings = settings.without_broker()
+    settings.keep_warnings(review(settings, file))
+    return settings
+
+
+_PLACEHOLDERS: Mapping[str, Any] = {
+    "amqp_url": "amqp://",
+    "topic_prefix": "omps-worker",
+    "queues": {"omps-worker": {}},
+}
+"""What stands in for keys that the REST API does not need."""
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The TOML in ``path`` as it stands; SettingsError if it cannot be read."""
+    fault = None
+    table: dict[str, Any] = {}
+    try:
+        with path.open("rb") as file:
+            data = file.read(FILE_LIMIT + 1)
+        if len(data) > FILE_LIMIT:
+            fault = f"has more than {FILE_LIMIT} bytes: that is no configuration"
+        else:
+            table = tomllib.loads(data.decode().removeprefix("\ufeff"))
+    except FileNotFoundError:
+        fault = f"there is no such file: write it, or name another with --config or {PATH_VARIABLE}"
+    except IsADirectoryError:
+        fault = "is a directory, not a file"
+    except OSError as error:
+        fault = f"cannot be read: {error.strerror}"
+    except UnicodeDecodeError as error:
+        fault = f"is not UTF-8 text (byte {error.start})"
+    except tomllib.TOMLDecodeError as error:
+        fault = f"is not TOML: {error}"
+    except (RecursionError, ValueError):
+        fault = "is not TOML that can be read: it is nested too deeply, or a number is too long"
+    if fault:
+        raise SettingsError([Fault(str(path), "", fault)])
+    return table
+
+
+def _lowered(table: Mapping[str, Any], file: str) -> tuple[dict[str, Any], list[Fault]]:
+    lowered: dict[str, Any] = {}
+    faults = []
+    for key, value in table.items():
+        if key.lower() in lowered:
+            faults.append(Fault(file, key.lower(), "stands there twice, in different letters (A, a)"))
+        lowered[key.lower()] = value
+    return lowered, faults
+
+
+def _use_qos(table: dict[str, Any]) -> None:
+    worker, qos = table["consumer_config"], table.get("qos")
+    if isinstance(worker, dict) and isinstance(qos, dict) and "prefetch" not in worker:
+        count = qos.get("prefetch_count")
+        if type(count) is int and 1 <= count <= 65535:
+            table["consumer_config"] = {**worker, "prefetch": count}
+
+
+def _blamed(fault: Fault, from_environment: bool) -> Fault:
+    if fault.key == "amqp_url":
+        if from_environment:
+            return Fault("environment", URL_VARIABLE, fault.reason)
+        if fault.reason.startswith("is missing"):
+            return Fault(fault.file, fault.key, f"{fault.reason} Or set {URL_VARIABLE} in the environment.")
+    return fault

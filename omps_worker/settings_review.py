@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a valid configuration should still be told about: doubts, and what cannot be done yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from omps_worker.errors import Fault
+from omps_worker.fields import is_local
+from omps_worker.settings import Settings
+
+_LOSING_ARGUMENTS = ("x-expires", "x-max-length", "x-max-length-bytes", "x-message-ttl")
+
+
+def review(settings: Settings, file: str) -> tuple[Fault, ...]:
+    """What is allowed but probably not meant."""
+    return tuple(Fault(file, key, reason) for key, reason in _doubts(settings))
+
+
+def _doubts(settings: Settings) -> Iterator[tuple[str, str]]:
+    worker = settings.worker
+    if settings.has_broker:
+        yield from _broker_doubts(settings)
+    if worker.registry.url.startswith("http:") and not is_local(worker.registry.url):
+        yield "consumer_config.registry.url", "tokens go over plain http, readable for everybody on the way: use https"
+    if {"cnr", "api"} & set(urlsplit(worker.registry.url).path.split("/")):
+        yield "consumer_config.registry.url", "should be the base URL alone: /cnr/api/v1/… is appended to it"
+    if worker.prefetch < worker.concurrency:
+        yield "consumer_config.prefetch", "is less than concurrency: some workers will always be idle"
+    if worker.ca_bundle and worker.ca_bundle.is_dir() and not any(_hashed(worker.ca_bundle)):
+        yield "consumer_config.ca_bundle", "has no hashed certificates: run `openssl rehash` on the directory"
+    for name, organization in worker.organizations.items():
+        key = f"consumer_config.organizations.{name}"
+        if organization.public and organization.oauth() is None:
+            yield f"{key}.public", "is true without an oauth_token: what is pushed stays as private as it was"
+        if organization.has_token and " " not in organization.authorization().get_secret_value():
+            yield key, 'its token does not look like an Authorization value, "basic …"'
+
+
+def _broker_doubts(settings: Settings) -> Iterator[tuple[str, str]]:
+    if not settings.bindings:
+        yield "bindings", "are none: the queue gets only what somebody else binds to it"
+    tls = settings.tls
+    if settings.amqp_url.get_secret_value().startswith("amqp:") and (tls.ca_cert or tls.certfile):
+        yield "tls", "is not used: amqp_url does not start with amqps"
+    for key in _LOSING_ARGUMENTS:
+        if key in settings.queue.arguments:
+            yield f"queues.{settings.queue.name}.arguments.{key}", "can make the broker drop or park messages unread"
+    for key in ("callback", "log_config"):
+        if getattr(settings, key) is not None:
+            yield key, "is not used by omps-worker"
+
+
+def _hashed(directory: Path) -> Iterator[Path]:
+    return directory.glob("[0-9a-f]" * 8 + ".[0-9]*")
+
+
+def unsupported(settings: Settings) -> list[Fault]:
+    """What the configuration asks for and this version cannot do.
+
+    Leaving it out in silence would publish content that was not meant, so that whoever publishes
+    has to refuse.
+    """
+    later = "cannot be done by this version: leave it out, or wait for one that can"
+    faults = [
+        Fault("configuration", f"consumer_config.organizations.{name}.{key}", later)
+        for name, organization in settings.worker.organizations.items()
+        for key in ("package_name_suffix", "replace_registry", "csv_annotations")
+        if getattr(organization, key)
+    ]
+    if settings.worker.greenwave is not None:
+        faults.append(Fault("configuration", "consumer_config.greenwave", later))
+    if settings.worker.catch_up.period > 0:
+        faults.append(Fault("configuration", "consumer_config.catch_up.period", later))
+    return faults
