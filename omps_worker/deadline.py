@@ -173,8 +173,8 @@ class _Connection(HTTPConnection):
         try:
             super().connect()
         finally:
-            # A proxy was perhaps spoken to, the peer was not.
-            if clock := current():
+            # Perhaps a proxy was spoken to; the peer was not.
+            if (clock := current()) and not clock.expired:
                 clock.sent = False
 
     @property

@@ -269,6 +269,8 @@ def fault_of(error: BaseException, clock: Deadline, url: str) -> HttpFault:
         return HttpFault("tls", f"TLS with {place} failed.", sent=clock.sent)
     if clock.sent:
         return HttpFault("connection", f"{place} broke off the connection before its answer was complete.", sent=True)
+    if any(isinstance(cause, (requests.exceptions.InvalidHeader, UnicodeError)) for cause in causes):
+        return HttpFault("connection", f"The request to {place} cannot be sent: a header is malformed.", sent=False)
     reasons = (cause.strerror for cause in causes if isinstance(cause, OSError) and cause.strerror)
     # Other texts may quote headers, and with them a credential.
     reason = printable(str(next(reasons, type(error).__name__)), 200)

@@ -1,0 +1,350 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Builds in Koji: what they are, and the archive of manifests that they carry.
+
+Everything that the hub answers may be of any type: what is needed is checked, what is not
+needed and odd counts as unknown.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from omps_worker.errors import (
+    KojiError,
+    KojiManifestsArchiveNotFound,
+    KojiNVRBuildNotFound,
+    OMPSUploadedFileError,
+)
+from omps_worker.http import HttpClient, HttpFault, parse_json, printable
+from omps_worker.model import Build, OperatorKind
+
+if TYPE_CHECKING:
+    from omps_worker.koji_session import Hub
+    from omps_worker.settings import KojiSettings, Limits
+
+MAX_ID = 2**31 - 1
+"""Koji's ids are PostgreSQL's four-byte integers; a larger one makes its database fail."""
+
+MAX_NAME = 1024
+"""No NVR, name of a person or of a target has more characters; Koji limits its names to 256."""
+
+FRESH_SECONDS = 600.0
+"""For so long after a build, its files may not yet have reached a file server behind NFS or a CDN."""
+
+PAUSES = (2.0, 5.0)
+"""How many seconds to wait before asking again for a file that is missing from a fresh build."""
+
+_CHECKSUMS = {0: "md5", 1: "sha1", 2: "sha256"}
+"""Koji's ``checksum_type`` (koji.CHECKSUM_TYPES)."""
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """What Koji's database knows about a file; None where it knows nothing."""
+
+    size: int | None = None
+    algorithm: str | None = None
+    checksum: str | None = None
+    known: bool = False
+
+
+class _Missing(Exception):
+    pass
+
+
+class _Different(Exception):
+    pass
+
+
+class KojiBuilds:
+    """Finds builds and downloads their archives; may be shared by threads.
+
+    ``pause`` waits a number of seconds; only for files that are missing from a fresh build.
+    """
+
+    def __init__(
+        self,
+        settings: KojiSettings,
+        limits: Limits,
+        ca_bundle: Path | None = None,
+        *,
+        pause: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self._settings = settings
+        self._limits = limits
+        self._ca_bundle = ca_bundle
+        self._pause = pause
+        self._files = HttpClient(timeout=settings.timeout, ca_bundle=ca_bundle)
+
+    @cached_property
+    def _hub(self) -> Hub:
+        # Importing koji takes longer than some commands run.
+        from omps_worker.koji_session import Hub
+
+        return Hub(self._settings.hub_url, timeout=self._settings.timeout, ca_bundle=self._ca_bundle)
+
+    def version(self) -> str:
+        """The version of the hub, e.g. ``1.35.3``. Raises KojiError."""
+        return printable(str(self._ask("getKojiVersion")), 50)
+
+    def find(self, *, build_id: int | None = None, nvr: str | None = None, with_target: bool = True) -> Build:
+        """The build of this id or, if there is none, of this NVR, in whatever state it is.
+
+        ``with_target`` asks for the build's task too, which knows the build target; this takes
+        one more call. Raises KojiNVRBuildNotFound, and KojiError when there is no usable answer.
+        """
+        info = None
+        if build_id is not None and _is_id(build_id):
+            info = self._ask("getBuild", build_id)
+            if info is not None and _dict(info).get("id") != build_id:
+                raise KojiError(f"Koji's hub was asked for the build {build_id} and describes another.")
+        if info is None and nvr is not None:
+            info = self._ask_for_nvr(nvr)
+        if info is None:
+            name = f"with the id {build_id}" if nvr is None else printable(nvr, 200)
+            raise KojiNVRBuildNotFound(f"Koji knows no build {name}.")
+        target = self._target(info) if with_target else None
+        return _build(info, target)
+
+    def download(self, build: Build, destination: Path) -> None:
+        """Write the build's archive of manifests to ``destination``, verified as far as Koji lists it.
+
+        Leaves no file behind when it fails. Raises KojiManifestsArchiveNotFound,
+        OMPSUploadedFileError (too large), and KojiError, after which trying again may help.
+        """
+        url, listed = self._legacy_place(build) if build.legacy else self._place(build)
+        if listed.size is not None and listed.size > self._limits.archive_bytes:
+            raise self._too_large(build)
+        # Koji writes the rows and the state in one transaction: what has no row will not come.
+        pauses = list(PAUSES) if _is_fresh(build) and (listed.known or build.legacy) else []
+        again = True
+        try:
+            while True:
+                try:
+                    return self._fetch(url, listed, build, destination)
+                except _Missing:
+                    if not pauses:
+                        raise _not_found(build, "the file server does not have it") from None
+                    self._pause(pauses.pop(0))
+                except _Different as difference:
+                    if not again:
+                        raise KojiError(f"The archive of manifests of {build.nvr} {difference}.") from None
+                    again = False
+        except BaseException:
+            destination.unlink(missing_ok=True)
+            raise
+
+    def _ask(self, method: str, *arguments: Any, **options: Any) -> Any:
+        from omps_worker.koji_session import Refusal
+
+        try:
+            return self._hub.call(method, *arguments, **options)
+        except Refusal as refusal:
+            raise KojiError(f"Koji's hub refuses {method}: {refusal}") from None
+
+    def _ask_for_nvr(self, nvr: str) -> Any:
+        from omps_worker.koji_session import Refusal
+
+        # The hub would answer these with "bad request", or not at all.
+        if len(nvr) > MAX_NAME or not nvr.isprintable():
+            return None
+        try:
+            return self._hub.call("getBuild", nvr)
+        except Refusal as refusal:
+            if "invalid format" in str(refusal) or "bad request" in str(refusal):
+                return None
+            raise KojiError(f"Koji's hub refuses getBuild: {refusal}") from None
+
+    def _target(self, info: Any) -> str | None:
+        task_id = _dict(info).get("task_id")
+        if not _is_id(task_id):
+            return None
+        request = _dict(self._ask("getTaskInfo", task_id, request=True)).get("request")
+        return _name(request[1]) if isinstance(request, list) and len(request) > 1 else None
+
+    def _place(self, build: Build) -> tuple[str, _Listed]:
+        """The URL of the archive, and what Koji lists about it."""
+        archive = _segment(build, build.archive)
+        rows = self._ask("listArchives", buildID=build.id, type="operator-manifests")
+        rows = [row for row in _list(rows, "listArchives") if row.get("filename") == build.archive]
+        if rows and all(row.get("metadata_only") for row in rows):
+            raise _not_found(build, "Koji has only its metadata")
+        rows = [row for row in rows if not row.get("metadata_only")]
+        return f"{self._directory(build)}/files/operator-manifests/{archive}", _listed(rows)
+
+    def _directory(self, build: Build) -> str:
+        import koji  # type: ignore[import-untyped]
+
+        segments = {key: _segment(build, getattr(build, key)) for key in ("name", "version", "release")}
+        volume = None if build.volume is None else _segment(build, build.volume)
+        return str(koji.PathInfo(topdir=self._root).build({**segments, "volume_name": volume}))
+
+    @property
+    def _root(self) -> str:
+        return self._settings.root_url.rstrip("/")
+
+    def _legacy_place(self, build: Build) -> tuple[str, _Listed]:
+        """The URL of an archive among the logs, about which Koji lists nothing."""
+        logs = _list(self._ask("getBuildLogs", build.id), "getBuildLogs")
+        paths = [log.get("path") for log in logs if log.get("name") == build.archive]
+        if not paths or not isinstance(paths[0], str):
+            raise _not_found(build, "it is not among the logs")
+        segments = [segment for segment in paths[0].split("/") if segment not in {"", "."}]
+        return "/".join([self._root, *(_segment(build, segment) for segment in segments)]), _Listed()
+
+    def _fetch(self, url: str, listed: _Listed, build: Build, destination: Path) -> None:
+        limit = self._limits.archive_bytes if listed.size is None else listed.size
+        digest = hashlib.new(listed.algorithm or "md5", usedforsecurity=False)
+        size = 0
+        with destination.open("wb") as file:
+
+            def write(piece: bytes) -> None:
+                nonlocal size
+                size += len(piece)
+                digest.update(piece)
+                file.write(piece)
+
+            try:
+                answer = self._files.download(url, write, max_bytes=limit)
+            except HttpFault as fault:
+                if fault.kind == "too_large":
+                    if listed.size is None:
+                        raise self._too_large(build) from None
+                    raise _Different(f"is larger than the {listed.size} bytes that Koji lists") from None
+                raise KojiError(f"Downloading the archive of manifests of {build.nvr} failed: {fault}") from None
+        if answer.status in {404, 410}:
+            raise _Missing
+        if answer.status != 200:
+            raise KojiError(
+                f"Koji's file server answered with status {answer.status} to the download of {build.nvr}.",
+                retry_after=answer.retry_after,
+            )
+        if listed.size is not None and size != listed.size:
+            raise _Different(f"has {size} bytes, but Koji lists {listed.size}")
+        if listed.algorithm and digest.hexdigest() != listed.checksum:
+            raise _Different(f"has another {listed.algorithm} checksum than Koji lists")
+
+    def _too_large(self, build: Build) -> OMPSUploadedFileError:
+        limit = self._limits.archive_bytes
+        message = f"The archive of manifests of {build.nvr} is larger than the limit of {limit} bytes."
+        return OMPSUploadedFileError(message)
+
+
+def _build(info: Any, target: str | None) -> Build:
+    """``info`` as the hub's getBuild gives it; KojiError if it does not describe a build."""
+    info = _dict(info)
+    texts = {key: _name(info.get(key)) for key in ("nvr", "name", "version", "release")}
+    missing = [key for key, value in texts.items() if not value]
+    missing += [key for key in ("id", "state") if not _is_integer(info.get(key))]
+    if missing:
+        raise KojiError(f"Koji's description of a build cannot be used: no valid {', '.join(sorted(missing))}.")
+    archive, legacy, kind = _manifests(info.get("extra"))
+    return Build(
+        id=info["id"],
+        nvr=str(texts["nvr"]),
+        name=str(texts["name"]),
+        version=str(texts["version"]),
+        release=str(texts["release"]),
+        state=info["state"],
+        owner=_name(info.get("owner_name")),
+        target=target,
+        completed_at=_time(info.get("completion_ts")),
+        kind=kind,
+        archive=archive,
+        legacy=legacy,
+        volume=_name(info.get("volume_name")),
+    )
+
+
+def _manifests(extra: Any) -> tuple[str | None, bool, OperatorKind]:
+    """The archive that ``extra`` names, whether it is among the logs, and what is in it."""
+    if isinstance(extra, str):
+        extra = parse_json(extra)
+    extra = _dict(extra)
+    archive = _text(_dict(_dict(extra.get("typeinfo")).get("operator-manifests")).get("archive"))
+    legacy = archive is None
+    if legacy:
+        archive = _text(extra.get("operator_manifests_archive"))
+    if archive is None:
+        return None, False, OperatorKind.NONE
+    subtypes = _dict(extra.get("osbs_build")).get("subtypes")
+    if isinstance(subtypes, list):
+        for kind in (OperatorKind.BUNDLE, OperatorKind.PACKAGE_MANIFESTS):
+            if kind.value in subtypes:
+                return archive, legacy, kind
+    return archive, legacy, OperatorKind.UNKNOWN
+
+
+def _listed(rows: Iterable[dict[str, Any]]) -> _Listed:
+    for row in rows:
+        size, checksum, kind = row.get("size"), _text(row.get("checksum")), row.get("checksum_type")
+        algorithm = _CHECKSUMS.get(kind) if isinstance(kind, int) and checksum else None
+        return _Listed(
+            size=size if isinstance(size, int) and _is_integer(size) and size >= 0 else None,
+            algorithm=algorithm,
+            checksum=checksum.lower() if checksum and algorithm else None,
+            known=True,
+        )
+    return _Listed()
+
+
+def _segment(build: Build, name: str | None) -> str:
+    """``name`` as one part of a URL's path; KojiManifestsArchiveNotFound if it cannot be one."""
+    if not name:
+        raise _not_found(build, "it carries none")
+    if name in {".", ".."} or "/" in name or len(name) > MAX_NAME or not name.isprintable():
+        raise _not_found(build, f"{printable(name, 100)!r} is no file name")
+    return quote(name, safe="")
+
+
+def _not_found(build: Build, reason: str) -> KojiManifestsArchiveNotFound:
+    return KojiManifestsArchiveNotFound(f"The archive of manifests of {build.nvr} was not found: {reason}.")
+
+
+def _is_fresh(build: Build) -> bool:
+    if build.completed_at is None:
+        return False
+    return (datetime.now(timezone.utc) - build.completed_at).total_seconds() < FRESH_SECONDS
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_id(value: Any) -> bool:
+    return _is_integer(value) and 0 < value <= MAX_ID
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any, method: str) -> list[dict[str, Any]]:
+    if not isinstance(value, list):
+        raise KojiError(f"Koji's answer to {method} is no list.")
+    return [row for row in value if isinstance(row, dict)]
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _name(value: Any) -> str | None:
+    return value if isinstance(value, str) and 0 < len(value) <= MAX_NAME and value.isprintable() else None
+
+
+def _time(timestamp: Any) -> datetime | None:
+    if not isinstance(timestamp, (int, float)):
+        return None
+    try:
+        return datetime.fromtimestamp(timestamp, timezone.utc)
+    except (OverflowError, OSError, ValueError):
+        return None

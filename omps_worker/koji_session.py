@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Koji's hub over XML-RPC: bounded calls, and what the many ways to fail mean.
+
+Importing this module imports koji, which takes about 0.2 s: import it where it is needed.
+"""
+
+from __future__ import annotations
+
+import http.client
+import threading
+from pathlib import Path
+from typing import Any
+
+import koji  # type: ignore[import-untyped]
+import requests
+import urllib3.exceptions
+
+from omps_worker.deadline import Deadline
+from omps_worker.errors import KojiError
+from omps_worker.http import HttpFault, body_of, deadline, fault_of, new_session, place_of, printable, seconds_of
+
+ANSWER_BYTES = 16 * 1024 * 1024
+"""How large an answer of the hub may be; a build is described in about 8 KB."""
+
+_OPTIONS = {"anon_retry": False, "offline_retry": False, "max_retries": 0, "retry_interval": 1}
+"""Without these, koji's client tries 31 times, for ever when the hub is offline, and waits 12 hours."""
+
+_NETWORK = (
+    requests.exceptions.RequestException,
+    urllib3.exceptions.HTTPError,
+    http.client.HTTPException,
+    OSError,
+)
+
+
+class Refusal(Exception):
+    """The hub understood the call and refuses what it was asked; the text is the hub's."""
+
+
+class Hub:
+    """Calls to one hub. One kept session per thread; may be shared by threads.
+
+    ``timeout`` is the deadline in seconds of a whole call.
+    """
+
+    def __init__(self, url: str, *, timeout: float, ca_bundle: Path | None = None) -> None:
+        self._url = url
+        self._timeout = timeout
+        self._ca_bundle = ca_bundle
+        self._thread = threading.local()
+
+    def call(self, method: str, *arguments: Any, **options: Any) -> Any:
+        """What the hub answers; it may be of any type and hold anything.
+
+        Raises Refusal, and KojiError when there is no answer: trying again may help.
+        """
+        with deadline(self._timeout) as clock:
+            session = self._session()
+            session.clock = clock
+            try:
+                return session.callMethod(method, *arguments, **options)
+            except koji.ServerOffline as error:
+                # A subclass of GenericError: it comes for "offline", lock-out and a database outage.
+                raise KojiError(f"Koji's hub is offline: {printable(str(error), 300)}") from None
+            except (koji.GenericError, koji.Fault) as error:
+                text = printable(str(getattr(error, "faultString", "") or error), 300)
+                if type(error) is koji.GenericError:
+                    raise Refusal(text) from None
+                raise KojiError(f"Koji's hub could not answer {method}: {text}") from None
+            except requests.exceptions.HTTPError as error:
+                raise self._for_status(error) from None
+            except HttpFault as fault:
+                raise KojiError(f"Koji's hub: {fault}") from None
+            except Exception as error:
+                # The peer's bytes drive koji's parser: it raises what it likes.
+                if clock.expired or isinstance(error, _NETWORK):
+                    raise KojiError(f"Koji's hub: {fault_of(error, clock, self._url)}") from None
+                raise KojiError(
+                    f"Koji's hub at {place_of(self._url)} answered with something that is no XML-RPC "
+                    f"({type(error).__name__})."
+                ) from None
+
+    def _session(self) -> _HubSession:
+        session: _HubSession | None = getattr(self._thread, "session", None)
+        if session is None:
+            session = self._thread.session = _HubSession(self._url, self._ca_bundle)
+        return session
+
+    def _for_status(self, error: requests.exceptions.HTTPError) -> Exception:
+        response = error.response
+        if response.status_code == 400:
+            # What the hub's WSGI layer says about a control character in an argument.
+            return Refusal("bad request")
+        message = f"Koji's hub at {place_of(self._url)} answered with status {response.status_code}."
+        return KojiError(message, retry_after=seconds_of(response.headers.get("Retry-After")))
+
+
+class _HubSession(koji.ClientSession):  # type: ignore[misc]
+    """koji's client on a session of ours, reading no more than ``ANSWER_BYTES``."""
+
+    rsession: requests.Session | None
+
+    def __init__(self, url: str, ca_bundle: Path | None) -> None:
+        # Before koji's own: it opens the session, and turns unknown attributes into calls.
+        self.ca_bundle = ca_bundle
+        self.clock = Deadline(0)
+        super().__init__(url, opts=_OPTIONS)
+
+    def new_session(self) -> None:
+        """Replace the requests session; koji does so after each failure."""
+        if self.rsession:
+            self.rsession.close()
+        self.rsession = new_session(self.ca_bundle)
+
+    def _read_xmlrpc_response(self, response: requests.Response) -> Any:
+        if response.status_code != 200:
+            message = f"{place_of(self.baseurl)} answered with status {response.status_code}; check hub_url."
+            raise HttpFault("redirect", message, sent=True)
+        parser, unmarshaller = koji.getparser()
+        for piece in body_of(response, self.baseurl, ANSWER_BYTES, self.clock):
+            parser.feed(piece)
+        parser.close()
+        result = unmarshaller.close()
+        return result[0] if len(result) == 1 else result
