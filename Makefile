@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Every target makes what it needs first: system packages (as root) and a virtual environment in .venv.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test unit contract integration faults check format bench check-image clean
+
+PYTEST_ARGS ?=
+RUN := .venv/bin/python scripts/in_own_tmpdir.py
+PYTEST := $(RUN) .venv/bin/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
+
+setup: ## install what is missing: system packages (as root), Python packages into .venv
+	@scripts/setup
+
+demo: setup ## watch builds become releases, on a broker, a Koji and a registry of your own
+	@$(RUN) .venv/bin/omps-worker demo
+
+test: setup ## all tests
+	@$(PYTEST) $(PYTEST_ARGS) tests
+
+unit: setup ## tests without sockets and processes, in seconds
+	@$(RUN) .venv/bin/python -m pytest $(PYTEST_ARGS) tests/unit
+
+contract integration faults: setup ## tests against the real parts
+	@$(PYTEST) $(PYTEST_ARGS) tests/$@
+
+check: setup ## ruff and mypy
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy --strict omps_worker
+
+format: setup ## let ruff put the code into shape
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+bench: setup ## measure against plain operator-courier and plain pika (BENCH_ARGS for options)
+	@$(RUN) .venv/bin/python -m benchmarks $(BENCH_ARGS)
+
+check-image: ## build the container image with buildah and try it (as root, on Debian)
+	@scripts/check-image
+
+clean: ## remove everything that make made
+	rm -rf .venv .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
+	find omps_worker tests benchmarks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs a command with a TMPDIR of its own that is gone afterwards, however the command ends.
+
+``python scripts/in_own_tmpdir.py COMMAND ARGUMENT…``; exits as the command did.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+
+
+def main(command: list[str]) -> int:
+    with tempfile.TemporaryDirectory(prefix="omps-worker-", ignore_cleanup_errors=True) as directory:
+        child = subprocess.Popen(command, env={**os.environ, "TMPDIR": directory})
+        # A terminal's Ctrl-C reaches the command by itself; what only we are told is handed on.
+        signal.signal(signal.SIGINT, lambda *_: None)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda number, _frame: child.send_signal(number))
+        code = child.wait()
+    return code if code >= 0 else 128 - code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
