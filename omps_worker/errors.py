@@ -158,7 +158,14 @@ class QuayAuthorizationError(RegistryError):
 
 
 class QuayCourierError(RegistryError):
-    """The registry did not take a release."""
+    """The registry did not take a release.
+
+    ``conflict``: because it has that version already. ``ambiguous``: it may have taken it all the
+    same, so look before pushing again.
+    """
+
+    conflict = False
+    ambiguous = False
 
 
 class QuayPackageError(RegistryError):
