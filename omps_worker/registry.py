@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The app registry (CNR) client: look at a package, push a release, make a package public.
+
+The protocol is that of Quay with FEATURE_APP_REGISTRY and of the reference servers (PyPI
+cnr-server, appr). Its traps, as observed on them, and what is made of them here:
+
+* Wrong credentials are no error for reads: the caller is anonymous. Only a login tells.
+* A namespace listing with credentials ends after 100 packages, so packages are looked at one by
+  one. A package that is missing is 404 only for those with rights on the namespace, else 403.
+* ``content.digest`` is the sha256 of the uncompressed tar: a look tells what is released.
+* A push may be stored although its answer is lost, late or an error: ``ambiguous``.
+* changevisibility answers 200 with ``null`` for a package that is missing.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+from urllib.parse import quote
+
+from pydantic import SecretStr
+
+from omps_worker.errors import QuayAuthorizationError, QuayCourierError, QuayPackageError, RegistryError
+from omps_worker.http import Answer, HttpClient, HttpFault, printable
+from omps_worker.model import Release
+from omps_worker.registry_answers import Said, Scrubber, basic_credentials, releases_of, said
+
+MEDIA_TYPE = "helm"
+"""The media type under which operators travel, for whatever historical reason."""
+
+RETRY_AFTER_LIMIT = 3600.0
+"""The longest time, in seconds, for which a registry may ask to be left alone."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
+_PASSING = frozenset({408, 425, 429})
+"""Statuses below 500 that say nothing against the request itself."""
+
+Failure = TypeVar("Failure", bound=RegistryError)
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """What a look shows.
+
+    ``exists`` None: the registry says only that the package is missing, or not ours to see; a
+    push will tell. One version is listed twice only if the registry holds two contents of it.
+    """
+
+    exists: bool | None
+    releases: tuple[Release, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LoginVerdict:
+    """Whether the registry knows a credential; ``accepted`` None: it does not tell. See ``detail``."""
+
+    accepted: bool | None
+    detail: str
+
+
+class AppRegistry:
+    """One app registry; safe for any number of threads.
+
+    ``url`` is the base to which /cnr/api/v1/… and /api/v1/… are appended, ``timeout`` the
+    seconds that one call may take as a whole. Errors hold the registry's own words, never a
+    credential, and in ``details["quay_response"]`` its JSON, or {} if it sent none.
+    """
+
+    def __init__(self, url: str, *, timeout: float, ca_bundle: Path | None = None) -> None:
+        self.url = url.rstrip("/")
+        self._http = HttpClient(timeout=timeout, ca_bundle=ca_bundle)
+
+    def version(self) -> str:
+        """Name and version of the protocol it speaks, e.g. ``cnr-api 0.2.7``; raises QuayPackageError."""
+        what = "Failed to ask the registry for its version"
+        answer = self._ask(what, "GET", "/cnr/version", {}, QuayPackageError)
+        value = answer.json()
+        if answer.status == 200 and isinstance(value, dict):
+            for name, number in value.items():
+                if name.endswith("-api") and isinstance(number, str):
+                    return printable(f"{name} {number}", 100)
+        told = said(answer, Scrubber())
+        if answer.status == 200:
+            raise _failure(QuayPackageError, f"{what}: this is no app registry", answer, told)
+        raise _failure(QuayPackageError, what, answer, told)
+
+    def look(self, organization: str, repository: str, authorization: SecretStr | None) -> Package:
+        """The releases of one package.
+
+        Raises QuayPackageError, transient if the registry cannot be reached, is in trouble or
+        answers what is no answer; permanent e.g. for an image repository of that name. Raises
+        QuayAuthorizationError where a registry answers 401.
+        """
+        what = f"Failed to look at {_shown(organization, repository)}"
+        path = f"/cnr/api/v1/packages/{_path(what, organization, repository)}"
+        answer = self._ask(what, "GET", path, _headers(authorization), QuayPackageError)
+        value = answer.json()
+        if answer.status == 200:
+            releases = releases_of(value)
+            if releases is not None:
+                return Package(True, releases)
+        elif answer.status == 404 and isinstance(value, dict):
+            return Package(False)
+        elif answer.status == 403:
+            return Package(None)
+        told = said(answer, Scrubber(authorization))
+        if answer.status == 401:
+            raise _failure(QuayAuthorizationError, what, answer, told)
+        if answer.status == 200:
+            raise _failure(QuayPackageError, f"{what}: that is no list of releases", answer, told, transient=True)
+        # A 404 without the registry's JSON comes from something in front of it.
+        raise _failure(QuayPackageError, what, answer, told, transient=answer.status == 404 or None)
+
+    def push(
+        self, organization: str, repository: str, version: str, blob: bytes, authorization: SecretStr | None
+    ) -> None:
+        """Store ``blob``, a tar.gz, as a release.
+
+        Raises QuayAuthorizationError if these credentials may not, and QuayCourierError otherwise:
+        transient if the registry cannot be reached, is busy or in trouble; with ``conflict`` if it
+        has that version; with ``ambiguous`` if the release may have been stored all the same.
+        A push is never sent twice by itself.
+        """
+        what = f"Failed to push {_shown(organization, repository)} {printable(version, 100)}"
+        path = f"/cnr/api/v1/packages/{_path(what, organization, repository)}"
+        body = {"blob": base64.b64encode(blob).decode(), "release": version, "media_type": MEDIA_TYPE}
+        answer = self._ask(what, "POST", path, _headers(authorization), QuayCourierError, body)
+        value = answer.json()
+        if answer.status in (200, 201) and isinstance(value, dict) and value.get("status") == "ok":
+            return
+        told = said(answer, Scrubber(authorization))
+        if answer.status in (401, 403):
+            raise _failure(QuayAuthorizationError, what, answer, told)
+        if answer.status == 413:
+            what += f": {len(blob)} bytes (a third more as JSON) are more than the registry, or a proxy, takes"
+        error = _failure(QuayCourierError, what, answer, told)
+        error.conflict = answer.status == 409
+        # Proxies answer 502 and 504 while the registry goes on storing; so may a 200 that is none.
+        error.ambiguous = answer.status < 300 or answer.status == 408 or answer.status >= 500
+        error.transient = error.transient or answer.status < 300
+        raise error
+
+    def publish(self, organization: str, repository: str, oauth_token: SecretStr) -> None:
+        """Let everybody see a package; does nothing to one that is public already.
+
+        Raises QuayPackageError; trying again repeats nothing and helps if it is transient.
+        """
+        what = f"Failed to make {_shown(organization, repository)} public"
+        path = f"/api/v1/repository/{_path(what, organization, repository)}/changevisibility"
+        headers = {"Authorization": f"Bearer {oauth_token.get_secret_value()}"}
+        answer = self._ask(what, "POST", path, headers, QuayPackageError, {"visibility": "public"})
+        value = answer.json()
+        if answer.status == 200 and isinstance(value, dict) and value.get("success") is True:
+            return
+        told = said(answer, Scrubber(oauth_token))
+        if answer.status == 200 and answer.body.strip() == b"null":
+            raise QuayPackageError(f"{what}: there is no such repository.", details={"quay_response": {}})
+        if answer.status == 200:
+            raise _failure(QuayPackageError, f"{what}: it is not known to be", answer, told, transient=True)
+        hints = {
+            401: "the oauth_token is not accepted; has it expired?",
+            402: "the registry wants a plan that covers it",
+            403: "the oauth_token has expired, is wrong, or lacks the scope repo:admin there",
+            404: "this registry cannot do that, or knows no such repository",
+        }
+        hint = hints.get(answer.status)
+        raise _failure(QuayPackageError, f"{what}: {hint}" if hint else what, answer, told)
+
+    def check_credentials(self, authorization: SecretStr) -> LoginVerdict:
+        """Whether the registry would know who sends this Authorization value.
+
+        A read cannot tell: with wrong credentials the caller is merely anonymous. So this logs in
+        with the user name and password inside. Raises QuayPackageError if the registry cannot be
+        reached or is in trouble.
+        """
+        credentials = basic_credentials(authorization)
+        if credentials is None:
+            return LoginVerdict(False, "it is not of the form “basic <base64 of user:password>”")
+        what = "Failed to log in to the registry"
+        body = {"user": {"username": credentials[0], "password": credentials[1]}}
+        answer = self._ask(what, "POST", "/cnr/api/v1/users/login", {}, QuayPackageError, body)
+        told = said(answer, Scrubber(authorization))
+        value = answer.json()
+        if answer.status == 200 and isinstance(value, dict) and isinstance(value.get("token"), str):
+            return LoginVerdict(True, f"logged in as {printable(credentials[0], 100)}")
+        if answer.status == 401:
+            return LoginVerdict(False, told.text)
+        if answer.status == 429:
+            return LoginVerdict(None, "the registry takes no more logins for now (429)")
+        if answer.status >= 500:
+            raise _failure(QuayPackageError, what, answer, told)
+        if answer.status == 404:
+            return LoginVerdict(None, "this registry has no login: it cannot tell, or asks nobody who they are")
+        return LoginVerdict(None, f"the registry answered {answer.status}: {told.text}")
+
+    def _ask(
+        self,
+        what: str,
+        method: str,
+        path: str,
+        headers: dict[str, str],
+        failure: type[RegistryError],
+        body: dict[str, Any] | None = None,
+    ) -> Answer:
+        try:
+            return self._http.request(method, self.url + path, headers=headers, json=body)
+        except HttpFault as fault:
+            _raise_unreachable(failure, what, fault)
+
+
+def _raise_unreachable(kind: type[RegistryError], what: str, fault: HttpFault) -> NoReturn:
+    # A redirect is a matter of configuration, an answer without end one of whoever sends it.
+    transient = fault.kind in ("timeout", "connection", "tls")
+    error = kind(f"{what}: {fault}", details={"quay_response": {}}, transient=transient)
+    if isinstance(error, QuayCourierError):
+        error.ambiguous = fault.sent and fault.kind != "redirect"
+        error.transient = transient or error.ambiguous
+    raise error from None
+
+
+def _failure(kind: type[Failure], what: str, answer: Answer, told: Said, *, transient: bool | None = None) -> Failure:
+    if transient is None:
+        transient = answer.status >= 500 or answer.status in _PASSING
+    retry_after = answer.retry_after if transient else None
+    if retry_after is not None:
+        retry_after = min(retry_after, RETRY_AFTER_LIMIT)
+    return kind(
+        f"{what}: the registry answered {answer.status}, {told.text.rstrip('.')}.",
+        details={"quay_response": told.response},
+        transient=transient,
+        retry_after=retry_after,
+    )
+
+
+def _headers(authorization: SecretStr | None) -> dict[str, str]:
+    return {} if authorization is None else {"Authorization": authorization.get_secret_value()}
+
+
+def _shown(organization: str, repository: str) -> str:
+    return printable(f"{organization}/{repository}", 300)
+
+
+def _path(what: str, organization: str, repository: str) -> str:
+    for name in (organization, repository):
+        if not _NAME.fullmatch(name):
+            raise QuayPackageError(f"{what}: {name[:100]!a} is no name of an organization or a repository.")
+    return f"{quote(organization, safe='')}/{quote(repository, safe='')}"
