@@ -24,7 +24,7 @@ SECRET_LIMIT = 64 * 1024
 """How many bytes a file with a secret may have."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_SUFFIX = re.compile(r"[a-z0-9._-]*")
+_SUFFIX = re.compile(r"[A-Za-z0-9._-]*")
 
 
 def secret_fault(text: str) -> str | None:
@@ -193,7 +193,7 @@ class CsvAnnotation(Table):
 
 def _suffix(value: str) -> str:
     if not _SUFFIX.fullmatch(value):
-        raise ValueError("may only have small letters, digits and . _ - as names of repositories do")
+        raise ValueError("may only have letters, digits and . _ - as names of repositories do")
     return value
 
 

@@ -13,7 +13,7 @@ import difflib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,8 @@ class Reading:
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
     api: bool = False
     """For the REST API alone: no broker, no mapping and no tokens are needed, as clients bring theirs."""
+    organizations: Collection[str] | None = None
+    """The organizations that the configuration knows; None: whether it knows them is not asked."""
 
     @classmethod
     def of(cls, info: ValidationInfo) -> Reading:

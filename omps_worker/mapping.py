@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The mapping: which build goes where.
+
+``load`` reads and checks the YAML file. A Mapping is asked twice about a build: ``possible``
+before Koji, with what the message says, thousands of times a second; ``resolve`` after Koji.
+The first rule that matches decides.
+"""
+
+from __future__ import annotations
+
+import enum
+import fnmatch
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from omps_worker.errors import Fault
+from omps_worker.mapping_rules import MappingTable, RuleTable
+from omps_worker.model import BuildFacts, Target
+
+FACTS = ("nvr", "owner", "target")
+"""What rules may match on beside the component."""
+
+CACHED_COMPONENTS = 8192
+_CACHED_LENGTH = 256
+_WILD = re.compile(r"[*?\[]")
+
+
+class Verdict(enum.Enum):
+    """What the mapping says about a build before Koji was asked."""
+
+    NO_RULE = "no rule"
+    """No rule can match, whatever Koji says."""
+    IGNORED = "ignored"
+    """Nothing can be published: if a rule matches, it is one that ignores on purpose."""
+    POSSIBLE = "possible"
+    """A rule that publishes matches, or may match once Koji was asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """The rule that decides about a build."""
+
+    rule: int
+    """Its index in the file, from 0."""
+    rule_text: str
+    """The rule for people: ``rules[2] (component: etcd-*)``."""
+    superseded: str
+    """``skip`` or ``publish``: what becomes of a build when a newer one exists."""
+    targets: tuple[Target, ...]
+    """Where the build goes; empty: it is ignored on purpose."""
+
+
+class _Rule:
+    """A rule with its globs compiled."""
+
+    def __init__(self, index: int, table: RuleTable) -> None:
+        conditions = table.match.conditions()
+        text = ", ".join(f"{fact}: {' | '.join(globs)}" for fact, globs in conditions.items()) or "matches all"
+        self.match = Match(
+            index,
+            f"rules[{index}] ({text})",
+            table.superseded,
+            tuple(Target(target.organization, target.repository, target.version) for target in table.publish),
+        )
+        self.component = _matcher(conditions["component"]) if "component" in conditions else None
+        self.others = tuple((fact, _matcher(conditions[fact])) for fact in FACTS if fact in conditions)
+
+    def matches(self, facts: BuildFacts) -> bool | None:
+        """Whether all conditions but the component's hold; None when an unknown fact decides."""
+        known: bool | None = True
+        for fact, matcher in self.others:
+            value = getattr(facts, fact)
+            if value is None:
+                known = None
+            elif not matcher(value):
+                return False
+        return known
+
+
+class Mapping:
+    """The rules of one mapping file. Does not change; safe to use from several threads."""
+
+    def __init__(self, table: MappingTable, warnings: Sequence[Fault] = ()) -> None:
+        self.warnings = tuple(warnings)
+        """What is allowed but probably not meant."""
+        self._rules = tuple(_Rule(index, rule) for index, rule in enumerate(table.rules))
+        self._cached = lru_cache(CACHED_COMPONENTS)(self._candidates)
+
+    def __len__(self) -> int:
+        return len(self._rules)
+
+    def possible(self, facts: BuildFacts) -> Verdict:
+        """What can become of a build of which ``facts`` are known so far; a fact that is None may match."""
+        verdict, candidates = self._for(facts.component)
+        if verdict is not None:
+            return verdict
+        verdict = Verdict.NO_RULE
+        for rule in candidates:
+            matches = rule.matches(facts)
+            if matches is False:
+                continue
+            if rule.match.targets:
+                return Verdict.POSSIBLE
+            verdict = Verdict.IGNORED
+            if matches and (facts.component is not None or rule.component is None):
+                break
+        return verdict
+
+    def resolve(self, facts: BuildFacts) -> Match | None:
+        """The first rule that matches a build that Koji described; an unknown fact matches no glob."""
+        _, candidates = self._for(facts.component)
+        for rule in candidates:
+            if facts.component is None and rule.component is not None:
+                continue
+            if rule.matches(facts):
+                return rule.match
+        return None
+
+    def _for(self, component: str | None) -> tuple[Verdict | None, tuple[_Rule, ...]]:
+        if component is not None and len(component) > _CACHED_LENGTH:
+            return self._candidates(component)
+        return self._cached(component)
+
+    def _candidates(self, component: str | None) -> tuple[Verdict | None, tuple[_Rule, ...]]:
+        """The rules that may match builds of ``component``, and the verdict if it hangs on nothing else."""
+        candidates = []
+        for rule in self._rules:
+            if component is not None and rule.component is not None and not rule.component(component):
+                continue
+            candidates.append(rule)
+            if not rule.others and (component is not None or rule.component is None):
+                break
+        if not candidates:
+            return Verdict.NO_RULE, ()
+        first = candidates[0]
+        if not first.others and (component is not None or first.component is None):
+            return (Verdict.POSSIBLE if first.match.targets else Verdict.IGNORED), (first,)
+        return None, tuple(candidates)
+
+
+def _matcher(globs: Sequence[str]) -> Callable[[str], object]:
+    """Whether a text matches one of ``globs``, as fnmatchcase does."""
+    if not any(_WILD.search(glob) for glob in globs):
+        return frozenset(globs).__contains__
+    return re.compile("|".join(fnmatch.translate(glob) for glob in globs)).match
