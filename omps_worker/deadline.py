@@ -274,6 +274,9 @@ class Session(requests.Session):
         for scheme in ("http://", "https://"):
             self.mount(scheme, _Adapter(ca_bundle))
 
+    def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002
+        """None: to look where a redirect leads, requests would read its body, however large."""
+
     def request(self, method: Any, url: Any, *args: Any, **kwargs: Any) -> requests.Response:
         """As requests does it, within the deadline of this thread."""
         kwargs.update(allow_redirects=False, verify=True, proxies=get_environ_proxies(str(url)))

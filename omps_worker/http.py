@@ -214,7 +214,7 @@ def body_of(response: requests.Response, url: str, max_bytes: int, clock: Deadli
     """
     too_large = HttpFault("too_large", f"{place_of(url)} answered with more than {max_bytes} bytes.", sent=True)
     announced = response.headers.get("Content-Length", "")
-    if announced.isascii() and announced.isdigit() and float(announced) > max_bytes:
+    if response.status_code == 200 and announced.isascii() and announced.isdigit() and float(announced) > max_bytes:
         raise too_large
     pieces = iter(lambda: response.raw.read(CHUNK, decode_content=False), b"")
     if "gzip" in response.headers.get("Content-Encoding", "").lower():
@@ -234,6 +234,9 @@ def body_of(response: requests.Response, url: str, max_bytes: int, clock: Deadli
         yield piece
     if clock.expired:
         raise fault_of(TimeoutError(), clock, url)
+    if not (received or announced or "Transfer-Encoding" in response.headers) and response.status_code == 200:
+        # Python takes a connection that ends among the headers for the end of the headers.
+        raise fault_of(http.client.IncompleteRead(b""), clock, url)
 
 
 def _inflated(pieces: Iterator[bytes]) -> Iterator[bytes]:

@@ -1,0 +1,515 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The HTTP client against peers that behave badly, on real sockets."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from omps_worker.http import Answer, HttpClient, HttpFault, deadline
+from tests.support.certificates import self_signed
+from tests.support.peer import Conversation, Peer, closed_port, deaf_port
+from tests.support.waiting import wait_until
+
+SHORT = 0.4
+"""A deadline in seconds for peers that never finish."""
+
+
+def fault_when(client: HttpClient, method: str, url: str, **options: object) -> HttpFault:
+    with pytest.raises(HttpFault) as caught:
+        client.request(method, url, **options)  # type: ignore[arg-type]
+    return caught.value
+
+
+def serves(*answers: bytes):
+    """A script that answers the requests of one connection, one after the other."""
+
+    def script(peer: Conversation) -> None:
+        for answer in answers:
+            if not peer.read_request():
+                return
+            peer.answer(answer)
+        peer.wait()
+
+    return script
+
+
+def silent(peer: Conversation) -> None:
+    peer.read_request()
+    peer.wait()
+
+
+def mute(peer: Conversation) -> None:
+    peer.wait()
+
+
+def test_an_answer_has_status_headers_and_body() -> None:
+    def script(peer: Conversation) -> None:
+        peer.read_request()
+        peer.answer(b'{"status": "no"}', "X-Thing: 1", status="422 Unprocessable")
+
+    with Peer(script) as peer:
+        answer = HttpClient(timeout=5).request("GET", peer.url)
+    assert (answer.status, answer.headers["x-thing"], answer.json()) == (422, "1", {"status": "no"})
+
+
+def test_a_json_body_and_headers_are_sent() -> None:
+    requests: list[bytes] = []
+
+    def script(peer: Conversation) -> None:
+        requests.append(peer.read_request())
+        peer.answer(b"{}")
+
+    with Peer(script) as peer:
+        HttpClient(timeout=5).request("POST", peer.url, headers={"Authorization": "basic eA=="}, json={"a": "é"})
+    head, _, body = requests[0].partition(b"\r\n\r\n")
+    assert json.loads(body) == {"a": "é"}
+    assert b"authorization: basic ea==" in head.lower()
+    assert b"content-type: application/json" in head.lower()
+
+
+def test_connections_are_kept_and_used_again() -> None:
+    with Peer(serves(b"1", b"2", b"3")) as peer:
+        client = HttpClient(timeout=5)
+        bodies = [client.request("GET", peer.url).body for _ in range(3)]
+        assert (bodies, peer.connections) == ([b"1", b"2", b"3"], 1)
+
+
+def test_threads_share_no_connection() -> None:
+    with Peer(serves(b"x", b"x")) as peer:
+        client = HttpClient(timeout=5)
+        client.request("GET", peer.url)
+        thread = threading.Thread(target=client.request, args=("GET", peer.url))
+        thread.start()
+        thread.join()
+        assert peer.connections == 2
+
+
+def drips_its_headers(peer: Conversation) -> None:
+    peer.read_request()
+    peer.send(b"HTTP/1.1 200 OK\r\n")
+    peer.drip(b"X-Slow: yes\r\n" * 1000, 0.02)
+
+
+def drips_its_body(peer: Conversation) -> None:
+    peer.read_request()
+    peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+    peer.drip(b"x" * 100000, 0.02)
+
+
+def drips_a_body_of_unknown_length(peer: Conversation) -> None:
+    peer.read_request()
+    peer.send(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+    peer.drip(b"x" * 100000, 0.02)
+
+
+def drips_chunks(peer: Conversation) -> None:
+    peer.read_request()
+    peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    peer.drip(b"1\r\nx\r\n" * 10000, 0.02)
+
+
+def continues_for_ever(peer: Conversation) -> None:
+    peer.read_request()
+    while not peer.stopping.wait(0.02):
+        peer.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    "script",
+    [silent, drips_its_headers, drips_its_body, drips_a_body_of_unknown_length, drips_chunks, continues_for_ever],
+)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_no_peer_can_make_a_call_exceed_its_deadline(script, method: str) -> None:
+    with Peer(script) as peer:
+        started = time.monotonic()
+        fault = fault_when(HttpClient(timeout=SHORT), method, peer.url)
+        assert (fault.kind, fault.sent) == ("timeout", True)
+        assert SHORT * 0.9 < time.monotonic() - started < SHORT + 2
+        assert "did not finish its answer within 0.4 seconds" in str(fault)
+
+
+def test_a_dripping_download_ends_at_its_deadline() -> None:
+    with Peer(drips_its_body) as peer:
+        received = bytearray()
+        with pytest.raises(HttpFault) as caught:
+            HttpClient(timeout=30).download(peer.url, received.extend, max_bytes=10**6, timeout=SHORT)
+        assert caught.value.kind == "timeout"
+        assert len(received) < 100
+
+
+def test_a_peer_that_takes_no_request_body_ends_at_the_deadline() -> None:
+    with Peer(mute) as peer:
+        fault = fault_when(HttpClient(timeout=SHORT), "POST", peer.url, json="x" * 20_000_000)
+        assert (fault.kind, fault.sent) == ("timeout", True)
+
+
+def test_a_kept_connection_is_watched_again() -> None:
+    def script(peer: Conversation) -> None:
+        peer.read_request()
+        peer.answer(b"quick")
+        drips_its_body(peer)
+
+    with Peer(script) as peer:
+        client = HttpClient(timeout=5)
+        client.request("GET", peer.url)
+        started = time.monotonic()
+        fault = fault_when(client, "POST", peer.url, timeout=SHORT)
+        assert (fault.kind, peer.connections) == ("timeout", 1)
+        assert time.monotonic() - started < SHORT + 2
+
+
+def test_an_outer_deadline_is_never_exceeded() -> None:
+    with Peer(drips_its_body) as peer, deadline(SHORT):
+        started = time.monotonic()
+        fault = fault_when(HttpClient(timeout=30), "GET", peer.url)
+        assert fault.kind == "timeout"
+        assert time.monotonic() - started < SHORT + 2
+
+
+def test_a_connection_after_a_missed_deadline_is_a_new_one() -> None:
+    with Peer(silent, serves(b"fine")) as peer:
+        client = HttpClient(timeout=SHORT)
+        fault_when(client, "GET", peer.url)
+        assert client.request("GET", peer.url, timeout=5).body == b"fine"
+
+
+def test_connecting_that_hangs_ends_at_the_deadline_and_nothing_was_sent() -> None:
+    with deaf_port() as port:
+        fault = fault_when(HttpClient(timeout=SHORT), "POST", f"http://127.0.0.1:{port}/")
+    assert (fault.kind, fault.sent) == ("timeout", False)
+    assert "could not be reached" in str(fault)
+
+
+def test_a_refused_port_received_nothing() -> None:
+    with closed_port() as port:
+        fault = fault_when(HttpClient(timeout=5), "POST", f"http://127.0.0.1:{port}/")
+    assert (fault.kind, fault.sent) == ("connection", False)
+    assert str(fault) == f"http://127.0.0.1:{port} cannot be reached: Connection refused."
+
+
+def test_a_name_that_does_not_exist_received_nothing() -> None:
+    fault = fault_when(HttpClient(timeout=10), "POST", "http://nobody.invalid/")
+    assert (fault.kind, fault.sent) == ("connection", False)
+
+
+def test_an_untrusted_certificate_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
+    _, context = self_signed(tmp_path)
+    requests: list[bytes] = []
+    with Peer(lambda peer: requests.append(peer.read_request()), tls=context) as peer:
+        fault = fault_when(HttpClient(timeout=5), "POST", peer.url, headers={"Authorization": "basic secret"})
+    assert (fault.kind, fault.sent) == ("tls", False)
+    assert "self-signed" in str(fault).replace("self signed", "self-signed")
+    assert requests == []
+
+
+def test_a_certificate_of_the_bundle_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trusted, context = self_signed(tmp_path)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nonexistent/bundle.pem")
+    with Peer(serves(b"1", b"2"), tls=context) as peer:
+        client = HttpClient(timeout=5, ca_bundle=trusted)
+        assert [client.request("GET", peer.url).body for _ in range(2)] == [b"1", b"2"]
+        assert peer.connections == 1
+
+
+def test_a_certificate_for_another_host_is_refused(tmp_path: Path) -> None:
+    trusted, context = self_signed(tmp_path, "127.0.0.2")
+    with Peer(serves(b"1"), tls=context) as peer:
+        fault = fault_when(HttpClient(timeout=5, ca_bundle=trusted), "GET", peer.url)
+    assert (fault.kind, fault.sent) == ("tls", False)
+
+
+def test_a_silent_tls_handshake_ends_at_the_deadline_and_nothing_was_sent() -> None:
+    with Peer(mute) as peer:
+        fault = fault_when(HttpClient(timeout=SHORT), "POST", peer.url.replace("http", "https"))
+    assert (fault.kind, fault.sent) == ("timeout", False)
+
+
+def test_a_dripping_answer_over_tls_ends_at_the_deadline(tmp_path: Path) -> None:
+    trusted, context = self_signed(tmp_path)
+    with Peer(drips_its_body, tls=context) as peer:
+        fault = fault_when(HttpClient(timeout=SHORT, ca_bundle=trusted), "GET", peer.url)
+    assert (fault.kind, fault.sent) == ("timeout", True)
+
+
+def test_a_bundle_that_is_none_is_named(tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_text("no certificate")
+    fault = fault_when(HttpClient(timeout=5, ca_bundle=bundle), "GET", "https://127.0.0.1:1/")
+    assert (fault.kind, fault.sent) == ("tls", False)
+    assert "bundle.pem" in str(fault)
+
+
+def of_unknown_length(body: bytes, *headers: bytes):
+    def script(peer: Conversation) -> None:
+        peer.read_request()
+        peer.send(b"\r\n".join([b"HTTP/1.1 200 OK", b"Connection: close", *headers, b"", b""]) + body)
+
+    return script
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        serves(b"x" * 1001),
+        of_unknown_length(b"x" * 1001),
+        of_unknown_length(b"3e9\r\n" + b"x" * 1001 + b"\r\n0\r\n\r\n", b"Transfer-Encoding: chunked"),
+        of_unknown_length(gzip.compress(bytes(50_000_000)), b"Content-Encoding: gzip"),
+    ],
+    ids=["announced", "unknown", "chunked", "gzip"],
+)
+def test_an_answer_larger_than_allowed_is_cut_off(script) -> None:
+    with Peer(script) as peer:
+        fault = fault_when(HttpClient(timeout=20), "GET", peer.url, max_bytes=1000)
+        assert (fault.kind, fault.sent) == ("too_large", True)
+
+
+def test_a_download_larger_than_allowed_gives_the_sink_no_more_than_that() -> None:
+    with Peer(of_unknown_length(b"x" * 1_000_000)) as peer:
+        received = bytearray()
+        with pytest.raises(HttpFault) as caught:
+            HttpClient(timeout=20).download(peer.url, received.extend, max_bytes=100_000)
+        assert caught.value.kind == "too_large"
+        assert len(received) <= 100_000
+
+
+def test_an_answer_that_is_exactly_as_large_as_allowed_is_read() -> None:
+    with Peer(serves(b"x" * 1000)) as peer:
+        assert len(HttpClient(timeout=5).request("GET", peer.url, max_bytes=1000).body) == 1000
+
+
+def test_a_compressed_answer_is_read_although_nobody_asked_for_it() -> None:
+    body = gzip.compress(b'{"a": 1}')
+    with Peer(of_unknown_length(body, b"Content-Encoding: gzip")) as peer:
+        assert HttpClient(timeout=5).request("GET", peer.url).json() == {"a": 1}
+
+
+@pytest.mark.parametrize("body", [gzip.compress(b"x" * 100)[:-10], b"no gzip at all"])
+def test_a_broken_compressed_answer_is_a_broken_answer(body: bytes) -> None:
+    with Peer(of_unknown_length(body, b"Content-Encoding: gzip")) as peer:
+        fault = fault_when(HttpClient(timeout=5), "GET", peer.url)
+    assert (fault.kind, fault.sent) == ("connection", True)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n64\r\nhalf",
+        b"HTTP/1.1 200 OK\r\nContent-Le",
+        b"HTTP/1.1 2",
+        b"\x16\x03\x01\x00\x00",
+        b"",
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_an_answer_that_is_broken_off_is_no_answer(answer: bytes, method: str) -> None:
+    def script(peer: Conversation) -> None:
+        peer.read_request()
+        peer.send(answer)
+
+    with Peer(script) as peer:
+        fault = fault_when(HttpClient(timeout=5), method, peer.url)
+        assert (fault.kind, fault.sent) == ("connection", True)
+        assert peer.connections == 1
+
+
+def leaves_after_one_answer_when(told: threading.Event):
+    def script(peer: Conversation) -> None:
+        peer.read_request()
+        peer.answer(b"first")
+        if not told.is_set():
+            # Takes the next request, and dies without a word: what a close in flight looks like.
+            peer.read_request()
+
+    return script
+
+
+def test_a_dead_kept_connection_is_no_fault_of_a_get() -> None:
+    with Peer(leaves_after_one_answer_when(threading.Event()), serves(b"second")) as peer:
+        client = HttpClient(timeout=5)
+        assert client.request("GET", peer.url).body == b"first"
+        assert client.request("GET", peer.url).body == b"second"
+
+
+@pytest.mark.parametrize("method", ["POST", "DELETE"])
+def test_what_changes_something_is_never_sent_twice(method: str) -> None:
+    with Peer(leaves_after_one_answer_when(threading.Event()), serves(b"second")) as peer:
+        client = HttpClient(timeout=5)
+        assert client.request("GET", peer.url).body == b"first"
+        fault = fault_when(client, method, peer.url)
+        assert (fault.kind, fault.sent, peer.connections) == ("connection", True, 1)
+
+
+def test_a_connection_that_the_peer_closed_meanwhile_is_not_used_again() -> None:
+    told, gone = threading.Event(), threading.Event()
+    told.set()
+
+    def first(peer: Conversation) -> None:
+        leaves_after_one_answer_when(told)(peer)
+        peer.connection.close()
+        gone.set()
+
+    with Peer(first, serves(b"second")) as peer:
+        client = HttpClient(timeout=5)
+        client.request("GET", peer.url)
+        wait_until(gone.is_set)
+        assert client.request("POST", peer.url).body == b"second"
+
+
+def redirects_to(url: str, status: str = "302 Found"):
+    def script(peer: Conversation) -> None:
+        while peer.read_request():
+            peer.answer(b"", f"Location: {url}", status=status)
+
+    return script
+
+
+@pytest.mark.parametrize("status", ["301 Moved", "302 Found", "303 See", "307 Temporary", "308 Permanent"])
+@pytest.mark.parametrize(
+    ("method", "headers"),
+    [("POST", {}), ("DELETE", {}), ("GET", {"Authorization": "basic secret"}), ("GET", {"authorization": "x"})],
+)
+def test_credentials_and_changes_follow_no_redirect(status: str, method: str, headers: dict[str, str]) -> None:
+    with Peer(serves(b"stolen")) as other, Peer(redirects_to(other.url + "/?token=1", status)) as peer:
+        fault = fault_when(HttpClient(timeout=5), method, peer.url, headers=headers)
+        assert (fault.kind, fault.sent, other.connections) == ("redirect", True, 0)
+        assert f"{peer.url} redirects to {other.url}, which is not followed" in str(fault)
+        assert "token" not in str(fault)
+
+
+def test_a_download_follows_a_redirect() -> None:
+    with Peer(serves(b"the file")) as other, Peer(redirects_to(other.url)) as peer:
+        received = bytearray()
+        assert HttpClient(timeout=5).download(peer.url, received.extend, max_bytes=100).status == 200
+        assert received == b"the file"
+
+
+def test_the_body_of_a_redirect_is_not_read() -> None:
+    sent = threading.Event()
+
+    def script(peer: Conversation) -> None:
+        peer.read_request()
+        peer.send(b"HTTP/1.1 302 Found\r\nLocation: /x\r\n\r\n" + b"x" * 1_000_000)
+        peer.drip(b"x" * 1_000_000, 0.02)
+        sent.set()
+
+    with Peer(script) as peer:
+        fault = fault_when(HttpClient(timeout=20), "POST", peer.url)
+        assert (fault.kind, sent.is_set()) == ("redirect", False)
+
+
+def test_a_circle_of_redirects_ends() -> None:
+    with Peer(redirects_to("/again")) as peer:
+        fault = fault_when(HttpClient(timeout=5), "GET", peer.url)
+    assert fault.kind == "redirect"
+
+
+@pytest.mark.parametrize("target", ["http://127.0.0.1:1/", "ftp://127.0.0.1/", "file:///etc/passwd", "http://[", ""])
+def test_a_redirect_never_leaves_tls_or_http(target: str, tmp_path: Path) -> None:
+    trusted, context = self_signed(tmp_path)
+    with Peer(redirects_to(target), tls=context) as peer:
+        fault = fault_when(HttpClient(timeout=5, ca_bundle=trusted), "GET", peer.url)
+    assert fault.kind == "redirect"
+
+
+def test_a_failed_download_leaves_the_sink_alone_and_tells_why() -> None:
+    def script(peer: Conversation) -> None:
+        peer.read_request()
+        peer.answer(b"<h1>not\n here</h1>" + b" " * 1_000_000, status="404 Not Found")
+
+    with Peer(script) as peer:
+        received = bytearray()
+        answer = HttpClient(timeout=5).download(peer.url, received.extend, max_bytes=10)
+    assert (answer.status, bytes(received)) == (404, b"")
+    assert answer.text().startswith("<h1>not here</h1>")
+
+
+def test_what_the_sink_raises_is_not_mistaken_for_the_peers_fault() -> None:
+    def full(piece: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    with Peer(serves(b"data")) as peer, pytest.raises(OSError, match="No space left"):
+        HttpClient(timeout=5).download(peer.url, full, max_bytes=10)
+
+
+def test_netrc_and_cookies_are_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login somebody password else\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    requests: list[bytes] = []
+
+    def script(peer: Conversation) -> None:
+        for _ in range(2):
+            requests.append(peer.read_request())
+            peer.answer(b"", "Set-Cookie: session=1; Path=/")
+
+    with Peer(script) as peer:
+        client = HttpClient(timeout=5)
+        for _ in range(2):
+            client.request("GET", peer.url, headers={"Authorization": "basic mine"})
+    assert all(b"Authorization: basic mine\r\n" in request for request in requests)
+    assert not any(b"cookie" in request.lower() for request in requests)
+
+
+def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    requests: list[bytes] = []
+
+    def script(peer: Conversation) -> None:
+        requests.append(peer.read_request())
+        peer.answer(b"through the proxy")
+
+    with Peer(script) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        monkeypatch.setenv("no_proxy", "")
+        assert HttpClient(timeout=5).request("GET", "http://registry.invalid/x").body == b"through the proxy"
+    assert requests[0].startswith(b"GET http://registry.invalid/x HTTP/1.1\r\n")
+
+
+def test_a_proxy_that_refuses_the_tunnel_is_not_the_peer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def script(peer: Conversation) -> None:
+        peer.read_request()
+        peer.send(b"HTTP/1.1 403 Forbidden\r\n\r\n")
+
+    with Peer(script) as proxy:
+        monkeypatch.setenv("https_proxy", proxy.url)
+        monkeypatch.setenv("no_proxy", "")
+        fault = fault_when(HttpClient(timeout=5), "POST", "https://registry.invalid/x")
+    assert (fault.kind, fault.sent) == ("connection", False)
+
+
+@pytest.mark.parametrize("value", ["basic s3cret\n", "basic s3cr€t", "basic s3cret\r\nX: 1"])
+def test_a_header_that_cannot_be_sent_is_not_quoted(value: str) -> None:
+    with closed_port() as port:
+        fault = fault_when(HttpClient(timeout=5), "GET", f"http://127.0.0.1:{port}/", headers={"Authorization": value})
+    assert (fault.kind, fault.sent) == ("connection", False)
+    assert "s3cr" not in str(fault)
+    assert fault.__cause__ is None
+
+
+def test_an_answer_to_a_call_leaves_no_thread_and_no_descriptor_behind() -> None:
+    def descriptors() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    with Peer(serves(*[b"x"] * 30)) as peer:
+        client = HttpClient(timeout=5)
+        client.request("GET", peer.url)
+        before = descriptors()
+        for _ in range(20):
+            client.request("GET", peer.url)
+        assert descriptors() == before
+    wait_until(lambda: not any(thread.name == "http-deadline" for thread in threading.enumerate()))
+
+
+def test_an_answer_writes_its_text_for_people() -> None:
+    written = io.StringIO()
+    answer = Answer(500, {}, b"<p>\x00\x1b[2J" + b"x" * 1000)
+    written.write(answer.text(limit=50))
+    assert len(written.getvalue()) == 50
+    assert written.getvalue().isprintable()
