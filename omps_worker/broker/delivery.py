@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One message as the broker handed it over."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from functools import cached_property
+from typing import Any, cast
+
+from pika.spec import BasicProperties
+
+from omps_worker import events
+from omps_worker.broker import headers
+from omps_worker.model import Attempt, BuildEvent, Source
+
+
+@dataclass(frozen=True)
+class Tag:
+    """How to ack a delivery. Tags die with their channel: ``generation`` tells which one it was."""
+
+    generation: int
+    number: int
+
+
+@dataclass
+class Delivery:
+    """A message that was taken, and which the broker keeps until it is acked.
+
+    ``event`` is None where the message cannot be decoded.
+    """
+
+    tag: Tag
+    exchange: str
+    routing_key: str
+    redelivered: bool
+    properties: BasicProperties
+    body: bytes = field(repr=False)
+    event: BuildEvent | None
+    received_at: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
+
+    @property
+    def headers(self) -> dict[Any, Any]:
+        """The headers as they came; never None."""
+        return cast("dict[Any, Any]", self.properties.headers or {})
+
+    @cached_property
+    def message_id(self) -> str:
+        """The message's id; one without gets that of its build, or of its body."""
+        return headers.text(self.properties.message_id) or events.message_id_for(self.event, self.body)
+
+    @property
+    def topic(self) -> str:
+        """The routing key that the message had on the bus."""
+        return headers.short_text(self.headers, headers.TOPIC) or self.routing_key
+
+    @property
+    def first_exchange(self) -> str:
+        """The exchange that the message came from at first."""
+        known = headers.short_text(self.headers, headers.EXCHANGE)
+        return self.exchange if known is None else known
+
+    @cached_property
+    def first_seen(self) -> datetime:
+        """When a worker first took the message."""
+        return headers.first_seen(self.headers) or self.received_at
+
+    @property
+    def source(self) -> Source:
+        """How results name the message."""
+        return Source(self.message_id, self.topic)
+
+    @property
+    def attempt(self) -> Attempt:
+        """Which try this delivery is."""
+        number = headers.attempt_number(self.headers)
+        replayed = headers.REPLAYED_AT in self.headers
+        return Attempt(number, interrupted=self.redelivered or number > 1 or replayed)
+
+    @cached_property
+    def key(self) -> bytes:
+        """The same for every delivery of the same message, another for a retry or replay of it."""
+        ours = sorted((name, repr(value)) for name, value in self.headers.items() if str(name).startswith("omps-"))
+        digest = hashlib.sha256(repr((self.message_id, ours)).encode(errors="surrogateescape"))
+        digest.update(self.body)
+        return digest.digest()

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The headers by which a message remembers what the broker forgets when it moves between queues.
+
+Headers come from outside: each reader here returns something sane whatever it finds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+TOPIC = "omps-topic"
+"""The routing key that the message had on the bus."""
+EXCHANGE = "omps-exchange"
+"""The exchange it came from."""
+ATTEMPT = "omps-attempt"
+"""The number of the attempt that this delivery is; absent: 1."""
+FIRST_SEEN = "omps-first-seen"
+"""When a worker first took the message: ISO 8601, UTC."""
+TARGETS = "omps-targets"
+"""The targets that are still open, an array of ``organization/repository``; absent: all."""
+ERROR = "omps-error"
+"""The name of the error that decided."""
+ERROR_MESSAGE = "omps-error-message"
+"""What it said, one sentence of bounded length."""
+PARKED_AT = "omps-parked-at"
+"""When the copy went to the failed queue: ISO 8601, UTC."""
+REPLAYED_AT = "omps-replayed-at"
+"""When somebody sent a parked message again: ISO 8601, UTC. Its attempts count from 1 again."""
+
+SENDER_SELECTED = {"CC": "omps-cc", "BCC": "omps-bcc"}
+"""Headers by which the broker would route a copy elsewhere, and the names that copies have them under.
+
+See https://www.rabbitmq.com/docs/sender-selected.
+"""
+
+OF_THE_QUEUE = ("x-delivery-count", "x-acquired-count")
+"""Headers that a quorum queue writes on delivery; they are not the message's own."""
+
+LARGEST_ATTEMPT = 1_000_000
+SHORT_STRING = 255
+"""How many bytes a routing key or an exchange's name has at most."""
+
+
+def attempt_number(headers: Mapping[Any, Any]) -> int:
+    """The number of the attempt; 1 where the header is absent or nonsense."""
+    value = headers.get(ATTEMPT)
+    if isinstance(value, str) and len(value) <= 7 and value.isascii() and value.isdecimal():
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= LARGEST_ATTEMPT:
+        return int(value)
+    return 1
+
+
+def first_seen(headers: Mapping[Any, Any]) -> datetime | None:
+    """When a worker first took the message; None where that is not known, or lies in the future."""
+    value = headers.get(FIRST_SEEN)
+    if isinstance(value, str) and len(value) <= 64:
+        try:
+            value = datetime.fromisoformat(value.replace("Z", "+00:00"))
+        except ValueError:
+            return None
+    if not isinstance(value, datetime):
+        return None
+    moment = value if value.tzinfo else value.replace(tzinfo=timezone.utc)
+    return moment if moment <= datetime.now(timezone.utc) else None
+
+
+def short_text(headers: Mapping[Any, Any], name: str) -> str | None:
+    """A header that holds a short string; None where it does not."""
+    value = headers.get(name)
+    if isinstance(value, str) and len(value.encode()) <= SHORT_STRING:
+        return value
+    return None
+
+
+def text(value: Any) -> str:
+    """A routing key, id or type as text: what is not UTF-8 comes as bytes, and is made readable."""
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return value if isinstance(value, str) else ""
+
+
+def iso(moment: datetime) -> str:
+    """``moment`` as ISO 8601 in UTC."""
+    return moment.astimezone(timezone.utc).isoformat()

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The copy of a message that goes to another queue of ours: the failed queue.
+
+A copy is the message as it came, with headers of ours added. What is different, and why:
+
+* ``expiration`` is dropped: the copy would vanish from the queue when it runs out.
+* ``user_id`` is dropped: the broker refuses one that is not ours.
+* The headers ``CC`` and ``BCC`` become ``omps-cc`` and ``omps-bcc``: the broker would send further
+  copies to the queues they name.
+* ``x-delivery-count`` is dropped: it counts deliveries from the queue that the copy leaves.
+* ``delivery_mode`` is 2, persistent.
+* A message without an id gets one.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, cast
+
+from pika.spec import BasicProperties
+
+from omps_worker.broker import headers
+from omps_worker.broker.delivery import Delivery
+from omps_worker.errors import WorkerError
+from omps_worker.text import one_line
+
+log = logging.getLogger(__name__)
+
+MESSAGE_BYTES = 1024
+"""How many bytes of an error's message a header holds; the result message has all of it."""
+
+DEFAULT_FRAME = 131072
+"""The largest frame that RabbitMQ takes unless configured otherwise; all headers stand in one."""
+
+_FRAME_OVERHEAD = 64
+
+
+def parked_copy(
+    delivery: Delivery,
+    error: WorkerError,
+    targets: Sequence[str] | None,
+    now: datetime,
+    *,
+    frame_max: int = DEFAULT_FRAME,
+) -> BasicProperties:
+    """The properties of the copy for the failed queue; its body is the message's.
+
+    ``targets`` are those that failed, None if the work did not get as far as targets. Headers
+    that would not fit in one frame of ``frame_max`` bytes are left out, the largest first, with
+    a line in the log: a frame too large would end the connection, and the copy never arrive.
+    """
+    properties = moved(delivery)
+    table = _table(properties)
+    table[headers.ERROR] = error.name
+    table[headers.ERROR_MESSAGE] = bounded(error.message, MESSAGE_BYTES)
+    table[headers.PARKED_AT] = headers.iso(now)
+    if targets is not None:
+        table[headers.TARGETS] = list(targets)
+    _fit(properties, frame_max - _FRAME_OVERHEAD)
+    return properties
+
+
+def moved(delivery: Delivery) -> BasicProperties:
+    """The properties of a copy on its way to another queue of ours."""
+    properties = copy.copy(delivery.properties)
+    table: dict[Any, Any] = {
+        headers.SENDER_SELECTED.get(name, name): value
+        for name, value in delivery.headers.items()
+        if name not in headers.OF_THE_QUEUE
+    }
+    table[headers.TOPIC] = delivery.topic
+    table[headers.EXCHANGE] = delivery.first_exchange
+    table[headers.ATTEMPT] = delivery.attempt.number
+    table[headers.FIRST_SEEN] = headers.iso(delivery.first_seen)
+    properties.headers = table
+    properties.expiration = None
+    properties.user_id = None
+    properties.delivery_mode = 2
+    if not properties.message_id:
+        properties.message_id = delivery.message_id
+    return properties
+
+
+def bounded(message: str, limit: int) -> str:
+    """``message`` on one line, in at most ``limit`` bytes of UTF-8."""
+    line = one_line(message)
+    encoded = line.encode(errors="replace")
+    if len(encoded) <= limit:
+        return encoded.decode()
+    return encoded[: limit - len("…".encode())].decode(errors="ignore") + "…"
+
+
+def _fit(properties: BasicProperties, limit: int) -> None:
+    table = _table(properties)
+    if _size(properties) <= limit:
+        return
+    table[headers.ERROR_MESSAGE] = bounded(table[headers.ERROR_MESSAGE], 64)
+    if _size(properties) > limit:
+        table.pop(headers.TARGETS, None)
+    ours = {headers.TOPIC, headers.EXCHANGE, headers.ATTEMPT, headers.FIRST_SEEN, headers.ERROR, headers.PARKED_AT}
+    strangers = sorted((name for name in table if name not in ours), key=lambda name: _weight(table[name]))
+    while _size(properties) > limit and strangers:
+        name = strangers.pop()
+        del table[name]
+        log.warning(
+            "the header %s of message %s is left out of its copy: its headers do not fit in one frame",
+            bounded(headers.text(name), 100),
+            bounded(headers.text(properties.message_id), 100),
+        )
+
+
+def _table(properties: BasicProperties) -> dict[Any, Any]:
+    return cast("dict[Any, Any]", properties.headers)
+
+
+def _weight(value: Any) -> int:
+    return _size(BasicProperties(headers={"": value}))
+
+
+def _size(properties: BasicProperties) -> int:
+    return sum(map(len, properties.encode()))
