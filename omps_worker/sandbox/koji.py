@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A Koji of one's own on loopback: an XML-RPC hub and a file server that answer as real ones do.
+
+::
+
+    with SandboxKoji() as hub:
+        build = hub.add_build("otter-operator-container", "1.0.0", "1", manifests=zip_of(nested_operator()))
+        koji.ClientSession(hub.hub_url).getBuild("otter-operator-container-1.0.0-1")
+        routing_key, properties, body = hub.message(build)
+
+Answers have the shape of those recorded from a Koji 1.35 hub. Faults of HTTP are injected with
+``faults`` (``POST /kojihub``, ``GET /kojiroot/…``), those of the hub itself with ``fail_calls``.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from types import TracebackType
+from typing import Any
+
+from omps_worker.model import BuildState, OperatorKind
+from omps_worker.sandbox import koji_messages, koji_records
+from omps_worker.sandbox.faults import Faults
+from omps_worker.sandbox.http_server import HttpServer, Request, Response
+from omps_worker.sandbox.koji_hub import Hub
+from omps_worker.sandbox.koji_messages import BusMessage
+from omps_worker.sandbox.koji_records import BTYPE, BuildRecord, TaskRecord
+
+BuildName = Mapping[str, Any] | int | str
+"""A build as ``add_build`` returned it, its id, or its NVR."""
+
+_OSBS: Any = object()
+_HUB, _ROOT = "/kojihub", "/kojiroot"
+
+
+class SandboxKoji:
+    """A Koji hub and its files, empty at first. Safe to change while it is asked."""
+
+    def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:
+        self.server = HttpServer(self._answer, tls=tls)
+        """Its ``stop`` and ``start`` make Koji unreachable and reachable again, on the same port."""
+        self._hub = Hub()
+        self._lock = self._hub.lock
+        self._users = {"kojiadmin": 1, "osbs": 2, "jdoe": 3}
+        self._packages: dict[str, int] = {}
+        self._volumes = {"DEFAULT": 0}
+        self._tasks = self._archives = 0
+        self._latest = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+    @property
+    def hub_url(self) -> str:
+        """The address of the XML-RPC hub."""
+        return self.server.url + _HUB
+
+    @property
+    def root_url(self) -> str:
+        """The address below which the files are."""
+        return self.server.url + _ROOT
+
+    @property
+    def faults(self) -> Faults:
+        """What goes wrong with requests, by method and path."""
+        return self.server.faults
+
+    @property
+    def calls(self) -> list[str]:
+        """The names of the hub's methods that were called, those inside multicalls too."""
+        return self._hub.calls
+
+    def __enter__(self) -> SandboxKoji:
+        self.server.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.server.close()
+
+    def fail_calls(self, outage: str, times: int | None = None) -> None:
+        """Refuse the next ``times`` requests to the hub, or all until ``recover``.
+
+        ``outage``: ``offline``, ``lockout`` or ``database``. Files are served all the same.
+        """
+        self._hub.fail_calls(outage, times)
+
+    def recover(self) -> None:
+        """End the outage."""
+        self._hub.recover()
+
+    def add_build(
+        self,
+        name: str,
+        version: str,
+        release: str,
+        *,
+        manifests: bytes | None = None,
+        kind: OperatorKind | None = None,
+        state: int = BuildState.COMPLETE,
+        legacy: bool = False,
+        owner: str = "jdoe",
+        target: str = "operators-1-candidate",
+        volume: str = "DEFAULT",
+        epoch: int | None = None,
+        task: bool = True,
+        completed_at: datetime | None = None,
+        content_generator: str | None = koji_records.CONTENT_GENERATOR,
+        extra: Mapping[str, Any] | None = _OSBS,
+        archive: str = koji_records.ARCHIVE_NAME,
+        flat_key: bool = True,
+        subtypes: bool = True,
+        subdirectory: str = "",
+        metadata_only: bool = False,
+        missing_file: bool = False,
+        checksum: str | None = None,
+        checksum_type: str = "md5",
+    ) -> dict[str, Any]:
+        """A new build; returns what ``getBuild`` answers. Ids and times of completion grow.
+
+        A name-version-release whose build failed or was cancelled is built again under its old id.
+
+        ``manifests`` is the zip. ``kind`` defaults to PACKAGE_MANIFESTS with manifests (UNKNOWN if ``legacy``,
+        as it was then) and to NONE without. A kind other than NONE without manifests is a build that
+        promises an archive that was never uploaded.
+
+        ``legacy``: the archive is among the logs and only the flat key names it. ``flat_key=False``: only
+        typeinfo does. ``archive``: the name that ``extra`` gives. ``subtypes=False``: the build does not say what it
+        is. ``extra``: instead of OSBS's; None is what rpm builds have. ``task=False``: no task, so no target.
+        ``subdirectory``: below the place where the file belongs, for a legacy one below the logs (an architecture).
+        ``metadata_only``, ``missing_file``: Koji knows the archive, and there is no file. ``checksum``: a wrong one.
+        A build that is not complete yet has none of all that until ``set_state``.
+        """
+        if kind is None:
+            kind = OperatorKind.NONE
+            if manifests is not None:
+                kind = OperatorKind.UNKNOWN if legacy else OperatorKind.PACKAGE_MANIFESTS
+        with self._lock:
+            record = self._new_record(name, version, release, epoch, owner, volume, content_generator)
+            if task:
+                record.task = self._new_task(record, target)
+            if extra is not _OSBS:
+                record.extra = None if extra is None else dict(extra)
+            else:
+                record.extra = koji_records.container_extra(
+                    record,
+                    kind=kind,
+                    archive=None if kind == OperatorKind.NONE else archive,
+                    typeinfo=not legacy,
+                    flat_key=flat_key or legacy,
+                    subtypes=subtypes,
+                )
+            logs = f"{record.directory}/data/logs"
+            record.files = {f"{logs}/{log}": b"built\n" for log in ("osbs-build.log", "x86_64-build.log")}
+            if manifests is not None:
+                place = logs if legacy else f"{record.directory}/files/{BTYPE}"
+                if not metadata_only and not missing_file:
+                    record.files["/".join(filter(None, (place, subdirectory, archive)))] = manifests
+                if not legacy:
+                    self._archives += 1
+                    row = koji_records.archive_row(self._archives, record.id, archive, manifests, checksum_type)
+                    row["metadata_only"] = metadata_only
+                    row["checksum"] = checksum or row["checksum"]
+                    record.archives.append(row)
+            self._hub.builds[record.id] = record
+            return self.set_state(record.id, state, completed_at=completed_at)
+
+    def set_state(self, build: BuildName, state: int, *, completed_at: datetime | None = None) -> dict[str, Any]:
+        """Bring a build into another state; returns what ``getBuild`` answers then.
+
+        Ending a build sets its time of completion. A deleted build keeps all but its files, as in Koji.
+        """
+        with self._lock:
+            record = self._record(build)
+            if record.completed is None and state != BuildState.BUILDING:
+                now = datetime.now(timezone.utc)
+                record.completed = completed_at or max(now, self._latest + timedelta(microseconds=1))
+                self._latest = max(self._latest, record.completed)
+            record.state = BuildState(state)
+            if state == BuildState.DELETED:
+                record.files.clear()
+            return record.row()
+
+    def message(
+        self,
+        build: BuildName,
+        dialect: str = "fedora",
+        *,
+        topic_prefix: str | None = None,
+        state: int | None = None,
+    ) -> BusMessage:
+        """What Koji's plugins publish when the build comes into the state it is in, or into ``state``.
+
+        ``dialect``: one of ``koji_messages.DIALECTS``.
+        """
+        with self._lock:
+            record = self._record(build)
+            if state is not None:
+                record = replace(record, state=BuildState(state))
+            row = record.row()
+            task = record.task.row(request=True) if record.task is not None and record.imported else None
+        old: int | None = BuildState.BUILDING.value
+        if row["state"] == BuildState.BUILDING or (row["state"] == BuildState.COMPLETE and task is None):
+            old = None
+        elif row["state"] == BuildState.DELETED:
+            old = BuildState.COMPLETE.value
+        return koji_messages.build_message(row, task, dialect, topic_prefix, old)
+
+    def tag_message(
+        self, build: BuildName, tag: str = "operators-1-candidate", *, topic_prefix: str | None = None
+    ) -> BusMessage:
+        """What koji-fedoramessaging publishes when the build is tagged: of no interest to a worker."""
+        with self._lock:
+            row = self._record(build).row()
+        return koji_messages.tag_message(row, tag, topic_prefix)
+
+    def _new_record(
+        self, name: str, version: str, release: str, epoch: int | None, owner: str, volume: str, generator: str | None
+    ) -> BuildRecord:
+        earlier = self._hub.find(f"{name}-{version}-{release}")
+        if earlier is not None and earlier.state not in (BuildState.FAILED, BuildState.CANCELED):
+            raise ValueError(f"{earlier.nvr} exists")
+        return BuildRecord(
+            id=earlier.id if earlier is not None else len(self._hub.builds) + 1,
+            name=name,
+            version=version,
+            release=release,
+            epoch=epoch,
+            state=BuildState.BUILDING,
+            package_id=self._packages.setdefault(name, len(self._packages) + 1),
+            owner=owner,
+            owner_id=self._users.setdefault(owner, len(self._users) + 1),
+            volume=volume,
+            volume_id=self._volumes.setdefault(volume, len(self._volumes)),
+            content_generator=generator,
+            created=datetime.now(timezone.utc),
+        )
+
+    def _new_task(self, record: BuildRecord, target: str) -> TaskRecord:
+        self._tasks += 1
+        source = koji_records.source_url(record.name, "d3670cde")
+        request = [source, target, {"git_branch": "operators-1", "scratch": False}]
+        return TaskRecord(self._tasks, record.owner_id, request, record.created - timedelta(milliseconds=130))
+
+    def _record(self, build: BuildName) -> BuildRecord:
+        key = build["id"] if isinstance(build, Mapping) else build
+        record = self._hub.find(key)
+        if record is None:
+            raise KeyError(key)
+        return record
+
+    def _answer(self, request: Request) -> Response:
+        if request.path.startswith(_ROOT + "/"):
+            return self._file(request)
+        if request.path != _HUB:
+            return Response.html(404, "404 Not Found")
+        if request.method != "POST":
+            text = b"Method Not Allowed\nThis is an XML-RPC server. Only POST requests are accepted.\n"
+            return Response(405, text, "text/plain", {"Allow": "POST"})
+        return self._hub.answer(request.body)
+
+    def _file(self, request: Request) -> Response:
+        path = "/".join(part for part in request.segments[1:] if part not in ("", "."))
+        with self._lock:
+            content = next((record.files[path] for record in self._hub.builds.values() if path in record.files), None)
+        if content is None or request.method not in ("GET", "HEAD"):
+            return Response.html(404, "404 Not Found")
+        return Response(200, content, "application/zip" if path.endswith(".zip") else "text/plain")

@@ -1,0 +1,293 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the sandbox's Koji keeps about builds, and how a Koji hub words it.
+
+The words are those of a real hub (Koji 1.35): the same keys, the same types, the same None.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import koji
+
+from omps_worker.model import BuildState, OperatorKind
+
+ARCHIVE_NAME = "operator_manifests.zip"
+"""What OSBS calls the archive of manifests."""
+
+BTYPE = "operator-manifests"
+"""Koji's build type of such archives."""
+
+CONTENT_GENERATOR = "atomic-reactor"
+"""The content generator that imports OSBS's builds."""
+
+BTYPE_IDS = {"rpm": 1, "maven": 2, "win": 3, "image": 4, BTYPE: 5}
+"""The build types that the hub has."""
+
+_CHECKSUM_TYPES = {"md5": 0, "sha256": 2}
+_PATHS = koji.PathInfo(topdir="")
+_IMAGE_TYPE = "application/vnd.docker.distribution.manifest"
+
+
+@dataclass
+class TaskRecord:
+    """The task that made a build, as ``getTaskInfo`` shows it."""
+
+    id: int
+    owner_id: int
+    request: list[Any]
+    created: datetime
+
+    def row(self, *, request: bool) -> dict[str, Any]:
+        """The hub's words; ``request`` only if asked for."""
+        started = self.created + timedelta(milliseconds=100)
+        row = {
+            "arch": "noarch",
+            "awaited": None,
+            "channel_id": 1,
+            "completion_time": None,
+            "completion_ts": None,
+            "create_time": hub_time(self.created),
+            "create_ts": self.created.timestamp(),
+            "host_id": None,
+            "id": self.id,
+            "label": None,
+            "method": "buildContainer",
+            "owner": self.owner_id,
+            "parent": None,
+            "priority": 20,
+            "start_time": hub_time(started),
+            "start_ts": started.timestamp(),
+            "state": 1,
+            "waiting": None,
+            "weight": 1.0,
+        }
+        return {**row, "request": copy.deepcopy(self.request)} if request else row
+
+
+@dataclass
+class BuildRecord:
+    """One build with its archive row, its files and its task."""
+
+    id: int
+    name: str
+    version: str
+    release: str
+    epoch: int | None
+    state: BuildState
+    package_id: int
+    owner: str
+    owner_id: int
+    volume: str
+    volume_id: int
+    content_generator: str | None
+    created: datetime
+    extra: dict[str, Any] | None = None
+    task: TaskRecord | None = None
+    completed: datetime | None = None
+    archives: list[dict[str, Any]] = field(default_factory=list)
+    files: dict[str, bytes] = field(default_factory=dict)
+    """By path below Koji's root, without a slash in front."""
+
+    @property
+    def nvr(self) -> str:
+        """Name, version and release."""
+        return f"{self.name}-{self.version}-{self.release}"
+
+    @property
+    def imported(self) -> bool:
+        """Whether the build ever was complete: before that a hub knows neither its extra nor its task."""
+        return self.state in (BuildState.COMPLETE, BuildState.DELETED)
+
+    @property
+    def directory(self) -> str:
+        """Where the build's files are, below Koji's root."""
+        build = {"name": self.name, "version": self.version, "release": self.release, "volume_name": self.volume}
+        return str(_PATHS.build(build)).lstrip("/")
+
+    def has_type(self, btype: str) -> bool:
+        """Whether Koji counts the build among those of ``btype``."""
+        return self.imported and btype in ((self.extra or {}).get("typeinfo") or {})
+
+    def row(self) -> dict[str, Any]:
+        """What ``getBuild`` answers."""
+        listed = self.listed()
+        return {
+            **listed,
+            "id": self.id,
+            "cg_id": None if self.content_generator is None else 1,
+            "cg_name": self.content_generator,
+        }
+
+    def listed(self) -> dict[str, Any]:
+        """What ``listBuilds`` answers: the same without ``id``, ``cg_id`` and ``cg_name``."""
+        completed = None if self.state == BuildState.BUILDING else self.completed
+        started = self.created - timedelta(milliseconds=5)
+        commit = hashlib.sha1(self.nvr.encode(), usedforsecurity=False).hexdigest()
+        return {
+            "build_id": self.id,
+            "completion_time": None if completed is None else hub_time(completed),
+            "completion_ts": None if completed is None else completed.timestamp(),
+            "creation_event_id": self.id + 4,
+            "creation_time": hub_time(self.created),
+            "creation_ts": self.created.timestamp(),
+            "draft": False,
+            "epoch": self.epoch,
+            "extra": copy.deepcopy(self.extra) if self.imported else None,
+            "name": self.name,
+            "nvr": self.nvr,
+            "owner_id": self.owner_id,
+            "owner_name": self.owner,
+            "package_id": self.package_id,
+            "package_name": self.name,
+            "promoter_id": None,
+            "promoter_name": None,
+            "promotion_time": None,
+            "promotion_ts": None,
+            "release": self.release,
+            "source": source_url(self.name, commit) if self.imported and self.content_generator else None,
+            "start_time": hub_time(started),
+            "start_ts": started.timestamp(),
+            "state": int(self.state),
+            "task_id": self.task.id if self.task is not None and self.imported else None,
+            "version": self.version,
+            "volume_id": self.volume_id,
+            "volume_name": self.volume,
+        }
+
+    def logs(self) -> list[dict[str, Any]]:
+        """What ``getBuildLogs`` answers."""
+        prefix = f"{self.directory}/data/logs/"
+        rows = []
+        for path in self.files:
+            if path.startswith(prefix):
+                directory, _, name = path[len(prefix) :].rpartition("/")
+                directory = directory or "."
+                rows.append({"name": name, "dir": directory, "path": f"{prefix}{directory}/{name}"})
+        return rows
+
+
+def hub_time(time: datetime) -> str:
+    """A time as the hub writes it: ISO 8601 with a space."""
+    return time.astimezone(timezone.utc).isoformat(" ")
+
+
+def source_url(name: str, commit: str) -> str:
+    """Where a container was built from."""
+    return f"git://dist-git.example.com/containers/{name}#{commit}"
+
+
+def archive_row(number: int, build_id: int, filename: str, content: bytes, checksum_type: str) -> dict[str, Any]:
+    """What ``listArchives`` says of one archive of manifests; ``checksum_type`` is ``md5`` or ``sha256``.
+
+    Koji keeps the base name of the file only.
+    """
+    return {
+        "btype": BTYPE,
+        "btype_id": BTYPE_IDS[BTYPE],
+        "build_id": build_id,
+        "buildroot_id": build_id,
+        "checksum": hashlib.new(checksum_type, content, usedforsecurity=False).hexdigest(),
+        "checksum_type": _CHECKSUM_TYPES[checksum_type],
+        "compression_type": "zip",
+        "extra": {"typeinfo": {BTYPE: {}}},
+        "filename": filename.rpartition("/")[2],
+        "id": number,
+        "metadata_only": False,
+        "size": len(content),
+        "type_description": "Zip file",
+        "type_extensions": "zip",
+        "type_id": 2,
+        "type_name": "zip",
+    }
+
+
+def container_extra(
+    record: BuildRecord, *, kind: OperatorKind, archive: str | None, typeinfo: bool, flat_key: bool, subtypes: bool
+) -> dict[str, Any]:
+    """The ``extra`` that OSBS gives to a container build.
+
+    ``archive``: the name of its archive of manifests, said in ``typeinfo``, in the flat key of early
+    2019, or in both. ``subtypes``: whether it says what kind of operator it is.
+    """
+    image = _image(record)
+    if kind == OperatorKind.BUNDLE:
+        related = {"pullspecs": [], "created_by_osbs": True}
+        image["operator_manifests"] = {"custom_csv_modifications_applied": False, "related_images": related}
+    osbs_build: dict[str, Any] = {"kind": "container_build", "engine": "podman"}
+    if subtypes:
+        named = (OperatorKind.PACKAGE_MANIFESTS, OperatorKind.BUNDLE)
+        osbs_build = {"subtypes": [kind.value] if kind in named else [], **osbs_build}
+    extra: dict[str, Any] = {"image": image, "osbs_build": osbs_build, "submitter": "osbs"}
+    if record.task is not None:
+        extra["container_koji_task_id"] = record.task.id
+    if archive is not None and flat_key:
+        extra["operator_manifests_archive"] = archive
+    extra["typeinfo"] = {"image": copy.deepcopy(image)}
+    if archive is not None and typeinfo:
+        extra["typeinfo"] = {BTYPE: {"archive": archive}, **extra["typeinfo"]}
+    if kind == OperatorKind.PACKAGE_MANIFESTS:
+        extra["operator_manifests"] = {
+            "appregistry": {
+                "endpoint": "https://quay.io/cnr/",
+                "namespace": "example-operators",
+                "repository": record.name.removesuffix("-container"),
+                "registryVersion": "1.0.0",
+            }
+        }
+    return extra
+
+
+def _image(record: BuildRecord) -> dict[str, Any]:
+    repository = f"registry.example.com/operators/{record.name}"
+    tag = f"{record.version}-{record.release}"
+    digest = "sha256:" + hashlib.sha256(record.nvr.encode()).hexdigest()
+    return {
+        "isolated": False,
+        "help": None,
+        "parent_build_id": None,
+        "parent_images": ["registry.example.com/ubi8:8.10"],
+        "parent_image_builds": {},
+        "media_types": [f"{_IMAGE_TYPE}.list.v2+json", f"{_IMAGE_TYPE}.v2+json"],
+        "index": {
+            "tags": [tag],
+            "floating_tags": ["latest", record.version],
+            "unique_tags": [f"{record.name}-candidate-12345-20251121"],
+            "pull": [f"{repository}@{digest}", f"{repository}:{tag}"],
+            "digests": {f"{_IMAGE_TYPE}.list.v2+json": digest},
+        },
+    }
+
+
+def _instant(value: Any) -> datetime:
+    if isinstance(value, str):
+        time = datetime.fromisoformat(value)
+        return time if time.tzinfo else time.replace(tzinfo=timezone.utc)
+    return datetime.fromtimestamp(value, timezone.utc)
+
+
+FILTERS: Mapping[str, Callable[[BuildRecord, Any], bool]] = {
+    "packageID": lambda record, value: value in (record.package_id, record.name),
+    "userID": lambda record, value: value in (record.owner_id, record.owner),
+    "taskID": lambda record, value: record.row()["task_id"] == value,
+    "prefix": lambda record, value: record.name.lower().startswith(value.lower()),
+    "state": lambda record, value: record.state == value,
+    "volumeID": lambda record, value: record.volume_id == value,
+    "createdBefore": lambda record, value: record.created < _instant(value),
+    "createdAfter": lambda record, value: record.created > _instant(value),
+    "completeBefore": lambda record, value: record.completed is not None and record.completed < _instant(value),
+    "completeAfter": lambda record, value: record.completed is not None and record.completed > _instant(value),
+    "type": lambda record, value: record.has_type(value),
+    "cgID": lambda record, value: record.content_generator is not None and value in (1, record.content_generator),
+}
+"""The parameters of ``listBuilds`` that the sandbox knows, and what they ask of a build."""
+
+
+def matches(record: BuildRecord, filters: Mapping[str, Any]) -> bool:
+    """Whether ``listBuilds`` with these filters shows the build; None asks for nothing."""
+    return all(FILTERS[name](record, value) for name, value in filters.items() if value is not None)
