@@ -23,7 +23,13 @@ from urllib.parse import quote
 
 from pydantic import SecretStr
 
-from omps_worker.errors import QuayAuthorizationError, QuayCourierError, QuayPackageError, RegistryError
+from omps_worker.errors import (
+    OMPSInvalidVersionFormat,
+    QuayAuthorizationError,
+    QuayCourierError,
+    QuayPackageError,
+    RegistryError,
+)
 from omps_worker.http import Answer, HttpClient, HttpFault, printable
 from omps_worker.model import Release
 from omps_worker.registry_answers import Said, Scrubber, basic_credentials, releases_of, said
@@ -35,6 +41,7 @@ RETRY_AFTER_LIMIT = 3600.0
 """The longest time, in seconds, for which a registry may ask to be left alone."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
+_VERSION = re.compile(r"[0-9A-Za-z.+-]{1,100}")
 _PASSING = frozenset({408, 425, 429})
 """Statuses below 500 that say nothing against the request itself."""
 
@@ -124,7 +131,10 @@ class AppRegistry:
         has that version; with ``ambiguous`` if the release may have been stored all the same.
         A push is never sent twice by itself.
         """
-        what = f"Failed to push {_shown(organization, repository)} {printable(version, 100)}"
+        if not _VERSION.fullmatch(version):
+            # The reference server takes "1.0.0\n" and can then no longer list the package.
+            raise OMPSInvalidVersionFormat(f"{version[:100]!a} is no version of a release.")
+        what = f"Failed to push {_shown(organization, repository)} {version}"
         path = f"/cnr/api/v1/packages/{_path(what, organization, repository)}"
         body = {"blob": base64.b64encode(blob).decode(), "release": version, "media_type": MEDIA_TYPE}
         answer = self._ask(what, "POST", path, _headers(authorization), QuayCourierError, body)

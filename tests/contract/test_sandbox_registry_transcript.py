@@ -4,11 +4,8 @@
 from __future__ import annotations
 
 import base64
-import gzip
-import io
 import random
 import re
-import tarfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +13,7 @@ import pytest
 import requests
 
 from omps_worker.sandbox.registry import SandboxRegistry
+from tests.support.blobs import tar_gz
 from tests.support.transcript import Exchange, exchanges
 
 RECORDED = list(exchanges())
@@ -55,7 +53,7 @@ class Quay:
             "AUTH push as Bearer": "UNKNOWN",
         }
         self.admin = registry.add_oauth_token("ompsadmin")
-        self.blob = a_tarball()
+        self.blob = tar_gz(random.Random(1).randbytes(9000))
 
     def authorization(self, exchange: Exchange) -> str | None:
         """The recording hides OAuth tokens; the titles tell them apart."""
@@ -79,16 +77,6 @@ class Quay:
         if sent is None or isinstance(sent, str):
             return requests.request(exchange.method, url, headers=headers, data=sent, timeout=10)
         return requests.request(exchange.method, url, headers=headers, json=sent, timeout=10)
-
-
-def a_tarball() -> bytes:
-    noise = random.Random(1).randbytes(9000)
-    packed = io.BytesIO()
-    with gzip.GzipFile(fileobj=packed, mode="wb", mtime=0) as zipped, tarfile.open(fileobj=zipped, mode="w") as tar:
-        member = tarfile.TarInfo("etcd/package.yaml")
-        member.size = len(noise)
-        tar.addfile(member, io.BytesIO(noise))
-    return packed.getvalue()
 
 
 VOLATILE = {
