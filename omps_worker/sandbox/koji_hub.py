@@ -9,8 +9,8 @@ import xmlrpc.client
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import koji
-import koji.util
+import koji  # type: ignore[import-untyped]
+import koji.util  # type: ignore[import-untyped]
 from koji import xmlrpcplus
 
 from omps_worker.sandbox import koji_records

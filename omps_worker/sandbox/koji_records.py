@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-import koji
+import koji  # type: ignore[import-untyped]
 
 from omps_worker.model import BuildState, OperatorKind
 
