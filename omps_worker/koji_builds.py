@@ -112,7 +112,7 @@ class KojiBuilds:
             name = f"with the id {build_id}" if nvr is None else printable(nvr, 200)
             raise KojiNVRBuildNotFound(f"Koji knows no build {name}.")
         target = self._target(info) if with_target else None
-        return _build(info, target)
+        return build_of(info, target)
 
     def download(self, build: Build, destination: Path) -> None:
         """Write the build's archive of manifests to ``destination``, verified as far as Koji lists it.
@@ -238,9 +238,11 @@ class KojiBuilds:
         return OMPSUploadedFileError(message)
 
 
-def _build(info: Any, target: str | None) -> Build:
-    """``info`` as the hub's getBuild gives it; KojiError if it does not describe a build."""
+def build_of(info: Any, target: str | None) -> Build:
+    """The build that ``info`` describes, as getBuild and listBuilds give it; KojiError if it describes none."""
     info = _dict(info)
+    if "id" not in info and "build_id" in info:
+        info = {**info, "id": info["build_id"]}
     texts = {key: _name(info.get(key)) for key in ("nvr", "name", "version", "release")}
     missing = [key for key, value in texts.items() if not value]
     missing += [key for key in ("id", "state") if not _is_integer(info.get(key))]
