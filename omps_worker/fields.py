@@ -79,7 +79,7 @@ def _amqp_url(value: SecretStr) -> SecretStr:
     return value
 
 
-AmqpUrl = Annotated[SecretStr, Strict(), AfterValidator(_amqp_url)]
+AmqpUrl = Annotated[SecretStr, AfterValidator(_amqp_url)]
 """Where the broker is; a secret, since it usually holds a password."""
 
 

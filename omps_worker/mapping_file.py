@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import stat
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -44,10 +45,12 @@ def parse(text: str, file: str, organizations: Collection[str] | None = None) ->
     if reason:
         raise MappingError([Fault(file, "", reason)])
     found, table = list(document.faults), None
+    unreadable = {location for location, _ in found}
     try:
         table = MappingTable.model_validate(document.value, context=Reading(organizations=organizations))
     except ValidationError as error:
-        found += [(detail["loc"], plain_reason(detail)) for detail in error.errors(include_url=False)]
+        details = error.errors(include_url=False)
+        found += [(detail["loc"], plain_reason(detail)) for detail in details if detail["loc"] not in unreadable]
 
     def fault(location: Location, reason: str) -> Fault:
         line = document.line(location)
@@ -80,15 +83,16 @@ def _doubts(table: MappingTable) -> Iterator[tuple[Location, str]]:
 
 def _content(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            data = file.read(FILE_LIMIT + 1)
-        if len(data) <= FILE_LIMIT:
-            return data.decode().removeprefix("\ufeff")
-        reason = f"has more than {FILE_LIMIT} bytes"
+        if stat.S_ISREG(path.stat().st_mode):
+            with path.open("rb") as file:
+                data = file.read(FILE_LIMIT + 1)
+            if len(data) <= FILE_LIMIT:
+                return data.decode().removeprefix("\ufeff")
+            reason = f"has more than {FILE_LIMIT} bytes"
+        else:
+            reason = "is not a plain file"
     except FileNotFoundError:
         reason = "there is no such file"
-    except IsADirectoryError:
-        reason = "is a directory, not a file"
     except OSError as error:
         reason = f"cannot be read: {error.strerror}"
     except UnicodeDecodeError as error:

@@ -130,11 +130,11 @@ class TargetTable(YamlTable):
 class RuleTable(YamlTable):
     """One rule; the first that matches decides."""
 
-    match: MatchTable = Field(description="what a build must be like; {} matches all.")
+    match: MatchTable = Field(description="What a build must be like; {} matches all.")
     superseded: Literal["skip", "publish"] = Field(
         default="skip", description="What becomes of a build when a newer one of its component and target exists."
     )
-    publish: tuple[TargetTable, ...] = Field(description="where it goes; [] ignores it on purpose.")
+    publish: tuple[TargetTable, ...] = Field(description="Where it goes; [] ignores it on purpose.")
 
     @classmethod
     def together(cls, table: Mapping[str, Any], reading: Reading, /) -> Iterator[tuple[Location, str]]:
@@ -163,6 +163,6 @@ class MappingTable(YamlTable):
     """The whole file."""
 
     version: Annotated[int, BeforeValidator(_one), WithJsonSchema({"const": 1})] = Field(
-        description="the version of this file's form, 1."
+        description="The version of this file's form, 1."
     )
-    rules: tuple[RuleTable, ...] = Field(description="the rules; the first that matches decides.")
+    rules: tuple[RuleTable, ...] = Field(description="The rules; the first that matches decides.")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import logging
 import re
+import stat
 import string
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -109,6 +110,8 @@ class SecretFile:
 
 def _content(path: Path) -> tuple[str, str | None]:
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return "", "is not a plain file"
         with path.open("rb") as file:
             data = file.read(SECRET_LIMIT + 1)
     except FileNotFoundError:
@@ -197,24 +200,23 @@ def _suffix(value: str) -> str:
     return value
 
 
-SecretText = Annotated[SecretStr, Strict()]
 
 
 class OrganizationSettings(Table):
     """An organization of the registry: how to prove that we may push there, and what to change."""
 
-    token: SecretText | None = Field(
+    token: SecretStr | None = Field(
         default=None, description='The whole value of the Authorization header, "basic …".'
     )
     token_file: AnyPath | None = Field(default=None, description="A file that holds `token`.")
     token_env: EnvironmentName | None = Field(default=None, description="The environment variable that holds `token`.")
     username: Text | None = Field(default=None, description="The user or robot account; goes with a password.")
-    password: SecretText | None = Field(default=None, description="The password of `username`.")
+    password: SecretStr | None = Field(default=None, description="The password of `username`.")
     password_file: AnyPath | None = Field(default=None, description="A file that holds `password`.")
     password_env: EnvironmentName | None = Field(
         default=None, description="The environment variable that holds `password`."
     )
-    oauth_token: SecretText | None = Field(
+    oauth_token: SecretStr | None = Field(
         default=None, description='The OAuth token that makes repositories public, without "Bearer".'
     )
     oauth_token_file: AnyPath | None = Field(default=None, description="A file that holds `oauth_token`.")

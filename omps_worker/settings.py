@@ -92,6 +92,7 @@ class RetrySettings(Table):
         default=tuple(map(_duration, ("10s", "1m", "10m", "1h"))),
         min_length=1,
         max_length=32,
+        json_schema_extra={"default": ["10s", "1m", "10m", "1h"]},
         description="How long to wait before each further try; the last one repeats.",
     )
     give_up_after: Duration = Field(
@@ -178,8 +179,8 @@ class WorkerSettings(Table):
     )
     log_format: Literal["text", "json"] = Field(default="text", description="Logs for people or for machines.")
     log_level: LogLevel = Field(default="INFO", description="The least severity that is logged.")
-    koji: KojiSettings = Field(description="where the builds are; give hub_url and root_url.")
-    registry: RegistrySettings = Field(description="where the releases go; give url.")
+    koji: KojiSettings = Field(description="Where the builds are: give hub_url and root_url.")
+    registry: RegistrySettings = Field(description="Where the releases go: give url.")
     retry: RetrySettings = Field(default_factory=RetrySettings)
     limits: Limits = Field(default_factory=Limits)
     catch_up: CatchUpSettings = Field(default_factory=CatchUpSettings)
@@ -209,7 +210,7 @@ class WorkerSettings(Table):
 
 
 class Settings(Table):
-    """The whole file. Secrets are not shown by ``repr`` nor by a dump."""
+    """The configuration file: fedora-messaging's keys, and ours under [consumer_config]."""
 
     amqp_url: AmqpUrl = Field(
         description="Where the broker is: amqps://user:password@host/vhost. OMPS_WORKER_AMQP_URL beats it."

@@ -29,10 +29,15 @@ else:
 PATH_VARIABLE = "FEDORA_MESSAGING_CONF"
 URL_VARIABLE = "OMPS_WORKER_AMQP_URL"
 DEFAULT_PATH = Path("/etc/fedora-messaging/config.toml")
-FILE_LIMIT = 4 * 2**20
+FILE_LIMIT = 2**20
 """How many bytes a configuration file may have."""
 
-_API_NEEDS_NOT = ("amqp_url", "topic_prefix", "queues")
+_NO_BROKER: Mapping[str, Any] = {
+    "amqp_url": "amqp://",
+    "topic_prefix": "omps-worker",
+    "queues": {"omps-worker": {}},
+}
+"""What stands in for keys that the REST API does not need without a broker."""
 
 
 def find(path: Path | None = None, environment: Mapping[str, str] = os.environ) -> Path:
@@ -62,8 +67,11 @@ def check(
         table["amqp_url"] = from_environment
     table.setdefault("consumer_config", {})
     _use_qos(table)
-    missing = [key for key in _API_NEEDS_NOT if api and key not in table]
-    table.update({key: value for key, value in _PLACEHOLDERS.items() if key in missing})
+    without_broker = api and "amqp_url" not in table
+    if without_broker:
+        table = {**_NO_BROKER, **table}
+    elif api:
+        table.setdefault("queues", _NO_BROKER["queues"])
     settings = None
     try:
         settings = Settings.model_validate(table, context=reading)
@@ -71,18 +79,10 @@ def check(
         faults += faults_of(error, file)
     if settings is None or faults:
         raise SettingsError([_blamed(fault, from_environment is not None) for fault in faults])
-    if "amqp_url" in missing:
+    if without_broker:
         settings = settings.without_broker()
     settings.keep_warnings(review(settings, file))
     return settings
-
-
-_PLACEHOLDERS: Mapping[str, Any] = {
-    "amqp_url": "amqp://",
-    "topic_prefix": "omps-worker",
-    "queues": {"omps-worker": {}},
-}
-"""What stands in for keys that the REST API does not need."""
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -136,5 +136,5 @@ def _blamed(fault: Fault, from_environment: bool) -> Fault:
         if from_environment:
             return Fault("environment", URL_VARIABLE, fault.reason)
         if fault.reason.startswith("is missing"):
-            return Fault(fault.file, fault.key, f"{fault.reason} Or set {URL_VARIABLE} in the environment.")
+            return Fault(fault.file, fault.key, f"{fault.reason} (or set {URL_VARIABLE} in the environment)")
     return fault

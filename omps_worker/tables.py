@@ -16,13 +16,15 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, ValidationInfo, model_validator
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
-from typing_extensions import Self
 
 from omps_worker.errors import Fault
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Location = tuple[str | int, ...]
 """Where in a file: keys and list indexes, outermost first."""
@@ -93,7 +95,8 @@ class Table(BaseModel):
         try:
             table = handler(data)
         except ValidationError as error:
-            found.extend((detail["loc"], cls._reason(detail)) for detail in error.errors(include_url=False))
+            details = error.errors(include_url=False)
+            found.extend((each["loc"], cls._reason(each)) for each in details if not _only_echoes(each, details))
         if isinstance(data, Mapping):
             found.extend(cls.together(data, Reading.of(info)))
         if table is None or found:
@@ -114,13 +117,21 @@ class Table(BaseModel):
                 (known.description for name, known in cls.model_fields.items() if location[0] in (name, known.alias)),
                 None,
             )
-            return f"is missing: {meaning}" if meaning else "is missing"
+            return f"is missing. {meaning}" if meaning else "is missing"
         return plain_reason(detail)
 
     @classmethod
     def keys(cls) -> list[str]:
         """The keys that this table knows, as they are written."""
         return [known.alias or name for name, known in cls.model_fields.items()]
+
+
+def _only_echoes(detail: ErrorDetails, details: Sequence[ErrorDetails]) -> bool:
+    """Whether a list is only called short because its faulty entries were not counted."""
+    location = detail["loc"]
+    return detail["type"] == "too_short" and any(
+        len(other["loc"]) > len(location) and other["loc"][: len(location)] == location for other in details
+    )
 
 
 def _fault(location: Location, reason: str) -> InitErrorDetails:

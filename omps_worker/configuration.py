@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The configuration and the mapping together, so that one report names the faults of both."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from omps_worker import settings_file
+from omps_worker.errors import Fault, MappingError, SettingsError
+from omps_worker.mapping_file import MappingFile
+from omps_worker.settings import Settings
+
+
+def load(path: Path | None = None, *, environment: Mapping[str, str] = os.environ) -> tuple[Settings, MappingFile]:
+    """What a worker is told to do. Raises SettingsError with every fault of either file."""
+    path = settings_file.find(path, environment).absolute()
+    table = settings_file.read(path)
+    try:
+        settings = settings_file.check(table, path, environment=environment)
+    except SettingsError as error:
+        faults = list(error.faults)
+    else:
+        return settings, MappingFile(settings.worker.mapping, settings.worker.organizations)
+    raise SettingsError(faults + _mapping_faults(table, path, faults))
+
+
+def _mapping_faults(table: Mapping[str, Any], path: Path, found: Collection[Fault]) -> list[Fault]:
+    """The mapping's own faults, as far as the configuration, being at fault, tells where it is."""
+    worker = next((value for key, value in table.items() if key.lower() == "consumer_config"), None)
+    if not isinstance(worker, Mapping) or any(fault.key == "consumer_config.mapping" for fault in found):
+        return []
+    mapping, organizations = worker.get("mapping", "mapping.yaml"), worker.get("organizations", {})
+    if not isinstance(mapping, str) or not isinstance(organizations, Mapping):
+        return []
+    try:
+        MappingFile(path.parent / mapping, organizations)
+    except MappingError as error:
+        return list(error.faults)
+    return []

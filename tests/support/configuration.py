@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A small valid configuration that tests change one key at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omps_worker import settings_file
+from omps_worker.errors import SettingsError
+from omps_worker.settings import Settings
+
+GONE = object()
+"""The value of a key that is to be left out."""
+
+MAPPING = "version: 1\nrules:\n  - match: {}\n    publish: [{organization: community}]\n"
+
+
+def table(changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The configuration as a table; ``changes`` has dotted keys, parts with dots in them in quotes."""
+    whole: dict[str, Any] = {
+        "amqp_url": "amqp://guest:guest@localhost/%2F",
+        "topic_prefix": "org.example",
+        "queues": {"omps-worker": {}},
+        "bindings": [{"exchange": "amq.topic", "routing_keys": ["org.example.build"]}],
+        "consumer_config": {
+            "koji": {"hub_url": "https://koji.example.com/kojihub", "root_url": "https://koji.example.com/files"},
+            "registry": {"url": "https://quay.example.com"},
+            "organizations": {"community": {"token": "basic c2VjcmV0"}},
+        },
+    }
+    for key, value in (changes or {}).items():
+        *outer, last = key.split(".")
+        inner = whole
+        for part in outer:
+            inner = inner.setdefault(part, {})
+        if value is GONE:
+            del inner[last]
+        else:
+            inner[last] = value
+    return whole
+
+
+def settings(
+    directory: Path,
+    changes: Mapping[str, Any] | None = None,
+    *,
+    environment: Mapping[str, str] | None = None,
+    api: bool = False,
+) -> Settings:
+    """The Settings of such a configuration in ``directory``, which gets a mapping file if it has none."""
+    mapping = directory / "mapping.yaml"
+    if not mapping.exists():
+        mapping.write_text(MAPPING)
+    return settings_file.check(table(changes), directory / "config.toml", environment=environment or {}, api=api)
+
+
+def faults(
+    directory: Path,
+    changes: Mapping[str, Any] | None = None,
+    *,
+    environment: Mapping[str, str] | None = None,
+    api: bool = False,
+) -> dict[str, str]:
+    """The faults of such a configuration: reason by key; empty if it has none."""
+    try:
+        settings(directory, changes, environment=environment, api=api)
+    except SettingsError as error:
+        return {fault.key: fault.reason for fault in error.faults}
+    return {}
