@@ -6,6 +6,7 @@ from __future__ import annotations
 import platform
 import random
 import ssl
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,19 +79,22 @@ def place(where: pika.URLParameters) -> str:
 
 def named(error: BaseException, where: pika.URLParameters) -> BrokerError:
     """A failure to connect, or the loss of a connection, as an error of ours."""
-    if isinstance(error, BrokerError):
-        return error
-    if isinstance(error, _LOGIN_REFUSED) or _code(error) == _ACCESS_REFUSED:
-        return BrokerRefused(
-            f"The broker ({place(where)}) refuses the login. Check user and password in amqp_url, "
-            "or the certificate in [tls]."
-        )
-    if isinstance(error, pika_errors.ProbableAccessDeniedError) or _code(error) == _NOT_ALLOWED:
-        return BrokerRefused(
-            f"The broker ({place(where)}) does not let this user into the virtual host, or there is none of "
-            "that name. Check the end of amqp_url, and the user's permissions."
-        )
-    return BrokerUnavailable(f"The broker ({place(where)}) cannot be reached: {_reason(error)}")
+    causes = list(_causes(error))
+    for cause in causes:
+        if isinstance(cause, BrokerError):
+            return cause
+        code = cause.reply_code if isinstance(cause, pika_errors.ConnectionClosedByBroker) else None
+        if isinstance(cause, _LOGIN_REFUSED) or code == _ACCESS_REFUSED:
+            return BrokerRefused(
+                f"The broker ({place(where)}) refuses the login. Check user and password in amqp_url, "
+                "or the certificate in [tls]."
+            )
+        if isinstance(cause, pika_errors.ProbableAccessDeniedError) or code == _NOT_ALLOWED:
+            return BrokerRefused(
+                f"The broker ({place(where)}) does not let this user into the virtual host, or there is none of "
+                "that name. Check the end of amqp_url, and the user's permissions."
+            )
+    return BrokerUnavailable(f"The broker ({place(where)}) cannot be reached: {_reason(causes)}.")
 
 
 def declined(error: pika_errors.ChannelClosedByBroker, what: str, advice: str) -> BrokerRefused:
@@ -122,20 +126,21 @@ def _trusting(certificates: Path | None) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=certificates)
 
 
-def _code(error: BaseException) -> int | None:
-    return error.reply_code if isinstance(error, pika_errors.ConnectionClosedByBroker) else None
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """``error`` and what pika wrapped in it, in one way or another."""
+    yield error
+    inner = [*error.args, getattr(error, "exception", None), *reversed(getattr(error, "exceptions", ()))]
+    for cause in inner:
+        if isinstance(cause, BaseException):
+            yield from _causes(cause)
 
 
-def _reason(error: BaseException) -> str:
-    if isinstance(error, pika_errors.ConnectionClosed):
-        return one_line(str(error.reply_text))
-    causes = [error, *error.args]
+def _reason(causes: list[BaseException]) -> str:
     for cause in causes:
-        inner = getattr(cause, "exception", None)
-        if isinstance(inner, BaseException):
-            causes.append(inner)
+        if isinstance(cause, pika_errors.ConnectionClosed):
+            return one_line(str(cause.reply_text))
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return f"its certificate is not trusted ({cause.verify_message})"
+            return f"its certificate is not trusted ({one_line(cause.verify_message)})"
         if isinstance(cause, OSError) and cause.strerror:
             return one_line(cause.strerror)
-    return one_line(str(error)) or type(error).__name__
+    return one_line(str(causes[-1])) or type(causes[-1]).__name__

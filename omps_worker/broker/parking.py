@@ -35,7 +35,10 @@ MESSAGE_BYTES = 1024
 DEFAULT_FRAME = 131072
 """The largest frame that RabbitMQ takes unless configured otherwise; all headers stand in one."""
 
-_FRAME_OVERHEAD = 64
+_OURS = {headers.TOPIC, headers.EXCHANGE, headers.ATTEMPT, headers.FIRST_SEEN, headers.ERROR, headers.PARKED_AT}
+
+FRAME_OVERHEAD = 64
+"""Bytes of a frame that headers cannot use: its own head and end, and some room."""
 
 
 def parked_copy(
@@ -49,8 +52,8 @@ def parked_copy(
     """The properties of the copy for the failed queue; its body is the message's.
 
     ``targets`` are those that failed, None if the work did not get as far as targets. Headers
-    that would not fit in one frame of ``frame_max`` bytes are left out, the largest first, with
-    a line in the log: a frame too large would end the connection, and the copy never arrive.
+    that cannot be encoded, or would not fit in one frame of ``frame_max`` bytes, are left out, the
+    largest first, with a line in the log: otherwise the copy would never arrive.
     """
     properties = moved(delivery)
     table = _table(properties)
@@ -59,7 +62,7 @@ def parked_copy(
     table[headers.PARKED_AT] = headers.iso(now)
     if targets is not None:
         table[headers.TARGETS] = list(targets)
-    _fit(properties, frame_max - _FRAME_OVERHEAD)
+    _fit(properties, frame_max - FRAME_OVERHEAD)
     return properties
 
 
@@ -95,29 +98,33 @@ def bounded(message: str, limit: int) -> str:
 
 def _fit(properties: BasicProperties, limit: int) -> None:
     table = _table(properties)
+    for name in [name for name, value in table.items() if _weight(name, value) is None]:
+        _leave_out(properties, name, "it cannot be encoded")
     if _size(properties) <= limit:
         return
     table[headers.ERROR_MESSAGE] = bounded(table[headers.ERROR_MESSAGE], 64)
     if _size(properties) > limit:
         table.pop(headers.TARGETS, None)
-    ours = {headers.TOPIC, headers.EXCHANGE, headers.ATTEMPT, headers.FIRST_SEEN, headers.ERROR, headers.PARKED_AT}
-    strangers = sorted((name for name in table if name not in ours), key=lambda name: _weight(table[name]))
+    strangers = sorted(set(table) - _OURS, key=lambda name: _weight(name, table[name]) or 0)
     while _size(properties) > limit and strangers:
-        name = strangers.pop()
-        del table[name]
-        log.warning(
-            "the header %s of message %s is left out of its copy: its headers do not fit in one frame",
-            bounded(headers.text(name), 100),
-            bounded(headers.text(properties.message_id), 100),
-        )
+        _leave_out(properties, strangers.pop(), "the headers do not fit in one frame")
+
+
+def _leave_out(properties: BasicProperties, name: Any, why: str) -> None:
+    del _table(properties)[name]
+    header, message = bounded(headers.text(name), 100), bounded(headers.text(properties.message_id), 100)
+    log.warning("the header %s of message %s is left out of its copy: %s", header, message, why)
 
 
 def _table(properties: BasicProperties) -> dict[Any, Any]:
     return cast("dict[Any, Any]", properties.headers)
 
 
-def _weight(value: Any) -> int:
-    return _size(BasicProperties(headers={"": value}))
+def _weight(name: Any, value: Any) -> int | None:
+    try:
+        return _size(BasicProperties(headers={name: value}))
+    except Exception:
+        return None
 
 
 def _size(properties: BasicProperties) -> int:

@@ -17,7 +17,7 @@ from typing import Any
 
 import pika
 from pika.channel import Channel
-from pika.exceptions import AMQPError, ChannelClosedByBroker
+from pika.exceptions import ChannelClosedByBroker
 from pika.spec import Basic, BasicProperties
 
 from omps_worker.broker import parking
@@ -80,8 +80,9 @@ class Publisher:
         """The largest frame of the connection in bytes, as agreed with the broker."""
 
     def start(self) -> Publisher:
-        """Begin to connect. Returns at once."""
-        self._thread.start()
+        """Begin to connect, if that was not done before. Returns at once."""
+        if self._thread.ident is None:
+            self._thread.start()
         return self
 
     def __enter__(self) -> Publisher:
@@ -105,6 +106,7 @@ class Publisher:
         full says so even without). Then it did not arrive, and trying again helps after somebody
         did something about it.
         """
+        self._check(outgoing)
         pending = _Pending(outgoing, alone=outgoing.mandatory)
         with self._lock:
             if self._closing.is_set():
@@ -121,6 +123,19 @@ class Publisher:
             )
         if pending.error is not None:
             raise pending.error
+
+    def _check(self, outgoing: Outgoing) -> None:
+        # What cannot be sent would end the connection each time it is tried.
+        try:
+            Basic.Publish(exchange=outgoing.exchange, routing_key=outgoing.routing_key).encode()
+            size = sum(map(len, outgoing.properties.encode()))
+        except Exception as error:
+            to, why = one_line(outgoing.routing_key)[:255], type(error).__name__
+            raise BrokerRefused(f"A message to {to!r} cannot be encoded for AMQP: {why}.") from error
+        if size > self.frame_max - parking.FRAME_OVERHEAD:
+            raise BrokerRefused(
+                f"A message to {outgoing.routing_key!r} has {size} bytes of headers, more than a frame holds."
+            )
 
     def close(self, timeout: float = 5.0) -> bool:
         """Wait until everything is confirmed, at most ``timeout`` seconds, and disconnect.
@@ -262,14 +277,10 @@ class Publisher:
             channel.basic_publish(
                 outgoing.exchange, outgoing.routing_key, outgoing.body, outgoing.properties, outgoing.mandatory
             )
-        except AMQPError:
-            if channel.is_open:
-                raise
+        except Exception:
             with self._lock:
                 self._waiting.appendleft(pending)
-        except Exception:
-            log.exception("a message for %s cannot be encoded", one_line(outgoing.routing_key))
-            pending.finish(BrokerRefused("The message cannot be encoded for AMQP; the log has the traceback."))
+            raise
         else:
             self._last_tag += 1
             with self._lock:

@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What happens to a relevant message, in a thread of its own: do the work, tell, park what failed.
+
+When ``Work.perform`` says so, and not before, the message may be acked.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any, Protocol
+
+from pika.spec import BasicProperties
+
+from omps_worker import retry
+from omps_worker.broker import parking
+from omps_worker.broker.connection import Backoff
+from omps_worker.broker.delivery import Delivery
+from omps_worker.broker.publisher import Outgoing, Publisher
+from omps_worker.broker.topology import failed_queue
+from omps_worker.errors import BrokerError, BrokerRefused, UnexpectedError, WorkerError
+from omps_worker.model import Attempt, BuildEvent, BuildFacts, Ignored, Outcome, Source, Status
+from omps_worker.reporting import outcome_line
+from omps_worker.text import one_line
+
+log = logging.getLogger(__name__)
+
+
+class ResultMessage(Protocol):
+    """A result, ready for the bus; see ``reporting.ResultMessage``."""
+
+    @property
+    def topic(self) -> str:
+        """The routing key."""
+        ...
+
+    @property
+    def id(self) -> str:
+        """The message id."""
+        ...
+
+    @property
+    def headers(self) -> dict[str, Any]:
+        """The headers."""
+        ...
+
+    @property
+    def payload(self) -> bytes:
+        """The body."""
+        ...
+
+
+class Decode(Protocol):
+    """Reads a message; see ``events.decode``."""
+
+    def __call__(
+        self,
+        body: bytes,
+        *,
+        headers: Mapping[str, Any] | None = None,
+        content_type: str | None = None,
+        content_encoding: str | None = None,
+        message_type: str | None = None,
+        topic: str = "",
+    ) -> BuildEvent | Ignored:
+        """The event, or why there is none; MessageError if the message cannot be read."""
+        ...
+
+
+@dataclass(frozen=True)
+class Handler:
+    """What a worker does with messages; the broker's side knows nothing of builds and registries.
+
+    ``decode`` and ``dismiss`` are asked in the connection's thread and must be quick; ``dismiss``
+    tells why a build is surely none of our business, or None if it may be. ``process`` does the
+    work, in one of several threads, and ``messages_for`` writes the results. ``reload`` is called
+    after a SIGHUP, ``housekeeping`` about once a second, both in the connection's thread.
+
+    An exception in any of them parks the message at hand and never stops the worker.
+    """
+
+    decode: Decode
+    dismiss: Callable[[BuildFacts], Ignored | None]
+    process: Callable[[BuildEvent, Attempt], Sequence[Outcome] | Ignored]
+    messages_for: Callable[[Sequence[Outcome], Source | None, Attempt], Sequence[ResultMessage]]
+    reload: Callable[[], object] = lambda: None
+    housekeeping: Callable[[], object] = lambda: None
+
+
+@dataclass(frozen=True)
+class Done:
+    """The outcome is recorded and the message may be acked. ``ignored``: that is all there was."""
+
+    statuses: tuple[Status, ...] = ()
+    ignored: Ignored | None = None
+
+
+class Desk:
+    """Performs work on deliveries, from any thread. ``restore`` asks for the queues to be set up anew."""
+
+    def __init__(
+        self,
+        handler: Handler,
+        publisher: Publisher,
+        *,
+        queue: str,
+        publish_exchange: str,
+        publish_priority: int | None,
+        restore: Callable[[], object],
+    ) -> None:
+        self._handler = handler
+        self._publisher = publisher
+        self._failed_queue = failed_queue(queue)
+        self._exchange = publish_exchange
+        self._priority = publish_priority
+        self._restore = restore
+        self._abandoned = threading.Event()
+
+    def abandon(self) -> None:
+        """Stop waiting for the broker: what is not recorded yet stays un-acked."""
+        self._abandoned.set()
+
+    def perform(self, delivery: Delivery, fault: WorkerError | None) -> Done | None:
+        """Do the work and record the outcome; None if it could not be recorded.
+
+        ``fault`` is given where the message itself is at fault, and there is no work to do.
+        """
+        attempt, source = delivery.attempt, delivery.source
+        outcomes = self._outcomes(delivery, attempt, fault)
+        if isinstance(outcomes, Ignored):
+            return Done(ignored=outcomes)
+        disposition, messages = self._told(retry.decide(outcomes), source, attempt)
+        for outcome in disposition.outcomes:
+            level = logging.ERROR if outcome.status is Status.FAILED else logging.INFO
+            log.log(level, "%s", outcome_line(outcome, source, attempt))
+        for message in messages:
+            if not self._record(lambda message=message: self._result(message)):  # type: ignore[misc]
+                return None
+        parked = disposition.parked
+        if parked is not None and not self._record(lambda: self._copy(delivery, parked)):
+            return None
+        return Done(tuple(outcome.status for outcome in disposition.outcomes))
+
+    def _outcomes(self, delivery: Delivery, attempt: Attempt, fault: WorkerError | None) -> Sequence[Outcome] | Ignored:
+        if fault is not None or delivery.event is None:
+            fault = fault or UnexpectedError("The message was taken without being read.")
+            nvr = delivery.event.nvr if delivery.event else None
+            return [Outcome(Status.FAILED, nvr=nvr, error=fault)]
+        try:
+            return self._handler.process(delivery.event, attempt)
+        except BaseException as error:
+            log.exception("the work on message %s ended in an exception", one_line(delivery.message_id))
+            return [Outcome(Status.FAILED, nvr=delivery.event.nvr, error=UnexpectedError.wrap(error))]
+
+    def _told(
+        self, disposition: retry.Disposition, source: Source, attempt: Attempt
+    ) -> tuple[retry.Disposition, Sequence[ResultMessage]]:
+        try:
+            return disposition, self._handler.messages_for(disposition.outcomes, source, attempt)
+        except Exception as error:
+            log.exception("the results of message %s cannot be written", one_line(source.message_id))
+            failed = Outcome(Status.FAILED, error=UnexpectedError.wrap(error))
+        disposition = retry.decide([*disposition.outcomes, failed])
+        try:
+            return disposition, self._handler.messages_for([failed], source, attempt)
+        except Exception:
+            log.exception("nor can the result that says so")
+            return disposition, ()
+
+    def _result(self, message: ResultMessage) -> Outgoing:
+        properties = BasicProperties(
+            content_type="application/json",
+            content_encoding="utf-8",
+            delivery_mode=2,
+            message_id=message.id,
+            headers=message.headers,
+            priority=self._priority,
+        )
+        # Not mandatory: a bus on which nobody listens is no fault.
+        return Outgoing(self._exchange, message.topic, message.payload, properties)
+
+    def _copy(self, delivery: Delivery, parked: retry.Parked) -> Outgoing:
+        properties = parking.parked_copy(
+            delivery,
+            parked.error,
+            parked.targets,
+            datetime.now(timezone.utc),
+            frame_max=self._publisher.frame_max,
+        )
+        return Outgoing("", self._failed_queue, delivery.body, properties, mandatory=True)
+
+    def _record(self, write: Callable[[], Outgoing]) -> bool:
+        """Publish until the broker has it; False if that was given up."""
+        backoff = Backoff()
+        while not self._abandoned.is_set():
+            try:
+                self._publisher.publish(write())
+            except BrokerError as error:
+                log.error("kept un-acked, tried again: %s", error.message)
+                if isinstance(error, BrokerRefused):
+                    self._restore()
+            except Exception:
+                log.exception("kept un-acked, tried again: an outcome cannot be published")
+            else:
+                return True
+            self._abandoned.wait(backoff.next())
+        return False
+
+
+class Threads:
+    """A fixed number of threads that work. They do not keep the process from ending.
+
+    (Those of ``concurrent.futures`` do: work past the shutdown deadline would hold up the exit.)
+    """
+
+    def __init__(self, count: int) -> None:
+        self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._threads = [threading.Thread(target=self._run, name=f"work-{n}", daemon=True) for n in range(1, count + 1)]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, task: Callable[[], None]) -> None:
+        """Have one of the threads call ``task``, which must not raise."""
+        self._tasks.put(task)
+
+    def close(self) -> None:
+        """Let the threads end when they have nothing left to do."""
+        for _ in self._threads:
+            self._tasks.put(None)
+
+    def _run(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            task()
