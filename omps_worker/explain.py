@@ -82,8 +82,8 @@ def explain(event: BuildEvent | Ignored, mapping: MappingHolder, builds: Builds,
     outcomes = processor.process_build(build, Attempt(), Request(dry_run=True))
     if isinstance(outcomes, Ignored):
         return Explanation(IGNORE, f"{outcomes.reason}: {outcomes.detail}", rule, build)
-    decision, reason, error = _worst(outcomes)
-    return Explanation(decision, reason, rule, build, outcomes, error)
+    decision, reason, fault = _worst(outcomes)
+    return Explanation(decision, reason, rule, build, outcomes, fault)
 
 
 def _worst(outcomes: Sequence[Outcome]) -> tuple[str, str | None, WorkerError | None]:

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
+from pydantic import SecretStr
+
 from omps_worker import archive, bundle, versions
 from omps_worker.archive import Limits
 from omps_worker.errors import Fault, PackageValidationError, SettingsError, StorageError, UnexpectedError, WorkerError
@@ -75,8 +77,12 @@ class Organization(Protocol):
         """Whether its packages are to be seen by everybody."""
         ...
 
-    def credentials(self) -> Credentials:
+    def authorization(self) -> SecretStr:
         """What lets us push; read anew when its file changed."""
+        ...
+
+    def oauth(self) -> SecretStr | None:
+        """What lets us make packages public, where there is such a token."""
         ...
 
 
@@ -228,7 +234,7 @@ class Processor:
         organization = self._organizations.get(target.organization)
         if organization is None:
             raise unknown_organization(target.organization)
-        credentials = organization.credentials()
+        credentials = Credentials(organization.authorization(), organization.oauth(), organization.public)
         version = versions.wanted(target.version, work.build, prepared.csv_version)
         if work.request.dry_run:
             plan = self._releaser.plan(prepared, target.organization, repository, version, credentials)

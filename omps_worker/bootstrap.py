@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The only place that wires parts together."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from functools import cached_property, partial
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omps_worker import configuration, logs, message_files, settings_review
+from omps_worker.checks import Check, Doubt
+from omps_worker.errors import BrokerError, KojiError, MessageError, QuayAuthorizationError, SettingsError
+from omps_worker.explain import Explanation, explain
+from omps_worker.http import HttpClient, HttpFault
+from omps_worker.koji_builds import KojiBuilds
+from omps_worker.mapping_file import MappingFile
+from omps_worker.mapping import Verdict
+from omps_worker.model import Attempt, BuildEvent, BuildFacts, Ignored, Outcome, Status
+from omps_worker.processor import IGNORED_BY_RULE, NO_RULE, Processor, Request, unknown_organization
+from omps_worker.registry import AppRegistry
+from omps_worker.releases import ProcessLock, Releaser
+from omps_worker.reporting import Reporter, outcome_line, result_body
+from omps_worker.settings import OrganizationSettings, Settings
+
+if TYPE_CHECKING:
+    from omps_worker.broker.topology import Topology
+
+log = logging.getLogger(__name__)
+
+ANNOUNCE_SECONDS = 10.0
+"""How long a push by hand waits for the broker to take its result; the release is made anyway."""
+
+MESSAGE_FILE_LIMIT = 32 * 1024 * 1024
+"""How many bytes of a file ``explain`` reads."""
+
+
+class Site:
+    """The parts of one configured site, each made when it is first asked for."""
+
+    def __init__(self, settings: Settings, mapping: MappingFile) -> None:
+        self.settings = settings
+        self.mapping = mapping
+
+    @classmethod
+    def from_file(cls, path: Path | None) -> Site:
+        """The site that a configuration file describes, with logs set up. Raises SettingsError."""
+        settings, mapping = configuration.load(path)
+        logs.set_up(settings.worker.log_format, settings.worker.log_level)
+        return cls(settings, mapping)
+
+    @cached_property
+    def builds(self) -> KojiBuilds:
+        """Koji."""
+        worker = self.settings.worker
+        return KojiBuilds(worker.koji, worker.limits, worker.ca_bundle)
+
+    @cached_property
+    def registry(self) -> AppRegistry:
+        """The app registry."""
+        worker = self.settings.worker
+        return AppRegistry(worker.registry.url, timeout=worker.registry.timeout, ca_bundle=worker.ca_bundle)
+
+    @cached_property
+    def processor(self) -> Processor:
+        """The story of a build, with real parts."""
+        worker = self.settings.worker
+        releaser = Releaser(self.registry, ProcessLock(), worker.default_release_version)
+        return Processor(self.mapping, self.builds, releaser, worker.organizations, worker.limits)
+
+    @cached_property
+    def reporter(self) -> Reporter:
+        """Writes result messages."""
+        return Reporter(self.settings.topic_prefix, self.registry.url)
+
+    @cached_property
+    def topology(self) -> Topology:
+        """The queues."""
+        from omps_worker.broker.topology import Topology
+
+        return Topology.of(self.settings)
+
+    def run(self) -> int:
+        """Listen until told to stop; the exit code. Raises BrokerRefused and SettingsError."""
+        from omps_worker import events
+        from omps_worker.broker.connection import parameters
+        from omps_worker.broker.consumer import Consumer
+        from omps_worker.broker.publisher import Publisher
+        from omps_worker.broker.work import Handler
+
+        self._refuse_unsupported()
+        for warning in self.settings.warnings:
+            log.warning("%s", warning)
+        worker = self.settings.worker
+        handler = Handler(
+            decode=events.decode,
+            dismiss=self.dismiss,
+            process=self.processor.process,
+            messages_for=self.reporter.messages,
+            reload=self.mapping.reload,
+            housekeeping=self.mapping.reload_if_changed,
+        )
+        consumer = Consumer(
+            parameters(self.settings, "consumer"),
+            self.topology,
+            handler,
+            Publisher(parameters(self.settings, "publisher")),
+            concurrency=worker.concurrency,
+            prefetch=worker.prefetch,
+            shutdown_timeout=worker.shutdown_timeout,
+            publish_priority=self.settings.publish_priority,
+        )
+        return consumer.run()
+
+    def dismiss(self, facts: BuildFacts) -> Ignored | None:
+        """Why a build is surely none of our business, going by the mapping alone; None if it may be."""
+        verdict = self.mapping.current.possible(facts)
+        if verdict is Verdict.POSSIBLE:
+            return None
+        return Ignored(NO_RULE if verdict is Verdict.NO_RULE else IGNORED_BY_RULE)
+
+    def explain(self, build: str) -> Explanation:
+        """What would become of a build; ``build`` is an NVR, or a file that holds a message."""
+        return explain(_event_of(build), self.mapping, self.builds, self.processor)
+
+    def push(self, nvr: str, request: Request) -> tuple[list[Outcome], list[dict[str, Any]]]:
+        """Publish one build now and tell the bus; what became of it, and the bodies of the results.
+
+        Raises SettingsError for what is wrong with the request itself.
+        """
+        self._refuse_unsupported()
+        if request.organization is not None and request.organization not in self.settings.worker.organizations:
+            raise unknown_organization(request.organization)
+        attempt = Attempt()
+        outcomes = self.processor.process(BuildEvent(nvr=nvr), attempt, request)
+        if isinstance(outcomes, Ignored):
+            outcomes = [Outcome(Status.SKIPPED, nvr=nvr, reason=f"{outcomes.reason}: {outcomes.detail}")]
+        elif not request.dry_run:
+            for outcome in outcomes:
+                log.info("%s", outcome_line(outcome, None, attempt))
+            self._announce(outcomes, attempt)
+        return outcomes, [result_body(outcome, None, attempt) for outcome in outcomes]
+
+    def checks(self) -> Iterator[Check]:
+        """One question for every part."""
+        from omps_worker.broker import connection, inspection
+
+        settings = self.settings
+        yield Check("configuration", self._check_configuration)
+        yield Check("mapping", self._check_mapping)
+        where = connection.parameters(settings, "check")
+        yield Check("broker", partial(inspection.look_at_broker, where, self.topology))
+        yield Check("queue", partial(inspection.look_at_queue, where, self.topology))
+        yield Check("failed queue", partial(inspection.look_at_queue, where, self.topology, failed=True))
+        yield Check("Koji hub", self.builds.version)
+        yield Check("Koji files", self._check_files)
+        yield Check("registry", self.registry.version)
+        for name, organization in settings.worker.organizations.items():
+            yield Check(f"organization {name}", partial(self._check_organization, organization))
+
+    def _check_configuration(self) -> str:
+        faults = settings_review.unsupported(self.settings)
+        if faults:
+            raise SettingsError(faults)
+        if self.settings.warnings:
+            raise Doubt("; ".join(f"{warning.key} {warning.reason}" for warning in self.settings.warnings))
+        return "valid"
+
+    def _check_mapping(self) -> str:
+        rules = len(self.mapping.current)
+        warnings = self.mapping.current.warnings
+        if warnings:
+            raise Doubt("; ".join(f"{warning.key} {warning.reason}" for warning in warnings))
+        return f"{rules} rule(s)"
+
+    def _check_files(self) -> str:
+        worker = self.settings.worker
+        client = HttpClient(timeout=worker.koji.timeout, ca_bundle=worker.ca_bundle)
+        url = worker.koji.root_url.rstrip("/") + "/packages/"
+        try:
+            answer = client.request("GET", url)
+        except HttpFault as fault:
+            raise KojiError(f"Koji's files cannot be reached: {fault}") from None
+        if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise KojiError(f"Koji's file server answers {answer.status} at {url}.")
+        if answer.status != HTTPStatus.OK:
+            raise Doubt(f"{url} answers {answer.status}: is root_url right? (Some servers list no directories.)")
+        return url
+
+    def _check_organization(self, organization: OrganizationSettings) -> str:
+        verdict = self.registry.check_credentials(organization.authorization())
+        if verdict.accepted is None:
+            raise Doubt(verdict.detail)
+        if not verdict.accepted:
+            raise QuayAuthorizationError(f"The registry does not accept the credentials: {verdict.detail}")
+        return verdict.detail
+
+    def _refuse_unsupported(self) -> None:
+        faults = settings_review.unsupported(self.settings)
+        if faults:
+            raise SettingsError(faults)
+
+    def _announce(self, outcomes: list[Outcome], attempt: Attempt) -> None:
+        from omps_worker.broker.connection import parameters
+        from omps_worker.broker.publisher import Publisher
+        from omps_worker.broker.work import result
+
+        try:
+            with Publisher(parameters(self.settings, "push"), timeout=ANNOUNCE_SECONDS) as publisher:
+                for message in self.reporter.messages(outcomes, None, attempt):
+                    publisher.publish(result(message, self.settings.publish_exchange, self.settings.publish_priority))
+        except BrokerError as error:
+            log.warning("the result was not announced on the bus: %s", error)
+
+
+def _event_of(build: str) -> BuildEvent | Ignored:
+    """What ``build`` names: the message in a file of that name, else the NVR. Raises MessageError."""
+    # An NVR cannot be a path that exists unless somebody made such a file: then the file is meant.
+    if not os.path.lexists(build):
+        return BuildEvent(nvr=build)
+    try:
+        with Path(build).open("rb") as file:
+            content = file.read(MESSAGE_FILE_LIMIT + 1)
+    except OSError as error:
+        raise MessageError(f"{build} cannot be read: {error.strerror}.") from None
+    if len(content) > MESSAGE_FILE_LIMIT:
+        raise MessageError(f"{build} has more than {MESSAGE_FILE_LIMIT} bytes: that is no message.")
+    try:
+        return message_files.from_dump(content).decode()
+    except MessageError as error:
+        raise MessageError(f"{build}: {error.message}") from None

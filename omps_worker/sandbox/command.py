@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``omps-worker sandbox``: a site that stays, for trying things and for development."""
+
+from __future__ import annotations
+
+import signal
+import tempfile
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+
+from omps_worker.sandbox.demo import story
+from omps_worker.sandbox.site import SandboxSite
+
+GUIDE = """\
+The sandbox is up; Ctrl-C or SIGTERM ends it.
+
+  broker     {amqp_url}
+  Koji       {hub_url}
+  registry   {registry_url}
+  files      {directory}
+
+In another terminal, from here on:
+
+  export FEDORA_MESSAGING_CONF={config}
+  omps-worker check                       is everything reachable?
+  omps-worker explain {nvr}
+  omps-worker push {nvr}
+  omps-worker run                         listen, and then from a third terminal:
+  fedora-messaging publish {message}
+
+Builds that its Koji knows, with the message about each in {messages}:
+"""
+
+
+def keep_running(directory: Path | None) -> int:
+    """Start a site, say how to use it, and keep it until SIGINT or SIGTERM; then 0."""
+    stop = threading.Event()
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with ExitStack() as stack:
+            if directory is None:
+                directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="omps-worker-sandbox-")))
+            directory.mkdir(parents=True, exist_ok=True)
+            directory = directory.resolve()
+            print("Starting …", flush=True)
+            site = stack.enter_context(SandboxSite(directory))
+            scenes = story(site)
+            messages = directory / "messages"
+            for scene in scenes:
+                site.save(scene.message, messages / f"{scene.nvr}.json")
+            print(
+                GUIDE.format(
+                    amqp_url=site.amqp_url,
+                    hub_url=site.koji.hub_url,
+                    registry_url=site.registry.url,
+                    directory=directory,
+                    config=site.config,
+                    nvr=scenes[0].nvr,
+                    messages=messages,
+                    message=messages / f"{scenes[0].nvr}.json",
+                )
+            )
+            for scene in scenes:
+                print(f"  {scene.nvr:42} {scene.title}")
+            print(flush=True)
+            while not stop.wait(3600):
+                pass
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return 0

@@ -1,0 +1,282 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The demo: a short story of builds on a sandbox, told while it happens.
+
+Nothing is pretended: a real broker carries the messages, the worker is the installed command in a
+process of its own, and the end is compared with what ought to be.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omps_worker.model import BuildState, OperatorKind
+from omps_worker.sandbox import operators
+from omps_worker.sandbox.koji_messages import BusMessage
+from omps_worker.sandbox.site import QUEUE, ResultWatch, SandboxSite
+from omps_worker.text import one_line, table
+
+SECONDS = 50
+"""How long the story may take once the sandbox stands."""
+
+IGNORED = "ignored"
+_COLOURS = {"published": "32", "unchanged": "36", "skipped": "33", "failed": "31", IGNORED: "90"}
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One build: what it is, the message about it, and how it ought to end."""
+
+    title: str
+    nvr: str
+    message: BusMessage
+    status: str
+    detail: str
+    """The release, the reason or the error that is expected."""
+
+
+def play(*, colours: bool, say: Callable[[str], object] = print) -> int:
+    """Tell the story; 0 if everything ended as it should."""
+    if shutil.which("rabbitmq-server") is None and not Path("/usr/lib/rabbitmq/bin/rabbitmq-server").exists():
+        print("error: the demo needs RabbitMQ: install the package rabbitmq-server", file=sys.stderr)
+        return 1
+    with tempfile.TemporaryDirectory(prefix="omps-worker-demo-") as directory:
+        say("Starting a broker, a Koji and an app registry on loopback …")
+        try:
+            with SandboxSite(Path(directory)) as site:
+                return _Telling(site, colours, say).tell()
+        except RuntimeError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+
+
+def story(site: SandboxSite) -> list[Scene]:
+    """The scenes, with their builds made known to the site's Koji."""
+    koji = site.koji
+
+    def scene(title: str, status: str, detail: str, **build: Any) -> Scene:
+        made = koji.add_build(**build)
+        return Scene(title, made["nvr"], koji.message(made), status, detail)
+
+    otter = {"name": "otter-cache-operator-container", "owner": "jdoe"}
+    first = operators.zip_of(operators.nested_operator(versions=("0.9.0", "1.0.0")))
+    second = operators.zip_of(operators.nested_operator(versions=("0.9.0", "1.0.0", "1.1.0")))
+    flat = operators.zip_of(operators.flat_operator())
+    return [
+        scene(
+            "an operator with two versions, in directories",
+            "published", "community/otter-cache 1.0.0",
+            version="1.0.0", release="1", manifests=first, **otter,
+        ),
+        scene(
+            "an operator whose files are all in one place",
+            "published", "partners/lantern 1.4.2",
+            name="partner-lantern-container", version="1.4.2", release="3", manifests=flat,
+            owner="asmith",
+        ),
+        scene(
+            "the first operator again, built anew from the same sources",
+            "unchanged", "community/otter-cache 1.0.0",
+            version="1.0.0", release="2", manifests=first, **otter,
+        ),
+        scene(
+            "its next version",
+            "published", "community/otter-cache 2.0.0",
+            version="1.1.0", release="1", manifests=second, **otter,
+        ),
+        scene(
+            "a bundle build, which is no package",
+            "skipped", "bundle build",
+            name="heron-operator-bundle-container", version="2.0.1", release="1",
+            manifests=operators.zip_of(operators.bundle_tree()), kind=OperatorKind.BUNDLE, owner="jdoe",
+        ),
+        scene(
+            "a plain image",
+            "skipped", "not an operator image",
+            name="kestrel-operator-container", version="5.1", release="9", owner="asmith",
+        ),
+        scene(
+            "an operator whose archive is broken",
+            "failed", "OMPSUploadedFileError",
+            name="magpie-operator-container", version="0.3.0", release="1", manifests=first[: len(first) // 2],
+            owner="jdoe",
+        ),
+        scene(
+            "a build that failed",
+            IGNORED, "not complete",
+            name="wren-operator-container", version="1.0.0", release="1", state=BuildState.FAILED,
+            owner="jdoe",
+        ),
+        scene(
+            "an operator that the mapping leaves alone",
+            IGNORED, "no rule wants it published",
+            name="playground-finch-container", version="0.1", release="1", manifests=flat,
+            owner="jdoe",
+        ),
+    ]  # fmt: skip
+
+
+class _Telling:
+    """One performance."""
+
+    def __init__(self, site: SandboxSite, colours: bool, say: Callable[[str], object]) -> None:
+        self._site = site
+        self._colours = colours
+        self._say = say
+        self._ends: dict[str, tuple[str, str]] = {}
+        self._began = time.monotonic()
+
+    def tell(self) -> int:
+        """Play all scenes and look at the end; the exit code."""
+        scenes = story(self._site)
+        self._say(f"Broker, Koji and registry are up. {len(scenes)} builds are about to finish:")
+        for scene in scenes:
+            self._say(f"  {scene.nvr:42} {scene.title}")
+        watch = ResultWatch(self._site)
+        worker = self._site.worker("run")
+        try:
+            self._say("\nThe worker listens. The messages go out, one after the other:")
+            self._began = time.monotonic()
+            # One at a time, because some of the builds are about what came before them.
+            for scene in scenes:
+                self._send(scene)
+                self._wait_for_end(scene, watch, worker)
+            code = self._stop(worker)
+            return self._conclude(scenes, watch, code)
+        finally:
+            if worker.poll() is None:
+                worker.kill()
+            worker.wait()
+            if worker.stdout:
+                worker.stdout.close()
+            watch.close()
+
+    def _send(self, scene: Scene) -> None:
+        connection = self._site.connect()
+        try:
+            channel = connection.channel()
+            channel.confirm_delivery()
+            self._wait(lambda: self._queue_is_there(channel), "the worker's queue")
+            self._line("90", "→", scene.nvr, scene.message.routing_key)
+            self._site.send(channel, scene.message)
+        finally:
+            connection.close()
+
+    @staticmethod
+    def _queue_is_there(channel: Any) -> bool:
+        probe = channel.connection.channel()
+        try:
+            return bool(probe.queue_declare(QUEUE, passive=True).method.consumer_count)
+        except Exception:
+            return False
+        finally:
+            if probe.is_open:
+                probe.close()
+
+    def _wait_for_end(self, scene: Scene, watch: ResultWatch, worker: subprocess.Popen[str]) -> None:
+        def ended() -> bool:
+            if worker.poll() is not None:
+                raise RuntimeError(f"the worker ended with {worker.returncode}:\n{self._log()}")
+            watch.poll(self._note)
+            if scene.nvr in self._ends:
+                return True
+            # What is ignored is taken and acknowledged, and nobody is told. Whether it was acknowledged
+            # shows when the worker has gone: then the queue must be empty.
+            return scene.status == IGNORED and watch.depth(QUEUE) == 0
+
+        self._wait(ended, f"the end of {scene.nvr}")
+        if scene.nvr not in self._ends:
+            self._ends[scene.nvr] = (IGNORED, scene.detail)
+            self._line(_COLOURS[IGNORED], "·", scene.nvr, f"ignored: {scene.detail}")
+
+    def _note(self, topic: str, result: Mapping[str, Any]) -> None:
+        status, place = result["status"], f"{result['organization']}/{result['repo']}"
+        release = f"{place} {result['version']}" if result["version"] else place
+        detail = result["error"]["name"] if result["error"] else result["reason"] or release
+        self._ends[result["nvr"]] = (status, detail)
+        told = f"{detail}: {result['error']['message']}" if result["error"] else detail
+        self._line(_COLOURS[status], "✗" if status == "failed" else "✓", result["nvr"], f"{status}: {told}")
+
+    def _conclude(self, scenes: list[Scene], watch: ResultWatch, code: int) -> int:
+        self._say("\nWhat became of each:")
+        rows, faults = [], []
+        for scene in scenes:
+            status, detail = self._ends[scene.nvr]
+            as_expected = (status, detail) == (scene.status, scene.detail)
+            rows.append((scene.nvr, status, detail, "as it should" if as_expected else "UNEXPECTED"))
+            if not as_expected:
+                faults.append(f"{scene.nvr}: expected {scene.status}, {scene.detail}")
+        self._say(table(["build", "status", "detail", ""], rows))
+        self._say("\nWhat the registry holds:")
+        self._say(table(["package", "release", "digest", "visible to"], self._releases()))
+        self._say("\nWhat the result topics said:")
+        self._say(table(["topic", "build"], [(topic, result["nvr"]) for topic, result in watch.results]))
+        left, parked = watch.depth(QUEUE), watch.depth(f"{QUEUE}.failed")
+        wanted = sum(scene.status == "failed" for scene in scenes)
+        self._say(f"\nParked for a person in {QUEUE}.failed: {parked}. The worker ended with code {code}.")
+        if parked != wanted:
+            faults.append(f"expected {wanted} parked message(s)")
+        if left:
+            faults.append(f"{left} message(s) were not acknowledged")
+        if code:
+            faults.append(f"the worker's log:\n{self._log()}")
+        if self._releases() != _expected_releases(scenes, self._releases()):
+            faults.append("the registry holds something else than what was published")
+        for fault in faults:
+            self._say(f"UNEXPECTED: {fault}")
+        self._say("Everything ended as it should." if not faults else "Not everything ended as it should.")
+        return 1 if faults else 0
+
+    def _releases(self) -> list[tuple[str, str, str, str]]:
+        registry = self._site.registry
+        return [
+            (
+                f"{organization}/{repository}",
+                release.version,
+                release.digest[:12],
+                "everybody" if registry.is_public(organization, repository) else organization,
+            )
+            for organization, repository in sorted(registry.packages())
+            for release in registry.releases(organization, repository)
+        ]
+
+    def _stop(self, worker: subprocess.Popen[str]) -> int:
+        worker.send_signal(signal.SIGTERM)
+        try:
+            return worker.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            return -1
+
+    def _wait(self, condition: Callable[[], bool], what: str) -> None:
+        pause = threading.Event()
+        while not condition():
+            if time.monotonic() - self._began > SECONDS:
+                raise RuntimeError(f"waited in vain for {what}; the worker's log:\n{self._log()}")
+            pause.wait(0.05)
+
+    def _line(self, colour: str, mark: str, nvr: str, text: str) -> None:
+        line = one_line(f"{time.monotonic() - self._began:5.1f} s  {mark} {nvr:42} {text}")
+        self._say(f"\x1b[{colour}m{line}\x1b[0m" if self._colours else line)
+
+    def _log(self) -> str:
+        path = self._site.directory / "worker.log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+
+def _expected_releases(
+    scenes: list[Scene], held: list[tuple[str, str, str, str]]
+) -> list[tuple[str, str, str, str]]:
+    published = {scene.detail for scene in scenes if scene.status == "published"}
+    missing = published - {f"{package} {version}" for package, version, _, _ in held}
+    return [row for row in held if f"{row[0]} {row[1]}" in published] + [
+        (release, "missing", "", "") for release in sorted(missing)
+    ]

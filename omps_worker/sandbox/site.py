@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A whole site of one's own: broker, Koji, app registry, and a configuration for them.
+
+All of it is on loopback, on ports from the operating system, with every file in one directory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import pika
+
+from omps_worker.sandbox.broker import RabbitNode
+from omps_worker.sandbox.koji import SandboxKoji
+from omps_worker.sandbox.koji_messages import BusMessage
+from omps_worker.sandbox.registry import SandboxRegistry
+
+TOPIC_PREFIX = "org.example.sandbox"
+QUEUE = "omps-worker"
+
+MAPPING = """\
+version: 1
+rules:
+  - match: {component: "playground-*"}        # on purpose: nobody wants these published
+    publish: []
+  - match: {component: "*-operator-container", owner: [jdoe, asmith]}
+    publish:
+      - organization: community
+  - match: {component: "*-operator-bundle-container"}
+    publish:
+      - organization: community
+  - match: {component: "partner-*-container"}
+    publish:
+      - organization: partners
+        version: csv
+"""
+
+CONFIGURATION = """\
+amqp_url = {amqp_url}
+topic_prefix = "{topic_prefix}"
+
+[queues.{queue}]
+durable = true
+auto_delete = false
+exclusive = false
+arguments = {{}}
+
+[[bindings]]
+queue = "{queue}"
+exchange = "amq.topic"
+routing_keys = ["#.buildsys.build.state.change", "#.build.complete"]
+
+[consumer_config]
+mapping = "mapping.yaml"
+
+[consumer_config.koji]
+hub_url = {hub_url}
+root_url = {root_url}
+
+[consumer_config.registry]
+url = {registry_url}
+
+[consumer_config.organizations.community]      # public: everybody can see its packages
+token_file = "secrets/community"
+oauth_token_file = "secrets/community-oauth"
+public = true
+
+[consumer_config.organizations.partners]       # private
+token_file = "secrets/partners"
+"""
+
+
+class SandboxSite:
+    """The site, as a context manager. ``directory`` is made if it is missing, and stays."""
+
+    def __init__(self, directory: Path, *, node: RabbitNode | None = None, amqp_url: str | None = None) -> None:
+        self.directory = directory
+        self._own_node = node is None and amqp_url is None
+        self.node = node or RabbitNode(directory / "broker")
+        self._amqp_url = amqp_url
+        self.koji = SandboxKoji()
+        self.registry = SandboxRegistry()
+        self._parts = ExitStack()
+
+    @property
+    def config(self) -> Path:
+        """The configuration file."""
+        return self.directory / "config.toml"
+
+    @property
+    def amqp_url(self) -> str:
+        """The broker."""
+        return self._amqp_url or self.node.amqp_url
+
+    def __enter__(self) -> SandboxSite:
+        with ExitStack() as starting:
+            if self._own_node:
+                starting.enter_context(self.node)
+            starting.enter_context(self.koji)
+            starting.enter_context(self.registry)
+            self._write_configuration()
+            self._parts = starting.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._parts.close()
+
+    def worker(self, *arguments: str, log: Path | None = None) -> subprocess.Popen[str]:
+        """``omps-worker ARGUMENTS`` on this site as a process of its own, its log in a file."""
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        environment.pop("OMPS_WORKER_AMQP_URL", None)
+        command = [sys.executable, "-m", "omps_worker", "--config", str(self.config), *arguments]
+        with (log or self.directory / "worker.log").open("a") as output:
+            return subprocess.Popen(  # noqa: S603
+                command, stdout=subprocess.PIPE, stderr=output, text=True, env=environment
+            )
+
+    def connect(self) -> pika.BlockingConnection:
+        """A connection to the broker."""
+        return pika.BlockingConnection(pika.URLParameters(self.amqp_url))
+
+    def send(self, channel: Any, message: BusMessage) -> None:
+        """Publish a message as the build system does."""
+        properties = pika.BasicProperties(**message.properties)
+        channel.basic_publish("amq.topic", message.routing_key, message.body, properties)
+
+    def save(self, message: BusMessage, path: Path) -> None:
+        """Keep a message in a file, in fedora-messaging's dump format."""
+        document = {
+            "topic": message.routing_key,
+            "headers": message.properties.get("headers", {}),
+            "id": message.properties.get("message_id"),
+            "body": json.loads(message.body),
+            "queue": None,
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(document) + "\n")
+
+    def _write_configuration(self) -> None:
+        secrets = self.directory / "secrets"
+        secrets.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for organization in ("community", "partners"):
+            self.registry.add_organization(organization)
+            _write_secret(secrets / organization, self.registry.add_robot(organization))
+        _write_secret(secrets / "community-oauth", self.registry.add_oauth_token("community"))
+        (self.directory / "mapping.yaml").write_text(MAPPING)
+        self.config.write_text(
+            CONFIGURATION.format(
+                amqp_url=json.dumps(self.amqp_url),
+                topic_prefix=TOPIC_PREFIX,
+                queue=QUEUE,
+                hub_url=json.dumps(self.koji.hub_url),
+                root_url=json.dumps(self.koji.root_url),
+                registry_url=json.dumps(self.registry.url),
+            )
+        )
+
+
+def _write_secret(path: Path, secret: str) -> None:
+    path.touch(mode=0o600)
+    path.write_text(secret + "\n")
+
+
+class ResultWatch:
+    """Collects the result messages of a site from a queue of its own."""
+
+    def __init__(self, site: SandboxSite) -> None:
+        self._connection = site.connect()
+        self._channel = self._connection.channel()
+        self._queue: str = self._channel.queue_declare("", exclusive=True).method.queue
+        self._channel.queue_bind(self._queue, "amq.topic", f"{TOPIC_PREFIX}.omps.release.#")
+        self.results: list[tuple[str, dict[str, Any]]] = []
+
+    def poll(self, seen: Callable[[str, Mapping[str, Any]], object] = lambda topic, body: None) -> None:
+        """Take what has come since; ``seen`` is told of each message."""
+        while True:
+            method, _, body = self._channel.basic_get(self._queue, auto_ack=True)
+            if method is None or method.routing_key is None or body is None:
+                return
+            result = json.loads(body)
+            self.results.append((method.routing_key, result))
+            seen(method.routing_key, result)
+
+    def depth(self, queue: str) -> int:
+        """How many messages are ready in ``queue``; 0 if there is no such queue."""
+        channel = self._connection.channel()
+        try:
+            return int(channel.queue_declare(queue, passive=True).method.message_count)
+        except pika.exceptions.ChannelClosedByBroker:
+            return 0
+        finally:
+            if channel.is_open:
+                channel.close()
+
+    def close(self) -> None:
+        """Leave the broker."""
+        if self._connection.is_open:
+            self._connection.close()
