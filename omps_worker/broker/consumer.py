@@ -12,10 +12,8 @@ import contextlib
 import logging
 import threading
 import time
-from collections import Counter, OrderedDict, deque
-from dataclasses import dataclass, field
-from functools import partial
-from queue import Empty, SimpleQueue
+from collections import Counter
+from dataclasses import dataclass
 from typing import Any
 
 import pika
@@ -27,10 +25,11 @@ from omps_worker.broker import headers
 from omps_worker.broker.acks import Acks
 from omps_worker.broker.connection import Backoff, named, place
 from omps_worker.broker.delivery import Delivery, Tag
+from omps_worker.broker.in_hand import InHand
 from omps_worker.broker.publisher import Publisher
 from omps_worker.broker.signals import Interrupted, Signals, StopNow
 from omps_worker.broker.topology import Topology
-from omps_worker.broker.work import Desk, Done, Handler, Threads
+from omps_worker.broker.work import Desk, Handler
 from omps_worker.errors import BrokerError, BrokerRefused, BrokerUnavailable, MessageError, UnexpectedError, WorkerError
 from omps_worker.model import BuildEvent, Ignored
 from omps_worker.text import one_line
@@ -45,21 +44,6 @@ TURN_SECONDS = 0.2
 
 STEADY_SECONDS = 10.0
 """A connection that lived that long is no part of a series of failures."""
-
-REMEMBERED = 256
-"""How many finished messages are remembered, to ack a redelivery of one whose ack was lost."""
-
-
-@dataclass(eq=False)
-class Work:
-    """A relevant message in hand. ``delivery.tag`` is where to ack it, if its channel still lives."""
-
-    delivery: Delivery
-    fault: WorkerError | None
-    started: bool = False
-    done: Done | None = None
-    followers: list[Delivery] = field(default_factory=list)
-    """Further deliveries of the very same message, to be looked at when this one is finished."""
 
 
 @dataclass
@@ -103,25 +87,22 @@ class Consumer:
             publish_priority=publish_priority,
             restore=self._want_topology,
         )
-        self._threads: Threads | None = None
+        self._in_hand = InHand(self._desk.perform, concurrency, self._wake)
         self._conversation: _Conversation | None = None
         self._generation = 0
-        self._in_hand: dict[bytes, Work] = {}
-        self._waiting: deque[Work] = deque()
-        self._running = 0
-        self._finished: SimpleQueue[Work] = SimpleQueue()
-        self._recent: OrderedDict[bytes, None] = OrderedDict()
         self._topology_wanted = threading.Event()
         self._next_housekeeping = 0.0
-        self._left_to_broker = False
         self._ever_consumed = False
-        self.counts: Counter[str] = Counter()
-        """How many messages ended in which way: ``ignored:<reason>`` or a status of an outcome."""
 
     @property
     def consuming(self) -> bool:
         """Whether messages that come now would be taken."""
         return self._conversation is not None and not self._signals.stopping
+
+    @property
+    def counts(self) -> Counter[str]:
+        """How many messages ended as ``ignored:<reason>``, and how many outcomes had which status."""
+        return self._in_hand.counts
 
     def stop(self) -> None:
         """What SIGTERM does: finish the work in hand, then return from ``run``. From any thread."""
@@ -134,17 +115,16 @@ class Consumer:
         or an exchange at the start; later the same is logged and tried again. SIGTERM, SIGINT and
         SIGHUP are handled meanwhile, if this is the main thread; a second SIGTERM stops at once.
         """
-        self._threads = Threads(self._concurrency)
         try:
             with self._signals:
                 self._run()
-                return UNFINISHED if self._left_to_broker else DONE
+                return UNFINISHED if self._in_hand.left_to_broker else DONE
         except StopNow:
             log.warning("stopped at once: the broker redelivers what was in hand")
             return UNFINISHED
         finally:
             self._desk.abandon()
-            self._threads.close()
+            self._in_hand.end_threads()
             self._publisher.close(1.0)
 
     def _run(self) -> None:
@@ -191,12 +171,13 @@ class Consumer:
             raise named(error, self._where) from error
 
     def _subscribe(self, connection: BlockingConnection) -> _Conversation:
-        self._collect_finished()
+        self._in_hand.collect()
         channel = connection.channel()
         channel.basic_qos(prefetch_count=self._prefetch)
         self._generation += 1
         conversation = _Conversation(connection, channel, Acks(channel, self._prefetch // 2))
         channel.add_on_cancel_callback(lambda _frame: self._on_cancelled(conversation))
+        self._in_hand.attach(conversation.acks, self._generation)
         self._conversation = conversation
         conversation.consumer_tag = channel.basic_consume(self._topology.queue, self._on_message)
         return conversation
@@ -204,7 +185,7 @@ class Consumer:
     def _turn(self, conversation: _Conversation) -> None:
         """Take what has come, ack what is done, and look around. Raises when the channel is gone."""
         conversation.connection.process_data_events(time_limit=TURN_SECONDS)
-        self._collect_finished()
+        self._in_hand.collect()
         if not conversation.channel.is_open:
             raise BrokerUnavailable(
                 f"The broker closed the channel of the consumer: {_closing_reason(conversation.channel)}"
@@ -270,83 +251,15 @@ class Consumer:
             body,
             event,
         )
-        self._take(conversation, delivery, fault)
+        self._in_hand.take(delivery, fault)
 
     def _ignore(self, ignored: Ignored) -> None:
-        self.counts[f"ignored:{ignored.reason}"] += 1
+        self._in_hand.counts[f"ignored:{ignored.reason}"] += 1
         if log.isEnabledFor(logging.DEBUG):
             log.debug("ignored: %s %s", ignored.reason, one_line(ignored.detail))
 
-    def _take(self, conversation: _Conversation, delivery: Delivery, fault: WorkerError | None) -> None:
-        number, key = delivery.tag.number, delivery.key
-        known = self._in_hand.get(key)
-        if known is not None:
-            conversation.acks.hold(number)
-            if known.delivery.tag.generation != self._generation:
-                log.info("message %s came again and is still being worked on", one_line(delivery.message_id))
-                known.delivery.tag = delivery.tag
-            else:
-                known.followers.append(delivery)
-        elif delivery.redelivered and key in self._recent:
-            log.info("message %s came again though its outcome is recorded", one_line(delivery.message_id))
-            conversation.acks.settle(number)
-        else:
-            conversation.acks.hold(number)
-            work = self._in_hand[key] = Work(delivery, fault)
-            self._waiting.append(work)
-            self._start_waiting()
-
     def _on_cancelled(self, conversation: _Conversation) -> None:
         conversation.cancelled = True
-
-    # Work goes on, and ends.
-
-    def _start_waiting(self) -> None:
-        while self._waiting and self._running < self._concurrency and not self._signals.stopping:
-            work = self._waiting.popleft()
-            work.started = True
-            self._running += 1
-            assert self._threads is not None  # noqa: S101  run has made them
-            self._threads.submit(partial(self._perform, work))
-
-    def _perform(self, work: Work) -> None:
-        """Runs in a thread of its own; everything else here in the connection's."""
-        try:
-            work.done = self._desk.perform(work.delivery, work.fault)
-        except BaseException:
-            log.exception("message %s stays un-acked", one_line(work.delivery.message_id))
-        self._finished.put(work)
-        self._wake()
-
-    def _collect_finished(self) -> None:
-        while True:
-            try:
-                work = self._finished.get_nowait()
-            except Empty:
-                break
-            self._running -= 1
-            del self._in_hand[work.delivery.key]
-            self._account_for(work)
-            conversation = self._conversation
-            for delivery in work.followers:
-                if conversation is not None and delivery.tag.generation == self._generation:
-                    self._take(conversation, delivery, work.fault)
-        self._start_waiting()
-
-    def _account_for(self, work: Work) -> None:
-        if work.done is None:
-            self._left_to_broker = True
-            return
-        if work.done.ignored is not None:
-            self._ignore(work.done.ignored)
-        self.counts.update(str(status) for status in work.done.statuses)
-        self._recent[work.delivery.key] = None
-        while len(self._recent) > REMEMBERED:
-            self._recent.popitem(last=False)
-        if self._conversation is not None and work.delivery.tag.generation == self._generation:
-            self._conversation.acks.settle(work.delivery.tag.number)
-        elif self._signals.stopping:
-            self._left_to_broker = True
 
     def _wake(self) -> None:
         conversation = self._conversation
@@ -355,16 +268,9 @@ class Consumer:
             with contextlib.suppress(Exception):
                 conversation.connection.add_callback_threadsafe(_nothing)
 
-    # Connections end.
-
     def _end_conversation(self) -> None:
-        """What was not begun comes again, and is forgotten here."""
         self._conversation = None
-        for work in self._waiting:
-            del self._in_hand[work.delivery.key]
-        self._waiting.clear()
-        for work in self._in_hand.values():
-            work.followers.clear()
+        self._in_hand.detach()
 
     def _explain(self, error: Exception) -> None:
         if isinstance(error, AMQPError | OSError | BrokerError):
@@ -394,45 +300,27 @@ class Consumer:
         except BrokerRefused as error:
             log.error("%s", error.message)
 
-    # The end.
-
     def _finish(self, conversation: _Conversation) -> None:
         """Give back what was not begun, wait for the work in hand, ack it."""
-        connection, channel = conversation.connection, conversation.channel
-        log.info("stopping: %d message(s) in hand", self._running)
-        channel.basic_cancel(conversation.consumer_tag)
-        self._give_back(conversation)
-        while self._running and not self._signals.overdue:
-            connection.process_data_events(time_limit=TURN_SECONDS)
-            self._collect_finished()
+        log.info("stopping: %d message(s) in hand", self._in_hand.running)
+        conversation.channel.basic_cancel(conversation.consumer_tag)
+        for tag in self._in_hand.close():
+            conversation.channel.basic_nack(tag, requeue=True)
+        while self._in_hand.running and not self._signals.overdue:
+            conversation.connection.process_data_events(time_limit=TURN_SECONDS)
+            self._in_hand.collect()
             conversation.acks.flush()
-            self._give_back(conversation)
         conversation.acks.flush()
-        if self._running:
-            self._left_to_broker = True
-        connection.process_data_events()
-
-    def _give_back(self, conversation: _Conversation) -> None:
-        untouched = [work.delivery for work in self._waiting]
-        for work in self._in_hand.values():
-            untouched += work.followers
-            work.followers.clear()
-        for work in self._waiting:
-            del self._in_hand[work.delivery.key]
-        self._waiting.clear()
-        for delivery in untouched:
-            if delivery.tag.generation == self._generation:
-                conversation.acks.drop(delivery.tag.number)
-                conversation.channel.basic_nack(delivery.tag.number, requeue=True)
 
     def _finish_without_broker(self) -> None:
         """The connection is gone while stopping: at least let the work in hand end and be told."""
-        while self._running and not self._signals.overdue:
+        self._in_hand.close()
+        while self._in_hand.running and not self._signals.overdue:
             time.sleep(0.02)
-            self._collect_finished()
-        if self._running:
-            self._left_to_broker = True
-            log.warning("the shutdown timeout has passed: the broker redelivers %d message(s)", self._running)
+            self._in_hand.collect()
+        if self._in_hand.running:
+            self._in_hand.left_to_broker = True
+            log.warning("the shutdown timeout has passed: the broker redelivers %d message(s)", self._in_hand.running)
 
 
 def _close(connection: BlockingConnection) -> None:

@@ -138,7 +138,7 @@ class Desk:
             level = logging.ERROR if outcome.status is Status.FAILED else logging.INFO
             log.log(level, "%s", outcome_line(outcome, source, attempt))
         for message in messages:
-            if not self._record(lambda message=message: self._result(message)):  # type: ignore[misc]
+            if not self._record(lambda message=message: result(message, self._exchange, self._priority)):  # type: ignore[misc]
                 return None
         parked = disposition.parked
         if parked is not None and not self._record(lambda: self._copy(delivery, parked)):
@@ -171,18 +171,6 @@ class Desk:
             log.exception("nor can the result that says so")
             return disposition, ()
 
-    def _result(self, message: ResultMessage) -> Outgoing:
-        properties = BasicProperties(
-            content_type="application/json",
-            content_encoding="utf-8",
-            delivery_mode=2,
-            message_id=message.id,
-            headers=message.headers,
-            priority=self._priority,
-        )
-        # Not mandatory: a bus on which nobody listens is no fault.
-        return Outgoing(self._exchange, message.topic, message.payload, properties)
-
     def _copy(self, delivery: Delivery, parked: retry.Parked) -> Outgoing:
         properties = parking.parked_copy(
             delivery,
@@ -209,6 +197,19 @@ class Desk:
                 return True
             self._abandoned.wait(backoff.next())
         return False
+
+
+def result(message: ResultMessage, exchange: str, priority: int | None) -> Outgoing:
+    """How a result goes out. Not mandatory: a bus on which nobody listens is no fault."""
+    properties = BasicProperties(
+        content_type="application/json",
+        content_encoding="utf-8",
+        delivery_mode=2,
+        message_id=message.id,
+        headers=message.headers,
+        priority=priority,
+    )
+    return Outgoing(exchange, message.topic, message.payload, properties)
 
 
 class Threads:
