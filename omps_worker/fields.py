@@ -22,7 +22,7 @@ TOPIC_LIMIT = 255
 """The longest topic, exchange or queue name in bytes: AMQP 0-9-1 has them as short strings."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _NAMESPACE = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?")
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
@@ -166,7 +166,7 @@ TopicPrefix = Annotated[str, Strict(), Field(min_length=1), AfterValidator(_text
 
 
 def _environment_name(value: str) -> str:
-    if not _ENVIRONMENT_NAME.fullmatch(value):
+    if not ENVIRONMENT_NAME.fullmatch(value):
         raise ValueError("must be the name of an environment variable: letters, digits and _")
     return value
 

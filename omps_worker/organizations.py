@@ -16,7 +16,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, PrivateAttr, SecretStr, Strict
 
 from omps_worker.errors import Fault, SettingsError
-from omps_worker.fields import AnyPath, EnvironmentName, Flag, Name, Text, path_fault
+from omps_worker.fields import ENVIRONMENT_NAME, AnyPath, EnvironmentName, Flag, Name, Text, path_fault
 from omps_worker.tables import Location, Reading, Table
 
 log = logging.getLogger(__name__)
@@ -200,14 +200,10 @@ def _suffix(value: str) -> str:
     return value
 
 
-
-
 class OrganizationSettings(Table):
     """An organization of the registry: how to prove that we may push there, and what to change."""
 
-    token: SecretStr | None = Field(
-        default=None, description='The whole value of the Authorization header, "basic …".'
-    )
+    token: SecretStr | None = Field(default=None, description='The whole value of the Authorization header, "basic …".')
     token_file: AnyPath | None = Field(default=None, description="A file that holds `token`.")
     token_env: EnvironmentName | None = Field(default=None, description="The environment variable that holds `token`.")
     username: Text | None = Field(default=None, description="The user or robot account; goes with a password.")
@@ -328,7 +324,7 @@ def _source_faults(
         if fault := check(text):
             yield (key,), fault
         return
-    if isinstance(variable, str):
+    if isinstance(variable, str) and ENVIRONMENT_NAME.fullmatch(variable):
         if value := _from_environment(variable, reading):
             if fault := check(value):
                 yield (f"{key}_env",), f"what the environment variable holds {fault}"

@@ -89,13 +89,15 @@ def read(path: Path) -> dict[str, Any]:
     """The TOML in ``path`` as it stands; SettingsError if it cannot be read."""
     fault = None
     table: dict[str, Any] = {}
+    text = ""
     try:
         with path.open("rb") as file:
             data = file.read(FILE_LIMIT + 1)
         if len(data) > FILE_LIMIT:
             fault = f"has more than {FILE_LIMIT} bytes: that is no configuration"
         else:
-            table = tomllib.loads(data.decode().removeprefix("\ufeff"))
+            text = data.decode().removeprefix("\ufeff")
+            table = tomllib.loads(text)
     except FileNotFoundError:
         fault = f"there is no such file: write it, or name another with --config or {PATH_VARIABLE}"
     except IsADirectoryError:
@@ -105,7 +107,8 @@ def read(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         fault = f"is not UTF-8 text (byte {error.start})"
     except tomllib.TOMLDecodeError as error:
-        fault = f"is not TOML: {error}"
+        end = f"at the end, line {len(text.splitlines())}"
+        fault = f"is not TOML: {str(error).replace('at end of document', end)}"
     except (RecursionError, ValueError):
         fault = "is not TOML that can be read: it is nested too deeply, or a number is too long"
     if fault:
