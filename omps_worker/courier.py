@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""operator-courier's verdict on manifests that were parsed already.
+
+operator-courier reads files, parses each of them three to seven times with PyYAML's slow parser,
+and dumps each once or twice only to find its name for a log line. Its rules are what counts
+here, so its own code runs, on a tree of files that exists in memory only: for the time of one
+call its modules see another ``os`` and ``open``, whose files hold documents instead of text, and
+another ``yaml``, which hands these documents out and dumps with libyaml. Nothing outside of
+operator-courier's modules is touched.
+
+It keeps state in its modules, so one call runs at a time in a process. Its logger is silenced:
+what it has to say is in the verdict.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import importlib
+import logging
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+from omps_worker.errors import PackageValidationError
+from omps_worker.manifests import CRD, CSV, invalid, kind_of
+from omps_worker.text import one_line
+
+log = logging.getLogger(__name__)
+
+MOST_VERDICTS = 10_000
+"""After so many errors and warnings operator-courier is stopped."""
+
+MOST_COMPARISONS = 1_000_000
+"""How often it may compare what CSVs own with what CRDs define: it compares each with each."""
+
+_ROOT = "manifests"
+_lock = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What operator-courier thinks of manifests that it accepts."""
+
+    nested: bool
+    warnings: tuple[str, ...]
+    bundle: str | None
+    """For a flat tree: the text of ``bundle.yaml``, all that a release holds."""
+
+
+def verify(documents: Mapping[str, Any], repository: str) -> Verdict:
+    """operator-courier's verdict on ``documents`` (by relative path), which stay as they are.
+
+    Raises PackageValidationError if it refuses them, or if their package name is not
+    ``repository``; ``details["validation_info"]`` is its whole verdict, ``{errors, warnings}``, or
+    empty when it came to none. Trying again does not help.
+    """
+    _check_comparisons(documents)
+    with _lock:
+        courier = _Courier.load()
+        courier.validate.log_info["current_manifest_file"] = ""
+        try:
+            with courier.reading(documents):
+                verified = courier.verified_manifest.VerifiedManifest(_ROOT, None, False, repository)
+                verdict = verified.validation_dict
+                if not verified.is_valid:
+                    # What operator-courier's api module says; that one needs distutils to import.
+                    message = "Resulting bundle is invalid, input yaml is improperly defined."
+                    raise courier.errors.OpCourierBadBundle(message, verdict)
+                bundle = None if verified.nested else courier.bundle_text(verified)
+        except Exception as error:
+            raise _refusal(error, courier) from error
+    return Verdict(verified.nested, tuple(verdict["warnings"]), bundle)
+
+
+def left_out() -> frozenset[str]:
+    """The names of files that operator-courier never packs, wherever they are."""
+    return frozenset(importlib.import_module("operatorcourier.push").BLACK_LIST)
+
+
+class _Document:
+    """Stands for a file, and for its text: operator-courier only passes texts on to the parser."""
+
+    def __init__(self, document: Any) -> None:
+        self.document = document
+
+    def read(self) -> _Document:
+        return self
+
+    def __enter__(self) -> _Document:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+
+class _Tree:
+    """The part of ``os`` that operator-courier looks at a tree with, for files in memory."""
+
+    def __init__(self, documents: Mapping[str, Any]) -> None:
+        self._documents = documents
+        self._directories: dict[str, list[str]] = {_ROOT: []}
+        for path in documents:
+            directory, _, name = f"{_ROOT}/{path}".rpartition("/")
+            self._directories.setdefault(directory, []).append(name)
+        real = importlib.import_module("os.path")
+        self.path = SimpleNamespace(
+            join=real.join, basename=real.basename, splitext=real.splitext, isfile=self._is_file
+        )
+
+    def walk(self, root: str) -> Iterator[tuple[str, list[str], list[str]]]:
+        inside = sorted(name.rpartition("/")[2] for name in self._directories if name != root)
+        yield root, inside, sorted(self._directories[root])
+
+    def listdir(self, directory: str) -> list[str]:
+        return sorted(self._directories[directory])
+
+    def open(self, path: str) -> _Document:
+        return _Document(self._documents[path.removeprefix(f"{_ROOT}/")])
+
+    def _is_file(self, path: str) -> bool:
+        return path.removeprefix(f"{_ROOT}/") in self._documents
+
+
+class _TooMuch(Exception):
+    """operator-courier has found more than anybody reads."""
+
+
+class _Courier:
+    """operator-courier's modules, and what stands in for the libraries that they use."""
+
+    _loaded: _Courier | None = None
+
+    def __init__(self) -> None:
+        yaml: Any = importlib.import_module("yaml")
+        self._yaml = yaml
+        # The order matters: two of them import each other.
+        self.errors, self._identify, self._parser, self._build, self._format, self.validate, self.verified_manifest = (
+            importlib.import_module(f"operatorcourier.{name}")
+            for name in ("errors", "identify", "manifest_parser", "build", "format", "validate", "verified_manifest")
+        )
+        logging.getLogger("operatorcourier").setLevel(logging.CRITICAL + 1)
+        self._dumper = _dumper(yaml, self._format)
+        self._command = _counting(self.validate.ValidateCmd)
+
+    @classmethod
+    def load(cls) -> _Courier:
+        """Import operator-courier at the first call."""
+        if cls._loaded is None:
+            cls._loaded = cls()
+        return cls._loaded
+
+    @contextlib.contextmanager
+    def reading(self, documents: Mapping[str, Any]) -> Iterator[None]:
+        """Let operator-courier see ``documents`` instead of the disk."""
+        tree = _Tree(documents)
+
+        def load(text: _Document) -> Any:
+            return text.document
+
+        # It dumps a document only to find out which file it came from: identity tells that as well.
+        parsed = SimpleNamespace(safe_load=load, dump=id)
+        shown = SimpleNamespace(dump=self._dump, add_representer=lambda *_: None)
+        self._command.found = 0
+        with contextlib.ExitStack() as stack:
+            for module, name, value in (
+                (self._parser, "os", tree),
+                (self._parser, "open", tree.open),
+                (self._identify, "safe_load", load),
+                (self._build, "yaml", parsed),
+                (self.validate, "yaml", parsed),
+                (self._format, "yaml", shown),
+                (self.verified_manifest, "os", tree),
+                (self.verified_manifest, "ValidateCmd", self._command),
+            ):
+                stack.enter_context(_replaced(module, name, value))
+            yield
+
+    def bundle_text(self, verified: Any) -> str:
+        """The bundle of a flat tree, as operator-courier writes it to ``bundle.yaml``."""
+        data = verified.bundle_dict["data"]
+        # It changes the CSVs that it formats.
+        data["clusterServiceVersions"] = copy.deepcopy(data["clusterServiceVersions"])
+        return self._dump(verified.bundle, default_flow_style=False)
+
+    def _dump(self, value: Any, **options: Any) -> str:
+        try:
+            text: str = self._yaml.dump(value, Dumper=self._dumper, **options)
+        except UnicodeEncodeError:
+            # Lone surrogates, which libyaml cannot write and PyYAML escapes.
+            text = self._yaml.dump(value, **options)
+        return text
+
+
+def _replaced(module: ModuleType, name: str, value: object) -> contextlib.ExitStack:
+    """``module.name`` is ``value`` until the stack that is returned is closed."""
+    stack = contextlib.ExitStack()
+    if name in vars(module):
+        stack.callback(setattr, module, name, vars(module)[name])
+    else:
+        stack.callback(delattr, module, name)
+    setattr(module, name, value)
+    return stack
+
+
+def _dumper(yaml: Any, courier_format: Any) -> Any:
+    """libyaml's dumper, with operator-courier's way of writing long texts."""
+
+    class Dumper(getattr(yaml, "CDumper", yaml.Dumper)):  # type: ignore[misc]
+        pass
+
+    def literal(dumper: Any, text: str) -> Any:
+        # str(): libyaml takes no subclass.
+        return dumper.represent_scalar("tag:yaml.org,2002:str", str(text), style="|")
+
+    Dumper.add_representer(courier_format._literal, literal)
+    # What operator-courier registers at every call; PyYAML's own dumper stands in for libyaml's.
+    yaml.add_representer(courier_format._literal, courier_format._literal_presenter)
+    return Dumper
+
+
+def _counting(command: Any) -> Any:
+    """operator-courier's ValidateCmd, but one that ends when it has found too much."""
+
+    class Counting(command):  # type: ignore[misc]
+        found = 0
+
+        def _log_warning(self, message: str, *args: object, **options: object) -> None:
+            self._count()
+            super()._log_warning(message, *args, **options)
+
+        def _log_error(self, message: str, *args: object, **options: object) -> None:
+            self._count()
+            super()._log_error(message, *args, **options)
+
+        def _count(self) -> None:
+            Counting.found += 1
+            if Counting.found > MOST_VERDICTS:
+                raise _TooMuch(f"There is more wrong with these manifests than {MOST_VERDICTS} errors and warnings.")
+
+    return Counting
+
+
+def _check_comparisons(documents: Mapping[str, Any]) -> None:
+    owned: dict[str, int] = {}
+    defined: dict[str, int] = {}
+    for path, document in documents.items():
+        directory, _, _ = path.rpartition("/")
+        spec = document.get("spec") if isinstance(document, dict) else None
+        if not isinstance(spec, dict):
+            continue
+        if kind_of(document) == CSV:
+            definitions = spec.get("customresourcedefinitions")
+            names = definitions.get("owned") if isinstance(definitions, dict) else None
+            owned[directory] = owned.get(directory, 0) + _length(names)
+        elif kind_of(document) == CRD:
+            defined[directory] = defined.get(directory, 0) + 1 + _length(spec.get("versions"))
+    comparisons = sum(count * defined.get(directory, 0) for directory, count in owned.items())
+    if comparisons > MOST_COMPARISONS:
+        raise invalid(
+            "Failed to push manifest: its ClusterServiceVersions own too many custom resources for operator-courier "
+            f"to compare with the definitions: {comparisons} comparisons, the limit is {MOST_COMPARISONS}."
+        )
+
+
+def _length(value: Any) -> int:
+    return len(value) if isinstance(value, (list, dict, str)) else 0
+
+
+def _refusal(error: Exception, courier: _Courier) -> PackageValidationError:
+    """operator-courier's exception as ours."""
+    if isinstance(error, courier.errors.OpCourierError):
+        verdict = getattr(error, "validation_info", {})
+        return PackageValidationError(f"Failed to push manifest: {error}", details={"validation_info": verdict})
+    if isinstance(error, _TooMuch):
+        return invalid(f"Failed to push manifest: {error}")
+    log.debug("operator-courier stopped at manifests that it does not understand", exc_info=error)
+    file = one_line(str(courier.validate.log_info["current_manifest_file"])).removeprefix(f"{_ROOT}/")
+    where = f"at or after file /{file}" if file else "at one of the files"
+    return invalid(
+        f"Failed to push manifest: operator-courier stopped {where} ({type(error).__name__}): something there is not "
+        "of the kind that it expects, like a list where a mapping belongs, or an empty value."
+    )
