@@ -28,7 +28,7 @@ from typing import Any
 from omps_worker.errors import MessageError
 from omps_worker.model import BuildEvent, BuildState, Ignored
 
-BODY_LIMIT = 16 * 1024 * 1024
+BODY_LIMIT = 4 * 1024 * 1024
 """Bytes that a body may have, also after gzip is undone."""
 
 TEXT_LIMIT = 512

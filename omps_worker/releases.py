@@ -38,7 +38,7 @@ class Package(Protocol):
 
     @property
     def releases(self) -> tuple[Release, ...]:
-        """Its releases, each version once."""
+        """Its releases, each version and content once."""
         ...
 
 
@@ -159,10 +159,10 @@ class Releaser:
                 try:
                     self.registry.push(organization, repository, plan.version, bundle.blob, credentials.authorization)
                 except QuayCourierError as error:
-                    if getattr(error, "conflict", False) and version is None:
+                    if error.conflict and version is None:
                         log.info("%s/%s %s was taken meanwhile: looking again", organization, repository, plan.version)
                         continue
-                    if not getattr(error, "ambiguous", False):
+                    if not error.ambiguous:
                         raise
                     self._find_after(error, bundle, organization, repository, plan.version, credentials)
                     return plan
@@ -244,21 +244,21 @@ class Releaser:
             error,
         )
         try:
-            found = self._shown_digest(organization, repository, version, credentials)
+            shown = self._shown(organization, repository, version, credentials)
         except RegistryError:
             raise error from None
-        if found != bundle.digest:
+        if shown != {bundle.digest}:
             raise error
 
     def _verify(
         self, bundle: Bundle, organization: str, repository: str, version: str, credentials: Credentials
     ) -> None:
         try:
-            shown = self._shown_digest(organization, repository, version, credentials)
+            shown = self._shown(organization, repository, version, credentials)
         except RegistryError as error:
             log.warning("could not look at %s/%s %s after its push: %s", organization, repository, version, error)
             return
-        if shown is not None and shown != bundle.digest:
+        if shown - {bundle.digest}:
             raise QuayCourierError(
                 f"Failed to push: {organization}/{repository} {version} was accepted, but holds other content: "
                 "somebody else pushed to the package at the same time.",
@@ -266,6 +266,9 @@ class Releaser:
                 details={"quay_response": {}},
             )
 
-    def _shown_digest(self, organization: str, repository: str, version: str, credentials: Credentials) -> str | None:
+    def _shown(
+        self, organization: str, repository: str, version: str, credentials: Credentials
+    ) -> set[str | None]:
+        """The digests under one version: more than one if pushes met."""
         package = self.registry.look(organization, repository, credentials.authorization)
-        return next((release.digest for release in package.releases if release.version == version), None)
+        return {release.digest for release in package.releases if release.version == version}

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Looking at the broker without changing anything, for ``omps-worker check``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import pika
+from pika.adapters.blocking_connection import BlockingChannel
+from pika.exceptions import AMQPError, ChannelClosedByBroker
+
+from omps_worker.broker.connection import declined, named, place
+from omps_worker.broker.topology import Topology, failed_queue
+from omps_worker.errors import BrokerRefused
+
+_NOT_FOUND = 404
+
+
+@contextmanager
+def connected(where: pika.URLParameters) -> Iterator[pika.BlockingConnection]:
+    """A connection for a moment. Raises BrokerUnavailable or BrokerRefused."""
+    try:
+        connection = pika.BlockingConnection(where)
+    except (AMQPError, OSError) as error:
+        raise named(error, where) from None
+    try:
+        yield connection
+    except AMQPError as error:
+        raise named(error, where) from None
+    finally:
+        with suppress(AMQPError):
+            connection.close()
+
+
+def look_at_broker(where: pika.URLParameters, topology: Topology) -> str:
+    """Whether the broker lets us in and has the exchanges; what it is. Raises BrokerError."""
+    with connected(where) as connection:
+        exchanges = {topology.publish_exchange, *(exchange for exchange, _ in topology.bindings)} - {""}
+        for exchange in sorted(exchanges):
+            channel = connection.channel()
+            try:
+                channel.exchange_declare(exchange, passive=True)
+            except ChannelClosedByBroker as error:
+                raise declined(error, f"the exchange {exchange}", "Have it declared, or name another one.") from None
+        return f"{place(where)}; exchanges {', '.join(sorted(exchanges))}"
+
+
+def look_at_queue(where: pika.URLParameters, topology: Topology, *, failed: bool = False) -> str:
+    """Whether a queue is there and is what the worker needs. Raises BrokerError.
+
+    A missing queue is a fault only when the worker may not declare it.
+    """
+    name = failed_queue(topology.queue) if failed else topology.queue
+    arguments = topology.failed_arguments if failed else topology.arguments
+    with connected(where) as connection:
+        try:
+            depth = connection.channel().queue_declare(name, passive=True).method.message_count
+        except ChannelClosedByBroker as error:
+            if error.reply_code != _NOT_FOUND:
+                raise declined(error, f"the queue {name}", "The user needs the right to use it.") from None
+            if topology.passive:
+                raise BrokerRefused(
+                    f"The queue {name} is missing, and passive_declares forbids to declare it."
+                ) from None
+            return f"{name} is not there yet: `run` declares it"
+        if not topology.passive:
+            _same_arguments(connection.channel(), name, dict(arguments))
+        return f"{name} holds {depth} message(s)"
+
+
+def _same_arguments(channel: BlockingChannel, name: str, arguments: dict[str, object]) -> None:
+    # Declaring a queue that exists changes nothing: the broker compares, and complains.
+    try:
+        channel.queue_declare(name, durable=True, arguments=arguments)
+    except ChannelClosedByBroker as error:
+        raise declined(
+            error,
+            f"the queue {name} as the worker would declare it",
+            "Drain and delete it so that it is declared anew, or set passive_declares = true to use it as it is.",
+        ) from None

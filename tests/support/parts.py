@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A whole worker without its broker: our Koji, our registry, and the real rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+from pydantic import SecretStr
+
+from omps_worker.koji_builds import KojiBuilds
+from omps_worker.mapping_file import parse
+from omps_worker.model import Attempt, BuildEvent
+from omps_worker.processor import Processor, Request
+from omps_worker.registry import AppRegistry
+from omps_worker.releases import ProcessLock, Releaser
+from omps_worker.sandbox.koji import SandboxKoji
+from omps_worker.sandbox.registry import SandboxRegistry
+
+LIMITS = SimpleNamespace(archive_bytes=10 * 2**20, uncompressed_bytes=20 * 2**20, files=2000)
+
+COMMUNITY = """
+version: 1
+rules:
+  - match: {component: "ignored-*"}
+    publish: []
+  - match: {component: "*-container"}
+    publish: [{organization: community}]
+"""
+
+
+@dataclass
+class Organization:
+    """Credentials as the configuration would hold them."""
+
+    token: str
+    oauth_token: str | None = None
+    public: bool = False
+
+    def authorization(self) -> SecretStr:
+        return SecretStr(self.token)
+
+    def oauth(self) -> SecretStr | None:
+        return SecretStr(self.oauth_token) if self.oauth_token else None
+
+
+class Parts:
+    """Koji, registry, and a Processor between them."""
+
+    def __init__(self, koji: SandboxKoji, registry: SandboxRegistry, mapping: str, timeout: float) -> None:
+        self.koji = koji
+        self.registry = registry
+        self.organizations: dict[str, Organization] = {}
+        for name in ("community", "partners"):
+            registry.add_organization(name)
+            self.organizations[name] = Organization(registry.add_robot(name))
+        self.mapping = SimpleNamespace(current=parse(mapping, "mapping.yaml", self.organizations))
+        settings = SimpleNamespace(hub_url=koji.hub_url, root_url=koji.root_url, timeout=timeout)
+        self.builds = KojiBuilds(settings, LIMITS)
+        self.client = AppRegistry(registry.url, timeout=timeout)
+        self.releaser = Releaser(self.client, ProcessLock(), "1.0.0")
+        self.processor = Processor(self.mapping, self.builds, self.releaser, self.organizations, LIMITS)
+
+    def process(self, build: dict, attempt: Attempt | None = None, **request):
+        return self.processor.process(BuildEvent(build_id=build["id"]), attempt, Request(**request))
+
+    def versions(self, organization: str, repository: str) -> list[str]:
+        return [release.version for release in self.registry.releases(organization, repository)]
+
+
+@contextmanager
+def parts(mapping: str = COMMUNITY, *, timeout: float = 10.0) -> Iterator[Parts]:
+    with SandboxKoji() as koji, SandboxRegistry() as registry:
+        yield Parts(koji, registry, mapping, timeout)
+
+
+def files_below(directory: Path) -> list[str]:
+    return sorted(str(path.relative_to(directory)) for path in directory.rglob("*"))
