@@ -31,7 +31,7 @@ class YamlTable(Table):
     def together(cls, table: Mapping[str, Any], _reading: Reading, /) -> Iterator[tuple[Location, str]]:
         """A key that was written needs a value."""
         for key, known in cls.model_fields.items():
-            if key in table and table[key] is None and not known.is_required():
+            if key in table and table[key] is None and known.default is None:
                 yield (key,), "has no value: give one, or leave the key out"
 
 

@@ -107,7 +107,7 @@ class _Builder:
         for key_node, value_node in node.value:
             if key_node.tag == _MERGE:
                 for part in self._merged(value_node, location):
-                    for name, value in self._table(part, location, depth + 1).items():
+                    for name, value in self.build(part, location, depth + 1).items():
                         merged.setdefault(name, value)
                 continue
             key = self._scalar(key_node, location) if isinstance(key_node, ScalarNode) else None

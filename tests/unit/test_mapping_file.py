@@ -1,0 +1,320 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reading the mapping file: what it may say, and what is said about the rest."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from omps_worker.errors import MappingError, SettingsError
+from omps_worker.mapping_file import load, parse
+from omps_worker.model import BuildFacts, Target
+
+ORGANIZATIONS = ["community", "internal"]
+
+
+def faults(text: str) -> list[tuple[str, str]]:
+    """Key and reason of each fault in ``text``; none if it can be used."""
+    try:
+        parse(text, "mapping.yaml", ORGANIZATIONS)
+    except MappingError as error:
+        return [(fault.key, fault.reason) for fault in error.faults]
+    return []
+
+
+def target(text: str) -> str:
+    """A mapping whose only target is ``text``."""
+    return f"version: 1\nrules:\n- match: {{}}\n  publish:\n  - {text}\n"
+
+
+TARGET = "rules[0].publish[0]"
+
+
+def test_the_shortest_mapping_publishes_everything_to_one_organization() -> None:
+    match = parse(target("organization: community"), "m", ORGANIZATIONS).resolve(BuildFacts("x"))
+    assert match is not None
+    assert match.targets == (Target("community", None, "increment"),)
+    assert match.superseded == "skip"
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "reason"),
+    [
+        ("rules: []", "version", "is missing"),
+        ("version: 2\nrules: []", "version", "must be 1"),
+        ("version: '1'\nrules: []", "version", "must be 1"),
+        ("version: true\nrules: []", "version", "must be 1"),
+        ("version: 1.0\nrules: []", "version", "must be 1"),
+        ("version: 1", "rules", "is missing"),
+        ("version: 1\nrules: {}", "rules", "must be a list"),
+        ("version: 1\nrules:", "rules", "must be a list"),
+        ("version: 1\nrules: []\nruls: []", "ruls", "did you mean rules"),
+        ("version: 1\nrules: [5]", "rules[0]", "must be a table"),
+        ("version: 1\nrules: [{publish: []}]", "rules[0].match", "{} matches all"),
+        ("version: 1\nrules: [{match: , publish: []}]", "rules[0].match", "must be a table"),
+        ("version: 1\nrules: [{match: {}}]", "rules[0].publish", "[] ignores"),
+        ("version: 1\nrules: [{match: {}, publish: }]", "rules[0].publish", "must be a list"),
+        ("version: 1\nrules: [{match: {}, publish: community}]", "rules[0].publish", "must be a list"),
+        ("version: 1\nrules: [{match: {}, publish: [], superseded: no}]", "rules[0].superseded", "'skip' or 'publish'"),
+        ("version: 1\nrules: [{match: {}, publish: [], superseded: }]", "rules[0].superseded", "'skip' or 'publish'"),
+        ("version: 1\nrules: [{match: {}, publish: [], when: x}]", "rules[0].when", "not a known key"),
+        ("version: 1\nrules: [{match: {component: }, publish: []}]", "rules[0].match.component", "has no value"),
+        ("version: 1\nrules: [{match: {component: []}, publish: []}]", "rules[0].match.component", "empty list"),
+        ("version: 1\nrules: [{match: {component: ''}, publish: []}]", "rules[0].match.component", "printable"),
+        ("version: 1\nrules: [{match: {component: 7}, publish: []}]", "rules[0].match.component", "quotes"),
+        ("version: 1\nrules: [{match: {component: [a, 7]}, publish: []}]", "rules[0].match.component", "quotes"),
+        ("version: 1\nrules: [{match: {component: {}}, publish: []}]", "rules[0].match.component", "glob"),
+        ('version: 1\nrules: [{match: {nvr: "a\\nb"}, publish: []}]', "rules[0].match.nvr", "printable"),
+        ("version: 1\nrules: [{match: {componet: a}, publish: []}]", "rules[0].match.componet", "mean component"),
+        (target("5"), TARGET, "must be a table"),
+        (target("{}"), f"{TARGET}.organization", "is missing"),
+        (target("organization: comunity"), f"{TARGET}.organization", "it has community, internal"),
+        (target("organization: 5"), f"{TARGET}.organization", "must be text"),
+        (target("{organization: community, repository: /x}"), f"{TARGET}.repository", "name of a repository"),
+        (target("{organization: community, repository: ../x}"), f"{TARGET}.repository", "name of a repository"),
+        (target("{organization: community, repository: ''}"), f"{TARGET}.repository", "name of a repository"),
+        (target("{organization: community, repository: }"), f"{TARGET}.repository", "has no value"),
+        (target("{organization: community, repository: 5}"), f"{TARGET}.repository", "must be text"),
+        (target("{organization: community, channel: x}"), f"{TARGET}.channel", "not a known key"),
+    ],
+)
+def test_what_cannot_be_meant_is_a_fault_of_its_key_with_its_line(text: str, key: str, reason: str) -> None:
+    ((found, told),) = faults(text)
+    assert found == key
+    assert reason in told
+    if text.startswith("version: 1\n") and key != "version":
+        assert re.search(r"\(line \d+\)", told) or "is missing" in told
+
+
+@pytest.mark.parametrize(
+    "version",
+    [
+        "increment",
+        "csv",
+        "{version}",
+        "1.{release}.0",
+        "{version}.{release}",
+        "{build_id}.0.0",
+        "1.0.{build_id}",
+        "1.2.3",
+    ],
+)
+def test_versions_that_can_be_versions_are_taken(version: str) -> None:
+    assert faults(target(f"{{organization: community, version: '{version}'}}")) == []
+
+
+@pytest.mark.parametrize(
+    ("version", "reason"),
+    [
+        ("v{version}", "never"),
+        ("1.{release}.0-1", "never"),
+        ("{version}.0.0.0", "never"),
+        ("0{release}.0.0", "never"),
+        ("latest", "increment, csv"),
+        ("", "increment, csv"),
+        ("1.0", "increment, csv"),
+        ("{nvr}", "not known"),
+        ("{}", "not known"),
+        ("{0}", "not known"),
+        ("{version.real}", "not known"),
+        ("{version[0]}", "not known"),
+        ("{version!r}", "no conversion"),
+        ("{release:>3}", "no conversion"),
+        ("{version", "template"),
+        ("}", "template"),
+        ("{release}" * 20, "at most"),
+    ],
+)
+def test_versions_that_can_never_be_versions_are_faults(version: str, reason: str) -> None:
+    ((key, told),) = faults(target(f"{{organization: community, version: '{version}'}}"))
+    assert key == f"{TARGET}.version"
+    assert reason in told
+
+
+def test_a_version_that_yaml_takes_for_a_number_asks_for_quotes() -> None:
+    ((key, told),) = faults(target("{organization: community, version: 1.5}"))
+    assert (key, "quotes" in told) == (f"{TARGET}.version", True)
+
+
+def test_the_same_target_twice_is_a_fault() -> None:
+    text = target(
+        "{organization: community, repository: x}\n  - {organization: community, repository: x, version: csv}"
+    )
+    ((key, told),) = faults(text)
+    assert key == "rules[0].publish[1]"
+    assert "line 6" in told
+
+
+def test_one_organization_with_two_repositories_is_no_fault() -> None:
+    text = target("{organization: community, repository: x}\n  - {organization: community, repository: y}")
+    assert faults(text) == []
+
+
+def test_all_faults_are_told_at_once_with_their_lines() -> None:
+    text = (
+        "version: 1\n"
+        "rules:\n"
+        "- match: {component: [a, 1]}\n"
+        "  publish:\n"
+        "  - organization: nobody\n"
+        "    version: v1\n"
+        "- match: {}\n"
+        "  publish: []\n"
+        "  publish: []\n"
+        "extra: 1\n"
+    )
+    assert [(key, told[-8:]) for key, told in faults(text)] == [
+        ("rules[1].publish", "(line 8)"),
+        ("rules[0].match.component", "(line 3)"),
+        ("rules[0].publish[0].version", "(line 6)"),
+        ("rules[0].publish[0].organization", "(line 5)"),
+        ("extra", "line 10)"),
+    ]
+
+
+def test_a_key_that_stands_twice_is_a_fault_and_not_the_last_one() -> None:
+    ((key, told),) = faults("version: 1\nversion: 1\nrules: []")
+    assert key == "version"
+    assert "again in line 2" in told
+
+
+def test_anchors_and_merge_keys_work() -> None:
+    text = (
+        "version: 1\n"
+        "rules:\n"
+        "- match: {component: a}\n"
+        "  publish: &both\n"
+        "  - &first {organization: community, version: csv}\n"
+        "  - <<: *first\n"
+        "    organization: internal\n"
+        "- match: {component: b}\n"
+        "  publish: *both\n"
+    )
+    match = parse(text, "m", ORGANIZATIONS).resolve(BuildFacts("b"))
+    assert match is not None
+    assert match.targets == (Target("community", None, "csv"), Target("internal", None, "csv"))
+
+
+BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{level + 1}: &a{level + 1} [{', '.join([f'*a{level}'] * 10)}]\n" for level in range(8)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "is empty"),
+        ("# nothing\n", "is empty"),
+        ("---\n...\n", "is empty"),
+        ("a: [1", "line"),
+        ("a: b: c", "line 1, column 5"),
+        ("\tx: 1", "line 1"),
+        ("a: 1\n---\nb: 1", "another document"),
+        ("a: *b", "undefined alias"),
+        ("a: \0", "line 1"),
+        ("[" * 50_000, "nested too deeply"),
+        ("{a: " * 50_000, "nested too deeply"),
+        ("- " * 50_000, "nested too deeply"),
+        ("a: &a [*a]", "without an end"),
+        ("a: &a {<<: *a}", "without an end"),
+        (BOMB, "too large"),
+        ("a: !!python/object/apply:os.system [ls]", "tag"),
+        ("a: !ruby x", "tag"),
+        ("? [a]\n: 1", "no text"),
+        ("1: 2", "no text"),
+        ("yes: 2", "no text"),
+        ("x: 2024-13-45", "quotes"),
+        ("x: " + "9" * 5000, "quotes"),
+        ("<<: 5", "merge key"),
+        ("just text", "must be a table"),
+        ("- 1", "must be a table"),
+        ("5", "must be a table"),
+    ],
+)
+def test_what_is_no_mapping_at_all_is_told_in_plain_words(text: str, reason: str) -> None:
+    assert reason in " / ".join(told for _, told in faults(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "reason"),
+    [
+        ("version: 1\nrules: []", "rules", "every build is ignored"),
+        ("version: 1\nrules: [{match: {}, publish: []}, {match: {owner: x}, publish: []}]", "rules[1]", "never decide"),
+        (
+            "version: 1\nrules: [{match: {owner: x}, publish: []}, {match: {owner: [x]}, publish: []}]",
+            "rules[1]",
+            "never decide",
+        ),
+        (
+            target("{organization: community}\n  - {organization: community, repository: x}"),
+            "rules[0].publish[1]",
+            "another target",
+        ),
+    ],
+)
+def test_what_is_allowed_but_doubtful_is_a_warning(text: str, key: str, reason: str) -> None:
+    (warning,) = parse(text, "mapping.yaml", ORGANIZATIONS).warnings
+    assert (warning.file, warning.key) == ("mapping.yaml", key)
+    assert reason in warning.reason
+
+
+def test_without_a_list_of_organizations_any_will_do() -> None:
+    parse(target("organization: whoever"), "m", None)
+
+
+def test_a_mapping_error_is_a_settings_error_that_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "mapping.yaml"
+    with pytest.raises(SettingsError, match="no such file") as caught:
+        load(path, ORGANIZATIONS)
+    assert caught.value.faults[0].file == str(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(b"a\n\xff", "not UTF-8 text (line 2)"), (b"#" * (2**20 + 1), "more than 1048576 bytes")],
+)
+def test_a_file_that_is_no_text_or_too_large_is_refused(tmp_path: Path, content: bytes, reason: str) -> None:
+    path = tmp_path / "mapping.yaml"
+    path.write_bytes(content)
+    with pytest.raises(MappingError) as caught:
+        load(path, ORGANIZATIONS)
+    assert reason in str(caught.value)
+
+
+def test_a_directory_is_no_mapping(tmp_path: Path) -> None:
+    with pytest.raises(MappingError, match="not a plain file"):
+        load(tmp_path, ORGANIZATIONS)
+
+
+def test_a_byte_order_mark_and_windows_line_ends_are_no_fault(tmp_path: Path) -> None:
+    path = tmp_path / "mapping.yaml"
+    path.write_bytes(b"\xef\xbb\xbf" + target("organization: community").replace("\n", "\r\n").encode())
+    assert len(load(path, ORGANIZATIONS)) == 1
+
+
+PIECES = ["version: 1\n", "rules:\n", "- match: {}\n", "  publish: []\n", "  publish:\n  - organization: community\n"]
+
+
+@hypothesis_settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(st.sampled_from(PIECES) | st.text("ab:- {}[]*&!<>|'\"\n#1", max_size=8), max_size=8).map("".join))
+def test_any_text_is_a_mapping_or_refused_with_faults(text: str) -> None:
+    try:
+        mapping = parse(text, "mapping.yaml", ORGANIZATIONS)
+    except MappingError as error:
+        told = [fault.reason for fault in error.faults]
+    else:
+        told = [str(len(mapping))]
+    assert told
+    assert all(told)
+
+
+@hypothesis_settings(max_examples=100, deadline=None)
+@given(st.text(max_size=40))
+def test_any_unicode_is_a_mapping_or_refused_with_faults(text: str) -> None:
+    with pytest.raises(MappingError):
+        parse(text, "mapping.yaml", ORGANIZATIONS)
