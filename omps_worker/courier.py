@@ -70,6 +70,8 @@ def verify(documents: Mapping[str, Any], repository: str) -> Verdict:
                     message = "Resulting bundle is invalid, input yaml is improperly defined."
                     raise courier.errors.OpCourierBadBundle(message, verdict)
                 bundle = None if verified.nested else courier.bundle_text(verified)
+        except MemoryError:
+            raise
         except Exception as error:
             raise _refusal(error, courier) from error
     return Verdict(verified.nested, tuple(verdict["warnings"]), bundle)
@@ -77,7 +79,8 @@ def verify(documents: Mapping[str, Any], repository: str) -> Verdict:
 
 def left_out() -> frozenset[str]:
     """The names of files that operator-courier never packs, wherever they are."""
-    return frozenset(importlib.import_module("operatorcourier.push").BLACK_LIST)
+    with _lock:
+        return _Courier.load().left_out
 
 
 class _Document:
@@ -142,7 +145,9 @@ class _Courier:
             for name in ("errors", "identify", "manifest_parser", "build", "format", "validate", "verified_manifest")
         )
         logging.getLogger("operatorcourier").setLevel(logging.CRITICAL + 1)
-        self._dumper = _dumper(yaml, self._format)
+        self.left_out: frozenset[str] = frozenset(importlib.import_module("operatorcourier.push").BLACK_LIST)
+        self._dumper = _dumper(getattr(yaml, "CDumper", yaml.Dumper), self._format)
+        self._pure_dumper = _dumper(yaml.Dumper, self._format)
         self._command = _counting(self.validate.ValidateCmd)
 
     @classmethod
@@ -190,7 +195,7 @@ class _Courier:
             text: str = self._yaml.dump(value, Dumper=self._dumper, **options)
         except UnicodeEncodeError:
             # Lone surrogates, which libyaml cannot write and PyYAML escapes.
-            text = self._yaml.dump(value, **options)
+            text = self._yaml.dump(value, Dumper=self._pure_dumper, **options)
         return text
 
 
@@ -205,10 +210,10 @@ def _replaced(module: ModuleType, name: str, value: object) -> contextlib.ExitSt
     return stack
 
 
-def _dumper(yaml: Any, courier_format: Any) -> Any:
-    """libyaml's dumper, with operator-courier's way of writing long texts."""
+def _dumper(base: Any, courier_format: Any) -> Any:
+    """PyYAML's dumper ``base``, with operator-courier's way of writing long texts."""
 
-    class Dumper(getattr(yaml, "CDumper", yaml.Dumper)):  # type: ignore[misc]
+    class Dumper(base):  # type: ignore[misc]
         pass
 
     def literal(dumper: Any, text: str) -> Any:
@@ -216,8 +221,6 @@ def _dumper(yaml: Any, courier_format: Any) -> Any:
         return dumper.represent_scalar("tag:yaml.org,2002:str", str(text), style="|")
 
     Dumper.add_representer(courier_format._literal, literal)
-    # What operator-courier registers at every call; PyYAML's own dumper stands in for libyaml's.
-    yaml.add_representer(courier_format._literal, courier_format._literal_presenter)
     return Dumper
 
 
