@@ -189,11 +189,11 @@ def _check_names(members: dict[str, zipfile.ZipInfo], directories: set[str]) -> 
         other = seen.setdefault(_folded(path), path)
         if other != path:
             raise OMPSUploadedFileError(f"Members {shown(other)} and {shown(path)} differ only in letter case or form")
-    for path in [*members, *filter(None, directories)]:
-        parents = path.split("/")[:-1] if path in members else path.split("/")
-        for length in range(1, len(parents) + 1):
-            parent = "/".join(parents[:length])
-            file = seen.get(_folded(parent))
+    parents = {path.rpartition("/")[0] for path in members}
+    for path in parents | directories:
+        parts = path.split("/")
+        for length in range(1, len(parts) + 1):
+            file = seen.get(_folded("/".join(parts[:length])))
             if file is not None:
                 raise OMPSUploadedFileError(f"Member {shown(file)} is a file and a directory")
 
@@ -215,7 +215,7 @@ def _write(opened: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path, room: i
     """Write one member to a new file; returns its size in bytes, at most ``room``."""
     # zipfile stops at the declared size, so it is told one that is larger than what may come.
     unbounded = copy.copy(member)
-    unbounded.file_size = room + 1
+    unbounded.file_size = room + 2 * _CHUNK
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     size = 0
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644), "wb") as file:
