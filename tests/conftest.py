@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from omps_worker.sandbox.broker import RabbitNode
 from tests.support.rabbit import SharedRabbit
+from tests.support.site import TestSite
 
 
 @pytest.fixture(scope="session")
@@ -33,3 +35,10 @@ def own_rabbit() -> Iterator[RabbitNode]:
     """A node of the test's own, for tests that stop or kill it."""
     with RabbitNode() as node:
         yield node
+
+
+@pytest.fixture
+def site(amqp_url: str, tmp_path: Path) -> Iterator[TestSite]:
+    """A Koji, a registry, a virtual host and a configuration for them."""
+    with TestSite(tmp_path / "site", amqp_url=amqp_url) as made:
+        yield made
