@@ -140,11 +140,19 @@ def explain(site: Site, build: str, json_output: bool) -> None:
     sys.exit(exit_code_of(explanation.error) if explanation.error else DONE)
 
 
+def _version(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    from omps_worker import versions
+
+    if value is None or versions.is_valid(value) or value in (versions.INCREMENT, versions.CSV):
+        return value
+    raise click.BadParameter(f"{value!r} is not three integers joined by dots, like 1.0.0; nor increment, nor csv.")
+
+
 @main.command()
 @click.argument("nvr")
 @click.option("--organization", help="Push there, whatever the mapping says.")
 @click.option("--repository", help="The repository that the packageName must be.")
-@click.option("--version", help="The version of the release; otherwise as the mapping says, or the next one.")
+@click.option("--version", callback=_version, help="The version of the release; otherwise as the mapping says, or the next one.")
 @click.option("--new-release", is_flag=True, help="Make a release even if this content is already released.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @as_json
