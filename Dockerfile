@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# omps-worker as an image:
+#     docker build -t omps-worker .
+#     docker run --read-only --tmpfs /tmp -v ./site:/etc/fedora-messaging:ro omps-worker
+# The base may be any Debian with Python 3.10 or newer; nothing but Debian's packages and PyPI is asked for.
+ARG BASE=debian:bookworm-slim
+
+FROM ${BASE} AS build
+ENV DEBIAN_FRONTEND=noninteractive
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends ca-certificates gcc libc6-dev libkrb5-dev python3-dev python3-venv
+# pip stays outside the environment that is shipped.
+RUN python3 -m venv /pip && python3 -m venv --without-pip /opt/omps-worker
+WORKDIR /source
+COPY . .
+# -s: what is compiled here needs no symbols. The libraries' own tests are a tenth of the whole.
+RUN LDFLAGS=-s /pip/bin/pip --python /opt/omps-worker/bin/python install --no-cache-dir --use-pep517 . \
+ && find /opt/omps-worker -type d '(' -name test -o -name tests ')' -prune -exec rm -rf {} +
+
+FROM ${BASE}
+RUN export DEBIAN_FRONTEND=noninteractive \
+ && apt-get update \
+ && apt-get install -y --no-install-recommends ca-certificates libgssapi-krb5-2 python3 \
+ && apt-get clean \
+ && rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/debconf/*-old /var/log/apt /var/log/dpkg.log \
+           /var/log/alternatives.log
+COPY --from=build /opt/omps-worker /opt/omps-worker
+
+ARG VERSION=unreleased
+LABEL org.opencontainers.image.title="omps-worker" \
+      org.opencontainers.image.description="Publishes the operator manifests of finished Koji builds to an app registry" \
+      org.opencontainers.image.licenses="GPL-3.0-or-later" \
+      org.opencontainers.image.version="${VERSION}"
+
+# With a read-only root only TMPDIR must be writable: archives are unpacked there.
+ENV PATH=/opt/omps-worker/bin:/usr/local/bin:/usr/bin:/bin \
+    TMPDIR=/tmp \
+    HOME=/tmp \
+    LANG=C.UTF-8 \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1
+WORKDIR /
+# A number, so that an orchestrator can see that it is not root.
+USER 10001:10001
+# For `api`; the monitoring port is 9100.
+EXPOSE 8080 9100
+STOPSIGNAL SIGTERM
+# Asks only whether programs of this image still can run: a broker that is away is waited for, and no reason to be restarted.
+HEALTHCHECK --interval=60s --timeout=15s --start-period=30s --retries=3 CMD ["omps-worker", "--version"]
+ENTRYPOINT ["omps-worker"]
+CMD ["run"]

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The floor plan, held against the code: who may know whom, and what no file of ours may hold."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.sources import (
+    foreign_imports_of,
+    imported_at_once,
+    imports_of,
+    modules,
+    ours,
+    python_files,
+    reachable_from,
+    relative,
+    text_files,
+    tree,
+)
+
+FLOORS = (
+    ("errors", "model"),
+    ("events", "mapping", "versions", "retry"),
+    ("http", "koji_builds", "archive", "manifests", "bundle", "registry"),
+    ("releases", "processor"),
+    ("results",),
+    ("broker.connection", "broker.topology", "broker.publisher", "broker.consumer", "broker.parking"),
+    ("bootstrap",),
+    ("cli",),
+)
+"""From the ground up. A module that is not named stands somewhere between those it imports and those that import it."""
+
+ABOVE_THE_CORE = ("broker", "sandbox", "bootstrap", "cli", "api", "__main__")
+BUS_AND_FRONT_ENDS = ("pika", "fedora_messaging", "click", "http.server", "socketserver", "flask", "werkzeug")
+
+
+def core_modules() -> list[str]:
+    return [name for name in modules() if name and name.split(".")[0] not in ABOVE_THE_CORE]
+
+
+def floor_pairs() -> Iterator[tuple[str, str]]:
+    for height, floor in enumerate(FLOORS):
+        for lower in floor:
+            for upper in (name for above in FLOORS[height + 1 :] for name in above):
+                yield lower, upper
+
+
+@pytest.mark.parametrize("name", [name for floor in FLOORS for name in floor])
+def test_every_room_of_the_floor_plan_exists(name):
+    assert name in modules()
+
+
+@pytest.mark.parametrize("lower", sorted({lower for lower, _ in floor_pairs()}))
+def test_nothing_leads_upstairs(lower):
+    forbidden = {upper for below, upper in floor_pairs() if below == lower}
+
+    assert reachable_from(lower) & forbidden == set()
+
+
+def test_no_module_leads_back_to_itself():
+    assert [name for name in modules() if name in reachable_from(name)] == []
+
+
+@pytest.mark.parametrize("name", core_modules())
+def test_the_core_knows_no_bus_no_command_line_and_no_http_server(name):
+    known = {
+        foreign
+        for foreign in foreign_imports_of(name)
+        for library in BUS_AND_FRONT_ENDS
+        if f"{foreign}.".startswith(f"{library}.")
+    }
+    if name == "results":  # its classes are fedora-messaging's message contract; nothing in the core imports it
+        known = {foreign for foreign in known if not foreign.startswith("fedora_messaging")}
+
+    assert known == set()
+
+
+@pytest.mark.parametrize("name", core_modules())
+def test_the_core_knows_nothing_above_it(name):
+    above = {other for other in reachable_from(name) if other.split(".")[0] in ABOVE_THE_CORE}
+
+    assert above == set()
+
+
+def test_only_the_front_doors_know_the_sandbox():
+    guests = {name for name in modules() if any(other.split(".")[0] == "sandbox" for other in imports_of(name))}
+
+    assert {name for name in guests if name.split(".")[0] != "sandbox"} <= {"cli"}
+
+
+def test_only_bootstrap_wires_the_broker_to_the_core():
+    knows_broker = {name for name in modules() if any(other.startswith("broker.") for other in imports_of(name))}
+
+    assert {name for name in knows_broker if not name.startswith("broker.")} == {"bootstrap"}
+
+
+def test_schemas_of_results_can_be_imported_where_only_fedora_messaging_is():
+    """Monitors install the package for its schemas: they are not to load Koji's or the registry's client."""
+    foreign = set(foreign_imports_of("results"))
+    for name in reachable_from("results"):
+        foreign |= foreign_imports_of(name)
+    libraries = {name.split(".")[0] for name in foreign} - sys.stdlib_module_names
+
+    assert libraries <= {"fedora_messaging"}
+
+
+def test_the_command_line_answers_before_it_loads_anything_heavy():
+    loaded, waiting = {"cli"}, ["cli"]
+    foreign: set[str] = set()
+    while waiting:
+        for name in imported_at_once(waiting.pop()):
+            inside = ours(name)
+            if inside is None:
+                foreign.add(name.split(".")[0])
+            elif inside and inside not in loaded:
+                loaded.add(inside)
+                waiting.append(inside)
+
+    assert foreign - sys.stdlib_module_names == {"click"}
+
+
+def test_every_python_file_names_its_licence_and_its_purpose():
+    for path in python_files():
+        text = path.read_text(encoding="utf-8")
+        if not text and path.name == "__init__.py":
+            continue  # an empty one has nothing to license
+        assert text.startswith("# SPDX-License-Identifier: GPL-3.0-or-later\n"), relative(path)
+        assert ast.get_docstring(tree(path)) or "tests" in path.parts, relative(path)
+
+
+def test_every_module_can_be_read_in_one_sitting():
+    lines = {relative(path): len(path.read_text(encoding="utf-8").splitlines()) for path in modules().values()}
+
+    assert {name: count for name, count in lines.items() if count > 400} == {}
+
+
+MACHINE_PATH = re.compile(r"(?<![\w./-])/(work|farm|root|tmp/w)/")
+PACKAGE_REGISTRIES = re.compile(r"\b(pypi|pythonhosted|debian|npmjs|crates|golang)\.(org|io)\b")
+
+
+def test_no_file_knows_a_machine_or_a_package_registry():
+    for path in text_files():
+        text = path.read_text(encoding="utf-8", errors="replace")
+        assert MACHINE_PATH.search(text) is None, relative(path)
+        assert PACKAGE_REGISTRIES.search(text) is None, relative(path)
+
+
+def test_nothing_gives_up_safety():
+    for path in python_files():
+        for node in ast.walk(tree(path)):
+            assert not _is_unsafe(node), f"{relative(path)}: {ast.unparse(node)}"
+
+
+UNSAFE_YAML = re.compile(r"yaml\.(C?(Full|Unsafe)?Loader|(full|unsafe)_load(_all)?)")
+UNSAFE_CALLS = {"eval", "exec", "os.system", "os.popen", "pickle.loads", "pickle.load", "marshal.loads"}
+
+
+def _is_unsafe(node: ast.AST) -> bool:
+    if isinstance(node, ast.keyword) and isinstance(node.value, ast.Constant):
+        return (node.arg, node.value.value) in {("verify", False), ("shell", True)}
+    if isinstance(node, ast.ImportFrom) and node.module == "yaml":
+        return any(UNSAFE_YAML.fullmatch(f"yaml.{alias.name}") for alias in node.names)
+    if isinstance(node, ast.Attribute):
+        return UNSAFE_YAML.fullmatch(ast.unparse(node)) is not None
+    return False
+
+
+def test_the_package_runs_no_text_as_code():
+    for name, path in modules().items():
+        calls = {ast.unparse(node.func) for node in ast.walk(tree(path)) if isinstance(node, ast.Call)}
+        assert calls & UNSAFE_CALLS == set(), name
+
+
+def test_every_test_runs_and_waits_for_conditions_only():
+    forbidden = {"time.sleep", "pytest.skip", "pytest.xfail", "pytest.importorskip"}
+    marks = {"pytest.mark.skip", "pytest.mark.skipif", "pytest.mark.xfail"}
+    for path in python_files():
+        if "tests" in path.parts:
+            used = {ast.unparse(node) for node in ast.walk(tree(path)) if isinstance(node, ast.Attribute)}
+            assert used & (forbidden | marks) == set(), relative(path)

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the package says about itself, held against what it is."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import importlib
+import re
+import sys
+from importlib import metadata
+
+import pytest
+from fedora_messaging import message
+from packaging.requirements import Requirement
+
+import omps_worker
+from tests.support.sources import ROOT, foreign_imports_of, modules, tree
+
+NEEDED_WITHOUT_IMPORT = {
+    "operator-courier": "courier.py loads its modules by name",
+    "setuptools": "operator-courier imports distutils",
+    "tomli": "Python 3.10 alone has it installed",
+}
+PARTS_OF_OTHERS = {"pydantic-core": "pydantic", "typing-extensions": "pydantic"}
+"""Documented parts of libraries that bring them in the one version that fits."""
+
+
+@pytest.fixture(scope="module")
+def setup():
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg", encoding="utf-8")
+    return parser
+
+
+def _lines(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+
+
+def _requirements(setup) -> list[Requirement]:
+    return [Requirement(line) for line in _lines(setup["options"]["install_requires"])]
+
+
+def _imported_distributions() -> set[str]:
+    distributions = metadata.packages_distributions()
+    imported = {name.split(".")[0] for module in modules() for name in foreign_imports_of(module)}
+    found = {
+        _canonical(owner)
+        for name in imported - set(sys.stdlib_module_names)
+        for owner in distributions.get(name, [name])
+    }
+    return {PARTS_OF_OTHERS.get(name, name) for name in found}
+
+
+def test_every_library_that_the_package_imports_is_required_by_name(setup):
+    assert _imported_distributions() - {_canonical(requirement.name) for requirement in _requirements(setup)} == set()
+
+
+def test_every_requirement_is_used(setup):
+    required = {_canonical(requirement.name) for requirement in _requirements(setup)}
+
+    assert required - _imported_distributions() - set(NEEDED_WITHOUT_IMPORT) == set()
+
+
+def test_every_requirement_has_a_lower_bound_and_its_reason(setup):
+    for requirement in _requirements(setup):
+        assert any(specifier.operator == ">=" for specifier in requirement.specifier), requirement
+    text = (ROOT / "setup.cfg").read_text(encoding="utf-8")
+    block = text[text.index("install_requires =") : text.index("[options.packages.find]")].splitlines()[1:]
+    before = dict(zip([line.strip() for line in block[1:]], [line.strip() for line in block[:-1]], strict=True))
+    for requirement in _lines(setup["options"]["install_requires"]):
+        assert before[requirement].startswith("#"), requirement
+
+
+def test_the_python_versions_that_are_promised_are_one_list(setup):
+    oldest = Requirement(f"python{setup['options']['python_requires']}").specifier
+    named = re.findall(r"Python :: (3\.\d+)", setup["metadata"]["classifiers"])
+
+    assert named == sorted(named, key=lambda version: int(version[2:]))
+    assert all(version in oldest for version in named)
+    assert "3.9" not in oldest
+    ruff = (ROOT / "ruff.toml").read_text(encoding="utf-8")
+    assert f'target-version = "py{named[0].replace(".", "")}"' in ruff
+
+
+def test_the_version_is_said_in_one_place(setup):
+    assert setup["metadata"]["version"] == "attr: omps_worker.__version__"
+    assert re.fullmatch(r"\d+\.\d+\.\d+", omps_worker.__version__)
+
+
+def test_the_command_exists(setup):
+    name, _, where = setup["options.entry_points"]["console_scripts"].strip().partition(" = ")
+    module, _, function = where.partition(":")
+
+    assert name == "omps-worker"
+    assert callable(getattr(importlib.import_module(module), function))
+
+
+def test_every_result_class_is_registered_under_its_own_name(setup):
+    entries = dict(line.split(" = ") for line in _lines(setup["options.entry_points"]["fedora.messages"]))
+    results = importlib.import_module("omps_worker.results")
+    defined = [node.name for node in tree(modules()["results"]).body if isinstance(node, ast.ClassDef)]
+    versioned = {name for name in defined if re.fullmatch(r"Release(?!Result)\w+V\d+", name)}
+
+    assert entries == {f"omps.{name}": f"omps_worker.results:{name}" for name in versioned}
+    assert all(issubclass(getattr(results, name), message.Message) for name in versioned)
+
+
+def test_fedora_messaging_finds_the_result_classes(setup):
+    for line in _lines(setup["options.entry_points"]["fedora.messages"]):
+        name = line.split(" = ")[0]
+
+        assert message.get_name(message.get_class(name)) == name
+
+
+def test_the_licence_is_the_one_that_every_file_names(setup):
+    licence = (ROOT / "LICENSE").read_text(encoding="utf-8")
+
+    assert setup["metadata"]["license"] == "GPL-3.0-or-later"
+    assert "GNU GENERAL PUBLIC LICENSE" in licence
+    assert "Version 3, 29 June 2007" in licence
+
+
+def _canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
