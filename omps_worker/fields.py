@@ -141,18 +141,18 @@ CertificatesPath = Annotated[Path, BeforeValidator(_path), AfterValidator(_certi
 
 
 def _short(value: str) -> str:
-    if len(value.encode()) > TOPIC_LIMIT:
+    if len(_text(value).encode()) > TOPIC_LIMIT:
         raise ValueError(f"must have at most {TOPIC_LIMIT} bytes")
     return value
 
 
-ShortName = Annotated[str, Strict(), Field(min_length=1), AfterValidator(_text), AfterValidator(_short)]
+ShortName = Annotated[str, Strict(), Field(min_length=1), AfterValidator(_short)]
 """The name of a queue or an exchange, or a routing key."""
 
 
 def _topic_prefix(value: str) -> str:
     room = TOPIC_LIMIT - len(".omps.release.published")
-    if len(value.encode()) > room:
+    if len(_text(value).encode()) > room:
         raise ValueError(f"must have at most {room} bytes, so that topics fit into {TOPIC_LIMIT}")
     if any(letter in value for letter in "*# "):
         raise ValueError("must not contain *, # or blanks: it is the start of topics, not a pattern")
@@ -161,7 +161,7 @@ def _topic_prefix(value: str) -> str:
     return value
 
 
-TopicPrefix = Annotated[str, Strict(), Field(min_length=1), AfterValidator(_text), AfterValidator(_topic_prefix)]
+TopicPrefix = Annotated[str, Strict(), Field(min_length=1), AfterValidator(_topic_prefix)]
 """What result topics start with, such as ``org.example.prod``."""
 
 
