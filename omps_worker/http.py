@@ -245,13 +245,14 @@ def _inflated(pieces: Iterator[bytes]) -> Iterator[bytes]:
     try:
         for piece in pieces:
             empty = False
-            while piece and not inflate.eof:
+            while piece:
                 yield inflate.decompress(piece, CHUNK)
                 piece = inflate.unconsumed_tail
-        yield inflate.flush()
+            if inflate.eof:
+                return
     except zlib.error:
         raise http.client.HTTPException("the body is no gzip") from None
-    if not inflate.eof and not empty:
+    if not empty:
         raise http.client.IncompleteRead(b"")
 
 

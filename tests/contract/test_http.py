@@ -6,6 +6,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import random
 import threading
 import time
 from pathlib import Path
@@ -288,6 +289,26 @@ def test_a_compressed_answer_is_read_although_nobody_asked_for_it() -> None:
     body = gzip.compress(b'{"a": 1}')
     with Peer(of_unknown_length(body, b"Content-Encoding: gzip")) as peer:
         assert HttpClient(timeout=5).request("GET", peer.url).json() == {"a": 1}
+
+
+def test_a_large_compressed_answer_is_read_whole() -> None:
+    content = random.Random(7).randbytes(300_000) + bytes(300_000)
+    with Peer(of_unknown_length(gzip.compress(content), b"Content-Encoding: gzip")) as peer:
+        assert HttpClient(timeout=5).request("GET", peer.url).body == content
+
+
+def test_an_empty_answer_may_call_itself_compressed() -> None:
+    with Peer(of_unknown_length(b"", b"Content-Encoding: gzip", b"Content-Length: 0")) as peer:
+        assert HttpClient(timeout=5).request("GET", peer.url).body == b""
+
+
+def test_what_follows_a_compressed_answer_is_not_waited_for() -> None:
+    def script(peer: Conversation) -> None:
+        of_unknown_length(gzip.compress(b"done") + bytes(100_000), b"Content-Encoding: gzip")(peer)
+        peer.wait()
+
+    with Peer(script) as peer:
+        assert HttpClient(timeout=5).request("GET", peer.url).body == b"done"
 
 
 @pytest.mark.parametrize("body", [gzip.compress(b"x" * 100)[:-10], b"no gzip at all"])
