@@ -92,7 +92,7 @@ class Site:
         from omps_worker.broker.work import Handler
 
         self._refuse_unsupported()
-        for warning in self.settings.warnings:
+        for warning in (*self.settings.warnings, *self.mapping.current.warnings):
             log.warning("%s", warning)
         worker = self.settings.worker
         handler = Handler(

@@ -127,7 +127,6 @@ class MappingFile:
         self._last_error: str | None = None
         self._read = self._pending = self._signature()
         self._current = load(path, organizations)
-        self._tell_warnings()
 
     @property
     def current(self) -> Mapping:
@@ -165,12 +164,9 @@ class MappingFile:
         again = " again" if self._last_error else ""
         self._current, self._last_error = mapping, None
         log.info("the mapping was read%s: %d rules", again, len(mapping))
-        self._tell_warnings()
-        return True
-
-    def _tell_warnings(self) -> None:
-        for warning in self._current.warnings:
+        for warning in mapping.warnings:
             log.warning("%s", warning)
+        return True
 
     def _signature(self) -> Signature:
         try:
