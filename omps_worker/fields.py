@@ -75,7 +75,10 @@ HttpUrl = Annotated[str, Strict(), AfterValidator(_http_url), WithJsonSchema({"t
 
 
 def _amqp_url(value: SecretStr) -> SecretStr:
-    split_url(value.get_secret_value(), ("amqp", "amqps"))
+    try:
+        split_url(value.get_secret_value(), ("amqp", "amqps"))
+    except ValueError as error:
+        raise ValueError(f"{error} (letters such as / # @ in a password are written %2F %23 %40)") from None
     return value
 
 

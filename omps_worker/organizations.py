@@ -17,7 +17,7 @@ from pydantic import AfterValidator, Field, PrivateAttr, SecretStr, Strict
 
 from omps_worker.errors import Fault, SettingsError
 from omps_worker.fields import ENVIRONMENT_NAME, AnyPath, EnvironmentName, Flag, Name, Text, path_fault
-from omps_worker.tables import Location, Reading, Table
+from omps_worker.tables import Location, Reading, Table, dotted
 
 log = logging.getLogger(__name__)
 
@@ -144,7 +144,7 @@ class Secret:
 
     def belongs_to(self, organization: str) -> None:
         """Name the organization in what is said about this secret."""
-        self._key = f"consumer_config.organizations.{organization}.{self._key}"
+        self._key = dotted(("consumer_config", "organizations", organization, self._key))
         if self._file:
             self._file.key = f"{self._key}_file"
 

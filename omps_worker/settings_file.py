@@ -78,7 +78,7 @@ def check(
     except ValidationError as error:
         faults += faults_of(error, file)
     if settings is None or faults:
-        raise SettingsError([_blamed(fault, from_environment is not None) for fault in faults])
+        raise SettingsError([_blamed(fault, bool(from_environment)) for fault in faults])
     if without_broker:
         settings = settings.without_broker()
     settings.keep_warnings(review(settings, file))

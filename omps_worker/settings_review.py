@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from omps_worker.errors import Fault
 from omps_worker.fields import is_local
 from omps_worker.settings import Settings
+from omps_worker.tables import dotted
 
 _LOSING_ARGUMENTS = ("x-expires", "x-max-length", "x-max-length-bytes", "x-message-ttl")
 
@@ -32,11 +33,15 @@ def _doubts(settings: Settings) -> Iterator[tuple[str, str]]:
     if worker.ca_bundle and worker.ca_bundle.is_dir() and not any(_hashed(worker.ca_bundle)):
         yield "consumer_config.ca_bundle", "has no hashed certificates: run `openssl rehash` on the directory"
     for name, organization in worker.organizations.items():
-        key = f"consumer_config.organizations.{name}"
+        key = dotted(("consumer_config", "organizations", name))
         if organization.public and organization.oauth() is None:
             yield f"{key}.public", "is true without an oauth_token: what is pushed stays as private as it was"
-        if organization.has_token and " " not in organization.authorization().get_secret_value():
-            yield key, 'its token does not look like an Authorization value, "basic …"'
+        if organization.has_token and not _is_basic(organization.authorization().get_secret_value()):
+            yield key, 'its token is not of the form "basic …", the only one that app registries understand'
+
+
+def _is_basic(token: str) -> bool:
+    return token.lower().startswith("basic ")
 
 
 def _broker_doubts(settings: Settings) -> Iterator[tuple[str, str]]:
@@ -47,7 +52,10 @@ def _broker_doubts(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "tls", "is not used: amqp_url does not start with amqps"
     for key in _LOSING_ARGUMENTS:
         if key in settings.queue.arguments:
-            yield f"queues.{settings.queue.name}.arguments.{key}", "can make the broker drop or park messages unread"
+            yield (
+                dotted(("queues", settings.queue.name, "arguments", key)),
+                "can make the broker drop or park messages unread",
+            )
     for key in ("callback", "log_config"):
         if getattr(settings, key) is not None:
             yield key, "is not used by omps-worker"
@@ -65,7 +73,7 @@ def unsupported(settings: Settings) -> list[Fault]:
     """
     later = "cannot be done by this version: leave it out, or wait for one that can"
     faults = [
-        Fault("configuration", f"consumer_config.organizations.{name}.{key}", later)
+        Fault("configuration", dotted(("consumer_config", "organizations", name, key)), later)
         for name, organization in settings.worker.organizations.items()
         for key in ("package_name_suffix", "replace_registry", "csv_annotations")
         if getattr(organization, key)

@@ -330,6 +330,7 @@ def test_a_plain_configuration_asks_for_nothing_that_cannot_be_done(tmp_path: Pa
         ({f"{OURS}.prefetch": 2}, f"{OURS}.prefetch"),
         ({f"{OURS}.organizations.community.public": True}, f"{OURS}.organizations.community.public"),
         ({f"{OURS}.organizations.community.token": "c2VjcmV0"}, f"{OURS}.organizations.community"),
+        ({f"{OURS}.organizations.community.token": "Bearer abc"}, f"{OURS}.organizations.community"),
         ({"callback": "a:b"}, "callback"),
         ({"log_config": {}}, "log_config"),
         ({"queues.omps-worker.arguments": {"x-max-length": 5}}, "queues.omps-worker.arguments.x-max-length"),

@@ -35,10 +35,23 @@ def test_amqp_urls_are_those_of_pika(tmp_path: Path, url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["", "rabbit.example.com", "http://rabbit", "amqp:rabbit", "amqp://rabbit:port/", "amqp://a b", "amqp://x\n"]
+    "url",
+    [
+        "",
+        "rabbit.example.com",
+        "http://rabbit",
+        "amqp:rabbit",
+        "amqp://rabbit:port/",
+        "amqp://me:pass/word@rabbit",
+        "amqp://me:p#ss@rabbit",
+        "amqp://a b",
+        "amqp://x\n",
+    ],
 )
 def test_what_is_no_amqp_url_is_a_fault(tmp_path: Path, url: str) -> None:
-    assert list(faults(tmp_path, {"amqp_url": url})) == ["amqp_url"]
+    found = faults(tmp_path, {"amqp_url": url})
+    assert list(found) == ["amqp_url"]
+    assert "%2F" in found["amqp_url"]
 
 
 def test_the_queue_gets_the_arguments_of_the_contract(tmp_path: Path) -> None:

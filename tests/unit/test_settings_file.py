@@ -104,6 +104,13 @@ def test_a_faulty_url_in_the_environment_is_blamed_on_the_environment(tmp_path: 
     assert "CANARY" not in str(caught.value)
 
 
+def test_an_empty_variable_in_the_environment_is_none(tmp_path: Path) -> None:
+    text = MINIMAL.replace("amqp://localhost", "http://localhost")
+    with pytest.raises(SettingsError) as caught:
+        settings_file.load(written(tmp_path, text), environment={"OMPS_WORKER_AMQP_URL": ""})
+    assert [fault.key for fault in caught.value.faults] == ["amqp_url"]
+
+
 def test_a_missing_url_is_told_both_places(tmp_path: Path) -> None:
     fault = fault_of(written(tmp_path, MINIMAL.replace('amqp_url = "amqp://localhost"', "")))
     assert fault.key == "amqp_url"
