@@ -138,18 +138,21 @@ class Publisher:
             )
 
     def close(self, timeout: float = 5.0) -> bool:
-        """Wait until everything is confirmed, at most ``timeout`` seconds, and disconnect.
+        """Wait until everything that somebody waits for is confirmed, then disconnect.
 
-        Returns whether everything was.
+        Takes at most ``timeout`` seconds, and a little to disconnect; returns whether all was confirmed.
         """
         deadline = time.monotonic() + timeout
         with self._lock:
-            flushed = self._idle.wait_for(lambda: not self._waiting and not self._sent, timeout)
+            flushed = self._idle.wait_for(lambda: not self._awaited(), timeout)
             self._closing.set()
         self._wake()
         if self._thread.ident is not None:
             self._thread.join(max(deadline - time.monotonic(), 2.0))
         return flushed
+
+    def _awaited(self) -> bool:
+        return any(not pending.abandoned for pending in (*self._waiting, *self._sent.values()))
 
     def _wake(self) -> None:
         connection = self._connection
@@ -263,8 +266,7 @@ class Publisher:
             while self._waiting and self._waiting[0].abandoned:
                 self._waiting.popleft()
             if not self._waiting:
-                if not self._sent:
-                    self._idle.notify_all()
+                self._idle.notify_all()
                 return None
             alone = self._waiting[0].alone or any(pending.alone for pending in self._sent.values())
             if self._sent and alone:

@@ -23,6 +23,7 @@ import logging
 import sys
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -112,9 +113,12 @@ class Worker:
 
     def __init__(self, url: str, script: Script | None = None, *, queue: str = "omps-worker", **options: Any) -> None:
         self.script = script or Script()
-        more = {key: options.pop(key) for key in ("passive", "bindings", "arguments") if key in options}
+        more = {key: options.pop(key) for key in ("passive", "bindings", "publish_exchange") if key in options}
+        wanted = topology(queue, **more)
+        if "arguments" in options:
+            wanted = replace(wanted, arguments=options.pop("arguments"))
         self.publisher = Publisher(where(url), timeout=options.pop("publish_seconds", 5.0))
-        self.consumer = Consumer(where(url), topology(queue, **more), self.script.handler(), self.publisher, **options)
+        self.consumer = Consumer(where(url), wanted, self.script.handler(), self.publisher, **options)
         self.exit_code: int | None = None
         self.error: BaseException | None = None
         self.thread = threading.Thread(target=self._run, daemon=True)
