@@ -178,8 +178,9 @@ def uncommented() -> dict[str, Any]:
 
 def test_the_example_fits_its_schema_with_and_without_its_commented_keys() -> None:
     schema = config_schema()
-    jsonschema.validate(tomllib.loads((CONFIG / "config.toml").read_text()), schema)
-    jsonschema.validate(uncommented(), schema)
+    validator = jsonschema.Draft202012Validator(schema)
+    validator.validate(tomllib.loads((CONFIG / "config.toml").read_text()))
+    validator.validate(uncommented())
 
 
 def test_the_example_has_every_key() -> None:
@@ -236,11 +237,9 @@ def test_schemas_explain_every_key_and_refuse_others(what: str) -> None:
 )
 def test_the_schema_of_the_configuration_refuses_what_the_program_refuses(broken: dict[str, Any]) -> None:
     schema = {key: value for key, value in config_schema().items() if key != "required"}
-    with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(broken, schema)
+    assert not jsonschema.Draft202012Validator(schema).is_valid(broken)
 
 
 @pytest.mark.parametrize("text", ["version: 2\nrules: []", "version: 1\nrules: [{match: {componet: x}, publish: []}]"])
 def test_the_schema_of_the_mapping_refuses_what_the_program_refuses(text: str) -> None:
-    with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(yaml.safe_load(text), mapping_schema())
+    assert not jsonschema.Draft202012Validator(mapping_schema()).is_valid(yaml.safe_load(text))

@@ -165,7 +165,7 @@ def plainly(rules: list[tuple[dict[str, list[str]], bool]], facts: BuildFacts) -
     return None
 
 
-@hypothesis_settings(max_examples=150, deadline=None)
+@hypothesis_settings(max_examples=80, deadline=None)
 @given(rules=rules, facts=facts)
 def test_the_deciding_rule_is_the_one_that_plain_globbing_finds(
     rules: list[tuple[dict[str, list[str]], bool]], facts: BuildFacts
@@ -174,7 +174,7 @@ def test_the_deciding_rule_is_the_one_that_plain_globbing_finds(
     assert rule_of(found, facts) == plainly(rules, facts)
 
 
-@hypothesis_settings(max_examples=150, deadline=None)
+@hypothesis_settings(max_examples=80, deadline=None)
 @given(rules=rules, known=facts, later=st.builds(BuildFacts, *[st.text("ab-.", max_size=3)] * 4))
 def test_what_koji_adds_can_never_publish_a_build_that_was_let_go(
     rules: list[tuple[dict[str, list[str]], bool]], known: BuildFacts, later: BuildFacts

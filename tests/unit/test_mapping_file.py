@@ -300,7 +300,7 @@ def test_a_byte_order_mark_and_windows_line_ends_are_no_fault(tmp_path: Path) ->
 PIECES = ["version: 1\n", "rules:\n", "- match: {}\n", "  publish: []\n", "  publish:\n  - organization: community\n"]
 
 
-@hypothesis_settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@hypothesis_settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.sampled_from(PIECES) | st.text("ab:- {}[]*&!<>|'\"\n#1", max_size=8), max_size=8).map("".join))
 def test_any_text_is_a_mapping_or_refused_with_faults(text: str) -> None:
     try:
@@ -313,7 +313,7 @@ def test_any_text_is_a_mapping_or_refused_with_faults(text: str) -> None:
     assert all(told)
 
 
-@hypothesis_settings(max_examples=100, deadline=None)
+@hypothesis_settings(max_examples=50, deadline=None)
 @given(st.text(max_size=40))
 def test_any_unicode_is_a_mapping_or_refused_with_faults(text: str) -> None:
     with pytest.raises(MappingError):

@@ -217,7 +217,7 @@ def test_threads_see_one_whole_mapping_or_the_next(edited: Edited) -> None:
     for thread in threads:
         thread.start()
     try:
-        for turn in range(15):
+        for turn in range(8):
             edited.path.write_text(rules("a", "b") if turn % 2 else rules("c", "d"))
             edited.file.reload()
     finally:

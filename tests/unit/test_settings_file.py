@@ -263,21 +263,21 @@ KEYS = [
 ]
 
 
-@hypothesis_settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(key=st.sampled_from(KEYS), value=values)
 def test_whatever_stands_under_a_key_is_either_settings_or_faults(tmp_path: Path, key: str, value: object) -> None:
     found = faults(tmp_path, {key: value})
     assert all(found.values())
 
 
-@hypothesis_settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(whole=st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=6), values, max_size=5))
 def test_any_table_is_refused_with_faults(tmp_path: Path, whole: dict[str, Any]) -> None:
     with pytest.raises(SettingsError):
         settings_file.check(whole, tmp_path / "config.toml", environment={})
 
 
-@hypothesis_settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
 def test_any_bytes_are_refused_with_faults(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "config.toml"
