@@ -20,7 +20,7 @@ from omps_worker.tables import Location
 
 DEPTH_LIMIT = 40
 """How deeply lists and tables may be nested."""
-NODE_LIMIT = 200_000
+NODE_LIMIT = 100_000
 """How many values a document may have once its aliases are followed."""
 
 _MERGE = "tag:yaml.org,2002:merge"
