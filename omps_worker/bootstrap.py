@@ -11,20 +11,21 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omps_worker import configuration, logs, message_files, settings_review
+from omps_worker import configuration, logs, message_files
 from omps_worker.checks import Check, Doubt
 from omps_worker.errors import BrokerError, KojiError, MessageError, QuayAuthorizationError, SettingsError
 from omps_worker.explain import Explanation, explain
 from omps_worker.http import HttpClient, HttpFault
 from omps_worker.koji_builds import KojiBuilds
-from omps_worker.mapping_file import MappingFile
 from omps_worker.mapping import Verdict
+from omps_worker.mapping.file import MappingFile
 from omps_worker.model import Attempt, BuildEvent, BuildFacts, Ignored, Outcome, Status
 from omps_worker.processor import IGNORED_BY_RULE, NO_RULE, Processor, Request, unknown_organization
 from omps_worker.registry import AppRegistry
 from omps_worker.releases import ProcessLock, Releaser
 from omps_worker.reporting import Reporter, outcome_line, result_body
 from omps_worker.settings import OrganizationSettings, Settings
+from omps_worker.settings import review as settings_review
 
 if TYPE_CHECKING:
     from omps_worker.broker.topology import Topology

@@ -152,7 +152,9 @@ def _version(_context: click.Context, _parameter: click.Parameter, value: str | 
 @click.argument("nvr")
 @click.option("--organization", help="Push there, whatever the mapping says.")
 @click.option("--repository", help="The repository that the packageName must be.")
-@click.option("--version", callback=_version, help="The version of the release; otherwise as the mapping says, or the next one.")
+@click.option(
+    "--version", callback=_version, help="The version of the release; otherwise as the mapping says, or the next one."
+)
 @click.option("--new-release", is_flag=True, help="Make a release even if this content is already released.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @as_json

@@ -8,10 +8,10 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from omps_worker import settings_file
 from omps_worker.errors import Fault, MappingError, SettingsError
-from omps_worker.mapping_file import MappingFile
+from omps_worker.mapping.file import MappingFile
 from omps_worker.settings import Settings
+from omps_worker.settings import file as settings_file
 
 
 def load(path: Path | None = None, *, environment: Mapping[str, str] = os.environ) -> tuple[Settings, MappingFile]:

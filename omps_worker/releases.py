@@ -266,9 +266,7 @@ class Releaser:
                 details={"quay_response": {}},
             )
 
-    def _shown(
-        self, organization: str, repository: str, version: str, credentials: Credentials
-    ) -> set[str | None]:
+    def _shown(self, organization: str, repository: str, version: str, credentials: Credentials) -> set[str | None]:
         """The digests under one version: more than one if pushes met."""
         package = self.registry.look(organization, repository, credentials.authorization)
         return {release.digest for release in package.releases if release.version == version}

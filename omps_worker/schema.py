@@ -15,7 +15,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 def mapping_schema() -> dict[str, Any]:
     """Of the mapping file."""
-    from omps_worker.mapping_rules import MappingTable
+    from omps_worker.mapping.rules import MappingTable
 
     return _described("The mapping of omps-worker: which build goes where", MappingTable.model_json_schema())
 

@@ -22,7 +22,7 @@ from pika.adapters.blocking_connection import BlockingChannel, BlockingConnectio
 from pika.exceptions import ChannelClosedByBroker
 
 from omps_worker.broker.connection import declined
-from omps_worker.broker_settings import contract_arguments
+from omps_worker.settings.broker import contract_arguments
 
 if TYPE_CHECKING:
     from omps_worker.settings import Settings

@@ -272,9 +272,7 @@ class _Telling:
         return path.read_text(errors="replace") if path.exists() else ""
 
 
-def _expected_releases(
-    scenes: list[Scene], held: list[tuple[str, str, str, str]]
-) -> list[tuple[str, str, str, str]]:
+def _expected_releases(scenes: list[Scene], held: list[tuple[str, str, str, str]]) -> list[tuple[str, str, str, str]]:
     published = {scene.detail for scene in scenes if scene.status == "published"}
     missing = published - {f"{package} {version}" for package, version, _, _ in held}
     return [row for row in held if f"{row[0]} {row[1]}" in published] + [

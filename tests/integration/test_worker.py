@@ -213,11 +213,15 @@ def test_machines_can_read_the_log(site):
 
 
 def test_no_secret_shows_anywhere_even_when_everything_fails(site):
-    token, oauth = ((site.directory / "secrets" / name).read_text().strip() for name in ("community", "community-oauth"))
+    token, oauth = (
+        (site.directory / "secrets" / name).read_text().strip() for name in ("community", "community-oauth")
+    )
     basic = token.removeprefix("basic ")
     edit(site.config, "[consumer_config]", '[consumer_config]\nlog_level = "DEBUG"')
     builds = [site.koji.add_build(COMPONENT, "1.0", str(n), manifests=otter(n)) for n in range(3)]
-    site.registry.faults.add(Fault("POST /cnr/.*", status=400, body={"error": {"code": "x", "message": f"bad {basic}"}}))
+    site.registry.faults.add(
+        Fault("POST /cnr/.*", status=400, body={"error": {"code": "x", "message": f"bad {basic}"}})
+    )
     site.registry.faults.add(Fault("POST /api/.*", status=500, body=f"<html>no {oauth} here</html>"))
     with site.watching() as watch, site.running():
         site.publish(*map(site.koji.message, builds))

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from pydantic import SecretStr
 
 from omps_worker.koji_builds import KojiBuilds
-from omps_worker.mapping_file import parse
+from omps_worker.mapping.file import parse
 from omps_worker.model import Attempt, BuildEvent
 from omps_worker.processor import Processor, Request
 from omps_worker.registry import AppRegistry

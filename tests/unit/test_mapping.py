@@ -13,7 +13,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from omps_worker.mapping import Mapping, Verdict
-from omps_worker.mapping_file import parse
+from omps_worker.mapping.file import parse
 from omps_worker.model import BuildFacts, Target
 
 ETCD = BuildFacts("etcd-operator-container", "etcd-operator-container-1.2-3", "osbs", "example-candidate")

@@ -12,7 +12,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from omps_worker.errors import MappingError, SettingsError
-from omps_worker.mapping_file import load, parse
+from omps_worker.mapping.file import load, parse
 from omps_worker.model import BuildFacts, Target
 
 ORGANIZATIONS = ["community", "internal"]

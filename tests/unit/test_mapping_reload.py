@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from omps_worker.errors import MappingError
-from omps_worker.mapping_file import MappingFile
+from omps_worker.mapping.file import MappingFile
 from omps_worker.model import BuildFacts
 
 RULE = "- match: {{component: {}}}\n  publish: [{{organization: community}}]\n"

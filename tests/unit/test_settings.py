@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from omps_worker.settings_review import unsupported
+from omps_worker.settings.review import unsupported
 from tests.support.configuration import GONE, faults, settings
 
 OURS = "consumer_config"

@@ -14,8 +14,9 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from omps_worker import configuration, settings_file
+from omps_worker import configuration
 from omps_worker.errors import Fault, SettingsError
+from omps_worker.settings import file as settings_file
 from tests.support.configuration import MAPPING, faults, settings
 
 MINIMAL = """

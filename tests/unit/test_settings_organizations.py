@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from omps_worker.errors import SettingsError
-from omps_worker.organizations import OrganizationSettings
+from omps_worker.settings.organizations import OrganizationSettings
 from tests.support.configuration import GONE, faults, settings
 
 HERE = "consumer_config.organizations.community"

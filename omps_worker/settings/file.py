@@ -18,8 +18,8 @@ from pydantic import ValidationError
 
 from omps_worker.errors import Fault, SettingsError
 from omps_worker.settings import Settings
-from omps_worker.settings_review import review
-from omps_worker.tables import Reading, faults_of
+from omps_worker.settings.review import review
+from omps_worker.settings.tables import Reading, faults_of
 
 if sys.version_info >= (3, 11):
     import tomllib

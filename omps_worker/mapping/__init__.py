@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from omps_worker.errors import Fault
-from omps_worker.mapping_rules import MappingTable, RuleTable
+from omps_worker.mapping.rules import MappingTable, RuleTable
 from omps_worker.model import BuildFacts, Target
 
 FACTS = ("nvr", "owner", "target")

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, Strict, WithJsonSchema
 
 from omps_worker import versions
-from omps_worker.fields import Name
-from omps_worker.tables import Location, Reading, Table
+from omps_worker.settings.fields import Name
+from omps_worker.settings.tables import Location, Reading, Table
 
 GLOB_LIMIT = 512
 """How many characters a glob may have."""

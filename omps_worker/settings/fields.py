@@ -16,7 +16,7 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Strict, ValidationInfo, WithJsonSchema
 
 from omps_worker import versions
-from omps_worker.tables import Reading
+from omps_worker.settings.tables import Reading
 
 TOPIC_LIMIT = 255
 """The longest topic, exchange or queue name in bytes: AMQP 0-9-1 has them as short strings."""

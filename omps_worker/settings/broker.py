@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from omps_worker.fields import (
+from omps_worker.settings.fields import (
     TOPIC_LIMIT,
     Arguments,
     CertificatesPath,
@@ -22,7 +22,7 @@ from omps_worker.fields import (
     ShortName,
     Text,
 )
-from omps_worker.tables import Location, Reading, Table
+from omps_worker.settings.tables import Location, Reading, Table
 
 QUEUE_NAME_LIMIT = TOPIC_LIMIT - len(".retry.") - 32
 """How many bytes the queue's name may have, so that ``<queue>.retry.<delay>`` is still a queue's name."""

@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 from pydantic import Field, PrivateAttr, SecretStr
 
-from omps_worker.broker_settings import (
+from omps_worker.errors import Fault
+from omps_worker.settings.broker import (
     BindingSettings,
     ClientProperties,
     DeclaredQueue,
@@ -26,8 +27,7 @@ from omps_worker.broker_settings import (
     contract_arguments,
     topology_faults,
 )
-from omps_worker.errors import Fault
-from omps_worker.fields import (
+from omps_worker.settings.fields import (
     AmqpUrl,
     AnyPath,
     CertificatesPath,
@@ -43,9 +43,9 @@ from omps_worker.fields import (
     organization_name_fault,
     path_fault,
 )
-from omps_worker.organizations import OrganizationSettings
-from omps_worker.tables import Location, Reading, Table
-from omps_worker.units import Duration, PositiveDuration, Size
+from omps_worker.settings.organizations import OrganizationSettings
+from omps_worker.settings.tables import Location, Reading, Table
+from omps_worker.settings.units import Duration, PositiveDuration, Size
 
 __all__ = [
     "ApiSettings",

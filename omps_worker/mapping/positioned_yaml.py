@@ -16,7 +16,7 @@ import yaml
 from yaml.constructor import SafeConstructor
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from omps_worker.tables import Location
+from omps_worker.settings.tables import Location
 
 DEPTH_LIMIT = 40
 """How deeply lists and tables may be nested."""

@@ -16,8 +16,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, PrivateAttr, SecretStr, Strict
 
 from omps_worker.errors import Fault, SettingsError
-from omps_worker.fields import ENVIRONMENT_NAME, AnyPath, EnvironmentName, Flag, Name, Text, path_fault
-from omps_worker.tables import Location, Reading, Table, dotted
+from omps_worker.settings.fields import ENVIRONMENT_NAME, AnyPath, EnvironmentName, Flag, Name, Text, path_fault
+from omps_worker.settings.tables import Location, Reading, Table, dotted
 
 log = logging.getLogger(__name__)
 

@@ -12,11 +12,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from omps_worker import positioned_yaml
 from omps_worker.errors import Fault, MappingError
-from omps_worker.mapping import Mapping
-from omps_worker.mapping_rules import MappingTable
-from omps_worker.tables import Location, Reading, dotted, plain_reason
+from omps_worker.mapping import Mapping, positioned_yaml
+from omps_worker.mapping.rules import MappingTable
+from omps_worker.settings.tables import Location, Reading, dotted, plain_reason
 
 log = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from omps_worker.errors import Fault
-from omps_worker.fields import is_local
 from omps_worker.settings import Settings
-from omps_worker.tables import dotted
+from omps_worker.settings.fields import is_local
+from omps_worker.settings.tables import dotted
 
 _LOSING_ARGUMENTS = ("x-expires", "x-max-length", "x-max-length-bytes", "x-message-ttl")
 
