@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A broker, a Koji and an app registry of one's own on loopback: for the demo, for tests, for development."""

@@ -198,7 +198,7 @@ class _Telling:
             self._ends[scene.nvr] = (IGNORED, scene.detail)
             self._line(_COLOURS[IGNORED], "·", scene.nvr, f"ignored: {scene.detail}")
 
-    def _note(self, topic: str, result: Mapping[str, Any]) -> None:
+    def _note(self, result: Mapping[str, Any]) -> None:
         status, place = result["status"], f"{result['organization']}/{result['repo']}"
         release = f"{place} {result['version']}" if result["version"] else place
         detail = result["error"]["name"] if result["error"] else result["reason"] or release

@@ -121,9 +121,7 @@ class SandboxSite:
         environment.pop("OMPS_WORKER_AMQP_URL", None)
         command = [sys.executable, "-m", "omps_worker", "--config", str(self.config), *arguments]
         with (log or self.directory / "worker.log").open("a") as output:
-            return subprocess.Popen(  # noqa: S603
-                command, stdout=subprocess.PIPE, stderr=output, text=True, env=environment
-            )
+            return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=output, text=True, env=environment)
 
     def connect(self) -> pika.BlockingConnection:
         """A connection to the broker."""
@@ -181,7 +179,7 @@ class ResultWatch:
         self._channel.queue_bind(self._queue, "amq.topic", f"{TOPIC_PREFIX}.omps.release.#")
         self.results: list[tuple[str, dict[str, Any]]] = []
 
-    def poll(self, seen: Callable[[str, Mapping[str, Any]], object] = lambda topic, body: None) -> None:
+    def poll(self, seen: Callable[[Mapping[str, Any]], object] | None = None) -> None:
         """Take what has come since; ``seen`` is told of each message."""
         while True:
             method, _, body = self._channel.basic_get(self._queue, auto_ack=True)
@@ -189,7 +187,8 @@ class ResultWatch:
                 return
             result = json.loads(body)
             self.results.append((method.routing_key, result))
-            seen(method.routing_key, result)
+            if seen is not None:
+                seen(result)
 
     def depth(self, queue: str) -> int:
         """How many messages are ready in ``queue``; 0 if there is no such queue."""

@@ -47,7 +47,8 @@ def test_an_operator_becomes_a_release(site, archive, package):
 
 
 def test_the_next_build_becomes_the_next_release(site):
-    for release, archive in enumerate([NESTED, operators.zip_of(operators.nested_operator("otter-cache", versions=("2.0.0",)))]):
+    newer = operators.zip_of(operators.nested_operator("otter-cache", versions=("2.0.0",)))
+    for release, archive in enumerate([NESTED, newer]):
         build = site.koji.add_build("otter-container", "1.0", str(release), manifests=archive)
         only(site.process(build))
     assert site.versions("community", "otter-cache") == ["1.0.0", "2.0.0"]
@@ -172,7 +173,8 @@ def test_a_version_that_exists_with_other_content_is_never_overwritten():
         site.registry.add_release("partners", "lantern", "1.4.2", tar_gz("other"))
         build = site.koji.add_build("lantern-container", "1", "1", manifests=FLAT)
         outcome = site.process(build)[1]
-        assert (outcome.status, outcome.error.name, outcome.error.transient) == (Status.FAILED, "QuayCourierError", False)
+        assert (outcome.status, outcome.error.name) == (Status.FAILED, "QuayCourierError")
+        assert not outcome.error.transient
         assert len(site.registry.releases("partners", "lantern")) == 1
 
 
@@ -278,5 +280,3 @@ def test_a_disk_that_cannot_be_written_is_a_transient_failure_without_a_path(sit
     outcome = only(site.process(site.koji.add_build("otter-container", "1.0", "1", manifests=NESTED)))
     assert (outcome.error.name, outcome.error.transient) == ("StorageError", True)
     assert str(tmp_path) not in outcome.error.message
-
-
