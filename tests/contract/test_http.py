@@ -95,31 +95,32 @@ def test_threads_share_no_connection() -> None:
 def drips_its_headers(peer: Conversation) -> None:
     peer.read_request()
     peer.send(b"HTTP/1.1 200 OK\r\n")
-    peer.drip(b"X-Slow: yes\r\n" * 1000, 0.02)
+    peer.drip(b"X-Slow: yes\r\n" * 40, 0.02)
 
 
 def drips_its_body(peer: Conversation) -> None:
     peer.read_request()
     peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
-    peer.drip(b"x" * 100000, 0.02)
+    peer.drip(b"x" * 500, 0.02)
 
 
 def drips_a_body_of_unknown_length(peer: Conversation) -> None:
     peer.read_request()
     peer.send(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
-    peer.drip(b"x" * 100000, 0.02)
+    peer.drip(b"x" * 500, 0.02)
 
 
 def drips_chunks(peer: Conversation) -> None:
     peer.read_request()
     peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-    peer.drip(b"1\r\nx\r\n" * 10000, 0.02)
+    peer.drip(b"1\r\nx\r\n" * 80, 0.02)
 
 
 def continues_for_ever(peer: Conversation) -> None:
     peer.read_request()
-    while not peer.stopping.wait(0.02):
-        peer.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+    for _ in range(500):
+        if not peer.stopping.wait(0.02):
+            peer.send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
 
 @pytest.mark.parametrize(
@@ -297,6 +298,14 @@ def test_a_large_compressed_answer_is_read_whole() -> None:
         assert HttpClient(timeout=5).request("GET", peer.url).body == content
 
 
+def test_a_compressed_download_unfolds_piece_by_piece() -> None:
+    pieces: list[int] = []
+    with Peer(of_unknown_length(gzip.compress(bytes(5_000_000)), b"Content-Encoding: gzip")) as peer:
+        HttpClient(timeout=5).download(peer.url, lambda piece: pieces.append(len(piece)), max_bytes=5_000_000)
+    assert sum(pieces) == 5_000_000
+    assert max(pieces) <= 64 * 1024
+
+
 def test_an_empty_answer_may_call_itself_compressed() -> None:
     with Peer(of_unknown_length(b"", b"Content-Encoding: gzip", b"Content-Length: 0")) as peer:
         assert HttpClient(timeout=5).request("GET", peer.url).body == b""
@@ -311,7 +320,7 @@ def test_what_follows_a_compressed_answer_is_not_waited_for() -> None:
         assert HttpClient(timeout=5).request("GET", peer.url).body == b"done"
 
 
-@pytest.mark.parametrize("body", [gzip.compress(b"x" * 100)[:-10], b"no gzip at all"])
+@pytest.mark.parametrize("body", [gzip.compress(b"x" * 100)[:-10], b"no gzip at all"], ids=["cut", "none"])
 def test_a_broken_compressed_answer_is_a_broken_answer(body: bytes) -> None:
     with Peer(of_unknown_length(body, b"Content-Encoding: gzip")) as peer:
         fault = fault_when(HttpClient(timeout=5), "GET", peer.url)

@@ -259,6 +259,12 @@ def test_what_is_no_answer_may_be_one_later(koji: SandboxKoji, body: bytes | str
     assert builds.find(nvr=NVR).nvr == NVR
 
 
+def test_no_more_than_16_mib_of_an_answer_are_read(koji: SandboxKoji) -> None:
+    koji.faults.add(Fault(HUB, body=NO_ANSWERS["too large"]))
+    with pytest.raises(KojiError, match="more than 16777216 bytes"):
+        builds_of(koji).find(nvr=NVR)
+
+
 @pytest.mark.parametrize("outage", ["offline", "lockout", "database"])
 def test_a_hub_that_is_out_may_come_back(koji: SandboxKoji, outage: str) -> None:
     koji.fail_calls(outage)
@@ -453,6 +459,12 @@ def test_a_file_of_a_fresh_build_that_never_comes_is_final(koji: SandboxKoji, tm
     koji.add_build("heron-operator-container", "2.0", "3", manifests=ZIP, missing_file=True)
     refused_download(KojiManifestsArchiveNotFound, koji, tmp_path, nvr="heron-operator-container-2.0-3")
     assert len(gets(koji)) == 3
+
+
+def test_a_file_of_a_fresh_build_that_koji_does_not_list_is_not_waited_for(koji: SandboxKoji, tmp_path: Path) -> None:
+    koji.add_build("heron-operator-container", "2.0", "3", kind=OperatorKind.PACKAGE_MANIFESTS)
+    refused_download(KojiManifestsArchiveNotFound, koji, tmp_path, nvr="heron-operator-container-2.0-3")
+    assert len(gets(koji)) == 1
 
 
 @pytest.mark.parametrize(
