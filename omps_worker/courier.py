@@ -37,6 +37,7 @@ MOST_COMPARISONS = 1_000_000
 """How often it may compare what CSVs own with what CRDs define: it compares each with each."""
 
 _ROOT = "manifests"
+_UNBROKEN = 2**31 - 1
 _lock = threading.Lock()
 
 
@@ -191,6 +192,8 @@ class _Courier:
         return self._dump(verified.bundle, default_flow_style=False)
 
     def _dump(self, value: Any, **options: Any) -> str:
+        # libyaml and PyYAML break long lines at different places; unbroken, both write the same bytes.
+        options["width"] = _UNBROKEN
         try:
             text: str = self._yaml.dump(value, Dumper=self._dumper, **options)
         except UnicodeEncodeError:

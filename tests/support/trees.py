@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Trees of files for tests."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def write_tree(directory: Path, files: Mapping[str, str | bytes]) -> Path:
+    """Write ``files`` (relative path: content) into ``directory``, which is returned."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for path, content in files.items():
+        file = directory / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content.encode() if isinstance(content, str) else content)
+    return directory
+
+
+def packed_files(blob: bytes) -> dict[str, bytes]:
+    """The files in a tar.gz, without the directory at its top."""
+    files = {}
+    with tarfile.open(fileobj=io.BytesIO(gzip.decompress(blob))) as tar:
+        for member in tar:
+            content = tar.extractfile(member)
+            if content is not None:
+                files[member.name.partition("/")[2]] = content.read()
+    return files
