@@ -7,10 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from omps_worker.sandbox.broker import RabbitNode
 from tests.support.rabbit import SharedRabbit
 from tests.support.site import TestSite
+
+# The same examples on every run and machine, and no verdict on how busy the machine is.
+settings.register_profile("ours", deadline=None, derandomize=True)
+settings.load_profile("ours")
 
 
 @pytest.fixture(scope="session")
