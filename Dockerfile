@@ -45,7 +45,7 @@ USER 10001:10001
 # For `api`; the monitoring port is 9100.
 EXPOSE 8080 9100
 STOPSIGNAL SIGTERM
-# Asks only whether programs of this image still can run: a broker that is away is waited for, and no reason to be restarted.
-HEALTHCHECK --interval=60s --timeout=15s --start-period=30s --retries=3 CMD ["omps-worker", "--version"]
+# Asks the worker's own port whether its loop turns. A broker that is away is waited for, and no reason to be restarted.
+HEALTHCHECK --interval=60s --timeout=15s --start-period=30s --retries=3 CMD ["python3", "-m", "omps_worker.monitoring"]
 ENTRYPOINT ["omps-worker"]
 CMD ["run"]

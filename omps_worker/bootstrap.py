@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property, partial
 from http import HTTPStatus
 from pathlib import Path
@@ -20,6 +21,7 @@ from omps_worker.koji_builds import KojiBuilds
 from omps_worker.mapping import Verdict
 from omps_worker.mapping.file import MappingFile
 from omps_worker.model import Attempt, BuildEvent, BuildFacts, Ignored, Outcome, Status
+from omps_worker.monitoring import Monitoring
 from omps_worker.processor import IGNORED_BY_RULE, NO_RULE, Processor, Request, unknown_organization
 from omps_worker.registry import AppRegistry
 from omps_worker.releases import ProcessLock, Releaser
@@ -28,12 +30,17 @@ from omps_worker.settings import OrganizationSettings, Settings
 from omps_worker.settings import review as settings_review
 
 if TYPE_CHECKING:
+    from omps_worker.broker.consumer import Consumer
+    from omps_worker.broker.publisher import Publisher
     from omps_worker.broker.topology import Topology
 
 log = logging.getLogger(__name__)
 
 ANNOUNCE_SECONDS = 10.0
 """How long a push by hand waits for the broker to take its result; the release is made anyway."""
+
+STILL_SECONDS = 60.0
+"""How long the worker's loop may stand still, connecting to a slow broker included, before it counts as dead."""
 
 MESSAGE_FILE_LIMIT = 32 * 1024 * 1024
 """How many bytes of a file ``explain`` reads."""
@@ -104,17 +111,42 @@ class Site:
             reload=self.mapping.reload,
             housekeeping=self.mapping.reload_if_changed,
         )
+        publisher = Publisher(parameters(self.settings, "publisher"))
         consumer = Consumer(
             parameters(self.settings, "consumer"),
             self.topology,
             handler,
-            Publisher(parameters(self.settings, "publisher")),
+            publisher,
             concurrency=worker.concurrency,
             prefetch=worker.prefetch,
             shutdown_timeout=worker.shutdown_timeout,
             publish_priority=self.settings.publish_priority,
         )
-        return consumer.run()
+        with self._monitoring(consumer, publisher):
+            return consumer.run()
+
+    def _monitoring(self, consumer: Consumer, publisher: Publisher) -> AbstractContextManager[object]:
+        place = self.settings.monitoring
+        if place is None:
+            return nullcontext()
+
+        def live() -> Iterator[str]:
+            if consumer.still_for > STILL_SECONDS:
+                yield f"the loop has not turned for {consumer.still_for:.0f} s"
+
+        def ready() -> Iterator[str]:
+            yield from live()
+            if not consumer.consuming:
+                yield "not consuming: the broker is away, or the worker is stopping"
+            if publisher.blocked:
+                yield f"the broker takes no results: {publisher.blocked}"
+            elif not publisher.connected:
+                yield "the publisher is not connected"
+            if self.mapping.last_error:
+                yield f"the last edit of the mapping is broken: {self.mapping.last_error}"
+
+        probes = {"/live": lambda: list(live()), "/ready": lambda: list(ready())}
+        return Monitoring(place.address, place.port, probes)
 
     def dismiss(self, facts: BuildFacts) -> Ignored | None:
         """Why a build is surely none of our business, going by the mapping alone; None if it may be."""

@@ -54,3 +54,5 @@ def set_up(log_format: str, level: str) -> None:
     root.setLevel(level)
     for name in _NOISY:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(level)))
+    # It logs a traceback for headers that a peer got wrong; who asked tells of it in one line.
+    logging.getLogger("urllib3.connection").setLevel(logging.CRITICAL)

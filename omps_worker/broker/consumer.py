@@ -93,6 +93,12 @@ class Consumer:
         self._topology_wanted = threading.Event()
         self._next_housekeeping = 0.0
         self._ever_consumed = False
+        self._turned_at = time.monotonic()
+
+    @property
+    def still_for(self) -> float:
+        """Seconds since the loop last turned: while all is well, never much more than a connect takes."""
+        return time.monotonic() - self._turned_at
 
     @property
     def consuming(self) -> bool:
@@ -198,6 +204,7 @@ class Consumer:
         self._keep_house()
 
     def _keep_house(self) -> None:
+        self._turned_at = time.monotonic()
         if self._signals.reload_wanted:
             self._signals.reload_wanted = False
             log.info("reloading, as SIGHUP asks")
@@ -307,6 +314,7 @@ class Consumer:
         for tag in self._in_hand.close():
             conversation.channel.basic_nack(tag, requeue=True)
         while self._in_hand.running and not self._signals.overdue:
+            self._turned_at = time.monotonic()
             conversation.connection.process_data_events(time_limit=TURN_SECONDS)
             self._in_hand.collect()
             conversation.acks.flush()
@@ -316,6 +324,7 @@ class Consumer:
         """The connection is gone while stopping: at least let the work in hand end and be told."""
         self._in_hand.close()
         while self._in_hand.running and not self._signals.overdue:
+            self._turned_at = time.monotonic()
             time.sleep(0.02)
             self._in_hand.collect()
         if self._in_hand.running:

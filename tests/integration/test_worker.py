@@ -5,12 +5,17 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import signal
+import socket
+import subprocess
+import sys
 
 import pytest
 from fedora_messaging import message as fedora_message
 
 from omps_worker.model import BuildState, OperatorKind
+from omps_worker.monitoring import ask
 from omps_worker.sandbox import operators
 from omps_worker.sandbox.faults import Fault
 from omps_worker.sandbox.koji_messages import DIALECTS, BusMessage
@@ -231,3 +236,29 @@ def test_no_secret_shows_anywhere_even_when_everything_fails(site):
     told += "".join(f"{properties}{body!r}" for properties, body in site.take(f"{QUEUE}.failed"))
     for secret in (basic, base64.b64decode(basic).decode().partition(":")[2], oauth):
         assert secret not in told
+
+
+def test_the_health_port_tells_a_worker_that_listens_from_one_whose_broker_is_away(site):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    edit(site.config, "[consumer_config]", f"[monitoring]\nport = {port}\n[consumer_config]")
+    with site.running():
+        wait_until(lambda: ask("127.0.0.1", port, "/ready"), what="the worker to be ready")
+        assert health_check(site) == 0
+    assert health_check(site) == 1
+    edit(site.config, site.amqp_url, "amqp://127.0.0.1:9")
+    away = site.worker("run")
+    try:
+        wait_until(lambda: ask("127.0.0.1", port, "/live"), what="the worker to live")
+        assert not ask("127.0.0.1", port, "/ready")
+    finally:
+        away.terminate()
+        assert away.wait(30) == 0
+        away.stdout.close()
+
+
+def health_check(site):
+    """What the container's health check does."""
+    environment = {**os.environ, "FEDORA_MESSAGING_CONF": str(site.config)}
+    return subprocess.run([sys.executable, "-m", "omps_worker.monitoring"], env=environment, timeout=30).returncode

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The small HTTP port of a running worker: ``/live`` and ``/ready``.
+
+``/live`` says whether the process does anything at all; when it does not, a restart helps.
+``/ready`` says whether a message that comes now would be worked on; when it is not, the reasons
+are in the answer and a restart does not help. Both answer 200 or 503 and JSON ``{ok, reasons}``.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import sys
+import threading
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+
+from omps_worker.errors import Fault, SettingsError
+
+log = logging.getLogger(__name__)
+
+Probe = Callable[[], Sequence[str]]
+"""Gives the reasons why all is not well; none: all is."""
+
+REQUEST_SECONDS = 5.0
+"""How long a client may take to send its request."""
+
+
+class Monitoring:
+    """The port, as a context manager. ``probes`` maps a path to who answers for it."""
+
+    def __init__(self, address: str, port: int, probes: Mapping[str, Probe]) -> None:
+        """Listens at once; raises SettingsError when that cannot be. Port 0 is any free one."""
+        try:
+            server = _ServerOfIPv6 if ":" in address else _Server
+            self._server = server((address, port), _handler(probes))
+        except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise SettingsError([Fault("configuration", "monitoring", f"cannot listen there: {reason}")]) from None
+        self._thread = threading.Thread(target=self._server.serve_forever, name="monitoring", daemon=True)
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        return int(self._server.server_address[1])
+
+    def __enter__(self) -> Monitoring:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002
+        """A client that breaks off is no news."""
+        log.debug("a request for health was not answered", exc_info=True)
+
+
+class _ServerOfIPv6(_Server):
+    address_family = socket.AF_INET6
+
+
+def _handler(probes: Mapping[str, Probe]) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        timeout = REQUEST_SECONDS
+
+        def do_GET(self) -> None:
+            """Answer for one of the probes."""
+            probe = probes.get(self.path.partition("?")[0])
+            if probe is None:
+                self._answer(404, {"ok": False, "reasons": [f"there is only {', '.join(probes)}"]})
+                return
+            reasons = list(probe())
+            self._answer(503 if reasons else 200, {"ok": not reasons, "reasons": reasons})
+
+        do_HEAD = do_GET  # noqa: N815  the library's name
+
+        def _answer(self, status: int, document: Mapping[str, object]) -> None:
+            body = (json.dumps(document) + "\n").encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Probes come every few seconds: not in the log."""
+
+    return Handler
+
+
+def ask(address: str, port: int, path: str = "/live", timeout: float = 5.0) -> bool:
+    """Whether the worker that listens there answers that all is well; for health checks."""
+    host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(address, address)  # noqa: S104
+    host = f"[{host}]" if ":" in host and not host.startswith("[") else host
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(f"http://{host}:{port}{path}", timeout=timeout) as answer:
+            return bool(answer.status == 200)
+    except (OSError, ValueError):
+        return False
+
+
+def main() -> int:
+    """``python -m omps_worker.monitoring``: 0 if the worker of this configuration is alive, else 1.
+
+    For the health check of a container. Without a ``[monitoring]`` section nothing listens, and
+    nothing can be said against the worker.
+    """
+    from omps_worker.settings import file
+    from omps_worker.settings.broker import MonitoringSettings
+
+    try:
+        section = file.read(file.find()).get("monitoring")
+        if section is None:
+            print("no [monitoring] section: nobody to ask")
+            return 0
+        place = MonitoringSettings.model_validate(section)
+    except (SettingsError, ValueError):
+        print("the [monitoring] section cannot be read")
+        return 1
+    alive = ask(place.address, place.port)
+    print("alive" if alive else f"no sign of life on port {place.port}")
+    return 0 if alive else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The health port: truthful, small, and not easily held up."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+import requests
+
+from omps_worker.errors import SettingsError
+from omps_worker.monitoring import Monitoring, ask
+
+
+def get(port, path):
+    return requests.get(f"http://127.0.0.1:{port}{path}", timeout=5)
+
+
+def test_all_is_well_until_somebody_has_a_reason():
+    reasons = []
+    with Monitoring("127.0.0.1", 0, {"/live": list, "/ready": lambda: reasons}) as monitoring:
+        assert get(monitoring.port, "/ready").status_code == 200
+        assert get(monitoring.port, "/ready").json() == {"ok": True, "reasons": []}
+        reasons.append("not consuming")
+        answer = get(monitoring.port, "/ready?verbose=1")
+        assert (answer.status_code, answer.json()) == (503, {"ok": False, "reasons": ["not consuming"]})
+        assert get(monitoring.port, "/live").status_code == 200
+        assert get(monitoring.port, "/nothing").status_code == 404
+
+
+def test_a_health_check_can_ask_by_itself():
+    reasons = []
+    with Monitoring("127.0.0.1", 0, {"/live": lambda: reasons}) as monitoring:
+        assert ask("", monitoring.port)
+        reasons.append("stuck")
+        assert not ask("0.0.0.0", monitoring.port)
+    assert not ask("127.0.0.1", monitoring.port)
+
+
+def test_clients_that_say_nothing_hold_nobody_up():
+    with Monitoring("127.0.0.1", 0, {"/live": list}) as monitoring:
+        silent = [socket.create_connection(("127.0.0.1", monitoring.port)) for _ in range(20)]
+        assert ask("127.0.0.1", monitoring.port)
+        for connection in silent:
+            connection.close()
+
+
+def test_a_port_that_is_taken_is_a_fault_of_the_configuration():
+    with Monitoring("127.0.0.1", 0, {}) as monitoring, pytest.raises(SettingsError, match="monitoring"):
+        Monitoring("127.0.0.1", monitoring.port, {})
