@@ -146,7 +146,12 @@ class Site:
                 yield f"the last edit of the mapping is broken: {self.mapping.last_error}"
 
         probes = {"/live": lambda: list(live()), "/ready": lambda: list(ready())}
-        return Monitoring(place.address, place.port, probes)
+        try:
+            return Monitoring(place.address, place.port, probes)
+        except SettingsError as error:
+            # Builds can be published all the same; who watches the port will notice.
+            log.error("no health port: %s", error)
+            return nullcontext()
 
     def dismiss(self, facts: BuildFacts) -> Ignored | None:
         """Why a build is surely none of our business, going by the mapping alone; None if it may be."""
