@@ -33,8 +33,11 @@ class Answer:
     """It ended with an exception that is none of its own."""
 
 
-def ask(directory: Path, repository: str) -> Answer:
-    """Let it build, verify and pack the tree; only the request to the registry is caught."""
+def push(directory: Path, repository: str) -> bytes:
+    """The tar.gz that it would have pushed; only the request to the registry is left out.
+
+    Raises what operator-courier raises.
+    """
     pushed: list[str] = []
 
     class Catching(PushCmd):
@@ -43,15 +46,21 @@ def ask(directory: Path, repository: str) -> Answer:
         ) -> None:
             pushed.append(bundle)
 
+    with mock.patch.object(api, "PushCmd", Catching):
+        api.build_verify_and_push("organization", repository, "1.0.0", "basic x", source_dir=str(directory))
+    return base64.b64decode(pushed[0])
+
+
+def ask(directory: Path, repository: str) -> Answer:
+    """Let it build, verify and pack the tree."""
     try:
         verified = api.build_and_verify(str(directory), repository=repository)
-        with mock.patch.object(api, "PushCmd", Catching):
-            api.build_verify_and_push("organization", repository, "1.0.0", "basic x", source_dir=str(directory))
+        blob = push(directory, repository)
     except OpCourierBadBundle as error:
         return Answer(False, ordered(error.validation_info), {})
     except Exception:
         return Answer(False, {}, {}, crashed=True)
-    return Answer(True, ordered(verified.validation_dict), content(packed_files(base64.b64decode(pushed[0]))))
+    return Answer(True, ordered(verified.validation_dict), content(packed_files(blob)))
 
 
 def ordered(verdict: Mapping[str, list[str]]) -> Lists:

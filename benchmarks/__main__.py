@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Run every measurement: ``python -m benchmarks``, or one with its options: ``… prepare --json``."""
+
+from __future__ import annotations
+
+import sys
+
+from benchmarks import irrelevant, prepare
+
+MEASUREMENTS = {"prepare": prepare.main, "irrelevant": irrelevant.main}
+
+
+def main(arguments: list[str]) -> int:
+    """The worst exit code of what was run."""
+    if arguments and arguments[0] in MEASUREMENTS:
+        return MEASUREMENTS[arguments[0]](arguments[1:])
+    return max(measure(arguments) for measure in MEASUREMENTS.values())
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

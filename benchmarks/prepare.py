@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What it costs to prepare a release, against plain operator-courier on the same tree.
+
+Preparing is: read the manifests, let operator-courier validate them, pack them, and know the
+digest. Plain operator-courier validates and packs (``build_verify_and_push`` without the
+request). Unpacking the zip is the same work for both and left out. Verdict and content of both
+are compared in every run; that they differ, or that a mark is missed, ends with exit code 1.
+
+Memory is measured in a process of its own that has imported the whole worker: at rest after
+preparing the operator some times, and at its highest.
+
+    python -m benchmarks.prepare [--json] [--repeat N] [SIZE ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+import importlib
+import io
+import json
+import os
+import pkgutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import omps_worker
+from benchmarks.report import show
+from omps_worker import archive, bundle
+from omps_worker.manifests import Manifests
+from omps_worker.model import Bundle
+from omps_worker.sandbox.operators import SIZES, sized_operator, zip_of
+from omps_worker.settings import Limits
+
+MARKS = {"flat": 5, "nested": 10, "big flat": 15, "big nested": 20}
+"""How many times less CPU than plain operator-courier is promised."""
+
+SETTLED_MIB, PEAK_MIB = 110, 160
+"""The memory that is promised with the big nested operator."""
+
+
+def prepare(tree: Path, files: tuple[str, ...]) -> Bundle:
+    """What the worker does with an unpacked archive."""
+    manifests = Manifests.read(tree)
+    return bundle.prepare(tree, files, manifests, manifests.package_name)
+
+
+def measure(size: str, repeat: int) -> dict[str, object]:
+    """One row of the table: CPU seconds of both, best of ``repeat``."""
+    # operator-courier's api needs distutils: only who compares with it needs that.
+    from operatorcourier import api
+
+    from tests.support import plain_courier
+    from tests.support.trees import packed_files
+
+    with tempfile.TemporaryDirectory() as scratch:
+        tree, files = _unpacked(size, Path(scratch))
+        ours, made = _best(lambda: prepare(tree, files), 5 * repeat)
+        with contextlib.redirect_stderr(io.StringIO()):
+            plain, blob = _best(lambda: plain_courier.push(tree, made.package_name), repeat)
+            verdict = api.build_and_verify(str(tree), repository=made.package_name).validation_dict
+    equal = verdict == {"errors": [], "warnings": list(made.warnings)} and plain_courier.content(
+        packed_files(made.blob)
+    ) == plain_courier.content(packed_files(blob))
+    return {
+        "operator": f"{size} ({SIZES[size]})",
+        "ours, ms CPU": ours * 1000,
+        "plain, ms CPU": plain * 1000,
+        "times less": plain / ours,
+        "mark": MARKS[size],
+        "same verdict and content": equal,
+        "met": equal and plain / ours >= MARKS[size],
+    }
+
+
+def measure_memory(size: str) -> dict[str, object]:
+    """One row of the second table: MiB of a whole worker that prepares this operator."""
+    command = [sys.executable, "-m", "benchmarks.prepare", "--memory-of", size]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    return {
+        "operator": size,
+        "imports, MiB": found["imports"],
+        "settled, MiB": found["settled"],
+        "peak, MiB": found["peak"],
+        "mark, MiB": f"{SETTLED_MIB} / {PEAK_MIB}",
+        "met": found["settled"] < SETTLED_MIB and found["peak"] < PEAK_MIB,
+    }
+
+
+def memory_of(size: str) -> dict[str, float]:
+    """MiB of this process after importing the worker, at rest after the work, and at its highest."""
+    for module in pkgutil.walk_packages(omps_worker.__path__, "omps_worker."):
+        if ".sandbox" not in module.name and not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    imports = _memory("VmRSS")
+    for _ in range(5):
+        with tempfile.TemporaryDirectory() as scratch:
+            prepare(*_unpacked(size, Path(scratch)))
+    gc.collect()
+    return {"imports": imports, "settled": _memory("VmRSS"), "peak": _memory("VmHWM")}
+
+
+def _unpacked(size: str, scratch: Path) -> tuple[Path, tuple[str, ...]]:
+    zip_file, tree = scratch / "archive.zip", scratch / "tree"
+    zip_file.write_bytes(zip_of(sized_operator(size)))
+    return tree, archive.extract(zip_file, tree, Limits())
+
+
+def _best(work: Callable[[], Any], repeat: int) -> tuple[float, Any]:
+    """The least CPU seconds that ``work`` took in this process, and what it returned."""
+    best = float("inf")
+    for _ in range(repeat):
+        start = time.process_time()
+        result = work()
+        best = min(best, time.process_time() - start)
+    return best, result
+
+
+def _memory(kind: str) -> float:
+    status = Path(f"/proc/{os.getpid()}/status").read_text()
+    kilobytes = next(line.split()[1] for line in status.splitlines() if line.startswith(f"{kind}:"))
+    return int(kilobytes) / 1024
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, show, and say by the exit code whether every mark was met."""
+    parser = argparse.ArgumentParser(description="What it costs to prepare a release.")
+    parser.add_argument("sizes", nargs="*", metavar="SIZE", help=f"one of {', '.join(SIZES)}; all without")
+    parser.add_argument("--json", action="store_true", help="one JSON document instead of tables")
+    parser.add_argument(
+        "--repeat", type=int, default=2, help="how often plain operator-courier runs; ours runs 5 times as often"
+    )
+    parser.add_argument("--memory-of", help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.memory_of:
+        print(json.dumps(memory_of(options.memory_of)))
+        return 0
+    sizes = options.sizes or list(SIZES)
+    speed = [measure(size, options.repeat) for size in sizes]
+    memory = [measure_memory(size) for size in sizes]
+    if options.json:
+        print(json.dumps({"speed": speed, "memory": memory}, indent=2))
+    else:
+        show("Preparing a release: CPU time against plain operator-courier", speed)
+        show("Memory of a worker that prepares it, five times", memory)
+    return 0 if all(row["met"] for row in [*speed, *memory]) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
