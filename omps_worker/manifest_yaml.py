@@ -40,8 +40,8 @@ from omps_worker.text import one_line
 DEPTH = 200
 """How deeply values may nest. Custom resources reach about forty."""
 
-NODES = 1_000_000
-"""How many values the files of one operator may have together, aliases followed."""
+NODES = 500_000
+"""How many values the files of one operator may have together, aliases followed. Big ones have 30,000."""
 
 NUMBER_LENGTH = 1000
 """How many characters a number may have: Python's time for them grows with the square."""
