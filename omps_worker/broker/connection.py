@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 import random
 import ssl
@@ -63,8 +64,15 @@ def parameters(settings: Settings, purpose: str) -> pika.URLParameters:
 
 
 def prepared(found: pika.URLParameters, client_properties: dict[str, Any]) -> pika.URLParameters:
-    """``found`` with one bounded try to connect, and header values that survive."""
+    """``found`` with one bounded try to connect, and header values that survive.
+
+    pika logs each failure to connect several times, with tracebacks; who connects says it in one
+    line. So pika is kept quiet, unless everything is being debugged.
+    """
     header_values.install()
+    chatter = logging.getLogger("pika")
+    if chatter.getEffectiveLevel() > logging.DEBUG:
+        chatter.setLevel(logging.CRITICAL)
     found.client_properties = client_properties
     found.connection_attempts = 1
     found.socket_timeout = CONNECT_SECONDS

@@ -62,18 +62,19 @@ if [ "$orphaned$temporary" = yesyes ]; then rm -rf -- "$directory"; fi
 class RabbitNode:
     """One node. ``with RabbitNode() as node`` starts it and throws it away at the end.
 
-    ``directory`` takes its files and is kept afterwards; without one a temporary directory is
-    made, and removed with the node. ``config`` are lines for rabbitmq.conf, such as
+    ``directory`` takes its files and is kept afterwards, with the messages; without one a temporary
+    directory is made, and removed with the node. ``config`` are lines for rabbitmq.conf, such as
     ``{"consumer_timeout": "60000"}``. Ports stay the same over restarts.
     """
 
     def __init__(self, directory: Path | None = None, *, config: Mapping[str, str] | None = None) -> None:
         self._temporary = directory is None
-        self.directory = (directory or Path(tempfile.mkdtemp(prefix="omps-worker-rabbit-"))).absolute()
+        self._directory = directory.absolute() if directory else None
         self._config = dict(config or {})
         self._keeper: subprocess.Popen[bytes] | None = None
         self._hold: int | None = None
-        self._set_ports()
+        if not self._find_ports():
+            self._set_ports()
 
     @classmethod
     def join(cls, directory: Path) -> RabbitNode | None:
@@ -87,14 +88,8 @@ class RabbitNode:
             if error.errno in (errno.ENXIO, errno.ENOENT, errno.ENOTDIR):
                 return None
             raise
-        try:
-            ports = json.loads((directory / "ports.json").read_text())
-        except (OSError, ValueError):
-            os.close(hold)
-            return None
         node = cls(directory)
         node._hold = hold
-        node.port, node._distribution_port, node._epmd_port = ports
         return node
 
     def __enter__(self) -> RabbitNode:
@@ -107,6 +102,13 @@ class RabbitNode:
     ) -> None:
         """Throw it away."""
         self.close()
+
+    @property
+    def directory(self) -> Path:
+        """Where its files are; a temporary directory is made when this is first asked for."""
+        if self._directory is None:
+            self._directory = Path(tempfile.mkdtemp(prefix="omps-worker-rabbit-"))
+        return self._directory
 
     @property
     def amqp_url(self) -> str:
@@ -127,18 +129,18 @@ class RabbitNode:
             raise RuntimeError("this node runs already")
         first = not (self.directory / "ports.json").exists()
         for attempt in range(3):
-            self._write_files()
-            self._start_keeper()
             try:
+                self._write_files()
+                self._start_keeper()
                 self._wait_until_ready()
-            except BrokerUnavailable:
+                return
+            except BaseException as error:
                 self._end(signal.SIGUSR1)
-                said = self._console()
-                if not (first and attempt < 2 and "eaddrinuse" in said):
+                in_use = isinstance(error, BrokerUnavailable) and "eaddrinuse" in self._console()
+                if not (first and in_use and attempt < 2):
+                    self.close()
                     raise
                 self._set_ports()
-            else:
-                return
 
     def stop(self) -> None:
         """Stop it in an orderly way; its data stay for the next start."""
@@ -169,8 +171,9 @@ class RabbitNode:
         if self._keeper is not None and wait:
             self._wait_for_keeper(self._keeper)
             self._keeper = None
-        if self._temporary and (wait or self._keeper is None):
-            shutil.rmtree(self.directory, ignore_errors=True)
+        if self._temporary and self._directory is not None and self._keeper is None:
+            shutil.rmtree(self._directory, ignore_errors=True)
+            self._directory = None
 
     def add_vhost(self, name: str) -> str:
         """Make a virtual host that guest may use; returns its URL. Takes half a second."""
@@ -213,6 +216,17 @@ class RabbitNode:
     def _name(self) -> str:
         return f"omps-worker-{self.port}@localhost"
 
+    def _find_ports(self) -> bool:
+        """Take the ports of the node whose files are here: its name, and so its data, goes with them."""
+        if self._directory is None:
+            return False
+        try:
+            found = json.loads((self._directory / "ports.json").read_text())
+            self.port, self._distribution_port, self._epmd_port = found
+        except (OSError, ValueError):
+            return False
+        return True
+
     def _set_ports(self) -> None:
         self.port, self._distribution_port, self._epmd_port = _free_ports(3)
 
@@ -250,6 +264,7 @@ class RabbitNode:
             "RABBITMQ_MNESIA_BASE": f"{home}/data",
             "RABBITMQ_LOG_BASE": f"{home}/log",
             "RABBITMQ_PID_FILE": f"{home}/pid",
+            "ERL_CRASH_DUMP_BYTES": "0",
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"-start_epmd false {loopback}",
             "RABBITMQ_CTL_ERL_ARGS": f"-start_epmd false {loopback}",
             # Makes the start script replace itself by the Erlang machine, so that signals reach it.
@@ -295,10 +310,9 @@ class RabbitNode:
 
     def _end(self, how: signal.Signals) -> None:
         keeper, self._keeper = self._keeper, None
-        if keeper is None:
-            return
-        keeper.send_signal(how)
-        self._wait_for_keeper(keeper)
+        if keeper is not None:
+            keeper.send_signal(how)
+            self._wait_for_keeper(keeper)
         if self._hold is not None:
             os.close(self._hold)
             self._hold = None

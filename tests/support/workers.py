@@ -117,7 +117,7 @@ class Worker:
         wanted = topology(queue, **more)
         if "arguments" in options:
             wanted = replace(wanted, arguments=options.pop("arguments"))
-        self.publisher = Publisher(where(url), timeout=options.pop("publish_seconds", 5.0))
+        self.publisher = Publisher(where(options.pop("results_url", url)), timeout=options.pop("publish_seconds", 5.0))
         self.consumer = Consumer(where(url), wanted, self.script.handler(), self.publisher, **options)
         self.exit_code: int | None = None
         self.error: BaseException | None = None
