@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import ipaddress
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from types import SimpleNamespace
+
+import pika
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from pydantic import SecretStr
+
+from omps_worker.broker.connection import named, parameters
+from omps_worker.errors import BrokerUnavailable
+from omps_worker.sandbox import broker
+from omps_worker.sandbox.broker import RabbitNode
+
+
+def certificate(directory: Path) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1 that signs itself, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "broker.example.com")])
+    now = datetime.now(timezone.utc)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
+        .sign(key, hashes.SHA256())
+    )
+    certificate_file, key_file = directory / "broker.pem", directory / "broker.key"
+    certificate_file.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    key_file.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return certificate_file, key_file
+
+
+def settings(url: str, ca_cert: Path | None) -> SimpleNamespace:
+    return SimpleNamespace(
+        amqp_url=SecretStr(url),
+        client_properties={},
+        queue=SimpleNamespace(name="omps-worker"),
+        tls=SimpleNamespace(ca_cert=ca_cert, certfile=None, keyfile=None),
+    )
+
+
+def test_a_broker_must_show_a_certificate_that_is_trusted_and_its_own(tmp_path):
+    certificate_file, key_file = certificate(tmp_path)
+    (port,) = broker._free_ports(1)
+    config = {
+        "listeners.ssl.1": f"127.0.0.1:{port}",
+        "ssl_options.certfile": str(certificate_file),
+        "ssl_options.cacertfile": str(certificate_file),
+        "ssl_options.keyfile": str(key_file),
+    }
+    with RabbitNode(config=config):
+        url = f"amqps://guest:guest@127.0.0.1:{port}/"
+        trusted = parameters(settings(url, certificate_file), "test")
+        pika.BlockingConnection(trusted).close()
+
+        stranger = parameters(settings(url, None), "test")
+        with pytest.raises(Exception) as caught:
+            pika.BlockingConnection(stranger)
+        found = named(caught.value, stranger)
+        assert isinstance(found, BrokerUnavailable)
+        assert "certificate is not trusted" in found.message
+
+        elsewhere = parameters(settings(url.replace("127.0.0.1", "localhost"), certificate_file), "test")
+        with pytest.raises(Exception) as caught:
+            pika.BlockingConnection(elsewhere)
+        assert "certificate is not trusted" in named(caught.value, elsewhere).message
