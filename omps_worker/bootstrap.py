@@ -121,6 +121,7 @@ class Site:
             prefetch=worker.prefetch,
             shutdown_timeout=worker.shutdown_timeout,
             publish_priority=self.settings.publish_priority,
+            give_up_after=worker.retry.give_up_after,
         )
         with self._monitoring(consumer, publisher):
             return consumer.run()

@@ -177,6 +177,8 @@ class Attempt:
 
     number: int = 1
     interrupted: bool = False
+    targets: tuple[str, ...] | None = None
+    """The labels of the targets that are still open; None: all that the mapping names."""
 
 
 @dataclass(frozen=True, slots=True)

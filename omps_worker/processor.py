@@ -167,7 +167,7 @@ class Processor:
         if build.state != BuildState.COMPLETE:
             return Ignored(NOT_COMPLETE, f"{build.nvr} is in state {_state_name(build.state)}")
         try:
-            targets = self.targets_of(build, request)
+            targets = _still_open(self.targets_of(build, request), attempt)
         except Exception as error:
             return [work.outcome(Status.FAILED, None, error=_named(error, build.nvr))]
         if isinstance(targets, Ignored):
@@ -255,6 +255,18 @@ class Processor:
         ours = released.created or work.attempt.interrupted
         status = Status.PUBLISHED if ours else Status.UNCHANGED
         return work.outcome(status, target, **known, public=public)
+
+
+def _still_open(targets: Sequence[Target] | Ignored, attempt: Attempt) -> Sequence[Target] | Ignored:
+    """Those of ``targets`` that an earlier attempt left open.
+
+    When the mapping was edited meanwhile and no longer names one of them, all count as open: those
+    that are done are found to be released, and nothing that was to be mended is forgotten.
+    """
+    if isinstance(targets, Ignored) or attempt.targets is None:
+        return targets
+    named = [target for target in targets if target.label in attempt.targets]
+    return named if {target.label for target in named} == set(attempt.targets) else targets
 
 
 def prepare(tree: Path, files: tuple[str, ...]) -> Bundle:

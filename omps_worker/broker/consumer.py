@@ -32,6 +32,7 @@ from omps_worker.broker.topology import Topology
 from omps_worker.broker.work import Desk, Handler
 from omps_worker.errors import BrokerError, BrokerRefused, BrokerUnavailable, MessageError, UnexpectedError, WorkerError
 from omps_worker.model import BuildEvent, Ignored
+from omps_worker.retry import Ladder
 from omps_worker.text import one_line
 
 log = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ class Consumer:
         prefetch: int = 8,
         shutdown_timeout: float = 60.0,
         publish_priority: int | None = None,
+        give_up_after: float = 86400.0,
     ) -> None:
         self._where = where
         self._topology = topology
@@ -85,6 +87,7 @@ class Consumer:
             queue=topology.queue,
             publish_exchange=topology.publish_exchange,
             publish_priority=publish_priority,
+            ladder=Ladder(topology.delays, give_up_after if topology.delays else 0.0),
             restore=self._want_topology,
         )
         self._in_hand = InHand(self._desk.perform, concurrency, self._wake)

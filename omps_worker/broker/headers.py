@@ -67,6 +67,14 @@ def first_seen(headers: Mapping[Any, Any]) -> datetime | None:
     return moment if moment <= datetime.now(timezone.utc) else None
 
 
+def open_targets(headers: Mapping[Any, Any]) -> tuple[str, ...] | None:
+    """The targets that are still open; None, which is all, where the header is absent or nonsense."""
+    value = headers.get(TARGETS)
+    if isinstance(value, list) and value and all(isinstance(label, str) for label in value):
+        return tuple(value)
+    return None
+
+
 def short_text(headers: Mapping[Any, Any], name: str) -> str | None:
     """A header that holds a short string; None where it does not."""
     value = headers.get(name)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The copy of a message that goes to another queue of ours: the failed queue.
+"""The copy of a message that goes to another queue of ours: the failed queue, or one of the retry queues.
 
 A copy is the message as it came, with headers of ours added. What is different, and why:
 
@@ -60,6 +60,25 @@ def parked_copy(
     table[headers.ERROR] = error.name
     table[headers.ERROR_MESSAGE] = bounded(error.message, MESSAGE_BYTES)
     table[headers.PARKED_AT] = headers.iso(now)
+    if targets is not None:
+        table[headers.TARGETS] = list(targets)
+    _fit(properties, frame_max - FRAME_OVERHEAD)
+    return properties
+
+
+def waiting_copy(
+    delivery: Delivery, error: WorkerError, targets: Sequence[str] | None, *, frame_max: int = DEFAULT_FRAME
+) -> BasicProperties:
+    """The properties of the copy for a retry queue: the next attempt, for ``targets`` alone.
+
+    ``targets`` None leaves those that the message names already, if it does.
+    """
+    properties = moved(delivery)
+    table = _table(properties)
+    table[headers.ATTEMPT] = delivery.attempt.number + 1
+    table[headers.ERROR] = error.name
+    table[headers.ERROR_MESSAGE] = bounded(error.message, MESSAGE_BYTES)
+    table.pop(headers.PARKED_AT, None)
     if targets is not None:
         table[headers.TARGETS] = list(targets)
     _fit(properties, frame_max - FRAME_OVERHEAD)

@@ -4,6 +4,8 @@
 ====================  =========================================================================
 ``<queue>``           quorum, x-delivery-limit 20, dead letters through '' to ``<queue>.failed``,
                       at-least-once, overflow reject-publish
+``<queue>.retry.…``   one for each delay, as written: quorum, x-message-ttl, dead letters through ''
+                      to ``<queue>``, at-least-once, overflow reject-publish
 ``<queue>.failed``    quorum, x-delivery-limit 1000000, no TTL
 ====================  =========================================================================
 
@@ -22,6 +24,7 @@ from pika.adapters.blocking_connection import BlockingChannel, BlockingConnectio
 from pika.exceptions import ChannelClosedByBroker
 
 from omps_worker.broker.connection import declined
+from omps_worker.retry import Delay
 from omps_worker.settings.broker import contract_arguments
 
 if TYPE_CHECKING:
@@ -35,6 +38,23 @@ def failed_queue(queue: str) -> str:
     return f"{queue}.failed"
 
 
+def retry_queue(queue: str, delay: Delay) -> str:
+    """The name of the queue where retries wait for ``delay``."""
+    return f"{queue}.retry.{delay.text}"
+
+
+def retry_arguments(queue: str, delay: Delay) -> dict[str, Any]:
+    """A queue that holds each message for ``delay`` and then sends it back to ``queue``."""
+    return {
+        "x-queue-type": "quorum",
+        "x-message-ttl": max(round(delay.seconds * 1000), 1),
+        "x-dead-letter-exchange": "",
+        "x-dead-letter-routing-key": queue,
+        "x-dead-letter-strategy": "at-least-once",
+        "x-overflow": "reject-publish",
+    }
+
+
 @dataclass(frozen=True)
 class Topology:
     """What must be on the broker. ``bindings`` are pairs of exchange and routing key."""
@@ -44,6 +64,7 @@ class Topology:
     bindings: tuple[tuple[str, str], ...] = ()
     publish_exchange: str = ""
     passive: bool = False
+    delays: tuple[Delay, ...] = ()
     failed_arguments: Mapping[str, Any] = field(default_factory=lambda: FAILED_ARGUMENTS)
 
     @classmethod
@@ -55,6 +76,7 @@ class Topology:
             bindings=tuple((binding.exchange, key) for binding in settings.bindings for key in binding.routing_keys),
             publish_exchange=settings.publish_exchange,
             passive=settings.passive_declares,
+            delays=tuple(Delay(delay.text, delay.seconds) for delay in settings.worker.retry.delays),
         )
 
     @classmethod
@@ -72,6 +94,8 @@ class Topology:
         try:
             self._set_up_queue(channel, failed_queue(self.queue), self.failed_arguments)
             self._set_up_queue(channel, self.queue, self.arguments)
+            for delay in self.delays:
+                self._set_up_queue(channel, retry_queue(self.queue, delay), retry_arguments(self.queue, delay))
             if self.publish_exchange:
                 with _explained(
                     f"to let us publish to the exchange {self.publish_exchange} (publish_exchange)",

@@ -21,13 +21,16 @@ from omps_worker.broker import parking
 from omps_worker.broker.connection import Backoff
 from omps_worker.broker.delivery import Delivery
 from omps_worker.broker.publisher import Outgoing, Publisher
-from omps_worker.broker.topology import failed_queue
+from omps_worker.broker.topology import failed_queue, retry_queue
 from omps_worker.errors import BrokerError, BrokerRefused, UnexpectedError, WorkerError
 from omps_worker.model import Attempt, BuildEvent, BuildFacts, Ignored, Outcome, Source, Status
 from omps_worker.reporting import outcome_line
 from omps_worker.text import one_line
 
 log = logging.getLogger(__name__)
+
+
+_LEVELS = {Status.FAILED: logging.ERROR, Status.RETRYING: logging.WARNING}
 
 
 class ResultMessage(Protocol):
@@ -110,11 +113,13 @@ class Desk:
         queue: str,
         publish_exchange: str,
         publish_priority: int | None,
+        ladder: retry.Ladder,
         restore: Callable[[], object],
     ) -> None:
         self._handler = handler
         self._publisher = publisher
-        self._failed_queue = failed_queue(queue)
+        self._queue = queue
+        self._ladder = ladder
         self._exchange = publish_exchange
         self._priority = publish_priority
         self._restore = restore
@@ -133,15 +138,16 @@ class Desk:
         outcomes = self._outcomes(delivery, attempt, fault)
         if isinstance(outcomes, Ignored):
             return Done(ignored=outcomes)
-        disposition, messages = self._told(retry.decide(outcomes), source, attempt)
+        disposition, messages = self._told(self._decide(outcomes, delivery), delivery)
         for outcome in disposition.outcomes:
-            level = logging.ERROR if outcome.status is Status.FAILED else logging.INFO
-            log.log(level, "%s", outcome_line(outcome, source, attempt))
+            log.log(_LEVELS.get(outcome.status, logging.INFO), "%s", outcome_line(outcome, source, attempt))
         for message in messages:
             if not self._record(lambda message=message: result(message, self._exchange, self._priority)):  # type: ignore[misc]
                 return None
-        parked = disposition.parked
-        if parked is not None and not self._record(lambda: self._copy(delivery, parked)):
+        parked, again = disposition.parked, disposition.again
+        if parked is not None and not self._record(lambda: self._parked(delivery, parked)):
+            return None
+        if again is not None and not self._record(lambda: self._waiting(delivery, again)):
             return None
         return Done(tuple(outcome.status for outcome in disposition.outcomes))
 
@@ -156,22 +162,38 @@ class Desk:
             log.exception("the work on message %s ended in an exception", one_line(delivery.message_id))
             return [Outcome(Status.FAILED, nvr=delivery.event.nvr, error=UnexpectedError.wrap(error))]
 
+    def _decide(self, outcomes: Sequence[Outcome], delivery: Delivery) -> retry.Disposition:
+        return retry.decide(
+            outcomes,
+            attempt=delivery.attempt.number,
+            first_seen=delivery.first_seen,
+            now=datetime.now(timezone.utc),
+            ladder=self._ladder,
+        )
+
     def _told(
-        self, disposition: retry.Disposition, source: Source, attempt: Attempt
+        self, disposition: retry.Disposition, delivery: Delivery
     ) -> tuple[retry.Disposition, Sequence[ResultMessage]]:
+        source, attempt = delivery.source, delivery.attempt
         try:
             return disposition, self._handler.messages_for(disposition.outcomes, source, attempt)
         except Exception as error:
             log.exception("the results of message %s cannot be written", one_line(source.message_id))
             failed = Outcome(Status.FAILED, error=UnexpectedError.wrap(error))
-        disposition = retry.decide([*disposition.outcomes, failed])
+        disposition = self._decide([failed], delivery)
         try:
             return disposition, self._handler.messages_for([failed], source, attempt)
         except Exception:
             log.exception("nor can the result that says so")
             return disposition, ()
 
-    def _copy(self, delivery: Delivery, parked: retry.Parked) -> Outgoing:
+    def _waiting(self, delivery: Delivery, again: retry.Again) -> Outgoing:
+        properties = parking.waiting_copy(
+            delivery, again.error, again.targets, frame_max=self._publisher.frame_max
+        )
+        return Outgoing("", retry_queue(self._queue, again.delay), delivery.body, properties, mandatory=True)
+
+    def _parked(self, delivery: Delivery, parked: retry.Parked) -> Outgoing:
         properties = parking.parked_copy(
             delivery,
             parked.error,
@@ -179,7 +201,7 @@ class Desk:
             datetime.now(timezone.utc),
             frame_max=self._publisher.frame_max,
         )
-        return Outgoing("", self._failed_queue, delivery.body, properties, mandatory=True)
+        return Outgoing("", failed_queue(self._queue), delivery.body, properties, mandatory=True)
 
     def _record(self, write: Callable[[], Outgoing]) -> bool:
         """Publish until the broker has it; False if that was given up."""

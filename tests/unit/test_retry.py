@@ -1,9 +1,21 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+"""What becomes of a message once its outcomes are known."""
+
 from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+
+import pytest
 
 from omps_worker import retry
 from omps_worker.errors import KojiError, QuayCourierError, UnexpectedError
 from omps_worker.model import Outcome, Status, Target
+from omps_worker.retry import Delay, Ladder
+
+SHORT, MIDDLE, LONG = Delay("10s", 10), Delay("1m", 60), Delay("1h", 3600)
+LADDER = Ladder((SHORT, MIDDLE, LONG), give_up_after=86400)
+NOW = datetime(2026, 1, 2, tzinfo=timezone.utc)
+AWAY, REFUSED = KojiError("away"), QuayCourierError("no")
 
 
 def outcome(status: Status, repository: str | None = "etcd", error=None) -> Outcome:
@@ -11,35 +23,76 @@ def outcome(status: Status, repository: str | None = "etcd", error=None) -> Outc
     return Outcome(status, "community", repository, target=target, error=error)
 
 
-def test_nothing_is_parked_when_nothing_failed():
+def failed(error, repository: str | None = "etcd") -> Outcome:
+    return outcome(Status.FAILED, repository, error)
+
+
+def decide(*outcomes, attempt=1, age=0.0, ladder=LADDER):
+    return retry.decide(outcomes, attempt=attempt, first_seen=NOW - timedelta(seconds=age), now=NOW, ladder=ladder)
+
+
+def test_what_is_done_is_done():
     outcomes = [outcome(Status.PUBLISHED), outcome(Status.UNCHANGED), outcome(Status.SKIPPED)]
-    assert retry.decide(outcomes) == retry.Disposition(tuple(outcomes), None)
+    assert decide(*outcomes) == retry.Disposition(tuple(outcomes))
 
 
-def test_one_copy_names_the_targets_that_failed():
-    permanent = QuayCourierError("no")
-    parked = retry.decide(
-        [outcome(Status.PUBLISHED, "a"), outcome(Status.FAILED, "b", permanent), outcome(Status.FAILED, "c", permanent)]
-    ).parked
-    assert parked == retry.Parked(permanent, ("community/b", "community/c"))
+def test_a_permanent_failure_is_parked_at_once_and_names_its_targets():
+    disposition = decide(outcome(Status.PUBLISHED, "a"), failed(REFUSED, "b"), failed(REFUSED, "c"))
+    assert disposition.parked == retry.Parked(REFUSED, ("community/b", "community/c"))
+    assert disposition.again is None
 
 
-def test_a_transient_error_decides_before_a_permanent_one():
-    transient = KojiError("away")
-    parked = retry.decide(
-        [outcome(Status.FAILED, "a", QuayCourierError("no")), outcome(Status.FAILED, "b", transient)]
-    ).parked
-    assert parked is not None
-    assert parked.error is transient
+def test_a_transient_failure_is_tried_again_and_says_when():
+    disposition = decide(failed(AWAY))
+    assert disposition.parked is None
+    assert disposition.again == retry.Again(AWAY, ("community/etcd",), SHORT)
+    (told,) = disposition.outcomes
+    assert (told.status, told.reason, told.error) == (Status.RETRYING, "KojiError", AWAY)
+    assert told.next_attempt_at == NOW + timedelta(seconds=10)
+
+
+@pytest.mark.parametrize(("attempt", "delay"), [(1, SHORT), (2, MIDDLE), (3, LONG), (4, LONG), (1000, LONG)])
+def test_each_further_try_waits_longer_and_the_last_delay_repeats(attempt, delay):
+    assert decide(failed(AWAY), attempt=attempt).again.delay is delay
+
+
+@pytest.mark.parametrize(("seconds", "delay"), [(1, SHORT), (10, SHORT), (10.5, MIDDLE), (61, LONG), (90_000, LONG)])
+def test_a_peer_that_asks_for_time_gets_the_smallest_delay_not_below_it(seconds, delay):
+    asks = QuayCourierError("busy", transient=True, retry_after=seconds)
+    assert decide(failed(asks), attempt=2).again.delay is delay
+
+
+def test_of_several_peers_the_most_patient_one_decides():
+    eager, patient = (QuayCourierError("busy", transient=True, retry_after=seconds) for seconds in (1, 50))
+    assert decide(failed(eager, "a"), failed(patient, "b")).again.delay is MIDDLE
+
+
+def test_what_was_tried_for_too_long_is_parked_with_its_last_error():
+    disposition = decide(failed(AWAY), attempt=40, age=86_400)
+    assert disposition.again is None
+    assert disposition.parked == retry.Parked(AWAY, ("community/etcd",))
+    assert [told.status for told in disposition.outcomes] == [Status.FAILED]
+
+
+def test_a_site_may_want_no_retries_at_all():
+    assert decide(failed(AWAY), ladder=Ladder((SHORT,), 0)).again is None
+
+
+def test_targets_go_their_own_ways():
+    disposition = decide(outcome(Status.PUBLISHED, "a"), failed(REFUSED, "b"), failed(AWAY, "c"))
+    assert disposition.parked == retry.Parked(REFUSED, ("community/b",))
+    assert disposition.again == retry.Again(AWAY, ("community/c",), SHORT)
+    assert [told.status for told in disposition.outcomes] == [Status.PUBLISHED, Status.FAILED, Status.RETRYING]
+
+
+def test_when_all_that_failed_is_parked_the_transient_error_is_the_one_to_tell():
+    assert decide(failed(REFUSED, "a"), failed(AWAY, "b"), age=90_000).parked.error is AWAY
 
 
 def test_without_a_target_all_are_open():
-    parked = retry.decide([outcome(Status.FAILED, None, KojiError("away"))]).parked
-    assert parked is not None
-    assert parked.targets is None
+    assert decide(failed(AWAY, None)).again.targets is None
+    assert decide(failed(REFUSED, None)).parked.targets is None
 
 
 def test_a_failure_that_says_nothing_has_a_name_all_the_same():
-    parked = retry.decide([outcome(Status.FAILED)]).parked
-    assert parked is not None
-    assert isinstance(parked.error, UnexpectedError)
+    assert isinstance(decide(outcome(Status.FAILED)).parked.error, UnexpectedError)
