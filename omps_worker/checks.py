@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from omps_worker.errors import UnexpectedError, WorkerError
@@ -46,16 +46,15 @@ class Finding:
         }
 
 
-def run(checks: Iterable[Check]) -> Iterator[Finding]:
-    """Answers as they come; no check stops the next."""
-    for check in checks:
-        try:
-            yield Finding(check.part, OK, check.ask())
-        except Doubt as doubt:
-            yield Finding(check.part, WARNING, str(doubt))
-        except WorkerError as error:
-            yield Finding(check.part, FAILED, error.message, error)
-        except Exception as error:
-            log.exception("the check of %s broke", check.part)
-            wrapped = UnexpectedError.wrap(error)
-            yield Finding(check.part, FAILED, wrapped.message, wrapped)
+def answer(check: Check) -> Finding:
+    """The answer, whatever it is: no check stops the next."""
+    try:
+        return Finding(check.part, OK, check.ask())
+    except Doubt as doubt:
+        return Finding(check.part, WARNING, str(doubt))
+    except WorkerError as error:
+        return Finding(check.part, FAILED, error.message, error)
+    except Exception as error:
+        log.exception("the check of %s broke", check.part)
+        wrapped = UnexpectedError.wrap(error)
+        return Finding(check.part, FAILED, wrapped.message, wrapped)

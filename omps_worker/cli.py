@@ -108,11 +108,14 @@ def run(site: Site) -> None:
 def check(site: Site, json_output: bool) -> None:
     """Ask every part whether it would work: mapping, broker, queues, Koji, registry, credentials."""
     from omps_worker import checks
+    from omps_worker.progress import Progress
     from omps_worker.text import table
 
     findings = []
-    for finding in checks.run(site.checks()):
-        findings.append(finding)
+    with Progress() as progress:
+        for question in site.checks():
+            progress.show(f"asking: {question.part}")
+            findings.append(checks.answer(question))
     if json_output:
         click.echo(json.dumps([finding.as_json() for finding in findings]))
     else:
@@ -171,9 +174,12 @@ def push(
 ) -> None:
     """Publish one build now; without an organization the mapping decides where."""
     from omps_worker.processor import Request
+    from omps_worker.progress import Progress
 
     request = Request(organization, repository, version, new_release=new_release, dry_run=dry_run)
-    outcomes, bodies = site.push(nvr, request)
+    with Progress() as progress:
+        progress.show(f"publishing {nvr}")
+        outcomes, bodies = site.push(nvr, request)
     if json_output:
         click.echo(json.dumps(bodies))
     else:

@@ -148,7 +148,7 @@ class _Telling:
             self._began = time.monotonic()
             # One at a time, because some of the builds are about what came before them.
             for scene in scenes:
-                self._send(scene)
+                self._send(scene, worker)
                 self._wait_for_end(scene, watch, worker)
             code = self._stop(worker)
             return self._conclude(scenes, watch, code)
@@ -160,16 +160,21 @@ class _Telling:
                 worker.stdout.close()
             watch.close()
 
-    def _send(self, scene: Scene) -> None:
+    def _send(self, scene: Scene, worker: subprocess.Popen[str]) -> None:
         connection = self._site.connect()
         try:
             channel = connection.channel()
             channel.confirm_delivery()
-            self._wait(lambda: self._queue_is_there(channel), "the worker's queue")
+            self._wait(lambda: self._alive(worker) and self._queue_is_there(channel), "the worker's queue")
             self._line("90", "→", scene.nvr, scene.message.routing_key)
             self._site.send(channel, scene.message)
         finally:
             connection.close()
+
+    def _alive(self, worker: subprocess.Popen[str]) -> bool:
+        if worker.poll() is not None:
+            raise RuntimeError(f"the worker ended with {worker.returncode}; its log:\n{self._log()}")
+        return True
 
     @staticmethod
     def _queue_is_there(channel: Any) -> bool:
@@ -184,10 +189,8 @@ class _Telling:
 
     def _wait_for_end(self, scene: Scene, watch: ResultWatch, worker: subprocess.Popen[str]) -> None:
         def ended() -> bool:
-            if worker.poll() is not None:
-                raise RuntimeError(f"the worker ended with {worker.returncode}:\n{self._log()}")
             watch.poll(self._note)
-            if scene.nvr in self._ends:
+            if self._alive(worker) and scene.nvr in self._ends:
                 return True
             # What is ignored is taken and acknowledged, and nobody is told. Whether it was acknowledged
             # shows when the worker has gone: then the queue must be empty.
