@@ -2,7 +2,7 @@
 # Every target makes what it needs first: system packages (as root) and a virtual environment in .venv.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit contract integration faults check format bench check-image clean
+.PHONY: help setup demo test unit contract integration faults check format bench chaos check-image clean
 
 PYTEST_ARGS ?=
 RUN := .venv/bin/python scripts/in_own_tmpdir.py
@@ -37,6 +37,9 @@ format: setup ## let ruff put the code into shape
 
 bench: setup ## measure against plain operator-courier and plain pika (BENCH_ARGS for options)
 	@$(RUN) .venv/bin/python -m benchmarks $(BENCH_ARGS)
+
+chaos: setup ## a long storm of kills and faults (CHAOS_ARGS for options; the short form is in test)
+	@$(RUN) .venv/bin/python -m tests.chaos $(CHAOS_ARGS)
 
 check-image: ## build the container image with buildah and try it (as root, on Debian)
 	@scripts/check-image
