@@ -7,50 +7,20 @@ Imports are made inside the commands, so that ``--help`` answers at once.
 
 from __future__ import annotations
 
-import functools
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
 from omps_worker import __version__
-from omps_worker.errors import BrokerRefused, SettingsError, WorkerError
+from omps_worker.cli_common import DONE, FAILED, TRANSIENT, USAGE, ClearErrors, as_json, exit_code_of, with_site
 
 if TYPE_CHECKING:
     from omps_worker.bootstrap import Site
     from omps_worker.model import Outcome
-
-DONE, FAILED, USAGE, TRANSIENT = 0, 1, 2, 75
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-as_json = click.option("--json", "json_output", is_flag=True, help="Print one JSON document.")
-
-
-class _ClearErrors(click.Group):
-    """Turns the errors of our tree into one clear text and the right exit code."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command."""
-        try:
-            return super().invoke(ctx)
-        except SettingsError as error:
-            for fault in error.faults:
-                click.echo(f"error: {fault}", err=True)
-            sys.exit(USAGE)
-        except WorkerError as error:
-            click.echo(f"error: {error.name}: {error.message}", err=True)
-            sys.exit(exit_code_of(error))
-
-
-def exit_code_of(error: WorkerError) -> int:
-    """The exit code that tells a script what ``error`` means."""
-    if isinstance(error, (SettingsError, BrokerRefused)):
-        return USAGE
-    return TRANSIENT if error.transient else FAILED
 
 
 def exit_code(outcomes: Sequence[Outcome]) -> int:
@@ -66,20 +36,7 @@ def exit_code(outcomes: Sequence[Outcome]) -> int:
     return next(code for code in (USAGE, FAILED, TRANSIENT, DONE) if code in codes)
 
 
-def with_site(command: Command) -> Command:
-    """Gives the command the Site that ``--config`` describes, with logs set up."""
-
-    @click.pass_context
-    @functools.wraps(command)
-    def wrapper(context: click.Context, *args: Any, **options: Any) -> Any:
-        from omps_worker.bootstrap import Site
-
-        return command(Site.from_file(context.obj), *args, **options)
-
-    return wrapper  # type: ignore[return-value]
-
-
-@click.group(cls=_ClearErrors, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=ClearErrors, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--config",
     type=click.Path(path_type=Path),

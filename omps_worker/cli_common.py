@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What all commands share: exit codes, clear errors, options, and the site that ``--config`` describes."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from omps_worker.errors import BrokerRefused, SettingsError, WorkerError
+
+DONE, FAILED, USAGE, TRANSIENT = 0, 1, 2, 75
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+as_json = click.option("--json", "json_output", is_flag=True, help="Print one JSON document.")
+
+
+class ClearErrors(click.Group):
+    """Turns the errors of our tree into one clear text and the right exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except SettingsError as error:
+            for fault in error.faults:
+                click.echo(f"error: {fault}", err=True)
+            sys.exit(USAGE)
+        except WorkerError as error:
+            click.echo(f"error: {error.name}: {error.message}", err=True)
+            sys.exit(exit_code_of(error))
+
+
+def exit_code_of(error: WorkerError) -> int:
+    """The exit code that tells a script what ``error`` means."""
+    if isinstance(error, (SettingsError, BrokerRefused)):
+        return USAGE
+    return TRANSIENT if error.transient else FAILED
+
+
+def with_site(command: Command) -> Command:
+    """Gives the command the Site that ``--config`` describes, with logs set up."""
+
+    @click.pass_context
+    @functools.wraps(command)
+    def wrapper(context: click.Context, *args: Any, **options: Any) -> Any:
+        from omps_worker.bootstrap import Site
+
+        return command(Site.from_file(context.obj), *args, **options)
+
+    return wrapper  # type: ignore[return-value]
