@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property, partial
 from http import HTTPStatus
 from pathlib import Path
@@ -18,19 +18,21 @@ from omps_worker.errors import BrokerError, KojiError, MessageError, QuayAuthori
 from omps_worker.explain import Explanation, explain
 from omps_worker.http import HttpClient, HttpFault
 from omps_worker.koji_builds import KojiBuilds
+from omps_worker.locks import PackageLock, ProcessLock
 from omps_worker.mapping import Verdict
 from omps_worker.mapping.file import MappingFile
 from omps_worker.model import Attempt, BuildEvent, BuildFacts, Ignored, Outcome, Status
 from omps_worker.monitoring import Monitoring
 from omps_worker.processor import IGNORED_BY_RULE, NO_RULE, Processor, Request, unknown_organization
 from omps_worker.registry import AppRegistry
-from omps_worker.releases import ProcessLock, Releaser
+from omps_worker.releases import Releaser
 from omps_worker.reporting import Reporter, outcome_line, result_body
 from omps_worker.settings import OrganizationSettings, Settings
 from omps_worker.settings import review as settings_review
 
 if TYPE_CHECKING:
     from omps_worker.broker.consumer import Consumer
+    from omps_worker.broker.lock import BrokerLock
     from omps_worker.broker.publisher import Publisher
     from omps_worker.broker.topology import Topology
 
@@ -75,9 +77,37 @@ class Site:
     @cached_property
     def processor(self) -> Processor:
         """The story of a build, with real parts."""
+        return self._processor(self.broker_lock or self.process_lock)
+
+    def _processor(self, lock: PackageLock) -> Processor:
         worker = self.settings.worker
-        releaser = Releaser(self.registry, ProcessLock(), worker.default_release_version)
+        releaser = Releaser(self.registry, lock, worker.default_release_version)
         return Processor(self.mapping, self.builds, releaser, worker.organizations, worker.limits)
+
+    @cached_property
+    def process_lock(self) -> ProcessLock:
+        """What keeps this process from pushing twice at once."""
+        return ProcessLock(self.settings.worker.registry.timeout)
+
+    @cached_property
+    def broker_lock(self) -> BrokerLock | None:
+        """What keeps all replicas from it, if the configuration wants that. Connects when it is first needed."""
+        from omps_worker.broker.connection import parameters
+        from omps_worker.broker.lock import BrokerLock
+
+        worker = self.settings.worker
+        if worker.lock != "broker" or not self.settings.has_broker:
+            return None
+        return BrokerLock(parameters(self.settings, "lock"), worker.registry.timeout)
+
+    @contextmanager
+    def _locks(self) -> Iterator[None]:
+        """Release the locks at the end, also of work that did not end."""
+        try:
+            yield
+        finally:
+            if self.broker_lock is not None:
+                self.broker_lock.close()
 
     @cached_property
     def reporter(self) -> Reporter:
@@ -123,7 +153,7 @@ class Site:
             publish_priority=self.settings.publish_priority,
             give_up_after=worker.retry.give_up_after,
         )
-        with self._monitoring(consumer, publisher):
+        with self._locks(), self._monitoring(consumer, publisher):
             return consumer.run()
 
     def _monitoring(self, consumer: Consumer, publisher: Publisher) -> AbstractContextManager[object]:
@@ -174,7 +204,8 @@ class Site:
         if request.organization is not None and request.organization not in self.settings.worker.organizations:
             raise unknown_organization(request.organization)
         attempt = Attempt()
-        outcomes = self.processor.process(BuildEvent(nvr=nvr), attempt, request)
+        with self._locks():
+            outcomes = self._processor(self._lock_by_hand()).process(BuildEvent(nvr=nvr), attempt, request)
         if isinstance(outcomes, Ignored):
             outcomes = [Outcome(Status.SKIPPED, nvr=nvr, reason=f"{outcomes.reason}: {outcomes.detail}")]
         elif not request.dry_run:
@@ -182,6 +213,11 @@ class Site:
                 log.info("%s", outcome_line(outcome, None, attempt))
             self._announce(outcomes, attempt)
         return outcomes, [result_body(outcome, None, attempt) for outcome in outcomes]
+
+    def _lock_by_hand(self) -> PackageLock:
+        from omps_worker.broker.lock import LockIfReachable
+
+        return LockIfReachable(self.broker_lock, self.process_lock) if self.broker_lock else self.process_lock
 
     def checks(self) -> Iterator[Check]:
         """One question for every part."""

@@ -24,6 +24,7 @@
     ├── BrokerError                      RabbitMQ
     │   ├── BrokerUnavailable            it is away (transient)
     │   └── BrokerRefused                it refuses the login, a queue or an exchange
+    ├── PackageBusy                      somebody else is pushing to the package (transient)
     ├── StorageError                     this machine's own disk (transient)
     └── UnexpectedError                  what nobody thought of; its traceback is in the log
 
@@ -51,10 +52,12 @@ class WorkerError(Exception):
     ``message`` is one sentence for a person. It never holds a secret, a local path that the
     reader did not configure, or a traceback. ``details`` is JSON for a program. ``transient``
     says whether the same work may succeed later; ``retry_after`` is the number of seconds that
-    the peer asked to be left alone, if it did.
+    the peer asked to be left alone, if it did. ``counts``: a try that ends like this was one;
+    otherwise the work never began, and trying again is no further attempt.
     """
 
     transient = False
+    counts = True
 
     def __init__(
         self,
@@ -161,11 +164,12 @@ class QuayCourierError(RegistryError):
     """The registry did not take a release.
 
     ``conflict``: because it has that version already. ``ambiguous``: it may have taken it all the
-    same, so look before pushing again.
+    same, so look before pushing again. ``pending``: it may even take it yet, in a while.
     """
 
     conflict = False
     ambiguous = False
+    pending = False
 
 
 class QuayPackageError(RegistryError):
@@ -188,6 +192,13 @@ class BrokerUnavailable(BrokerError):
 
 class BrokerRefused(BrokerError):
     """The broker refuses: the login, a queue with other arguments, an exchange that is missing."""
+
+
+class PackageBusy(WorkerError):
+    """Somebody else was pushing to the package for as long as this work could wait."""
+
+    transient = True
+    counts = False
 
 
 class StorageError(WorkerError):

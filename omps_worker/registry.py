@@ -44,6 +44,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 _VERSION = re.compile(r"[0-9A-Za-z.+-]{1,100}")
 _PASSING = frozenset({408, 425, 429})
 """Statuses below 500 that say nothing against the request itself."""
+_ANSWERED_BY_A_PROXY = frozenset({408, 502, 504})
+"""Statuses of one who no longer waits for the registry, which may go on working."""
 
 Failure = TypeVar("Failure", bound=RegistryError)
 
@@ -122,14 +124,21 @@ class AppRegistry:
         raise _failure(QuayPackageError, what, answer, told, transient=answer.status == 404 or None)
 
     def push(
-        self, organization: str, repository: str, version: str, blob: bytes, authorization: SecretStr | None
+        self,
+        organization: str,
+        repository: str,
+        version: str,
+        blob: bytes,
+        authorization: SecretStr | None,
+        *,
+        timeout: float | None = None,
     ) -> None:
-        """Store ``blob``, a tar.gz, as a release.
+        """Store ``blob``, a tar.gz, as a release; give up after ``timeout`` seconds, if given.
 
         Raises QuayAuthorizationError if these credentials may not, and QuayCourierError otherwise:
         transient if the registry cannot be reached, is busy or in trouble; with ``conflict`` if it
-        has that version; with ``ambiguous`` if the release may have been stored all the same.
-        A push is never sent twice by itself.
+        has that version; with ``ambiguous`` if the release may have been stored all the same, and
+        with ``pending`` if that may happen yet. A push is never sent twice by itself.
         """
         if not _VERSION.fullmatch(version):
             # The reference server takes "1.0.0\n" and can then no longer list the package.
@@ -137,7 +146,7 @@ class AppRegistry:
         what = f"Failed to push {_shown(organization, repository)} {version}"
         path = f"/cnr/api/v1/packages/{_path(what, organization, repository)}"
         body = {"blob": base64.b64encode(blob).decode(), "release": version, "media_type": MEDIA_TYPE}
-        answer = self._ask(what, "POST", path, _headers(authorization), QuayCourierError, body)
+        answer = self._ask(what, "POST", path, _headers(authorization), QuayCourierError, body, timeout)
         value = answer.json()
         if answer.status in (200, 201) and isinstance(value, dict) and value.get("status") == "ok":
             return
@@ -150,6 +159,7 @@ class AppRegistry:
         error.conflict = answer.status == 409
         # Proxies answer 502 and 504 while the registry goes on storing; so may a 200 that is none.
         error.ambiguous = answer.status < 300 or answer.status == 408 or answer.status >= 500
+        error.pending = answer.status in _ANSWERED_BY_A_PROXY
         error.transient = error.transient or answer.status < 300
         raise error
 
@@ -214,9 +224,10 @@ class AppRegistry:
         headers: dict[str, str],
         failure: type[RegistryError],
         body: dict[str, Any] | None = None,
+        timeout: float | None = None,
     ) -> Answer:
         try:
-            return self._http.request(method, self.url + path, headers=headers, json=body)
+            return self._http.request(method, self.url + path, headers=headers, json=body, timeout=timeout)
         except HttpFault as fault:
             _raise_unreachable(failure, what, fault)
 
@@ -226,7 +237,7 @@ def _raise_unreachable(kind: type[RegistryError], what: str, fault: HttpFault) -
     transient = fault.kind in ("timeout", "connection", "tls")
     error = kind(f"{what}: {fault}", details={"quay_response": {}}, transient=transient)
     if isinstance(error, QuayCourierError):
-        error.ambiguous = fault.sent and fault.kind != "redirect"
+        error.ambiguous = error.pending = fault.sent and fault.kind != "redirect"
         error.transient = transient or error.ambiguous
     raise error from None
 

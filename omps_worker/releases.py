@@ -3,23 +3,30 @@
 
 The registry is the ledger. A bundle's digest is known before the push, so one look tells whether
 this very content is released already; an answer that was lost is found by another look, never by
-another push. Between look and push nobody else may push to the package, hence the lock.
+another push. Between look and push nobody else may push to the package, hence the lock; and nobody
+may look while an earlier push may still be stored, hence its mark. See ``locks``.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+import time
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
 from pydantic import SecretStr
 
 from omps_worker import versions
-from omps_worker.errors import OMPSInvalidVersionFormat, QuayCourierError, QuayPackageError, RegistryError
+from omps_worker.errors import (
+    OMPSInvalidVersionFormat,
+    QuayCourierError,
+    QuayPackageError,
+    RegistryError,
+    WorkerError,
+)
+from omps_worker.locks import Hold, PackageLock, held_too_long
 from omps_worker.model import Bundle, Release
 
 log = logging.getLogger(__name__)
@@ -55,47 +62,21 @@ class Registry(Protocol):
         ...
 
     def push(
-        self, organization: str, repository: str, version: str, blob: bytes, authorization: SecretStr | None
+        self,
+        organization: str,
+        repository: str,
+        version: str,
+        blob: bytes,
+        authorization: SecretStr | None,
+        *,
+        timeout: float | None = None,
     ) -> None:
-        """Store one release."""
+        """Store one release, within so many seconds."""
         ...
 
     def publish(self, organization: str, repository: str, oauth_token: SecretStr) -> None:
         """Let everybody see the package."""
         ...
-
-
-class PackageLock(Protocol):
-    """Only one holder at a time works on a package."""
-
-    def hold(self, registry: str, organization: str, repository: str) -> AbstractContextManager[None]:
-        """Wait for the package and hold it."""
-        ...
-
-
-class ProcessLock:
-    """A PackageLock among the threads of this process."""
-
-    def __init__(self) -> None:
-        self._guard = threading.Lock()
-        self._locks: dict[tuple[str, str, str], threading.Lock] = {}
-        self._holders: Counter[tuple[str, str, str]] = Counter()
-
-    @contextmanager
-    def hold(self, registry: str, organization: str, repository: str) -> Iterator[None]:
-        """Wait for the package and hold it."""
-        key = (registry, organization, repository)
-        with self._guard:
-            lock = self._locks.setdefault(key, threading.Lock())
-            self._holders[key] += 1
-        try:
-            with lock:
-                yield
-        finally:
-            with self._guard:
-                self._holders[key] -= 1
-                if not self._holders[key]:
-                    del self._holders[key], self._locks[key]
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,27 +131,28 @@ class Releaser:
         does not count. Raises the RegistryError of the look or the push; a transient one means
         that nothing is known to have been stored, and trying again repeats nothing.
         """
-        with self._lock.hold(self.registry.url, organization, repository):
-            for _ in range(CONFLICTS):
-                package = self.registry.look(organization, repository, credentials.authorization)
+        place = _Place(organization, repository, credentials)
+        with self._lock.hold(self.registry.url, organization, repository) as hold:
+            pushed: set[str] = set()
+            for _ in range(CONFLICTS if version is None else 2):
+                package = self._look(place)
+                digests = _digests(package.releases)
+                for done in pushed:
+                    if digests[done] == {bundle.digest}:
+                        # A proxy sent it twice: the first was stored, and the second a conflict.
+                        return Released(done, created=True)
                 plan = self._decide(package, bundle, organization, repository, version, new_release=new_release)
                 if not plan.created:
                     return plan
-                try:
-                    self.registry.push(organization, repository, plan.version, bundle.blob, credentials.authorization)
-                except QuayCourierError as error:
-                    if error.conflict and version is None:
-                        log.info("%s/%s %s was taken meanwhile: looking again", organization, repository, plan.version)
-                        continue
-                    if not error.ambiguous:
-                        raise
-                    self._find_after(error, bundle, organization, repository, plan.version, credentials)
+                pushed.add(plan.version)
+                if self._push(hold, bundle, place, plan.version, incremented=version is None):
                     return plan
-                self._verify(bundle, organization, repository, plan.version, credentials)
-                return plan
+        if version is not None:
+            raise QuayCourierError(
+                f"Failed to push: {place} has a release {version}, says the registry without listing it."
+            )
         raise QuayCourierError(
-            f"Failed to push: {CONFLICTS} versions of {organization}/{repository} in a row were taken by others.",
-            transient=True,
+            f"Failed to push: {CONFLICTS} versions of {place} in a row were taken by others.", transient=True
         )
 
     def publish(self, organization: str, repository: str, version: str, credentials: Credentials) -> bool:
@@ -213,6 +195,9 @@ class Releaser:
         known = {release.version for release in package.releases}
         if not new_release:
             same = {release.version for release in package.releases if release.digest == bundle.digest}
+            if version is None:
+                # Who asks for a version with two contents may get either: ours is not released by that.
+                same -= _shared(package.releases)
             if same:
                 return Released(versions.highest(same) or min(same), created=False)
         if version is None:
@@ -227,46 +212,109 @@ class Releaser:
             )
         return Released(version, created=True)
 
-    def _find_after(
-        self,
-        error: QuayCourierError,
-        bundle: Bundle,
-        organization: str,
-        repository: str,
-        version: str,
-        credentials: Credentials,
-    ) -> None:
-        log.warning(
-            "the push of %s/%s %s ended without a clear answer (%s): looking again",
-            organization,
-            repository,
-            version,
-            error,
-        )
+    def _push(self, hold: Hold, bundle: Bundle, place: _Place, version: str, *, incremented: bool) -> bool:
+        """Push, and look what came of it; False if the version turns out to be another's."""
+        until = hold.begin_push()
+        timeout = until - time.monotonic()
+        if timeout <= 0:
+            raise held_too_long(str(place))
         try:
-            shown = self._shown(organization, repository, version, credentials)
+            self.registry.push(
+                place.organization,
+                place.repository,
+                version,
+                bundle.blob,
+                place.credentials.authorization,
+                timeout=timeout,
+            )
+        except QuayCourierError as error:
+            if error.conflict:
+                hold.end_push()
+                log.info("%s %s was taken meanwhile: looking again", place, version)
+                return False
+            if not error.ambiguous:
+                hold.end_push()
+                raise
+            return self._resolve(error, hold, bundle, place, version, incremented=incremented)
+        except WorkerError:
+            hold.end_push()
+            raise
+        return self._verify(hold, bundle, place, version, incremented=incremented)
+
+    def _resolve(
+        self, error: QuayCourierError, hold: Hold, bundle: Bundle, place: _Place, version: str, *, incremented: bool
+    ) -> bool:
+        """Find out by a look what a push did whose answer does not tell; raises ``error`` if it did nothing yet."""
+        log.warning("the push of %s %s ended without a clear answer (%s): looking again", place, version, error)
+        try:
+            digests = _digests(self._look(place).releases)[version]
         except RegistryError:
             raise error from None
-        if shown != {bundle.digest}:
-            raise error
+        if bundle.digest in digests:
+            hold.end_push()
+            return self._alone(bundle, place, version, digests, incremented=incremented)
+        if not error.pending:
+            hold.end_push()
+        raise error
 
-    def _verify(
-        self, bundle: Bundle, organization: str, repository: str, version: str, credentials: Credentials
-    ) -> None:
+    def _verify(self, hold: Hold, bundle: Bundle, place: _Place, version: str, *, incremented: bool) -> bool:
+        """Make sure that a push which was accepted is listed."""
         try:
-            shown = self._shown(organization, repository, version, credentials)
+            package = self._look(place)
         except RegistryError as error:
-            log.warning("could not look at %s/%s %s after its push: %s", organization, repository, version, error)
-            return
-        if shown - {bundle.digest}:
+            log.warning("could not look at %s %s after its push: %s", place, version, error)
+            return True
+        if package.exists is None:
+            log.warning("%s was pushed, but these credentials may not look at it", place)
+            return True
+        digests = _digests(package.releases)[version]
+        if bundle.digest not in digests:
+            what = "is listed with other content" if digests else "is not listed"
             raise QuayCourierError(
-                f"Failed to push: {organization}/{repository} {version} was accepted, but holds other content: "
-                "somebody else pushed to the package at the same time.",
+                f"Failed to push: {place} {version} was accepted, but {what}.",
                 transient=True,
                 details={"quay_response": {}},
             )
+        hold.end_push()
+        return self._alone(bundle, place, version, digests, incremented=incremented)
 
-    def _shown(self, organization: str, repository: str, version: str, credentials: Credentials) -> set[str | None]:
-        """The digests under one version: more than one if pushes met."""
-        package = self.registry.look(organization, repository, credentials.authorization)
-        return {release.digest for release in package.releases if release.version == version}
+    def _alone(self, bundle: Bundle, place: _Place, version: str, digests: set[str], *, incremented: bool) -> bool:
+        """Whether ours is the only content of the version."""
+        if digests == {bundle.digest}:
+            return True
+        if not incremented:
+            raise QuayCourierError(
+                f"Failed to push: {place} {version} has other content as well: somebody pushed at the same time.",
+                details={"quay_response": {}},
+            )
+        log.warning("somebody else pushed %s %s at the same time: taking the next version", place, version)
+        return False
+
+    def _look(self, place: _Place) -> Package:
+        return self.registry.look(place.organization, place.repository, place.credentials.authorization)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a release goes."""
+
+    organization: str
+    repository: str
+    credentials: Credentials
+
+    def __str__(self) -> str:
+        return f"{self.organization}/{self.repository}"
+
+
+def _digests(releases: Iterable[Release]) -> defaultdict[str, set[str]]:
+    """The contents under each version: more than one if pushes met."""
+    digests: defaultdict[str, set[str]] = defaultdict(set)
+    for release in releases:
+        if release.digest is not None:
+            digests[release.version].add(release.digest)
+    return digests
+
+
+def _shared(releases: Iterable[Release]) -> set[str]:
+    """The versions that have several contents."""
+    return {version for version, digests in _digests(releases).items() if len(digests) > 1}

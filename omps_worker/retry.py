@@ -31,6 +31,11 @@ class Ladder:
     delays: tuple[Delay, ...]
     give_up_after: float
 
+    @property
+    def shortest(self) -> Delay:
+        """For work that did not even begin."""
+        return min(self.delays, key=lambda delay: delay.seconds)
+
     def delay(self, attempt: int, retry_after: float | None) -> Delay:
         """How long to wait after the failure of an attempt, counted from 1.
 
@@ -57,11 +62,15 @@ class Parked:
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """A copy of the message waits for ``delay`` and comes back, for ``targets`` as in ``Parked``."""
+    """A copy of the message waits for ``delay`` and comes back, for ``targets`` as in ``Parked``.
+
+    ``counts``: as a further attempt. Not where the work only found its package busy.
+    """
 
     error: WorkerError
     targets: tuple[str, ...] | None
     delay: Delay
+    counts: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +97,8 @@ def decide(
     if not waiting:
         return Disposition(tuple(outcomes), parked)
     asked = [outcome.error.retry_after for outcome in waiting if outcome.error and outcome.error.retry_after]
-    delay = ladder.delay(attempt, max(asked, default=None))
+    counts = any(outcome.error.counts for outcome in waiting if outcome.error)
+    delay = ladder.delay(attempt, max(asked, default=None)) if counts else ladder.shortest
     due = now + timedelta(seconds=delay.seconds)
     told = tuple(
         replace(outcome, status=Status.RETRYING, reason=_reason(outcome), next_attempt_at=due)
@@ -96,7 +106,7 @@ def decide(
         else outcome
         for outcome in outcomes
     )
-    return Disposition(told, parked, Again(_deciding(waiting), _labels(waiting), delay))
+    return Disposition(told, parked, Again(_deciding(waiting), _labels(waiting), delay, counts))
 
 
 def _transient(outcome: Outcome) -> bool:

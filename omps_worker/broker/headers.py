@@ -16,6 +16,8 @@ EXCHANGE = "omps-exchange"
 """The exchange it came from."""
 ATTEMPT = "omps-attempt"
 """The number of the attempt that this delivery is; absent: 1."""
+WAITS = "omps-waits"
+"""How often the message was put off because its package was busy, which is no attempt; absent: 0."""
 FIRST_SEEN = "omps-first-seen"
 """When a worker first took the message: ISO 8601, UTC."""
 TARGETS = "omps-targets"
@@ -45,26 +47,40 @@ SHORT_STRING = 255
 
 def attempt_number(headers: Mapping[Any, Any]) -> int:
     """The number of the attempt; 1 where the header is absent or nonsense."""
-    value = headers.get(ATTEMPT)
+    return _count(headers.get(ATTEMPT), 1)
+
+
+def waits(headers: Mapping[Any, Any]) -> int:
+    """How often the message was put off; 0 where the header is absent or nonsense."""
+    return _count(headers.get(WAITS), 0)
+
+
+def _count(value: Any, otherwise: int) -> int:
     if isinstance(value, str) and len(value) <= 7 and value.isascii() and value.isdecimal():
         value = int(value)
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= LARGEST_ATTEMPT:
         return int(value)
-    return 1
+    return otherwise
 
 
 def first_seen(headers: Mapping[Any, Any]) -> datetime | None:
     """When a worker first took the message; None where that is not known, or lies in the future."""
-    value = headers.get(FIRST_SEEN)
-    if isinstance(value, str) and len(value) <= 64:
-        try:
+    seen = moment(headers, FIRST_SEEN)
+    return seen if seen is not None and seen <= datetime.now(timezone.utc) else None
+
+
+def moment(headers: Mapping[Any, Any], name: str) -> datetime | None:
+    """A header that holds a time, as text or as AMQP knows it, in UTC; None where it does not."""
+    value = headers.get(name)
+    try:
+        if isinstance(value, str) and len(value) <= 64:
             value = datetime.fromisoformat(value.replace("Z", "+00:00"))
-        except ValueError:
+        if not isinstance(value, datetime):
             return None
-    if not isinstance(value, datetime):
+        known = value if value.tzinfo else value.replace(tzinfo=timezone.utc)
+        return known.astimezone(timezone.utc)
+    except (ValueError, OverflowError):
         return None
-    moment = value if value.tzinfo else value.replace(tzinfo=timezone.utc)
-    return moment if moment <= datetime.now(timezone.utc) else None
 
 
 def open_targets(headers: Mapping[Any, Any]) -> tuple[str, ...] | None:

@@ -11,6 +11,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import AMQPError, ChannelClosedByBroker
 
 from omps_worker.broker.connection import declined, named, place
+from omps_worker.broker.lock_queues import LockQueues
 from omps_worker.broker.topology import Topology, failed_queue
 from omps_worker.errors import BrokerRefused
 
@@ -34,7 +35,7 @@ def connected(where: pika.URLParameters) -> Iterator[pika.BlockingConnection]:
 
 
 def look_at_broker(where: pika.URLParameters, topology: Topology) -> str:
-    """Whether the broker lets us in and has the exchanges; what it is. Raises BrokerError."""
+    """Whether the broker lets us in, has the exchanges and lets us lock; what it is. Raises BrokerError."""
     with connected(where) as connection:
         exchanges = {topology.publish_exchange, *(exchange for exchange, _ in topology.bindings)} - {""}
         for exchange in sorted(exchanges):
@@ -43,6 +44,8 @@ def look_at_broker(where: pika.URLParameters, topology: Topology) -> str:
                 channel.exchange_declare(exchange, passive=True)
             except ChannelClosedByBroker as error:
                 raise declined(error, f"the exchange {exchange}", "Have it declared, or name another one.") from None
+        if topology.locks:
+            LockQueues(connection).probe()
         return f"{place(where)}; exchanges {', '.join(sorted(exchanges))}"
 
 

@@ -35,7 +35,15 @@ MESSAGE_BYTES = 1024
 DEFAULT_FRAME = 131072
 """The largest frame that RabbitMQ takes unless configured otherwise; all headers stand in one."""
 
-_OURS = {headers.TOPIC, headers.EXCHANGE, headers.ATTEMPT, headers.FIRST_SEEN, headers.ERROR, headers.PARKED_AT}
+_OURS = {
+    headers.TOPIC,
+    headers.EXCHANGE,
+    headers.ATTEMPT,
+    headers.WAITS,
+    headers.FIRST_SEEN,
+    headers.ERROR,
+    headers.PARKED_AT,
+}
 
 FRAME_OVERHEAD = 64
 """Bytes of a frame that headers cannot use: its own head and end, and some room."""
@@ -62,26 +70,35 @@ def parked_copy(
     table[headers.PARKED_AT] = headers.iso(now)
     if targets is not None:
         table[headers.TARGETS] = list(targets)
-    _fit(properties, frame_max - FRAME_OVERHEAD)
+    fit(properties, frame_max)
     return properties
 
 
 def waiting_copy(
-    delivery: Delivery, error: WorkerError, targets: Sequence[str] | None, *, frame_max: int = DEFAULT_FRAME
+    delivery: Delivery,
+    error: WorkerError,
+    targets: Sequence[str] | None,
+    *,
+    counts: bool = True,
+    frame_max: int = DEFAULT_FRAME,
 ) -> BasicProperties:
     """The properties of the copy for a retry queue: the next attempt, for ``targets`` alone.
 
-    ``targets`` None leaves those that the message names already, if it does.
+    ``targets`` None leaves those that the message names already, if it does. Without ``counts`` it
+    is the same attempt, put off once more; a header tells such copies apart.
     """
     properties = moved(delivery)
     table = _table(properties)
-    table[headers.ATTEMPT] = delivery.attempt.number + 1
+    if counts:
+        table[headers.ATTEMPT] = delivery.attempt.number + 1
+    else:
+        table[headers.WAITS] = headers.waits(delivery.headers) + 1
     table[headers.ERROR] = error.name
     table[headers.ERROR_MESSAGE] = bounded(error.message, MESSAGE_BYTES)
     table.pop(headers.PARKED_AT, None)
     if targets is not None:
         table[headers.TARGETS] = list(targets)
-    _fit(properties, frame_max - FRAME_OVERHEAD)
+    fit(properties, frame_max)
     return properties
 
 
@@ -115,13 +132,16 @@ def bounded(message: str, limit: int) -> str:
     return encoded[: limit - len("…".encode())].decode(errors="ignore") + "…"
 
 
-def _fit(properties: BasicProperties, limit: int) -> None:
+def fit(properties: BasicProperties, frame_max: int) -> None:
+    """Leave out headers that cannot be encoded, and the largest that do not fit in a frame, with a line in the log."""
+    limit = frame_max - FRAME_OVERHEAD
     table = _table(properties)
     for name in [name for name, value in table.items() if _weight(name, value) is None]:
         _leave_out(properties, name, "it cannot be encoded")
     if _size(properties) <= limit:
         return
-    table[headers.ERROR_MESSAGE] = bounded(table[headers.ERROR_MESSAGE], 64)
+    if headers.ERROR_MESSAGE in table:
+        table[headers.ERROR_MESSAGE] = bounded(table[headers.ERROR_MESSAGE], 64)
     if _size(properties) > limit:
         table.pop(headers.TARGETS, None)
     strangers = sorted(set(table) - _OURS, key=lambda name: _weight(name, table[name]) or 0)

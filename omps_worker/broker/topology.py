@@ -24,6 +24,7 @@ from pika.adapters.blocking_connection import BlockingChannel, BlockingConnectio
 from pika.exceptions import ChannelClosedByBroker
 
 from omps_worker.broker.connection import declined
+from omps_worker.broker.lock_queues import LockQueues
 from omps_worker.retry import Delay
 from omps_worker.settings.broker import contract_arguments
 
@@ -65,6 +66,8 @@ class Topology:
     publish_exchange: str = ""
     passive: bool = False
     delays: tuple[Delay, ...] = ()
+    locks: bool = False
+    """Whether packages are locked by queues, which then must be possible."""
     failed_arguments: Mapping[str, Any] = field(default_factory=lambda: FAILED_ARGUMENTS)
 
     @classmethod
@@ -77,6 +80,7 @@ class Topology:
             publish_exchange=settings.publish_exchange,
             passive=settings.passive_declares,
             delays=tuple(Delay(delay.text, delay.seconds) for delay in settings.worker.retry.delays),
+            locks=settings.worker.lock == "broker",
         )
 
     @classmethod
@@ -112,6 +116,8 @@ class Topology:
         finally:
             if channel.is_open:
                 channel.close()
+        if self.locks:
+            LockQueues(connection).probe()
 
     def _set_up_queue(self, channel: BlockingChannel, name: str, arguments: Mapping[str, Any]) -> None:
         if self.passive:

@@ -12,11 +12,12 @@ from types import SimpleNamespace
 from pydantic import SecretStr
 
 from omps_worker.koji_builds import KojiBuilds
+from omps_worker.locks import ProcessLock
 from omps_worker.mapping.file import parse
 from omps_worker.model import Attempt, BuildEvent
 from omps_worker.processor import Processor, Request
 from omps_worker.registry import AppRegistry
-from omps_worker.releases import ProcessLock, Releaser
+from omps_worker.releases import Releaser
 from omps_worker.sandbox.koji import SandboxKoji
 from omps_worker.sandbox.registry import SandboxRegistry
 

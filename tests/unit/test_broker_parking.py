@@ -14,8 +14,8 @@ from omps_worker import events
 from omps_worker.broker import header_values
 from omps_worker.broker.delivery import Delivery, Tag
 from omps_worker.broker.header_values import RawValue
-from omps_worker.broker.parking import DEFAULT_FRAME, MESSAGE_BYTES, bounded, parked_copy
-from omps_worker.errors import KojiError
+from omps_worker.broker.parking import DEFAULT_FRAME, MESSAGE_BYTES, bounded, parked_copy, waiting_copy
+from omps_worker.errors import KojiError, PackageBusy
 from omps_worker.model import Attempt, BuildEvent
 
 header_values.install()
@@ -156,6 +156,23 @@ def test_deliveries_of_one_message_have_one_key_and_its_retries_another():
         delivery(message_id="a", headers={"omps-replayed-at": "now"}),
     ):
         assert other.key != first.key
+
+
+def test_a_copy_that_waits_is_the_next_attempt():
+    copy = waiting_copy(delivery(headers={"omps-attempt": 2}), ERROR, ["community/etcd"])
+    assert copy.headers["omps-attempt"] == 3
+    assert copy.headers["omps-targets"] == ["community/etcd"]
+    assert "omps-waits" not in copy.headers
+
+
+def test_a_copy_of_what_was_only_put_off_is_the_same_attempt_and_yet_another_message():
+    came = delivery(message_id="a", headers={"omps-attempt": 2})
+    copies = [came]
+    for waits in (1, 2, 3):
+        copy = waiting_copy(copies[-1], PackageBusy("busy"), None, counts=False)
+        assert (copy.headers["omps-attempt"], copy.headers["omps-waits"]) == (2, waits)
+        copies.append(delivery(message_id="a", headers=copy.headers))
+    assert len({copy.key for copy in copies}) == 4
 
 
 def test_names_that_are_not_text_are_made_readable():

@@ -29,8 +29,13 @@ def test_only_what_time_can_mend_is_transient():
     assert {kind.__name__ for kind in every_error() if kind.transient} == {
         "KojiError",
         "BrokerUnavailable",
+        "PackageBusy",
         "StorageError",
     }
+
+
+def test_only_work_that_never_began_is_no_attempt():
+    assert {kind.__name__ for kind in every_error() if not kind.counts} == {"PackageBusy"}
 
 
 def test_one_error_may_know_better_than_its_kind():

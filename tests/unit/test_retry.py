@@ -8,14 +8,14 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from omps_worker import retry
-from omps_worker.errors import KojiError, QuayCourierError, UnexpectedError
+from omps_worker.errors import KojiError, PackageBusy, QuayCourierError, UnexpectedError
 from omps_worker.model import Outcome, Status, Target
 from omps_worker.retry import Delay, Ladder
 
 SHORT, MIDDLE, LONG = Delay("10s", 10), Delay("1m", 60), Delay("1h", 3600)
 LADDER = Ladder((SHORT, MIDDLE, LONG), give_up_after=86400)
 NOW = datetime(2026, 1, 2, tzinfo=timezone.utc)
-AWAY, REFUSED = KojiError("away"), QuayCourierError("no")
+AWAY, REFUSED, BUSY = KojiError("away"), QuayCourierError("no"), PackageBusy("busy")
 
 
 def outcome(status: Status, repository: str | None = "etcd", error=None) -> Outcome:
@@ -65,6 +65,23 @@ def test_a_peer_that_asks_for_time_gets_the_smallest_delay_not_below_it(seconds,
 def test_of_several_peers_the_most_patient_one_decides():
     eager, patient = (QuayCourierError("busy", transient=True, retry_after=seconds) for seconds in (1, 50))
     assert decide(failed(eager, "a"), failed(patient, "b")).again.delay is MIDDLE
+
+
+@pytest.mark.parametrize("attempt", [1, 2, 1000])
+def test_work_that_found_its_package_busy_comes_back_soon_and_used_up_no_attempt(attempt):
+    disposition = decide(outcome(Status.PUBLISHED, "a"), failed(BUSY, "b"), attempt=attempt)
+    assert disposition.again == retry.Again(BUSY, ("community/b",), SHORT, counts=False)
+    assert [told.status for told in disposition.outcomes] == [Status.PUBLISHED, Status.RETRYING]
+
+
+def test_a_busy_package_does_not_hide_that_another_target_failed():
+    assert decide(failed(BUSY, "a"), failed(AWAY, "b"), attempt=2).again == retry.Again(
+        BUSY, ("community/a", "community/b"), MIDDLE, counts=True
+    )
+
+
+def test_a_package_that_is_busy_for_too_long_is_given_up_like_everything_else():
+    assert decide(failed(BUSY), age=90_000).parked == retry.Parked(BUSY, ("community/etcd",))
 
 
 def test_what_was_tried_for_too_long_is_parked_with_its_last_error():
