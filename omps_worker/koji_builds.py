@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import cached_property
@@ -23,18 +23,14 @@ from omps_worker.errors import (
     KojiNVRBuildNotFound,
     OMPSUploadedFileError,
 )
-from omps_worker.http import HttpClient, HttpFault, parse_json, printable
-from omps_worker.model import Build, OperatorKind
+from omps_worker.http import HttpClient, HttpFault, printable
+from omps_worker.koji_answers import MAX_NAME, build_of, dict_of, is_id, is_integer, rows_of, target_of, text_of
+from omps_worker.koji_listing import Listing
+from omps_worker.model import Build
 
 if TYPE_CHECKING:
     from omps_worker.koji_session import Hub
     from omps_worker.settings import KojiSettings, Limits
-
-MAX_ID = 2**31 - 1
-"""Koji's ids are PostgreSQL's four-byte integers; a larger one makes its database fail."""
-
-MAX_NAME = 1024
-"""No NVR, name of a person or of a target has more characters; Koji limits its names to 256."""
 
 FRESH_SECONDS = 600.0
 """For so long after a build, its files may not yet have reached a file server behind NFS or a CDN."""
@@ -83,6 +79,7 @@ class KojiBuilds:
         self._ca_bundle = ca_bundle
         self._pause = pause
         self._files = HttpClient(timeout=settings.timeout, ca_bundle=ca_bundle)
+        self._listing = Listing(self._ask)
 
     @cached_property
     def _hub(self) -> Hub:
@@ -102,9 +99,9 @@ class KojiBuilds:
         one more call. Raises KojiNVRBuildNotFound, and KojiError when there is no usable answer.
         """
         info = None
-        if build_id is not None and _is_id(build_id):
+        if build_id is not None and is_id(build_id):
             info = self._ask("getBuild", build_id)
-            if info is not None and _dict(info).get("id") != build_id:
+            if info is not None and dict_of(info).get("id") != build_id:
                 raise KojiError(f"Koji's hub was asked for the build {build_id} and describes another.")
         if info is None and nvr is not None:
             info = self._ask_for_nvr(nvr)
@@ -113,6 +110,14 @@ class KojiBuilds:
             raise KojiNVRBuildNotFound(f"Koji knows no build {name}.")
         target = self._target(info) if with_target else None
         return build_of(info, target)
+
+    def newer(self, build: Build) -> Iterator[Build]:
+        """The newer builds of its component and target; see ``koji_listing.Listing.newer``."""
+        return self._listing.newer(build)
+
+    def completed(self, since: datetime, until: datetime | None = None) -> list[Build]:
+        """The builds of a period; see ``koji_listing.Listing.completed``."""
+        return self._listing.completed(since, until)
 
     def download(self, build: Build, destination: Path) -> None:
         """Write the build's archive of manifests to ``destination``, verified as far as Koji lists it.
@@ -164,17 +169,16 @@ class KojiBuilds:
             raise KojiError(f"Koji's hub refuses getBuild: {refusal}") from None
 
     def _target(self, info: Any) -> str | None:
-        task_id = _dict(info).get("task_id")
-        if not _is_id(task_id):
+        task_id = dict_of(info).get("task_id")
+        if not is_id(task_id):
             return None
-        request = _dict(self._ask("getTaskInfo", task_id, request=True)).get("request")
-        return _name(request[1]) if isinstance(request, list) and len(request) > 1 else None
+        return target_of(self._ask("getTaskInfo", task_id, request=True))
 
     def _place(self, build: Build) -> tuple[str, _Listed]:
         """The URL of the archive, and what Koji lists about it."""
         archive = _segment(build, build.archive)
         rows = self._ask("listArchives", buildID=build.id, type="operator-manifests")
-        rows = [row for row in _list(rows, "listArchives") if row.get("filename") == build.archive]
+        rows = [row for row in rows_of(rows, "listArchives") if row.get("filename") == build.archive]
         if rows and all(row.get("metadata_only") for row in rows):
             raise _not_found(build, "Koji has only its metadata")
         rows = [row for row in rows if not row.get("metadata_only")]
@@ -193,7 +197,7 @@ class KojiBuilds:
 
     def _legacy_place(self, build: Build) -> tuple[str, _Listed]:
         """The URL of an archive among the logs, about which Koji lists nothing."""
-        logs = _list(self._ask("getBuildLogs", build.id), "getBuildLogs")
+        logs = rows_of(self._ask("getBuildLogs", build.id), "getBuildLogs")
         paths = [log.get("path") for log in logs if log.get("name") == build.archive]
         if not paths or not isinstance(paths[0], str):
             raise _not_found(build, "it is not among the logs")
@@ -238,59 +242,12 @@ class KojiBuilds:
         return OMPSUploadedFileError(message)
 
 
-def build_of(info: Any, target: str | None) -> Build:
-    """The build that ``info`` describes, as getBuild and listBuilds give it; KojiError if it describes none."""
-    info = _dict(info)
-    if "id" not in info and "build_id" in info:
-        info = {**info, "id": info["build_id"]}
-    texts = {key: _name(info.get(key)) for key in ("nvr", "name", "version", "release")}
-    missing = [key for key, value in texts.items() if not value]
-    missing += [key for key in ("id", "state") if not _is_integer(info.get(key))]
-    if missing:
-        raise KojiError(f"Koji's description of a build cannot be used: no valid {', '.join(sorted(missing))}.")
-    archive, legacy, kind = _manifests(info.get("extra"))
-    return Build(
-        id=info["id"],
-        nvr=str(texts["nvr"]),
-        name=str(texts["name"]),
-        version=str(texts["version"]),
-        release=str(texts["release"]),
-        state=info["state"],
-        owner=_name(info.get("owner_name")),
-        target=target,
-        completed_at=_time(info.get("completion_ts")),
-        kind=kind,
-        archive=archive,
-        legacy=legacy,
-        volume=_name(info.get("volume_name")),
-    )
-
-
-def _manifests(extra: Any) -> tuple[str | None, bool, OperatorKind]:
-    """The archive that ``extra`` names, whether it is among the logs, and what is in it."""
-    if isinstance(extra, str):
-        extra = parse_json(extra)
-    extra = _dict(extra)
-    archive = _text(_dict(_dict(extra.get("typeinfo")).get("operator-manifests")).get("archive"))
-    legacy = archive is None
-    if legacy:
-        archive = _text(extra.get("operator_manifests_archive"))
-    if archive is None:
-        return None, False, OperatorKind.NONE
-    subtypes = _dict(extra.get("osbs_build")).get("subtypes")
-    if isinstance(subtypes, list):
-        for kind in (OperatorKind.BUNDLE, OperatorKind.PACKAGE_MANIFESTS):
-            if kind.value in subtypes:
-                return archive, legacy, kind
-    return archive, legacy, OperatorKind.UNKNOWN
-
-
 def _listed(rows: Iterable[dict[str, Any]]) -> _Listed:
     for row in rows:
-        size, checksum, kind = row.get("size"), _text(row.get("checksum")), row.get("checksum_type")
+        size, checksum, kind = row.get("size"), text_of(row.get("checksum")), row.get("checksum_type")
         algorithm = _CHECKSUMS.get(kind) if isinstance(kind, int) and checksum else None
         return _Listed(
-            size=size if isinstance(size, int) and _is_integer(size) and size >= 0 else None,
+            size=size if isinstance(size, int) and is_integer(size) and size >= 0 else None,
             algorithm=algorithm,
             checksum=checksum.lower() if checksum and algorithm else None,
             known=True,
@@ -315,38 +272,3 @@ def _is_fresh(build: Build) -> bool:
     if build.completed_at is None:
         return False
     return (datetime.now(timezone.utc) - build.completed_at).total_seconds() < FRESH_SECONDS
-
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_id(value: Any) -> bool:
-    return _is_integer(value) and 0 < value <= MAX_ID
-
-
-def _dict(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _list(value: Any, method: str) -> list[dict[str, Any]]:
-    if not isinstance(value, list):
-        raise KojiError(f"Koji's answer to {method} is no list.")
-    return [row for row in value if isinstance(row, dict)]
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None
-
-
-def _name(value: Any) -> str | None:
-    return value if isinstance(value, str) and 0 < len(value) <= MAX_NAME and value.isprintable() else None
-
-
-def _time(timestamp: Any) -> datetime | None:
-    if not isinstance(timestamp, (int, float)):
-        return None
-    try:
-        return datetime.fromtimestamp(timestamp, timezone.utc)
-    except (OverflowError, OSError, ValueError):
-        return None

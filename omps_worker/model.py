@@ -123,6 +123,8 @@ class Target:
     repository: str | None = None
     version: str = "increment"
     """``increment``, ``csv``, or a template."""
+    superseded: str = "skip"
+    """``skip`` or ``publish``: what becomes of a build when a newer one exists."""
 
     @property
     def label(self) -> str:
@@ -177,6 +179,8 @@ class Attempt:
 
     number: int = 1
     interrupted: bool = False
+    late: bool = False
+    """Somebody had the message sent long after its build, or again: a replay, or a catch-up."""
     targets: tuple[str, ...] | None = None
     """The labels of the targets that are still open; None: all that the mapping names."""
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Protocol
 
@@ -35,6 +36,7 @@ from omps_worker.model import (
     Target,
 )
 from omps_worker.releases import Credentials, Releaser
+from omps_worker.superseded import SKIP, SUPERSEDED, BuildOrder, is_late
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +47,12 @@ IGNORED_BY_RULE = "ignored_by_rule"
 
 BUNDLE_BUILD = "bundle build"
 NOT_AN_OPERATOR_IMAGE = "not an operator image"
-"""Reasons to skip one: somebody asked for it, but there is nothing to publish."""
+"""Reasons to skip one: somebody asked for it, but there is nothing to publish.
+
+Another is ``superseded.SUPERSEDED``."""
+
+DIGESTS_KEPT = 256
+"""Of how many builds the digest is remembered, while newer ones are compared with what is released."""
 
 
 class Builds(Protocol):
@@ -57,6 +64,10 @@ class Builds(Protocol):
 
     def download(self, build: Build, destination: Path) -> None:
         """Its archive of manifests, verified."""
+        ...
+
+    def newer(self, build: Build) -> Iterator[Build]:
+        """The operator builds of its component and target that were completed later, the newest first."""
         ...
 
 
@@ -145,6 +156,7 @@ class Processor:
         self._releaser = releaser
         self._organizations = organizations
         self._limits = limits
+        self._digests: dict[int, str] = {}
 
     def process(
         self, event: BuildEvent, attempt: Attempt | None = None, request: Request | None = None
@@ -236,25 +248,58 @@ class Processor:
             raise unknown_organization(target.organization)
         credentials = Credentials(organization.authorization(), organization.oauth(), organization.public)
         version = versions.wanted(target.version, work.build, prepared.csv_version)
-        if work.request.dry_run:
-            plan = self._releaser.plan(prepared, target.organization, repository, version, credentials)
-            status = Status.PUBLISHED if plan.created else Status.UNCHANGED
-            return work.outcome(status, target, **known, version=plan.version, public=credentials.public)
+        new_release, order = work.request.new_release, self._order(work, target)
+        release = self._releaser.plan if work.request.dry_run else self._releaser.release
         with work.stage("release"):
-            released = self._releaser.release(
-                prepared,
-                target.organization,
-                repository,
-                version,
-                credentials,
-                new_release=work.request.new_release,
+            released = release(
+                prepared, target.organization, repository, version, credentials, new_release=new_release, order=order
             )
+        if released is None:
+            return work.outcome(Status.SKIPPED, target, **known, reason=SUPERSEDED)
         known["version"] = released.version
+        if work.request.dry_run:
+            status = Status.PUBLISHED if released.created else Status.UNCHANGED
+            return work.outcome(status, target, **known, public=credentials.public)
         with work.stage("publish"):
             public = self._releaser.publish(target.organization, repository, released.version, credentials)
         ours = released.created or work.attempt.interrupted
         status = Status.PUBLISHED if ours else Status.UNCHANGED
         return work.outcome(status, target, **known, public=public)
+
+    def _order(self, work: _Work, target: Target) -> BuildOrder | None:
+        """Where the build stands among newer ones; None if the rule does not care."""
+        if target.superseded != SKIP:
+            return None
+        late = is_late(work.build, work.attempt, datetime.now(timezone.utc))
+        return BuildOrder(lambda: self._newer(work, target), self._digest_of, late=late)
+
+    def _newer(self, work: _Work, target: Target) -> Iterator[Build]:
+        """The newer builds that go to the same organization."""
+        for build in self._builds.newer(work.build):
+            match = self._mapping.current.resolve(build.facts)
+            if work.request.organization is not None or (
+                match and target.organization in {other.organization for other in match.targets}
+            ):
+                yield build
+
+    def _digest_of(self, build: Build) -> str | None:
+        """The digest that the build's content would be released with; None if it cannot be released."""
+        if build.id in self._digests:
+            return self._digests[build.id]
+        with tempfile.TemporaryDirectory(prefix="omps-worker-") as scratch:
+            zip_file, tree = Path(scratch, "archive.zip"), Path(scratch, "manifests")
+            tree.mkdir()
+            try:
+                self._builds.download(build, zip_file)
+                digest = prepare(tree, archive.extract(zip_file, tree, self._limits)).digest
+            except WorkerError as error:
+                if error.transient:
+                    raise
+                return None
+        if len(self._digests) >= DIGESTS_KEPT:
+            self._digests.clear()
+        self._digests[build.id] = digest
+        return digest
 
 
 def _still_open(targets: Sequence[Target] | Ignored, attempt: Attempt) -> Sequence[Target] | Ignored:

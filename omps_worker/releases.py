@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -79,6 +79,21 @@ class Registry(Protocol):
         ...
 
 
+class Order(Protocol):
+    """Where a content belongs among those of newer builds; asked while the package is held."""
+
+    def superseded(self, below: Set[str]) -> bool:
+        """Whether something newer stands in the way.
+
+        ``below``: the digests of the highest release, if this content would come out on top of it.
+        """
+        ...
+
+    def newest(self) -> bool:
+        """Whether there is nothing newer, so that this content belongs on top."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Credentials:
     """How an organization lets us in.
@@ -109,11 +124,19 @@ class Releaser:
         self._default_version = default_version
 
     def plan(
-        self, bundle: Bundle, organization: str, repository: str, version: str | None, credentials: Credentials
-    ) -> Released:
+        self,
+        bundle: Bundle,
+        organization: str,
+        repository: str,
+        version: str | None,
+        credentials: Credentials,
+        *,
+        new_release: bool = False,
+        order: Order | None = None,
+    ) -> Released | None:
         """What ``release`` would do now: the version, and whether it would make it. Changes nothing."""
         package = self.registry.look(organization, repository, credentials.authorization)
-        return self._decide(package, bundle, organization, repository, version, new_release=False)
+        return self._decide(package, bundle, organization, repository, version, new_release=new_release, order=order)
 
     def release(
         self,
@@ -124,11 +147,14 @@ class Releaser:
         credentials: Credentials,
         *,
         new_release: bool = False,
-    ) -> Released:
+        order: Order | None = None,
+    ) -> Released | None:
         """Make sure that the content of ``bundle`` is released, and say as which version.
 
         ``version`` None: the next one. With ``new_release`` an older release of the same content
-        does not count. Raises the RegistryError of the look or the push; a transient one means
+        does not count. ``order`` keeps old from coming out on top of new: None is returned when
+        something newer stands in the way, and content that belongs on top and no longer is there is
+        released again. Raises the RegistryError of the look or the push; a transient one means
         that nothing is known to have been stored, and trying again repeats nothing.
         """
         place = _Place(organization, repository, credentials)
@@ -141,8 +167,10 @@ class Releaser:
                     if digests[done] == {bundle.digest}:
                         # A proxy sent it twice: the first was stored, and the second a conflict.
                         return Released(done, created=True)
-                plan = self._decide(package, bundle, organization, repository, version, new_release=new_release)
-                if not plan.created:
+                plan = self._decide(
+                    package, bundle, organization, repository, version, new_release=new_release, order=order
+                )
+                if plan is None or not plan.created:
                     return plan
                 pushed.add(plan.version)
                 if self._push(hold, bundle, place, plan.version, incremented=version is None):
@@ -191,15 +219,19 @@ class Releaser:
         version: str | None,
         *,
         new_release: bool,
-    ) -> Released:
+        order: Order | None,
+    ) -> Released | None:
         known = {release.version for release in package.releases}
+        top = versions.highest(known)
         if not new_release:
             same = {release.version for release in package.releases if release.digest == bundle.digest}
             if version is None:
                 # Who asks for a version with two contents may get either: ours is not released by that.
                 same -= _shared(package.releases)
-            if same:
+            if same and not (version is None and top not in same and order is not None and order.newest()):
                 return Released(versions.highest(same) or min(same), created=False)
+            if not same and order is not None and order.superseded(_below(package, top, version)):
+                return None
         if version is None:
             try:
                 return Released(versions.increment(known, self._default_version), created=True)
@@ -313,6 +345,13 @@ def _digests(releases: Iterable[Release]) -> defaultdict[str, set[str]]:
         if release.digest is not None:
             digests[release.version].add(release.digest)
     return digests
+
+
+def _below(package: Package, top: str | None, version: str | None) -> Set[str]:
+    """The contents of ``top``, the highest release, if ``version`` would come out on top of it."""
+    if top is None or (version is not None and versions.highest((top, version)) == top):
+        return frozenset()
+    return _digests(package.releases)[top]
 
 
 def _shared(releases: Iterable[Release]) -> set[str]:

@@ -76,8 +76,12 @@ class Delivery:
         """Which try this delivery is."""
         number = headers.attempt_number(self.headers)
         replayed = headers.REPLAYED_AT in self.headers
-        interrupted = self.redelivered or number > 1 or replayed
-        return Attempt(number, interrupted=interrupted, targets=headers.open_targets(self.headers))
+        return Attempt(
+            number,
+            interrupted=self.redelivered or number > 1 or replayed,
+            late=replayed or headers.CATCH_UP in self.headers,
+            targets=headers.open_targets(self.headers),
+        )
 
     @cached_property
     def key(self) -> bytes:

@@ -30,6 +30,8 @@ PARKED_AT = "omps-parked-at"
 """When the copy went to the failed queue: ISO 8601, UTC."""
 REPLAYED_AT = "omps-replayed-at"
 """When somebody sent a parked message again: ISO 8601, UTC. Its attempts count from 1 again."""
+CATCH_UP = "omps-catch-up"
+"""When a catch-up made the message, because that of the build system may never have come: ISO 8601, UTC."""
 
 SENDER_SELECTED = {"CC": "omps-cc", "BCC": "omps-bcc"}
 """Headers by which the broker would route a copy elsewhere, and the names that copies have them under.

@@ -62,7 +62,10 @@ class _Rule:
             index,
             f"rules[{index}] ({text})",
             table.superseded,
-            tuple(Target(target.organization, target.repository, target.version) for target in table.publish),
+            tuple(
+                Target(target.organization, target.repository, target.version, table.superseded)
+                for target in table.publish
+            ),
         )
         self.component = _matcher(conditions["component"]) if "component" in conditions else None
         self.others = tuple((fact, _matcher(conditions[fact])) for fact in FACTS if fact in conditions)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omps_worker.errors import KojiError
-from omps_worker.koji_builds import build_of
+from omps_worker.koji_answers import build_of
 from omps_worker.model import Build, OperatorKind
 
 DATA = Path(__file__).parent.parent / "data" / "koji"

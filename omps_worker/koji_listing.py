@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Lists of builds in Koji: what is newer than a build, and what was completed in a period.
+
+Only operator builds whose manifests can become a release are listed: no bundles. The answers of the
+hub are read a page at a time, so that none is too long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from omps_worker.errors import KojiError
+from omps_worker.koji_answers import build_of, is_id, rows_of, target_of
+from omps_worker.model import Build, BuildState, OperatorKind
+
+PAGE, PAGES = 50, 1000
+"""How many builds are listed at a time (each takes about 8 KB), and how many times at most."""
+
+CONTENT_GENERATOR = "atomic-reactor"
+"""What imports OSBS's builds; those of early 2019 have no type and are found only by this."""
+
+_MARGIN = timedelta(seconds=1)
+"""Listed on either side of a period, as times travel as text and as floating-point numbers."""
+
+_WANTED = (OperatorKind.PACKAGE_MANIFESTS, OperatorKind.UNKNOWN)
+
+
+class Listing:
+    """Asks with ``ask(method, *arguments, **options)``, which raises KojiError; may be shared by threads."""
+
+    def __init__(self, ask: Callable[..., Any]) -> None:
+        self._ask = ask
+        self._packages: dict[str, int] = {}
+
+    def newer(self, build: Build) -> Iterator[Build]:
+        """The operator builds of its component and build target that were completed later, the newest first.
+
+        Of builds completed at the same time the one with the greater id is the later. Bundles do
+        not count. An unknown target is the same as another unknown one, and as no known one. Asks
+        while it is read; raises KojiError.
+        """
+        if build.completed_at is None or (package := self._package(build.name)) is None:
+            return
+        after = _hub_time(build.completed_at - _MARGIN)
+        for page in self._pages("-completion_ts,-build_id", packageID=package, completeAfter=after):
+            for other in self._operators(page):
+                known = other.completed_at is not None and other.name == build.name and other.target == build.target
+                if known and build_order(other) > build_order(build):
+                    yield other
+
+    def completed(self, since: datetime, until: datetime | None = None) -> list[Build]:
+        """The operator builds completed from ``since`` on and before ``until``, in the order of their completion.
+
+        Bundles do not count. Raises KojiError.
+        """
+        period = {"completeAfter": _hub_time(since - _MARGIN)}
+        if until is not None:
+            period["completeBefore"] = _hub_time(until + _MARGIN)
+
+        def in_period(build: Build) -> bool:
+            completed = build.completed_at
+            return completed is not None and completed >= since and (until is None or completed < until)
+
+        found: dict[Any, Build] = {}
+        for which in ({"type": "operator-manifests"}, {"cgID": CONTENT_GENERATOR}):
+            for page in self._pages("completion_ts,build_id", **which, **period):
+                new = [row for row in page if not (is_id(row.get("build_id")) and row["build_id"] in found)]
+                found.update({build.id: build for build in self._operators(new)})
+        return sorted(filter(in_period, found.values()), key=build_order)
+
+    def _package(self, name: str) -> int | None:
+        """The id of the component, as older hubs list builds by the id alone; None if Koji does not know it."""
+        if name not in self._packages:
+            package = self._ask("getPackageID", name)
+            if not is_id(package):
+                return None
+            self._packages[name] = package
+        return self._packages[name]
+
+    def _pages(self, order: str, **filters: Any) -> Iterator[list[dict[str, Any]]]:
+        """The complete builds that ``listBuilds`` knows; several at a time, so that no answer is too long."""
+        for number in range(PAGES):
+            options = {"order": order, "limit": PAGE, "offset": number * PAGE}
+            rows = self._ask("listBuilds", state=BuildState.COMPLETE.value, queryOpts=options, **filters)
+            yield (page := rows_of(rows, "listBuilds"))
+            if len(page) < PAGE:
+                return
+        raise KojiError(f"Koji's hub lists more than {PAGE * PAGES} builds.")
+
+    def _operators(self, rows: Iterable[dict[str, Any]]) -> list[Build]:
+        """Those of ``rows`` that carry package manifests, with their targets."""
+        found = []
+        for row in rows:
+            with suppress(KojiError):  # a build that is described oddly stands in nobody's way
+                found.append((build_of(row, None), row.get("task_id")))
+        found = [(build, task) for build, task in found if build.state == BuildState.COMPLETE and build.kind in _WANTED]
+        tasks = [task for _, task in found if is_id(task)]
+        answers = self._ask("getTaskInfo", tasks, request=True) if tasks else []
+        if not isinstance(answers, list) or len(answers) != len(tasks):
+            raise KojiError("Koji's hub was asked for several tasks and describes others.")
+        targets = dict(zip(tasks, map(target_of, answers), strict=True))
+        return [replace(build, target=targets.get(task)) for build, task in found]
+
+
+def build_order(build: Build) -> tuple[datetime, int]:
+    """What builds are sorted by: their completion, and then their ids."""
+    return build.completed_at or datetime.min.replace(tzinfo=timezone.utc), build.id
+
+
+def _hub_time(moment: datetime) -> str:
+    # The hub would read a number as a time in its own zone.
+    return moment.astimezone(timezone.utc).isoformat(" ")
