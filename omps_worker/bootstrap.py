@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property, partial
 from http import HTTPStatus
@@ -32,8 +32,10 @@ from omps_worker.settings import review as settings_review
 
 if TYPE_CHECKING:
     from omps_worker.broker.consumer import Consumer
+    from omps_worker.broker.failed import FailedQueue
     from omps_worker.broker.lock import BrokerLock
     from omps_worker.broker.publisher import Publisher
+    from omps_worker.broker.replay import Replay
     from omps_worker.broker.topology import Topology
 
 log = logging.getLogger(__name__)
@@ -218,6 +220,21 @@ class Site:
         from omps_worker.broker.lock import LockIfReachable
 
         return LockIfReachable(self.broker_lock, self.process_lock) if self.broker_lock else self.process_lock
+
+    def failed_queue(self, notice: Callable[[str], object]) -> FailedQueue:
+        """The failures that are parked; ``notice`` is told what a person should know."""
+        from omps_worker.broker.connection import parameters
+        from omps_worker.broker.failed import FailedQueue
+
+        take_turns = self.settings.worker.lock == "broker"
+        return FailedQueue(parameters(self.settings, "failed"), self.topology, take_turns=take_turns, notice=notice)
+
+    def replay(self) -> Replay:
+        """Sends messages to the queue once more, as a context manager."""
+        from omps_worker.broker.connection import parameters
+        from omps_worker.broker.replay import Replay
+
+        return Replay(parameters(self.settings, "replay"), self.topology.queue)
 
     def checks(self) -> Iterator[Check]:
         """One question for every part."""

@@ -17,6 +17,7 @@ import click
 
 from omps_worker import __version__
 from omps_worker.cli_common import DONE, FAILED, TRANSIENT, USAGE, ClearErrors, as_json, exit_code_of, with_site
+from omps_worker.cli_failed import failed, replay
 
 if TYPE_CHECKING:
     from omps_worker.bootstrap import Site
@@ -47,6 +48,10 @@ def exit_code(outcomes: Sequence[Outcome]) -> int:
 def main(context: click.Context, config: Path | None) -> None:
     """Publish the operator manifests of finished Koji builds to an app registry."""
     context.obj = config
+
+
+main.add_command(failed)
+main.add_command(replay)
 
 
 @main.command()

@@ -3,13 +3,19 @@
 
 from __future__ import annotations
 
+import base64
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from omps_worker.errors import MessageError
 from omps_worker.events import BODY_LIMIT, decode, document_in, text_or_none
 from omps_worker.model import BuildEvent, Ignored
+
+DUMP_LIMIT = 192 * 1024 * 1024
+"""Bytes that a message in a dump may have: the largest that RabbitMQ takes unless told otherwise, and its base64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +28,11 @@ class StoredMessage:
     headers: dict[str, Any] = field(default_factory=dict)
     content_encoding: str | None = None
     message_type: str | None = None
+    properties: bytes | None = field(default=None, repr=False)
+    """All its AMQP properties as AMQP encodes them, where the file has them; ``headers`` and ``message_id`` may
+    have been edited since."""
+    bare: bool = field(default=False, compare=False)
+    """Whether the file holds nothing but a body."""
 
     def decode(self) -> BuildEvent | Ignored:
         """As ``decode``; raises MessageError."""
@@ -38,35 +49,36 @@ def from_dump(content: bytes) -> StoredMessage:
     """The message that a file, or one line of it, holds.
 
     Read are fedora-messaging's dump format (``{topic, headers, id, body, …}``, as ``fedora-messaging
-    record`` writes it), the layout ``{exchange, routing_key, properties, body}``, and a bare body in any
-    form that ``decode`` takes. Raises MessageError if ``content`` is too large or nested too deeply.
+    record`` and ``failed export`` write it), the layout ``{exchange, routing_key, properties, body}``, and
+    a bare body in any form that ``decode`` takes. Raises MessageError if ``content`` is too large, nested
+    too deeply, or damaged where it is base64.
     """
     try:
-        document = document_in(content)
+        document = _large_document(content) if len(content) > BODY_LIMIT else document_in(content)
     except MessageError:
         if len(content) > BODY_LIMIT:
             raise
-        return StoredMessage(content)
+        return StoredMessage(content, bare=True)
     if not isinstance(document, dict) or "body" not in document or "attribute" in document:
-        return StoredMessage(content)
+        return StoredMessage(content, bare=True)
     properties = document.get("properties")
     if not isinstance(properties, dict):
         properties = {}
+    exact = document.get("amqp")
+    if not isinstance(exact, dict):
+        exact = {}
     headers = document.get("headers", properties.get("headers"))
-    try:
-        body = json.dumps(document["body"]).encode()
-    except RecursionError:
-        raise MessageError("The message's body is nested too deeply.") from None
     return StoredMessage(
-        body=body,
+        body=_body(document["body"], _from_base64(exact, "body")),
         topic=text_or_none(document.get("topic")) or text_or_none(document.get("routing_key")) or "",
         message_id=text_or_none(document.get("id")) or text_or_none(properties.get("message_id")),
         headers=headers if isinstance(headers, dict) else {},
+        properties=_from_base64(exact, "properties"),
     )
 
 
 def from_dumps(content: bytes) -> list[StoredMessage]:
-    """Every message in a file: one, or one per line. Raises MessageError if a message is too large."""
+    """Every message in a file: one, or one per line. Raises MessageError as ``from_dump`` does."""
     try:
         document_in(content)
     except MessageError:
@@ -74,3 +86,69 @@ def from_dumps(content: bytes) -> list[StoredMessage]:
         if len(lines) > 1 and all(line.lstrip()[:1] in (b"{", b'"') for line in lines):
             return [from_dump(line) for line in lines]
     return [from_dump(content)]
+
+
+def in_file(path: Path) -> Iterator[StoredMessage]:
+    """Every message in a file, which may be larger than the memory if it holds one per line.
+
+    Raises MessageError, naming the file, where a message is damaged, or is a bare body that nobody
+    can read.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(BODY_LIMIT + 1)
+            if len(head) <= BODY_LIMIT:
+                yield from map(_readable, from_dumps(head))
+                return
+            file.seek(0)
+            while line := file.readline(DUMP_LIMIT + 1):
+                if line.strip():
+                    yield _readable(from_dump(line))
+    except MessageError as error:
+        raise MessageError(f"{path}: {error.message}") from None
+    except OSError as error:
+        raise MessageError(f"{path} cannot be read: {error.strerror}.") from None
+
+
+def json_in(body: bytes) -> tuple[bool, Any]:
+    """Whether ``body`` is JSON in UTF-8, and what it says."""
+    try:
+        return True, json.loads(body.decode())
+    except (ValueError, RecursionError):
+        return False, None
+
+
+def _readable(message: StoredMessage) -> StoredMessage:
+    if message.bare:
+        message.decode()
+    return message
+
+
+def _large_document(content: bytes) -> Any:
+    """The JSON object that a dump with a large body is; raises MessageError."""
+    if len(content) <= DUMP_LIMIT and content[:1] == b"{":
+        found, document = json_in(content)
+        if found:
+            return document
+    raise MessageError(f"The message is larger than {BODY_LIMIT} bytes, and is no dump of one.")
+
+
+def _body(document: Any, exact: bytes | None) -> bytes:
+    """The body that ``document`` says; ``exact`` is how it was written, as long as it says the same."""
+    try:
+        body = json.dumps(document)
+        if exact is not None and body == json.dumps(json_in(exact)[1]):
+            return exact
+    except RecursionError:
+        raise MessageError("The message's body is nested too deeply.") from None
+    return body.encode()
+
+
+def _from_base64(exact: dict[str, Any], key: str) -> bytes | None:
+    value = exact.get(key)
+    if value is None:
+        return None
+    try:
+        return base64.b64decode(value, validate=True)
+    except (TypeError, ValueError):
+        raise MessageError(f"What stands under amqp, {key}, is damaged base64.") from None

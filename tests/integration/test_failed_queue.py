@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Looking at what is parked, and sending it again: the queue itself, on a real broker."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from pika.spec import BasicProperties
+
+from omps_worker.broker import failed
+from omps_worker.broker.replay import Replay
+from omps_worker.errors import BrokerRefused
+from omps_worker.parked import Selection
+from tests.support.bus import Bus, build_body, where
+from tests.support.parked import bodies, failed_queue_of, fill, fill_with, parked
+from tests.support.waiting import wait_until
+
+EVERYTHING = Selection()
+
+
+@pytest.fixture
+def bus(amqp_url) -> Bus:
+    return Bus(amqp_url).set_up()
+
+
+def ids(found) -> list[str]:
+    return [one.id for one, _ in found]
+
+
+def numbered(*numbers: int) -> list[str]:
+    return [f"id-{number}" for number in numbers]
+
+
+def test_a_hundred_looks_lose_nothing_and_keep_the_order(bus):
+    fill_with(bus, 40)
+    notes: list[str] = []
+    queue = failed_queue_of(bus, notice=notes.append)
+    for _ in range(100):
+        assert ids(queue.records(EVERYTHING)) == numbered(*range(40))
+    assert bus.depth(bus.failed_queue) == 40
+    assert notes == []
+
+
+def test_looks_in_several_windows_see_everything_in_order(bus, monkeypatch):
+    monkeypatch.setattr(failed, "FIRST_WINDOW", 8)
+    monkeypatch.setattr(failed, "LARGEST_WINDOW", 32)
+    fill_with(bus, 150)
+    queue = failed_queue_of(bus)
+    seen: list[tuple[int, int]] = []
+    for _ in range(3):
+        assert ids(queue.records(EVERYTHING, lambda at, of: seen.append((at, of)))) == numbered(*range(150))
+    assert seen[:150] == [(number, 150) for number in range(1, 151)]
+
+
+def test_a_look_at_an_empty_queue_sees_nothing(bus):
+    assert failed_queue_of(bus).records(EVERYTHING) == []
+
+
+def test_looks_at_the_same_time_take_turns_and_see_everything(bus):
+    fill_with(bus, 60)
+    notes: list[str] = []
+    found: list[list[str]] = []
+    waiting = failed_queue_of(bus, notice=notes.append)
+    with failed_queue_of(bus).look(EVERYTHING) as look:
+        assert next(iter(look)).parked.id == "id-0"
+        other = threading.Thread(target=lambda: found.append(ids(waiting.records(EVERYTHING))))
+        other.start()
+        wait_until(lambda: notes, what="the other to wait for its turn")
+        assert found == []
+    other.join(30)
+    assert found == [numbered(*range(60))]
+
+
+def test_without_a_lock_looks_at_the_same_time_are_told_and_lose_nothing(bus):
+    fill_with(bus, 60)
+    notes: list[str] = []
+    with failed_queue_of(bus, take_turns=False).look(EVERYTHING) as look:
+        next(iter(look))
+        seen = ids(failed_queue_of(bus, take_turns=False, notice=notes.append).records(EVERYTHING))
+        assert len(seen) < 60
+        assert "Somebody else" in notes[0]
+    assert sorted(ids(failed_queue_of(bus).records(EVERYTHING))) == sorted(numbered(*range(60)))
+
+
+def test_a_holder_that_does_not_let_go_is_waited_for_only_so_long(bus, monkeypatch):
+    monkeypatch.setattr(failed, "TURN_SECONDS", 0.3)
+    fill_with(bus, 3)
+    notes: list[str] = []
+    with failed_queue_of(bus).look(EVERYTHING):
+        assert ids(failed_queue_of(bus, notice=notes.append).records(EVERYTHING)) == numbered(0, 1, 2)
+    assert "waiting" in notes[0]
+
+
+def test_a_look_that_ends_in_an_exception_gives_everything_back(bus):
+    fill_with(bus, 20)
+
+    def stumble(_number: int, _of: int) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        failed_queue_of(bus).records(EVERYTHING, stumble)
+    assert ids(failed_queue_of(bus).records(EVERYTHING)) == numbered(*range(20))
+
+
+def test_a_replay_takes_out_what_it_sent_and_leaves_the_rest_in_order(bus, monkeypatch):
+    monkeypatch.setattr(failed, "FIRST_WINDOW", 8)
+    fill_with(bus, 40)
+    chosen = Selection(nvrs=("build-?-1.0-1", "build-3*"))
+    with Replay(where(bus.url), bus.queue) as replay:
+        sent = [one.id for one in failed_queue_of(bus).replay(chosen, replay)]
+    assert sent == numbered(*range(10), *range(30, 40))
+    assert ids(failed_queue_of(bus).records(EVERYTHING)) == numbered(*range(10, 30))
+    assert [body["build_id"] for body in bodies(bus, bus.queue)] == [*range(10), *range(30, 40)]
+
+
+def test_a_replay_ends_though_everything_fails_again_at_once(bus):
+    fill_with(bus, 30)
+    with Replay(where(bus.url), bus.queue) as replay:
+        count = 0
+        for one in failed_queue_of(bus).replay(EVERYTHING, replay):
+            count += 1
+            bus.publish(build_body(count), exchange="", topic=bus.failed_queue, message_id=one.id)
+    assert count == 30
+    assert bus.depth(bus.failed_queue) == bus.depth() == 30
+
+
+def test_a_discard_destroys_only_what_was_shown(bus):
+    fill_with(bus, 10)
+    queue = failed_queue_of(bus)
+    shown = frozenset(mark for one, mark in queue.records(EVERYTHING) if one.id in numbered(2, 3, 4))
+    fill(bus, [(parked(11), build_body(11))])
+    assert [one.id for one in queue.discard(EVERYTHING, only=shown)] == numbered(2, 3, 4)
+    assert ids(queue.records(EVERYTHING)) == numbered(0, 1, 5, 6, 7, 8, 9, 11)
+
+
+def test_copies_of_one_id_are_all_meant(bus):
+    fill(bus, [(parked(number, message_id="same"), build_body(number)) for number in range(3)])
+    fill_with(bus, 2)
+    queue = failed_queue_of(bus)
+    assert len(queue.details(Selection(frozenset({"same"})))) == 3
+    assert len(list(queue.discard(Selection(frozenset({"same"}))))) == 3
+    assert ids(queue.records(EVERYTHING)) == numbered(0, 1)
+
+
+def test_a_missing_failed_queue_is_named_with_what_to_do(amqp_url):
+    with pytest.raises(BrokerRefused, match=r"no queue omps-worker\.failed.*omps-worker run"):
+        failed_queue_of(Bus(amqp_url)).records(EVERYTHING)
+
+
+def test_a_missing_queue_stops_a_replay_before_it_begins(bus):
+    fill_with(bus, 1)
+    with bus.channel() as channel:
+        channel.queue_delete(bus.queue)
+    with pytest.raises(BrokerRefused, match="no queue 'omps-worker'"), Replay(where(bus.url), bus.queue):
+        pass
+    assert bus.depth(bus.failed_queue) == 1
+
+
+def test_a_queue_that_takes_nothing_leaves_the_failure_where_it_is(amqp_url):
+    bus = Bus(amqp_url)
+    with bus.channel() as channel:
+        channel.queue_declare(bus.failed_queue, durable=True)
+        channel.queue_declare(bus.queue, durable=True, arguments={"x-max-length": 2, "x-overflow": "reject-publish"})
+    fill_with(bus, 5)
+    with Replay(where(bus.url), bus.queue) as replay:
+        sent = []
+        with pytest.raises(BrokerRefused, match="full"):
+            sent.extend(one.id for one in failed_queue_of(bus).replay(EVERYTHING, replay))
+    assert bus.depth() == 2
+    assert ids(failed_queue_of(bus).records(EVERYTHING)) == numbered(2, 3, 4)
+
+
+def test_what_the_broker_dead_lettered_is_explained_from_what_the_broker_knows(bus):
+    bus.publish(build_body(7), message_id="killer", delivery_mode=2)
+    for _ in range(21):
+        with bus.channel() as channel:
+            wait_until(lambda channel=channel: channel.basic_get(bus.queue)[0], what="the next delivery")
+    wait_until(lambda: bus.depth(bus.failed_queue) == 1, what="the dead letter")
+    ((found, _),) = failed_queue_of(bus).records(EVERYTHING)
+    assert (found.id, found.nvr, found.attempts) == ("killer", "published-1.0-1", 1)
+    assert found.error == "DeadLettered"
+    assert found.message == "It crashed workers repeatedly: the delivery limit of 20 was reached."
+    assert found.topic == "org.fedoraproject.prod.buildsys.build.state.change"
+    assert found.parked_at is not None
+    (details,) = failed_queue_of(bus).details(EVERYTHING)
+    assert details["exchange"] == "amq.topic"
+    assert [(death["queue"], death["reason"]) for death in details["deaths"]] == [(bus.queue, "delivery_limit")]
+
+    with Replay(where(bus.url), bus.queue) as replay:
+        list(failed_queue_of(bus).replay(EVERYTHING, replay))
+    (again,) = bus.take(bus.queue, 1)
+    assert again.headers.get("x-delivery-count", 0) == 0, "the queue's own counter begins anew"
+    assert set(again.headers) <= {"omps-topic", "omps-exchange", "omps-replayed-at", "x-delivery-count"}
+    assert (again.headers["omps-topic"], again.headers["omps-exchange"]) == (found.topic, "amq.topic")
+
+
+@pytest.mark.parametrize(("how", "words"), [("rejected", "rejected it"), ("expired", "longer than it may")])
+def test_other_dead_letters_are_explained_too(bus, how, words):
+    bus.publish(build_body(7), expiration="1" if how == "expired" else None)
+    if how == "rejected":
+        with bus.channel() as channel:
+            wait_until(lambda: bus.depth() == 1, what="the message")
+            method, _, _ = channel.basic_get(bus.queue)
+            channel.basic_reject(method.delivery_tag, requeue=False)
+    wait_until(lambda: bus.depth(bus.failed_queue) == 1, what="the dead letter")
+    ((found, _),) = failed_queue_of(bus).records(EVERYTHING)
+    assert found.error == "DeadLettered"
+    assert words in found.message
+
+
+def test_a_message_without_any_header_can_be_listed_and_replayed(bus):
+    fill(bus, [(BasicProperties(), b"\x00\xffnoise")])
+    ((found, _),) = failed_queue_of(bus).records(EVERYTHING)
+    assert (found.nvr, found.error, found.message, found.parked_at, found.attempts) == (None, None, None, None, 1)
+    with Replay(where(bus.url), bus.queue) as replay:
+        assert [one.id for one in failed_queue_of(bus).replay(EVERYTHING, replay)] == [found.id]
+    (again,) = bus.take(bus.queue, 1)
+    assert again.body == b"\x00\xffnoise"
+    assert again.properties.message_id == found.id
