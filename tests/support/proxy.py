@@ -1,11 +1,24 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A TCP proxy on loopback that can cut connections, refuse new ones, or swallow what is sent."""
+"""A TCP proxy on loopback that can cut connections, refuse new ones, or swallow what is sent.
+
+It can also wait for certain bytes from a client and let that connection fall silent right there.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import socket
 import threading
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, eq=False)
+class Catch:
+    """The bytes to wait for, from a client. ``passed_on``: they still reach the server, whose answer does not come."""
+
+    pattern: bytes
+    passed_on: bool = False
+    caught: threading.Event = field(default_factory=threading.Event)
 
 
 class Proxy:
@@ -20,6 +33,7 @@ class Proxy:
         self.refusing = False
         self.silent = threading.Event()
         self.accepted = 0
+        self._catches: list[Catch] = []
 
     def __enter__(self) -> Proxy:
         threading.Thread(target=self._accept, daemon=True).start()
@@ -31,6 +45,12 @@ class Proxy:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.cut()
+
+    def catch(self, pattern: bytes, *, passed_on: bool = False) -> Catch:
+        """Have the first connection fall silent, in both directions, that a client sends ``pattern`` on."""
+        catch = Catch(pattern, passed_on)
+        self._catches.append(catch)
+        return catch
 
     def cut(self) -> None:
         """Cut all connections."""
@@ -60,13 +80,23 @@ class Proxy:
             server.settimeout(None)
             with self._lock:
                 self._pairs.append((client, server))
-            for source, sink in ((client, server), (server, client)):
-                threading.Thread(target=self._forward, args=(source, sink), daemon=True).start()
+            caught = threading.Event()
+            for source, sink, catches in ((client, server, self._catches), (server, client, [])):
+                threading.Thread(target=self._forward, args=(source, sink, catches, caught), daemon=True).start()
 
-    def _forward(self, source: socket.socket, sink: socket.socket) -> None:
+    def _forward(
+        self, source: socket.socket, sink: socket.socket, catches: list[Catch], caught: threading.Event
+    ) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
-                if not self.silent.is_set():
+                catch = next((one for one in catches if not one.caught.is_set() and one.pattern in data), None)
+                if catch is not None:
+                    # In this order, or the answer might slip through before anybody knows.
+                    caught.set()
+                    if catch.passed_on:
+                        sink.sendall(data)
+                    catch.caught.set()
+                if not self.silent.is_set() and not caught.is_set():
                     sink.sendall(data)
         for end in (source, sink):
             with contextlib.suppress(OSError):

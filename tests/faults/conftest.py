@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Sites whose workers are killed, and their books."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.books import Books, Crew, crew_of, impatient
+from tests.support.site import TestSite
+
+
+@pytest.fixture
+def quick(site: TestSite) -> TestSite:
+    """The site, with the delays and time-outs of a test."""
+    return impatient(site)
+
+
+@pytest.fixture
+def lonely(tmp_path: Path) -> Iterator[TestSite]:
+    """A quick site with a broker of its own, which may be stopped."""
+    with TestSite(tmp_path / "lonely") as made:
+        yield impatient(made)
+
+
+@pytest.fixture
+def crew(quick: TestSite) -> Iterator[Crew]:
+    """Workers of the quick site."""
+    with crew_of(quick) as crew:
+        yield crew
+
+
+@pytest.fixture
+def books(quick: TestSite) -> Books:
+    """The books of the quick site."""
+    return Books(quick)
