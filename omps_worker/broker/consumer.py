@@ -4,6 +4,11 @@
 One connection, used by one thread, which never does work itself, so that heartbeats go on. It
 reads each message just far enough to see whether it can concern us. What cannot is acked, many
 at once. What can goes to a thread; when its outcome is recorded on the broker, it is acked here.
+
+While the broker blocks publishers, no outcome can be recorded. Then nothing is begun: what has come
+is kept, and not given back, which would only send it round in circles and count as deliveries. As
+no more comes than may be un-acked, the consumer need not be cancelled; after a reconnect it is
+not subscribed before the end of the alarm.
 """
 
 from __future__ import annotations
@@ -90,7 +95,7 @@ class Consumer:
             ladder=Ladder(topology.delays, give_up_after if topology.delays else 0.0),
             restore=self._want_topology,
         )
-        self._in_hand = InHand(self._desk.perform, concurrency, self._wake)
+        self._in_hand = InHand(self._desk.perform, concurrency, self._wake, lambda: publisher.blocked is None)
         self._conversation: _Conversation | None = None
         self._generation = 0
         self._topology_wanted = threading.Event()
@@ -106,7 +111,8 @@ class Consumer:
     @property
     def consuming(self) -> bool:
         """Whether messages that come now would be taken."""
-        return self._conversation is not None and not self._signals.stopping
+        conversation = self._conversation
+        return conversation is not None and bool(conversation.consumer_tag) and not self._signals.stopping
 
     @property
     def counts(self) -> Counter[str]:
@@ -159,9 +165,7 @@ class Consumer:
             self._topology.set_up(connection)
             self._topology_wanted.clear()
             self._publisher.start()
-            conversation = self._subscribe(connection)
-            log.info("consuming from the queue %s on %s", self._topology.queue, place(self._where))
-            self._ever_consumed = True
+            conversation = self._open(connection)
             while not self._signals.stopping:
                 self._turn(conversation)
             self._finish(conversation)
@@ -179,7 +183,7 @@ class Consumer:
         except Exception as error:
             raise named(error, self._where) from error
 
-    def _subscribe(self, connection: BlockingConnection) -> _Conversation:
+    def _open(self, connection: BlockingConnection) -> _Conversation:
         self._in_hand.collect()
         channel = connection.channel()
         channel.basic_qos(prefetch_count=self._prefetch)
@@ -188,11 +192,17 @@ class Consumer:
         channel.add_on_cancel_callback(lambda _frame: self._on_cancelled(conversation))
         self._in_hand.attach(conversation.acks, self._generation)
         self._conversation = conversation
-        conversation.consumer_tag = channel.basic_consume(self._topology.queue, self._on_message)
         return conversation
+
+    def _subscribe(self, conversation: _Conversation) -> None:
+        conversation.consumer_tag = conversation.channel.basic_consume(self._topology.queue, self._on_message)
+        log.info("consuming from the queue %s on %s", self._topology.queue, place(self._where))
+        self._ever_consumed = True
 
     def _turn(self, conversation: _Conversation) -> None:
         """Take what has come, ack what is done, and look around. Raises when the channel is gone."""
+        if not conversation.consumer_tag and self._publisher.blocked is None:
+            self._subscribe(conversation)
         conversation.connection.process_data_events(time_limit=TURN_SECONDS)
         self._in_hand.collect()
         if not conversation.channel.is_open:
@@ -313,7 +323,8 @@ class Consumer:
     def _finish(self, conversation: _Conversation) -> None:
         """Give back what was not begun, wait for the work in hand, ack it."""
         log.info("stopping: %d message(s) in hand", self._in_hand.running)
-        conversation.channel.basic_cancel(conversation.consumer_tag)
+        if conversation.consumer_tag:
+            conversation.channel.basic_cancel(conversation.consumer_tag)
         for tag in self._in_hand.close():
             conversation.channel.basic_nack(tag, requeue=True)
         while self._in_hand.running and not self._signals.overdue:

@@ -39,12 +39,22 @@ class _Work:
 
 
 class InHand:
-    """Belongs to the connection's thread; only ``perform`` and ``wake`` are called in others."""
+    """Belongs to the connection's thread; only ``perform`` and ``wake`` are called in others.
 
-    def __init__(self, perform: Perform, concurrency: int, wake: Callable[[], object]) -> None:
+    While ``may_begin`` says no, what has come waits.
+    """
+
+    def __init__(
+        self,
+        perform: Perform,
+        concurrency: int,
+        wake: Callable[[], object],
+        may_begin: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._perform = perform
         self._concurrency = concurrency
         self._wake = wake
+        self._may_begin = may_begin
         self._threads = Threads(concurrency)
         self._works: dict[bytes, _Work] = {}
         self._waiting: deque[_Work] = deque()
@@ -130,7 +140,7 @@ class InHand:
         self._threads.close()
 
     def _start_waiting(self) -> None:
-        while self._waiting and self.running < self._concurrency and not self._closing:
+        while self._waiting and self.running < self._concurrency and not self._closing and self._may_begin():
             work = self._waiting.popleft()
             self.running += 1
             self._threads.submit(partial(self._work_on, work))

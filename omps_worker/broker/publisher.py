@@ -97,7 +97,7 @@ class Publisher:
         channel = self._channel
         return channel is not None and channel.is_open and self.blocked is None
 
-    def publish(self, outgoing: Outgoing, *, timeout: float | None = None) -> None:
+    def publish(self, outgoing: Outgoing, *, timeout: float | None = None, patient: bool = False) -> None:
         """Publish and return when the broker has confirmed that it keeps the message.
 
         Raises BrokerUnavailable when that does not happen in ``timeout`` seconds; the message may
@@ -105,6 +105,9 @@ class Publisher:
         exchange is missing, the user may not, no queue takes it (``mandatory``; a queue that is
         full says so even without). Then it did not arrive, and trying again helps after somebody
         did something about it.
+
+        ``patient``: the time for which the broker blocks publishers does not count, however long,
+        so that one copy waits for the end of the alarm and not many.
         """
         self._check(outgoing)
         pending = _Pending(outgoing, alone=outgoing.mandatory)
@@ -114,7 +117,9 @@ class Publisher:
             self._waiting.append(pending)
         self._wake()
         seconds = self._timeout if timeout is None else timeout
-        if not pending.done.wait(seconds):
+        while not pending.done.wait(seconds):
+            if patient and self.blocked is not None:
+                continue
             pending.abandoned = True
             self._wake()
             why = f"it blocks publishers: {self.blocked}" if self.blocked else "see the log for its state"
@@ -242,6 +247,7 @@ class Publisher:
     def _on_unblocked(self, _connection: object, _frame: object) -> None:
         self.blocked = None
         log.info("the broker takes messages again")
+        self._turn()
 
     def _turn(self) -> None:
         """Send what can be sent; disconnect when closing."""
@@ -254,7 +260,8 @@ class Publisher:
             elif connection.is_closed or not connection.is_closing:
                 connection.ioloop.stop()
             return
-        if channel is None or not channel.is_open:
+        if channel is None or not channel.is_open or self.blocked is not None:
+            # What is sent to a broker that does not read cannot be taken back.
             return
         while (pending := self._next()) is not None:
             self._send(channel, pending)

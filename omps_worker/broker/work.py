@@ -208,7 +208,7 @@ class Desk:
         backoff = Backoff()
         while not self._abandoned.is_set():
             try:
-                self._publisher.publish(write())
+                self._publisher.publish(write(), patient=True)
             except BrokerError as error:
                 log.error("kept un-acked, tried again: %s", error.message)
                 if isinstance(error, BrokerRefused):
