@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -19,7 +18,7 @@ BEGIN = datetime(2026, 11, 20, 10, tzinfo=timezone.utc)
 TOPIC = "org.example.buildsys.build.state.change"
 
 
-def parked(number: int, *, error: str = "QuayCourierError", message_id: str = "", **more: Any) -> BasicProperties:
+def parked(number: int, /, *, error: str = "QuayCourierError", message_id: str = "", **more: Any) -> BasicProperties:
     """The properties of message ``number`` as a worker parks it, one a second since BEGIN."""
     moment = BEGIN + timedelta(seconds=number)
     ours = {
@@ -62,14 +61,6 @@ def fill_with(bus: Bus, count: int) -> None:
 def bodies(bus: Bus, queue: str) -> list[dict[str, Any]]:
     """What a queue holds, which is empty then."""
     return [json.loads(got.body) for got in bus.take_all(queue)]
-
-
-@contextmanager
-def one_look(queue: FailedQueue) -> Iterator[Any]:
-    from omps_worker.parked import Selection
-
-    with queue.look(Selection()) as look:
-        yield look
 
 
 def failed_queue_of(bus: Bus, **more: Any) -> FailedQueue:
