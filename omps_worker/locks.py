@@ -65,8 +65,10 @@ def busy(package: str, seconds: float) -> PackageBusy:
 
 
 def held_too_long(package: str) -> PackageBusy:
-    """The error of a holder whose time ran out before the push."""
-    return PackageBusy(f"It took too long to get ready to push to {package}: nothing was pushed.")
+    """The error of a holder whose time ran out before the push. That was a try, of whatever took so long."""
+    error = PackageBusy(f"It took too long to get ready to push to {package}: nothing was pushed.")
+    error.counts = True
+    return error
 
 
 class Turns:

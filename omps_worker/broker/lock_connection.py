@@ -156,7 +156,7 @@ class LockConnection:
             self._connection = connection
         while not self._closing:
             while not self._closing and (task := self._next()) is not None:
-                self._perform(task, queues)
+                self._perform(task, queues, connection)
             if self._doubtful:
                 raise BrokerUnavailable("An answer of the broker came too late: all locks are given up.")
             connection.process_data_events(time_limit=TURN_SECONDS)
@@ -165,14 +165,15 @@ class LockConnection:
         with self._news:
             return self._tasks.popleft() if self._tasks else None
 
-    def _perform(self, task: _Task, queues: LockQueues) -> None:
+    def _perform(self, task: _Task, queues: LockQueues, connection: BlockingConnection) -> None:
         if task.session not in (None, self._session):
             _fail(task, self._lost())
             return
         if not task.done.set_running_or_notify_cancel():
             return
         try:
-            result = task.act(queues)
+            with _limited(connection, self._answer_seconds):
+                result = task.act(queues)
         except BrokerError as error:
             task.done.set_exception(error)
         except BaseException:
@@ -212,8 +213,26 @@ def _connected(where: pika.URLParameters) -> Iterator[BlockingConnection]:
     except (AMQPError, OSError) as error:
         raise named(error, where) from None
     finally:
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception), _limited(connection, CLOSE_SECONDS):
             connection.close()
+
+
+@contextlib.contextmanager
+def _limited(connection: BlockingConnection, seconds: float) -> Iterator[None]:
+    """Wait no longer than that for the broker. pika's calls have no limit as long as heartbeats go on."""
+    # Its public timers do not go off inside a call.
+    ioloop = connection._impl.ioloop  # type: ignore[attr-defined]
+    timer = ioloop.call_later(seconds, _give_up)
+    try:
+        yield
+    finally:
+        # A connection that has ended has no timers.
+        with contextlib.suppress(Exception):
+            ioloop.remove_timeout(timer)
+
+
+def _give_up() -> None:
+    raise AMQPError("it does not answer")
 
 
 def _fail(task: _Task, error: BrokerError) -> None:
