@@ -7,12 +7,14 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import datetime
 from functools import cached_property, partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omps_worker import configuration, logs, message_files
+from omps_worker.catch_up import CATCH_UP_TOPIC, CatchUp, Found, LookingBack, Message
 from omps_worker.checks import Check, Doubt
 from omps_worker.errors import BrokerError, KojiError, MessageError, QuayAuthorizationError, SettingsError
 from omps_worker.explain import Explanation, explain
@@ -155,8 +157,51 @@ class Site:
             publish_priority=self.settings.publish_priority,
             give_up_after=worker.retry.give_up_after,
         )
-        with self._locks(), self._monitoring(consumer, publisher):
+        with self._locks(), self._monitoring(consumer, publisher), self._rounds(publisher):
             return consumer.run()
+
+    def catch_up(self, since: datetime, until: datetime | None, *, dry_run: bool) -> Iterator[tuple[Found, int]]:
+        """What there is to say about each operator build of a period, and how many there are.
+
+        Those that are missing are sent to the queue, unless this is a dry run. Raises KojiError,
+        BrokerError and SettingsError.
+        """
+        from omps_worker.broker.connection import parameters
+        from omps_worker.broker.publisher import Publisher
+
+        self._refuse_unsupported()
+        work = self._catch_up
+        builds = work.completed(since, until)
+        if dry_run:
+            yield from ((found, len(builds)) for found in work.look_into(builds))
+            return
+        with Publisher(parameters(self.settings, "catch-up")) as publisher:
+            for found in work.send(builds, partial(self._send_missing, publisher)):
+                yield found, len(builds)
+
+    @property
+    def _catch_up(self) -> CatchUp:
+        return CatchUp(self.builds, self.mapping, self.processor)
+
+    def _send_missing(self, publisher: Publisher, message: Message) -> None:
+        from omps_worker.broker.catch_up import outgoing
+
+        queue = self.settings.queue.name
+        publisher.publish(outgoing(message.id, message.body, topic=CATCH_UP_TOPIC, queue=queue))
+
+    def _rounds(self, publisher: Publisher) -> AbstractContextManager[object]:
+        """Catches up now and then, if the configuration wants that."""
+        from omps_worker.broker.catch_up import Rounds, Turn
+        from omps_worker.broker.connection import parameters
+        from omps_worker.broker.lock_connection import LockConnection
+
+        worker = self.settings.worker
+        period, window = worker.catch_up.period.seconds, worker.catch_up.window.seconds
+        if not period:
+            return nullcontext()
+        work = LookingBack(self._catch_up, period, window, partial(self._send_missing, publisher))
+        link = LockConnection(parameters(self.settings, "catch-up")) if worker.lock == "broker" else None
+        return Rounds(work.once, period, Turn(link, self.settings.queue.name) if link else None)
 
     def _monitoring(self, consumer: Consumer, publisher: Publisher) -> AbstractContextManager[object]:
         place = self.settings.monitoring

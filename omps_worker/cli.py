@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import click
 
 from omps_worker import __version__
+from omps_worker.cli_catch_up import catch_up
 from omps_worker.cli_common import DONE, FAILED, TRANSIENT, USAGE, ClearErrors, as_json, exit_code_of, with_site
 from omps_worker.cli_failed import failed, replay
 
@@ -50,6 +51,7 @@ def main(context: click.Context, config: Path | None) -> None:
     context.obj = config
 
 
+main.add_command(catch_up)
 main.add_command(failed)
 main.add_command(replay)
 

@@ -30,6 +30,8 @@ def _doubts(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "consumer_config.registry.url", "should be the base URL alone: /cnr/api/v1/… is appended to it"
     if worker.prefetch < worker.concurrency:
         yield "consumer_config.prefetch", "is less than concurrency: some workers will always be idle"
+    if worker.catch_up.period > 0 and worker.catch_up.window < 2 * worker.catch_up.period:
+        yield "consumer_config.catch_up.window", "is less than twice the period: builds may fall in between"
     if worker.ca_bundle and worker.ca_bundle.is_dir() and not any(_hashed(worker.ca_bundle)):
         yield "consumer_config.ca_bundle", "has no hashed certificates: run `openssl rehash` on the directory"
     for name, organization in worker.organizations.items():
@@ -80,6 +82,4 @@ def unsupported(settings: Settings) -> list[Fault]:
     ]
     if settings.worker.greenwave is not None:
         faults.append(Fault("configuration", "consumer_config.greenwave", later))
-    if settings.worker.catch_up.period > 0:
-        faults.append(Fault("configuration", "consumer_config.catch_up.period", later))
     return faults

@@ -309,7 +309,6 @@ def test_the_rest_api_with_a_broker_must_know_its_topics(tmp_path: Path) -> None
         (f"{OURS}.organizations.community.replace_registry", [{"old": "a", "new": "b"}]),
         (f"{OURS}.organizations.community.csv_annotations", [{"name": "a", "value": "b"}]),
         (f"{OURS}.greenwave", {"url": "https://greenwave", "context": "c", "product_version": "p"}),
-        (f"{OURS}.catch_up.period", "1h"),
     ],
 )
 def test_what_cannot_be_done_yet_is_named_instead_of_left_out(tmp_path: Path, key: str, value: object) -> None:

@@ -1,0 +1,280 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Old never on top: builds that come late or out of order, between our Koji and our registry."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone
+from itertools import pairwise
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from omps_worker.model import Attempt, OperatorKind, Status
+from omps_worker.processor import Request
+from omps_worker.sandbox import operators
+from omps_worker.sandbox.faults import Fault
+from tests.support.parts import parts
+
+RETRY, REPLAY = Attempt(2, interrupted=True), Attempt(interrupted=True, late=True)
+FRESH, REDELIVERED, CATCH_UP = Attempt(), Attempt(interrupted=True), Attempt(late=True)
+PUSH = "POST /cnr/api/v1/packages/.*"
+
+TO_TWO_PLACES = """
+version: 1
+rules:
+  - match: {component: "*-container", nvr: "*-2.*"}
+    publish: [{organization: partners}]
+  - match: {component: "*-container"}
+    publish: [{organization: community}, {organization: partners}]
+"""
+
+RULE = """
+version: 1
+rules:
+  - match: {component: "*-container"}
+    superseded: %s
+    publish: [{organization: community%s}]
+"""
+
+
+def content(number: int) -> bytes:
+    return operators.zip_of(operators.flat_operator("lantern", version=f"1.0.{number}"))
+
+
+def build_of(site, number, *, contents=None, minutes_ago=1.0, **more):
+    """A build; ``contents`` says which content it has, if not one of its own."""
+    completed_at = datetime.now(timezone.utc) - timedelta(minutes=minutes_ago) + timedelta(milliseconds=number)
+    more = {"manifests": content(number if contents is None else contents), **more}
+    return site.koji.add_build("lantern-container", "1.0", str(number), completed_at=completed_at, **more)
+
+
+def told(outcomes):
+    assert isinstance(outcomes, list)
+    return [(outcome.status, outcome.version or outcome.reason) for outcome in outcomes]
+
+
+def only(outcomes):
+    (outcome,) = told(outcomes)
+    return outcome
+
+
+SKIPPED = (Status.SKIPPED, "superseded")
+
+
+@pytest.fixture
+def site():
+    with parts() as made:
+        yield made
+
+
+# Late work
+
+
+@pytest.mark.parametrize("attempt", [RETRY, REPLAY, CATCH_UP])
+def test_late_work_gives_way_to_a_newer_build_that_is_still_to_come(site, attempt):
+    older, newer = build_of(site, 1), build_of(site, 2)
+    assert only(site.process(older, attempt)) == SKIPPED
+    assert site.registry.packages() == ()
+    assert only(site.process(newer, attempt)) == (Status.PUBLISHED, "1.0.0")
+
+
+def test_a_message_about_a_build_of_long_ago_comes_late(site):
+    older, newer = build_of(site, 1, minutes_ago=11), build_of(site, 2, minutes_ago=10.5)
+    assert only(site.process(older)) == SKIPPED
+    assert only(site.process(newer)) == (Status.PUBLISHED, "1.0.0")
+
+
+@pytest.mark.parametrize("attempt", [FRESH, REDELIVERED])
+def test_work_in_time_does_not_give_way_to_what_is_still_to_come(site, attempt):
+    older, newer = build_of(site, 1), build_of(site, 2)
+    assert only(site.process(older, attempt)) == (Status.PUBLISHED, "1.0.0")
+    assert only(site.process(newer, attempt)) == (Status.PUBLISHED, "2.0.0")
+
+
+@pytest.mark.parametrize("attempt", [FRESH, REDELIVERED])
+def test_work_in_time_that_was_overtaken_does_not_come_out_on_top(site, attempt):
+    older, newer = build_of(site, 1), build_of(site, 2)
+    assert only(site.process(newer)) == (Status.PUBLISHED, "1.0.0")
+    assert only(site.process(older, attempt)) == SKIPPED
+    assert site.versions("community", "lantern") == ["1.0.0"]
+
+
+def test_a_newer_build_that_can_never_be_released_overtakes_nobody(site):
+    oldest, older = build_of(site, 1), build_of(site, 2)
+    build_of(site, 3, manifests=b"no zip")
+    assert only(site.process(older)) == (Status.PUBLISHED, "1.0.0")
+    assert only(site.process(oldest)) == SKIPPED
+
+
+def test_when_the_newer_build_cannot_be_looked_into_now_the_work_is_tried_again(site):
+    older, newer = build_of(site, 1), build_of(site, 2)
+    site.process(newer)
+    site.koji.faults.add(Fault("GET /kojiroot/.*/2/.*", status=503))
+    (outcome,) = site.process(older)
+    assert (outcome.status, outcome.error.name, outcome.error.transient) == (Status.FAILED, "KojiError", True)
+    assert only(site.process(older, RETRY)) == SKIPPED
+
+
+def test_when_koji_does_not_answer_late_work_is_tried_again(site):
+    older = build_of(site, 1)
+    build_of(site, 2)
+    site.koji.faults.add(Fault("POST /kojihub", after=4, status=502))
+    (outcome,) = site.process(older, RETRY)
+    assert (outcome.error.name, outcome.error.transient) == ("KojiError", True)
+    assert site.registry.packages() == ()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"target": "otters-2-candidate"}, {"task": False}, {"kind": OperatorKind.BUNDLE}, {"manifests": None}],
+    ids=str,
+)
+def test_what_is_of_another_target_or_no_operator_does_not_supersede(site, other):
+    build = build_of(site, 1)
+    build_of(site, 2, **other)
+    assert only(site.process(build, RETRY)) == (Status.PUBLISHED, "1.0.0")
+
+
+def test_a_build_gives_way_only_where_the_newer_one_goes():
+    with parts(TO_TWO_PLACES) as site:
+        older = build_of(site, 1)
+        site.koji.add_build("lantern-container", "2.0", "1", manifests=content(2))
+        community, partners = told(site.process(older, RETRY))
+        assert (community, partners) == ((Status.PUBLISHED, "1.0.0"), SKIPPED)
+
+
+def test_a_rule_may_ask_for_old_builds_too():
+    with parts(RULE % ("publish", "")) as site:
+        older, newer = build_of(site, 1), build_of(site, 2)
+        assert only(site.process(newer)) == (Status.PUBLISHED, "1.0.0")
+        assert only(site.process(older, RETRY)) == (Status.PUBLISHED, "2.0.0")
+        assert only(site.process(newer, RETRY)) == (Status.PUBLISHED, "1.0.0")
+        assert site.versions("community", "lantern") == ["1.0.0", "2.0.0"]
+
+
+def test_who_asks_for_a_new_release_gets_one_of_an_old_build(site):
+    older, newer = build_of(site, 1, minutes_ago=60), build_of(site, 2, minutes_ago=50)
+    site.process(newer)
+    assert only(site.process(older)) == SKIPPED
+    assert only(site.process(older, new_release=True)) == (Status.PUBLISHED, "2.0.0")
+
+
+def test_a_dry_run_says_that_a_build_would_give_way(site):
+    older = build_of(site, 1, minutes_ago=60)
+    build_of(site, 2, minutes_ago=50)
+    assert only(site.process(older, dry_run=True)) == SKIPPED
+
+
+def test_a_version_of_the_operators_own_gives_way_as_well_when_it_comes_late():
+    with parts(RULE % ("skip", ", version: csv")) as site:
+        older = build_of(site, 1)
+        build_of(site, 2)
+        assert only(site.process(older, RETRY)) == SKIPPED
+
+
+def test_a_version_below_the_highest_does_not_come_out_on_top_and_is_published_in_time():
+    with parts(RULE % ("skip", ", version: csv")) as site:
+        older, newer = build_of(site, 1), build_of(site, 2)
+        assert only(site.process(newer)) == (Status.PUBLISHED, "1.0.2")
+        assert only(site.process(older)) == (Status.PUBLISHED, "1.0.1")
+
+
+# What is released already
+
+
+@pytest.mark.parametrize(("attempt", "status"), [(FRESH, Status.UNCHANGED), (RETRY, Status.PUBLISHED)])
+def test_an_old_build_that_is_released_already_is_named_and_not_skipped(site, attempt, status):
+    older, newer = build_of(site, 1), build_of(site, 2)
+    site.process(older)
+    site.process(newer)
+    assert only(site.process(older, attempt)) == (status, "1.0.0")
+    assert site.versions("community", "lantern") == ["1.0.0", "2.0.0"]
+
+
+@pytest.mark.parametrize("attempt", [FRESH, REDELIVERED, RETRY, CATCH_UP])
+def test_a_build_that_goes_back_to_an_old_content_is_published_again(site, attempt):
+    good, bad = build_of(site, 1), build_of(site, 2)
+    site.process(good)
+    site.process(bad)
+    revert = build_of(site, 3, contents=1)
+    assert only(site.process(revert, attempt)) == (Status.PUBLISHED, "3.0.0")
+    first, _, last = site.registry.releases("community", "lantern")
+    assert first.digest == last.digest
+    assert only(site.process(revert)) == (Status.UNCHANGED, "3.0.0")
+    assert only(site.process(revert, RETRY)) == (Status.PUBLISHED, "3.0.0")
+    assert only(site.process(bad, RETRY)) == (Status.PUBLISHED, "2.0.0")
+    assert len(site.versions("community", "lantern")) == 3
+
+
+def test_a_revert_whose_answer_was_lost_is_not_published_a_third_time(site):
+    site.process(build_of(site, 1))
+    site.process(build_of(site, 2))
+    revert = build_of(site, 3, contents=1)
+    site.registry.faults.add(Fault(PUSH, drop_answer=True))
+    assert only(site.process(revert)) == (Status.PUBLISHED, "3.0.0")
+    assert site.versions("community", "lantern") == ["1.0.0", "2.0.0", "3.0.0"]
+
+
+def test_an_old_content_stays_where_it_is_when_a_newer_build_follows_the_revert(site):
+    site.process(build_of(site, 1))
+    site.process(build_of(site, 2))
+    revert = build_of(site, 3, contents=1)
+    build_of(site, 4)
+    assert only(site.process(revert)) == (Status.UNCHANGED, "1.0.0")
+
+
+def test_the_first_push_of_a_redelivered_message_is_no_revert(site):
+    build = build_of(site, 1)
+    site.process(build)
+    assert only(site.process(build, REDELIVERED)) == (Status.PUBLISHED, "1.0.0")
+    assert site.versions("community", "lantern") == ["1.0.0"]
+
+
+def test_the_version_of_a_revert_is_the_operators_own_where_the_rule_says_so():
+    with parts(RULE % ("skip", ", version: csv")) as site:
+        site.process(build_of(site, 1))
+        site.process(build_of(site, 2))
+        assert only(site.process(build_of(site, 3, contents=1))) == (Status.UNCHANGED, "1.0.1")
+
+
+# Whatever the order
+
+
+ATTEMPTS = (FRESH, REDELIVERED, RETRY, REPLAY, CATCH_UP)
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.integers(1, 5).flatmap(
+        lambda count: st.tuples(
+            st.permutations(list(range(count))),
+            st.lists(st.tuples(st.integers(0, count - 1), st.sampled_from(ATTEMPTS)), max_size=4),
+            st.lists(st.sampled_from(ATTEMPTS), min_size=count, max_size=count),
+            st.lists(st.integers(0, count - 1), min_size=count, max_size=count),
+            st.lists(st.sampled_from((1.0, 60.0)), min_size=count, max_size=count),
+        )
+    )
+)
+def test_the_newest_build_ends_on_top_whatever_the_order(story):
+    order, repeats, attempts, contents, ages = story
+    ages = sorted(ages, reverse=True)
+    with parts() as site:
+        builds = [
+            build_of(site, number, contents=contents[number], minutes_ago=ages[number]) for number in range(len(order))
+        ]
+        for number, attempt in [*zip(order, attempts, strict=True), *repeats]:
+            site.process(builds[number], attempt)
+        newest = site.processor.process_build(site.builds.find(build_id=builds[-1]["id"]), FRESH, Request(dry_run=True))
+        assert told(newest) == [(Status.UNCHANGED, site.versions("community", "lantern")[-1])]
+        digests = [release.digest for release in site.registry.releases("community", "lantern")]
+        assert all(one != other for one, other in pairwise(digests))
+
+
+def test_the_newest_of_many_builds_at_once_ends_on_top(site):
+    builds = [build_of(site, number) for number in range(12)]
+    with ThreadPoolExecutor(6) as threads:
+        outcomes = [only(outcomes) for outcomes in threads.map(site.process, reversed(builds))]
+    assert {status for status, _ in outcomes} <= {Status.PUBLISHED, Status.SKIPPED}
+    assert outcomes[0] == (Status.PUBLISHED, site.versions("community", "lantern")[-1])
