@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -37,6 +38,7 @@ from omps_worker.model import (
 from omps_worker.releases import Credentials, Releaser
 
 log = logging.getLogger(__name__)
+_preparing = threading.Lock()
 
 NOT_COMPLETE = "not_complete"
 NO_RULE = "no_rule"
@@ -258,9 +260,14 @@ class Processor:
 
 
 def prepare(tree: Path, files: tuple[str, ...]) -> Bundle:
-    """The bundle that the manifests in ``tree`` make; PackageValidationError if they make none."""
-    manifests = Manifests.read(tree)
-    return bundle.prepare(tree, files, manifests, manifests.package_name)
+    """The bundle that the manifests in ``tree`` make; PackageValidationError if they make none.
+
+    One thread at a time: it is all computing, which threads do not make faster, and the largest
+    manifests that are let in take a hundred megabytes or two.
+    """
+    with _preparing:
+        manifests = Manifests.read(tree)
+        return bundle.prepare(tree, files, manifests, manifests.package_name)
 
 
 def repository_of(target: Target, prepared: Bundle) -> str:
