@@ -171,7 +171,7 @@ class Site:
         """
         self._refuse_unsupported()
         if request.organization is not None and request.organization not in self.settings.worker.organizations:
-            raise unknown_organization(request.organization)
+            raise unknown_organization(request.organization, self.settings.file)
         attempt = Attempt()
         outcomes = self.processor.process(BuildEvent(nvr=nvr), attempt, request)
         if isinstance(outcomes, Ignored):

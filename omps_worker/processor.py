@@ -281,12 +281,12 @@ def repository_of(target: Target, prepared: Bundle) -> str:
     return prepared.package_name
 
 
-def unknown_organization(name: str) -> SettingsError:
+def unknown_organization(name: str, file: str = "configuration") -> SettingsError:
     """The fault of a target whose organization the configuration does not know."""
     return SettingsError(
         [
             Fault(
-                "configuration",
+                file,
                 f"consumer_config.organizations.{name}",
                 "the organization has no credentials here; add it",
             )
