@@ -7,8 +7,10 @@ Imports are made inside the commands, so that ``--help`` answers at once.
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,6 +24,8 @@ from omps_worker.errors import BrokerRefused, SettingsError, WorkerError
 if TYPE_CHECKING:
     from omps_worker.bootstrap import Site
     from omps_worker.model import Outcome
+
+log = logging.getLogger(__name__)
 
 DONE, FAILED, USAGE, TRANSIENT = 0, 1, 2, 75
 
@@ -44,6 +48,13 @@ class _ClearErrors(click.Group):
         except WorkerError as error:
             click.echo(f"error: {error.name}: {error.message}", err=True)
             sys.exit(exit_code_of(error))
+        except OSError as error:
+            # A reader that has heard enough, such as `head`, is no fault: click ends in silence then.
+            if error.errno == errno.EPIPE:
+                raise
+            log.debug("where it happened", exc_info=True)
+            click.echo(f"error: {error}", err=True)
+            sys.exit(FAILED)
 
 
 def exit_code_of(error: WorkerError) -> int:
@@ -124,8 +135,14 @@ def check(site: Site, json_output: bool) -> None:
     sys.exit(next((code for code in (USAGE, FAILED, TRANSIENT) if code in codes), DONE))
 
 
+def _not_empty(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    if not value.strip():
+        raise click.BadParameter("is empty.")
+    return value
+
+
 @main.command()
-@click.argument("build", metavar="NVR-or-message-file")
+@click.argument("build", metavar="NVR-or-message-file", callback=_not_empty)
 @as_json
 @with_site
 def explain(site: Site, build: str, json_output: bool) -> None:
@@ -152,7 +169,7 @@ def _version(_context: click.Context, _parameter: click.Parameter, value: str | 
 
 
 @main.command()
-@click.argument("nvr")
+@click.argument("nvr", callback=_not_empty)
 @click.option("--organization", help="Push there, whatever the mapping says.")
 @click.option("--repository", help="The repository that the packageName must be.")
 @click.option(
