@@ -16,7 +16,8 @@ data before the zip, comments               harmless: ignored
 absolute, ``..``, ``a//b``, ``C:``, ``\\``  refused
 NUL, control and invisible characters       refused
 long names, deep paths                      refused (``COMPONENT_BYTES``, ``PATH_BYTES``, ``DEPTH``)
-the same name twice, also in other case     refused: what came out would depend on the machine
+names that differ only in case or form      harmless: different files
+the same name twice                         refused: nobody knows which one is meant
 ``a`` beside ``a/b``, a directory with data refused
 symbolic links, devices, pipes              refused
 encrypted, damaged, overlapping members     refused
@@ -31,7 +32,6 @@ import io
 import os
 import stat
 import struct
-import unicodedata
 import zipfile
 import zlib
 from pathlib import Path
@@ -74,7 +74,7 @@ class Limits(Protocol):
 
     @property
     def files(self) -> int:
-        """How many files it may have; it may have as many directories on top."""
+        """How many files it may have; it may have as many directories on top, named or not."""
 
 
 def extract(archive: Path, directory: Path, limits: Limits) -> tuple[str, ...]:
@@ -131,7 +131,7 @@ def _judged(opened: zipfile.ZipFile, limits: Limits) -> dict[str, zipfile.ZipInf
         raise OMPSUploadedFileError(f"Archive has too many files: {len(members)}, the limit is {limits.files}")
     if total > NAMES_BYTES:
         raise OMPSUploadedFileError(f"Archive has too long names: {total} bytes together, the limit is {NAMES_BYTES}")
-    _check_names(members, directories)
+    _check_names(members, directories, limits.files)
     _check_ranges(opened)
     declared = sum(member.file_size for member in members.values())
     if declared > limits.uncompressed_bytes:
@@ -182,24 +182,17 @@ def _check_kind(member: zipfile.ZipInfo) -> None:
     raise OMPSUploadedFileError(f"Member {shown(member.orig_filename)} {reason}")
 
 
-def _check_names(members: dict[str, zipfile.ZipInfo], directories: set[str]) -> None:
-    """Refuse names that are two things at once, here or where letter case does not count."""
-    seen: dict[str, str] = {}
-    for path in members:
-        other = seen.setdefault(_folded(path), path)
-        if other != path:
-            raise OMPSUploadedFileError(f"Members {shown(other)} and {shown(path)} differ only in letter case or form")
-    parents = {path.rpartition("/")[0] for path in members}
-    for path in parents | directories:
-        parts = path.split("/")
-        for length in range(1, len(parts) + 1):
-            file = seen.get(_folded("/".join(parts[:length])))
-            if file is not None:
-                raise OMPSUploadedFileError(f"Member {shown(file)} is a file and a directory")
-
-
-def _folded(path: str) -> str:
-    return unicodedata.normalize("NFC", path).casefold()
+def _check_names(members: dict[str, zipfile.ZipInfo], directories: set[str], most: int) -> None:
+    """Refuse names that are two things at once, and more than ``most`` directories."""
+    needed: set[str] = set()
+    for path in directories | {path.rpartition("/")[0] for path in members}:
+        while path and path not in needed:
+            if path in members:
+                raise OMPSUploadedFileError(f"Member {shown(path)} is a file and a directory")
+            needed.add(path)
+            path = path.rpartition("/")[0]
+    if len(needed) > most:
+        raise OMPSUploadedFileError(f"Archive has too many directories: {len(needed)}, the limit is {most}")
 
 
 def _check_ranges(opened: zipfile.ZipFile) -> None:

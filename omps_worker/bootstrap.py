@@ -249,7 +249,7 @@ class Site:
         """
         self._refuse_unsupported()
         if request.organization is not None and request.organization not in self.settings.worker.organizations:
-            raise unknown_organization(request.organization)
+            raise unknown_organization(request.organization, self.settings.file)
         attempt = Attempt()
         with self._locks():
             outcomes = self._processor(self._lock_by_hand()).process(BuildEvent(nvr=nvr), attempt, request)

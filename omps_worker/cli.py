@@ -88,8 +88,14 @@ def check(site: Site, json_output: bool) -> None:
     sys.exit(next((code for code in (USAGE, FAILED, TRANSIENT) if code in codes), DONE))
 
 
+def _not_empty(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    if not value.strip():
+        raise click.BadParameter("is empty.")
+    return value
+
+
 @main.command()
-@click.argument("build", metavar="NVR-or-message-file")
+@click.argument("build", metavar="NVR-or-message-file", callback=_not_empty)
 @as_json
 @with_site
 def explain(site: Site, build: str, json_output: bool) -> None:
@@ -116,7 +122,7 @@ def _version(_context: click.Context, _parameter: click.Parameter, value: str | 
 
 
 @main.command()
-@click.argument("nvr")
+@click.argument("nvr", callback=_not_empty)
 @click.option("--organization", help="Push there, whatever the mapping says.")
 @click.option("--repository", help="The repository that the packageName must be.")
 @click.option(

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import errno
 import functools
+import logging
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -11,6 +13,8 @@ from typing import Any, TypeVar
 import click
 
 from omps_worker.errors import BrokerRefused, SettingsError, WorkerError
+
+log = logging.getLogger(__name__)
 
 DONE, FAILED, USAGE, TRANSIENT = 0, 1, 2, 75
 
@@ -33,6 +37,13 @@ class ClearErrors(click.Group):
         except WorkerError as error:
             click.echo(f"error: {error.name}: {error.message}", err=True)
             sys.exit(exit_code_of(error))
+        except OSError as error:
+            # A reader that has heard enough, such as `head`, is no fault: click ends in silence then.
+            if error.errno == errno.EPIPE:
+                raise
+            log.debug("where it happened", exc_info=True)
+            click.echo(f"error: {error}", err=True)
+            sys.exit(FAILED)
 
 
 def exit_code_of(error: WorkerError) -> int:

@@ -36,6 +36,9 @@ MOST_VERDICTS = 10_000
 MOST_COMPARISONS = 1_000_000
 """How often it may compare what CSVs own with what CRDs define: it compares each with each."""
 
+MOST_EXAMPLE_VALUES = 100_000
+"""How many values all ``alm-examples`` may hold: it reads them as JSON, only to see whether they are."""
+
 _ROOT = "manifests"
 _UNBROKEN = 2**31 - 1
 _lock = threading.Lock()
@@ -59,6 +62,7 @@ def verify(documents: Mapping[str, Any], repository: str) -> Verdict:
     empty when it came to none. Trying again does not help.
     """
     _check_comparisons(documents)
+    _check_examples(documents)
     with _lock:
         courier = _Courier.load()
         courier.validate.log_info["current_manifest_file"] = ""
@@ -268,6 +272,21 @@ def _check_comparisons(documents: Mapping[str, Any]) -> None:
         raise invalid(
             "Failed to push manifest: its ClusterServiceVersions own too many custom resources for operator-courier "
             f"to compare with the definitions: {comparisons} comparisons, the limit is {MOST_COMPARISONS}."
+        )
+
+
+def _check_examples(documents: Mapping[str, Any]) -> None:
+    values = 0
+    for document in documents.values():
+        if kind_of(document) == CSV:
+            metadata = document.get("metadata")
+            annotations = metadata.get("annotations") if isinstance(metadata, dict) else None
+            examples = annotations.get("alm-examples") if isinstance(annotations, dict) else None
+            if isinstance(examples, str):
+                values += sum(map(examples.count, "[{,"))
+    if values > MOST_EXAMPLE_VALUES:
+        raise invalid(
+            f"Failed to push manifest: the annotations alm-examples hold more than {MOST_EXAMPLE_VALUES} values."
         )
 
 

@@ -52,6 +52,9 @@ MESSAGE_ID_NAMESPACE = uuid.UUID("6f6a6ac8-3a1c-4e52-9d0e-5a3f1f0f6a4b")
 The name in it is ``build:<build id>`` where a build id is known, else ``body:<hex sha256 of the body>``.
 """
 
+_CONTAINERS = 250_000
+"""How many objects and arrays a body may have: they take fifty times the memory that their text has."""
+
 _WRAPPINGS = 8
 """How many layers of ``msg`` and JSON strings are taken off; two or three are real."""
 
@@ -224,6 +227,8 @@ def _loads(text: str) -> Any:
 
 
 def _parsed(text: str) -> Any:
+    if text.count("{") + text.count("[") > _CONTAINERS:
+        raise MessageError(f"The message's body holds more than {_CONTAINERS} objects and arrays.")
     try:
         return json.loads(text)
     except json.JSONDecodeError:

@@ -102,7 +102,8 @@ def as_text(explanation: Explanation) -> str:
     build = explanation.build
     if build:
         lines.append(f"build     {build.nvr} (id {build.id}, {build.kind.value})")
-        lines.append(f"          component {build.name}, owner {build.owner}, target {build.target}")
+        facts = [f"component {build.name}", f"owner {build.owner or 'unknown'}", f"target {build.target or 'unknown'}"]
+        lines.append(f"          {', '.join(facts)}")
     if explanation.rule is not None:
         lines.append(f"rule      rules[{explanation.rule}]")
     lines.append(f"decision  {explanation.decision}" + (f": {explanation.reason}" if explanation.reason else ""))

@@ -43,6 +43,9 @@ __all__ = [
 MAX_BYTES = 4 * 1024 * 1024
 """How large an answer may be if nobody says otherwise, in bytes."""
 
+JSON_CONTAINERS = 100_000
+"""How many objects and arrays JSON may have: they take fifty times the memory that their text has."""
+
 ERROR_BYTES = 64 * 1024
 """How much of the body of a failed download is read, in bytes."""
 
@@ -325,9 +328,11 @@ def printable(text: str, limit: int) -> str:
 
 
 def parse_json(body: bytes | str) -> Any:
-    """``body`` as JSON; None if it is none, is nested too deep, or holds what JSON cannot say (NaN)."""
+    """``body`` as JSON; None if it is none, is nested too deep or too large, or holds what JSON cannot say (NaN)."""
     try:
         text = body if isinstance(body, str) else body.decode("utf-8-sig")
+        if text.count("{") + text.count("[") > JSON_CONTAINERS:
+            return None
         value = jsonlib.loads(text, parse_constant=_refuse)
         if "\\ud" in text.lower() or not text.isascii():
             # Half a surrogate pair cannot be encoded again, and would fail far from here.

@@ -9,9 +9,10 @@ The two parsers disagree about a few texts (tabs between tokens, a byte order ma
 the tag ``!``, ``|#``, ``[a?]``, escaped surrogates). There PyYAML's parser has the last word, so that
 what is accepted here is what operator-courier accepts.
 
-Bounds, each with a fault that names it: how deep values nest (``DEPTH``), how many there are once
-aliases are followed (``NODES``), how long a number is (``NUMBER_LENGTH``). An alias inside the value that
-it names is refused too: such a value has no end.
+Bounds, each with a fault that names it: how deep values nest (``DEPTH``), how many there are and how much
+text they have once aliases are followed (``NODES``, ``CHARACTERS``), how long a number is (``NUMBER_LENGTH``),
+how many keys are no text (``ODD_KEYS``), and how much PyYAML has to understand (``TAGGED_NODES``). An alias
+inside the value that it names is refused too: such a value has no end.
 """
 
 from __future__ import annotations
@@ -40,14 +41,29 @@ from omps_worker.text import one_line
 DEPTH = 200
 """How deeply values may nest. Custom resources reach about forty."""
 
-NODES = 500_000
-"""How many values the files of one operator may have together, aliases followed. Big ones have 30,000."""
+NODES = 250_000
+"""How many values the files of one operator may have together, aliases followed.
+
+Big ones have 30,000. A value takes up to half a kilobyte when it is dumped.
+"""
+
+CHARACTERS = 10 * 2**20
+"""How much text the files of one operator may have together, aliases followed: a dump repeats it."""
+
+ODD_KEYS = 1000
+"""How many keys of a mapping may be no text: numbers can be chosen such that a dict takes hours for them."""
+
+TAGGED_NODES = 100_000
+"""How many values a text with tags or merge keys may have: PyYAML keeps a tree of nodes of it."""
 
 NUMBER_LENGTH = 1000
 """How many characters a number may have: Python's time for them grows with the square."""
 
 PURE_CHARACTERS = 2**20
-"""How much text of one operator PyYAML's own parser may look at; beyond, libyaml decides alone."""
+"""How much text of one operator PyYAML's own parser may look at; beyond, libyaml decides alone.
+
+Texts with tags or merge keys must not have more.
+"""
 
 _LIBYAML: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _PURE: Any = yaml.SafeLoader
@@ -63,6 +79,8 @@ _UNFINISHED = object()
 _BLOCK_COMMENT = re.compile(r"[|>][-+1-9]{0,2}#")
 _RARE_BREAK = re.compile("[\r\x85\u2028\u2029]")
 _COMMENT = re.compile(r"(?:^|[ \t])#")
+_OF_NUMBERS = "0123456789abcdefABCDEFxoXO_.:+-tTzZ \t"
+"""Every letter that a number or a date of more than ``NUMBER_LENGTH`` characters can have."""
 
 
 class YamlFault(ValueError):
@@ -73,7 +91,7 @@ class Reader:
     """Reads the YAML files of one operator; the bounds are for all of them together."""
 
     def __init__(self) -> None:
-        self._nodes = 0
+        self._nodes = self._characters = 0
         self._pure_room = PURE_CHARACTERS
 
     def read(self, text: str) -> Any:
@@ -94,13 +112,13 @@ class Reader:
     def _read(self, text: str) -> Any:
         if _parsers_differ(text) and self._may_use_pure(text):
             return self._load(text, _PURE)
-        nodes = self._nodes
+        nodes, characters = self._nodes, self._characters
         try:
             return self._load(text, _LIBYAML)
         except yaml.YAMLError:
             if not self._may_use_pure(text):
                 raise
-            self._nodes = nodes
+            self._nodes, self._characters = nodes, characters
             return self._load(text, _PURE)
 
     def _may_use_pure(self, text: str) -> bool:
@@ -110,6 +128,9 @@ class Reader:
         return True
 
     def _load(self, text: str, parser: Any) -> Any:
+        if len(text) > CHARACTERS:
+            raise _too_much_text()
+        nodes = self._nodes
         loader = parser(text)
         try:
             value, certain = self._build(loader)
@@ -117,8 +138,13 @@ class Reader:
             loader.dispose()
         if certain:
             return value
-        # Rare, and PyYAML's to understand. The bounds were kept above.
-        return yaml.load(text, _PURE if self._may_use_pure(text) else parser)  # noqa: S506 - both are safe loaders
+        # Rare, and PyYAML's to understand. The bounds were kept above, but it needs far more for each value.
+        if self._nodes - nodes > TAGGED_NODES or not self._may_use_pure(text):
+            raise YamlFault(
+                f"it has tags or merge keys and is too large for that: more than {TAGGED_NODES} values, or, with "
+                f"all such files, {PURE_CHARACTERS} characters"
+            )
+        return yaml.load(text, _Tagged)  # noqa: S506 - a safe loader
 
     def _build(self, loader: Any) -> tuple[Any, bool]:
         """The document's value, and whether it is certain: not if there are tags or merge keys."""
@@ -126,19 +152,20 @@ class Reader:
         next_event()
         if isinstance(next_event(), StreamEndEvent):
             return None, True
-        certain, nodes, flow = True, self._nodes, False
+        certain, nodes, characters, flow = True, self._nodes, self._characters, False
         known: dict[str, Any] = dict(_WORDS)
-        anchors: dict[str, tuple[Any, int]] = {}
-        outer: list[tuple[list[Any], str | None, int, bool]] = []
+        anchors: dict[str, tuple[Any, int, int]] = {}
+        outer: list[tuple[list[Any], str | None, int, int, bool]] = []
         items: list[Any] = []
         while True:
             event = next_event()
             kind = type(event)
             anchor = None
-            start = nodes
+            start, text_start = nodes, characters
             nodes += 1
             if kind is ScalarEvent:
                 value = event.value
+                characters += len(value)
                 if event.tag is not None:
                     certain = False
                 elif event.implicit[0]:
@@ -159,38 +186,41 @@ class Reader:
                 anchor = event.anchor
                 if anchor is not None:
                     _check_new(anchor, anchors, event)
-                    anchors[anchor] = (_UNFINISHED, 0)
-                outer.append((items, anchor, start, flow))
+                    anchors[anchor] = (_UNFINISHED, 0, 0)
+                outer.append((items, anchor, start, text_start, flow))
                 if len(outer) > DEPTH:
                     raise YamlFault(f"its values nest more than {DEPTH} deep{_at(event)}")
                 items, flow = [], flow or event.flow_style
                 continue
             elif kind is MappingEndEvent:
                 value = _mapping(items, certain, event)
-                items, anchor, start, flow = outer.pop()
+                items, anchor, start, text_start, flow = outer.pop()
                 nodes -= 1
             elif kind is SequenceEndEvent:
                 value = items
-                items, anchor, start, flow = outer.pop()
+                items, anchor, start, text_start, flow = outer.pop()
                 nodes -= 1
             elif kind is AliasEvent:
                 if event.anchor not in anchors:
                     raise YamlFault(f"it has an alias of nothing, {one_line(event.anchor)[:80]}{_at(event)}")
-                value, size = anchors[event.anchor]
+                value, size, text_size = anchors[event.anchor]
                 if value is _UNFINISHED:
                     raise YamlFault(f"it has an alias inside the value that it names{_at(event)}")
                 nodes += size - 1
+                characters += text_size
             elif kind is DocumentEndEvent:
                 break
             if nodes > NODES:
                 raise YamlFault(f"it has too many values: more than {NODES} in all files, aliases followed")
+            if characters > CHARACTERS:
+                raise _too_much_text()
             if anchor is not None:
-                anchors[anchor] = (value, nodes - start)
+                anchors[anchor] = (value, nodes - start, characters - text_start)
             items.append(value)
         after = next_event()
         if not isinstance(after, StreamEndEvent):
             raise YamlFault(f"it has more than one document{_at(after)}")
-        self._nodes = nodes
+        self._nodes, self._characters = nodes, characters
         return items[0], certain
 
 
@@ -199,12 +229,18 @@ def _resolved(loader: Any, value: str, known: dict[str, Any]) -> tuple[Any, bool
 
     Numbers are remembered in ``known``, dates are not: PyYAML makes a new one for each.
     """
+    if len(value) > NUMBER_LENGTH:
+        # Nothing for PyYAML's regular expressions: they take fifty times the memory that "1:1:1:…" has.
+        if value.strip(_OF_NUMBERS):
+            return value, True
+        if value.count(":") > NUMBER_LENGTH // 2:
+            raise _too_long_number()
     tag = loader.resolve(ScalarNode, value, (True, False)).removeprefix(_TAG)
     if tag in ("merge", "value"):
         return value, False
     if tag in ("int", "float"):
         if len(value) > NUMBER_LENGTH:
-            raise YamlFault(f"it has a number of more than {NUMBER_LENGTH} characters")
+            raise _too_long_number()
         known[value] = loader.yaml_constructors[_TAG + tag](loader, ScalarNode(_TAG + tag, value))
         return known[value], True
     if tag == "str":
@@ -212,8 +248,22 @@ def _resolved(loader: Any, value: str, known: dict[str, Any]) -> tuple[Any, bool
     return loader.yaml_constructors[_TAG + tag](loader, ScalarNode(_TAG + tag, value)), True
 
 
+def _too_long_number() -> YamlFault:
+    return YamlFault(f"it has a number of more than {NUMBER_LENGTH} characters")
+
+
+def _too_much_text() -> YamlFault:
+    return YamlFault(f"it has too much text: more than {CHARACTERS} characters in all files, aliases followed")
+
+
+def _too_many_odd_keys(event: Any) -> YamlFault:
+    return YamlFault(f"it has more than {ODD_KEYS} keys that are no text, in a mapping{_at(event)}")
+
+
 def _mapping(items: list[Any], certain: bool, event: Any) -> dict[Any, Any]:
     """A mapping of ``items``, keys and values by turns; of two equal keys the last one counts."""
+    if len(items) > 2 * ODD_KEYS and sum(type(key) is not str for key in items[::2]) > ODD_KEYS:
+        raise _too_many_odd_keys(event)
     try:
         return dict(zip(items[::2], items[1::2], strict=True))
     except TypeError:
@@ -222,7 +272,17 @@ def _mapping(items: list[Any], certain: bool, event: Any) -> dict[Any, Any]:
         return {}
 
 
-def _check_new(anchor: str, anchors: dict[str, tuple[Any, int]], event: Any) -> None:
+class _Tagged(_PURE):  # type: ignore[misc]
+    """PyYAML's safe loader, for what only it understands; with the bound for keys that are no text."""
+
+    def flatten_mapping(self, node: Any) -> None:
+        """Take in merge keys, as PyYAML does before it makes any kind of mapping."""
+        super().flatten_mapping(node)
+        if sum(key.tag != f"{_TAG}str" for key, _ in node.value) > ODD_KEYS:
+            raise _too_many_odd_keys(node)
+
+
+def _check_new(anchor: str, anchors: dict[str, tuple[Any, int, int]], event: Any) -> None:
     if anchor in anchors:
         raise YamlFault(f"it has two anchors of one name, {one_line(anchor)[:80]}{_at(event)}")
 

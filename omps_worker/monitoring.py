@@ -39,7 +39,8 @@ class Monitoring:
             self._server = server((address, port), _handler(probes))
         except (OSError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or str(error)
-            raise SettingsError([Fault("configuration", "monitoring", f"cannot listen there: {reason}")]) from None
+            where = f"{address or 'any address'}, port {port}"
+            raise SettingsError([Fault("configuration", "monitoring", f"cannot listen on {where}: {reason}")]) from None
         self._thread = threading.Thread(target=self._server.serve_forever, name="monitoring", daemon=True)
 
     @property

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -39,6 +40,7 @@ from omps_worker.releases import Credentials, Releaser
 from omps_worker.superseded import SKIP, SUPERSEDED, BuildOrder, is_late
 
 log = logging.getLogger(__name__)
+_preparing = threading.Lock()
 
 NOT_COMPLETE = "not_complete"
 NO_RULE = "no_rule"
@@ -271,7 +273,8 @@ class Processor:
         if target.superseded != SKIP:
             return None
         late = is_late(work.build, work.attempt, datetime.now(timezone.utc))
-        return BuildOrder(lambda: self._newer(work, target), self._digest_of, late=late)
+        redelivered = work.attempt.interrupted
+        return BuildOrder(lambda: self._newer(work, target), self._digest_of, late=late, redelivered=redelivered)
 
     def _newer(self, work: _Work, target: Target) -> Iterator[Build]:
         """The newer builds that go to the same organization."""
@@ -315,9 +318,14 @@ def _still_open(targets: Sequence[Target] | Ignored, attempt: Attempt) -> Sequen
 
 
 def prepare(tree: Path, files: tuple[str, ...]) -> Bundle:
-    """The bundle that the manifests in ``tree`` make; PackageValidationError if they make none."""
-    manifests = Manifests.read(tree)
-    return bundle.prepare(tree, files, manifests, manifests.package_name)
+    """The bundle that the manifests in ``tree`` make; PackageValidationError if they make none.
+
+    One thread at a time: it is all computing, which threads do not make faster, and the largest
+    manifests that are let in take a hundred megabytes or two.
+    """
+    with _preparing:
+        manifests = Manifests.read(tree)
+        return bundle.prepare(tree, files, manifests, manifests.package_name)
 
 
 def repository_of(target: Target, prepared: Bundle) -> str:
@@ -331,12 +339,12 @@ def repository_of(target: Target, prepared: Bundle) -> str:
     return prepared.package_name
 
 
-def unknown_organization(name: str) -> SettingsError:
+def unknown_organization(name: str, file: str = "configuration") -> SettingsError:
     """The fault of a target whose organization the configuration does not know."""
     return SettingsError(
         [
             Fault(
-                "configuration",
+                file,
                 f"consumer_config.organizations.{name}",
                 "the organization has no credentials here; add it",
             )

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import base64
 import re
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -39,6 +40,9 @@ MEDIA_TYPE = "helm"
 
 RETRY_AFTER_LIMIT = 3600.0
 """The longest time, in seconds, for which a registry may ask to be left alone."""
+
+REMEMBERED = 100
+"""How many credentials are looked for in what the registry says: those that came last."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 _VERSION = re.compile(r"[0-9A-Za-z.+-]{1,100}")
@@ -81,6 +85,8 @@ class AppRegistry:
     def __init__(self, url: str, *, timeout: float, ca_bundle: Path | None = None) -> None:
         self.url = url.rstrip("/")
         self._http = HttpClient(timeout=timeout, ca_bundle=ca_bundle)
+        self._sent: dict[SecretStr, None] = {}
+        self._lock = threading.Lock()
 
     def version(self) -> str:
         """Name and version of the protocol it speaks, e.g. ``cnr-api 0.2.7``; raises QuayPackageError."""
@@ -91,7 +97,7 @@ class AppRegistry:
             for name, number in value.items():
                 if name.endswith("-api") and isinstance(number, str):
                     return printable(f"{name} {number}", 100)
-        told = said(answer, Scrubber())
+        told = self._said(answer)
         if answer.status == 200:
             raise _failure(QuayPackageError, f"{what}: this is no app registry", answer, told)
         raise _failure(QuayPackageError, what, answer, told)
@@ -103,6 +109,7 @@ class AppRegistry:
         answers what is no answer; permanent e.g. for an image repository of that name. Raises
         QuayAuthorizationError where a registry answers 401.
         """
+        self._remember(authorization)
         what = f"Failed to look at {_shown(organization, repository)}"
         path = f"/cnr/api/v1/packages/{_path(what, organization, repository)}"
         answer = self._ask(what, "GET", path, _headers(authorization), QuayPackageError)
@@ -115,7 +122,7 @@ class AppRegistry:
             return Package(False)
         elif answer.status == 403:
             return Package(None)
-        told = said(answer, Scrubber(authorization))
+        told = self._said(answer)
         if answer.status == 401:
             raise _failure(QuayAuthorizationError, what, answer, told)
         if answer.status == 200:
@@ -143,6 +150,7 @@ class AppRegistry:
         if not _VERSION.fullmatch(version):
             # The reference server takes "1.0.0\n" and can then no longer list the package.
             raise OMPSInvalidVersionFormat(f"{version[:100]!a} is no version of a release.")
+        self._remember(authorization)
         what = f"Failed to push {_shown(organization, repository)} {version}"
         path = f"/cnr/api/v1/packages/{_path(what, organization, repository)}"
         body = {"blob": base64.b64encode(blob).decode(), "release": version, "media_type": MEDIA_TYPE}
@@ -150,7 +158,7 @@ class AppRegistry:
         value = answer.json()
         if answer.status in (200, 201) and isinstance(value, dict) and value.get("status") == "ok":
             return
-        told = said(answer, Scrubber(authorization))
+        told = self._said(answer)
         if answer.status in (401, 403):
             raise _failure(QuayAuthorizationError, what, answer, told)
         if answer.status == 413:
@@ -168,6 +176,7 @@ class AppRegistry:
 
         Raises QuayPackageError; trying again repeats nothing and helps if it is transient.
         """
+        self._remember(oauth_token)
         what = f"Failed to make {_shown(organization, repository)} public"
         path = f"/api/v1/repository/{_path(what, organization, repository)}/changevisibility"
         headers = {"Authorization": f"Bearer {oauth_token.get_secret_value()}"}
@@ -175,7 +184,7 @@ class AppRegistry:
         value = answer.json()
         if answer.status == 200 and isinstance(value, dict) and value.get("success") is True:
             return
-        told = said(answer, Scrubber(oauth_token))
+        told = self._said(answer)
         if answer.status == 200 and answer.body.strip() == b"null":
             raise QuayPackageError(f"{what}: there is no such repository.", details={"quay_response": {}})
         if answer.status == 200:
@@ -196,13 +205,14 @@ class AppRegistry:
         with the user name and password inside. Raises QuayPackageError if the registry cannot be
         reached or is in trouble.
         """
+        self._remember(authorization)
         credentials = basic_credentials(authorization)
         if credentials is None:
             return LoginVerdict(False, "it is not of the form “basic <base64 of user:password>”")
         what = "Failed to log in to the registry"
         body = {"user": {"username": credentials[0], "password": credentials[1]}}
         answer = self._ask(what, "POST", "/cnr/api/v1/users/login", {}, QuayPackageError, body)
-        told = said(answer, Scrubber(authorization))
+        told = self._said(answer)
         value = answer.json()
         if answer.status == 200 and isinstance(value, dict) and isinstance(value.get("token"), str):
             return LoginVerdict(True, f"logged in as {printable(credentials[0], 100)}")
@@ -215,6 +225,21 @@ class AppRegistry:
         if answer.status == 404:
             return LoginVerdict(None, "this registry has no login: it cannot tell, or asks nobody who they are")
         return LoginVerdict(None, f"the registry answered {answer.status}: {told.text}")
+
+    def _remember(self, credential: SecretStr | None) -> None:
+        """Note what is sent to the registry: it may repeat it in the answer to another call."""
+        if credential is not None:
+            with self._lock:
+                self._sent.pop(credential, None)
+                self._sent[credential] = None
+                if len(self._sent) > REMEMBERED:
+                    del self._sent[next(iter(self._sent))]
+
+    def _said(self, answer: Answer) -> Said:
+        """What an answer says, without any credential that the registry was sent lately."""
+        with self._lock:
+            sent = tuple(self._sent)
+        return said(answer, Scrubber(*sent))
 
     def _ask(
         self,

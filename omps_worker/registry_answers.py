@@ -94,6 +94,9 @@ def said(answer: Answer, scrubber: Scrubber) -> Said:
     value = answer.json()
     if value is None:
         return Said(_summary(answer, scrubber), {})
+    if len(answer.body) > _BODY_LIMIT:
+        # More than the details of an error may hold.
+        return Said(printable(scrubber.text(_message(value)), TEXT_LIMIT) or "no explanation", {})
     value = scrubber.json(value)
     text = printable(_message(value), TEXT_LIMIT)
     return Said(text or "no explanation", value if isinstance(value, dict) else {})
@@ -102,11 +105,14 @@ def said(answer: Answer, scrubber: Scrubber) -> Said:
 def _message(value: Any) -> str:
     if isinstance(value, str):
         return value
+    for _ in range(_DEPTH_LIMIT):
+        if not isinstance(value, dict) or not isinstance(value.get("error"), dict):
+            break
+        value = value["error"]
     if not isinstance(value, dict):
         return ""
-    error = value.get("error")
-    if isinstance(error, (str, dict)):
-        return _message(error)
+    if isinstance(value.get("error"), str):
+        return str(value["error"])
     texts = (value.get(key) for key in ("message", "error_message", "detail", "title", "code"))
     return next((text for text in texts if isinstance(text, str) and text), "")
 

@@ -5,10 +5,14 @@ For users the highest release is the newest, and an incremented version is alway
 work that comes late (a retry, a replay, a catch-up, a build that was completed long ago) first asks
 whether Koji has a newer build of the same component and target; if so, the old one is skipped.
 
-Work that comes in time is not asked that: what is newer comes after it. But messages may overtake
-each other, and workers too. So when Koji has something newer, and precisely that is the highest
-release already, the older build is skipped as well. Asked while the package is held, this leaves no
-gap: what is newer and not released yet has to wait for the package, and then comes out on top.
+Work that comes in time is not asked that: what is newer comes after it. But a message that is
+delivered again was overtaken, most likely, by those behind it. So when Koji has something newer, and
+precisely that is the highest release already, the older build is skipped as well. Asked while the
+package is held, this leaves no gap: what is newer and not released yet has to wait for the package,
+and then comes out on top.
+
+First deliveries are always published: builds that are completed at the same time all become
+releases, in the order in which they get hold of the package.
 """
 
 from __future__ import annotations
@@ -51,15 +55,21 @@ class BuildOrder:
     """
 
     def __init__(
-        self, newer: Callable[[], Iterable[Build]], digest_of: Callable[[Build], str | None], *, late: bool
+        self,
+        newer: Callable[[], Iterable[Build]],
+        digest_of: Callable[[Build], str | None],
+        *,
+        late: bool,
+        redelivered: bool = False,
     ) -> None:
         self._newer = newer
         self._digest_of = digest_of
         self._late = late
+        self._redelivered = redelivered
 
     def superseded(self, below: Set[str]) -> bool:
         """Whether the build is to be skipped; ``below``: what it would come out on top of."""
-        if not self._late and not below:
+        if not self._late and not (self._redelivered and below):
             return False
         for number, build in enumerate(self._newer()):
             if self._late:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pika
 from pika import exceptions as pika_errors
+from pika.adapters.utils.connection_workflow import AMQPConnectorStackTimeout
 from pika.credentials import ExternalCredentials
 
 from omps_worker import __version__
@@ -149,6 +150,10 @@ def _reason(causes: list[BaseException]) -> str:
             return one_line(str(cause.reply_text))
         if isinstance(cause, ssl.SSLCertVerificationError):
             return f"its certificate is not trusted ({one_line(cause.verify_message)})"
+        if isinstance(cause, ssl.SSLError) and cause.reason == "WRONG_VERSION_NUMBER":
+            return "the port does not speak TLS: is it that of amqp:// instead of amqps://?"
+        if isinstance(cause, AMQPConnectorStackTimeout):
+            return f"nobody spoke AMQP there within {CONNECT_SECONDS:g} s"
         if isinstance(cause, OSError) and cause.strerror:
             return one_line(cause.strerror)
     return one_line(str(causes[-1])) or type(causes[-1]).__name__

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 
 import pika
 from pika.adapters.blocking_connection import BlockingChannel
+from pika.adapters.utils.connection_workflow import AMQPConnectorException
 from pika.exceptions import AMQPError, ChannelClosedByBroker
 
 from omps_worker.broker.connection import declined, named, place
@@ -23,7 +24,7 @@ def connected(where: pika.URLParameters) -> Iterator[pika.BlockingConnection]:
     """A connection for a moment. Raises BrokerUnavailable or BrokerRefused."""
     try:
         connection = pika.BlockingConnection(where)
-    except (AMQPError, OSError) as error:
+    except (AMQPError, AMQPConnectorException, OSError) as error:
         raise named(error, where) from None
     try:
         yield connection

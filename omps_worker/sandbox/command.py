@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
 import signal
+import sys
 import tempfile
 import threading
 from contextlib import ExitStack
@@ -22,7 +25,7 @@ The sandbox is up; Ctrl-C or SIGTERM ends it.
 
 In another terminal, from here on:
 
-  export FEDORA_MESSAGING_CONF={config}
+{path}  export FEDORA_MESSAGING_CONF={config}
   omps-worker check                       is everything reachable?
   omps-worker explain {nvr}
   omps-worker push {nvr}
@@ -51,6 +54,7 @@ def keep_running(directory: Path | None) -> int:
                 site.save(scene.message, messages / f"{scene.nvr}.json")
             print(
                 GUIDE.format(
+                    path=_path_wanted(),
                     amqp_url=site.amqp_url,
                     hub_url=site.koji.hub_url,
                     registry_url=site.registry.url,
@@ -70,3 +74,12 @@ def keep_running(directory: Path | None) -> int:
         for number, handler in before.items():
             signal.signal(number, handler)
     return 0
+
+
+def _path_wanted() -> str:
+    """The line that a shell needs to find the commands beside this Python; none if it finds them already."""
+    here = Path(sys.executable).parent
+    found = shutil.which("omps-worker")
+    if found is not None and Path(found).parent.samefile(here):
+        return ""
+    return f"  export PATH={shlex.quote(str(here))}:$PATH\n"

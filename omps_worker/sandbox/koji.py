@@ -262,6 +262,8 @@ class SandboxKoji:
 
     def _file(self, request: Request) -> Response:
         path = "/".join(part for part in request.segments[1:] if part not in ("", "."))
+        if path == "packages" and request.method in ("GET", "HEAD"):
+            return Response(200, b"<h1>Index of /packages</h1>\n", "text/html")
         with self._lock:
             content = next((record.files[path] for record in self._hub.builds.values() if path in record.files), None)
         if content is None or request.method not in ("GET", "HEAD"):

@@ -247,6 +247,7 @@ class Settings(Table):
     )
     worker: WorkerSettings = Field(alias="consumer_config", description="omps-worker's own configuration.")
 
+    _file: str = PrivateAttr(default="configuration")
     _warnings: tuple[Fault, ...] = PrivateAttr(default=())
 
     @classmethod
@@ -266,12 +267,18 @@ class Settings(Table):
         return bool(self.amqp_url.get_secret_value())
 
     @property
+    def file(self) -> str:
+        """The file that it was read from, for what is said about it."""
+        return self._file
+
+    @property
     def warnings(self) -> tuple[Fault, ...]:
         """What is allowed but probably not meant; for the log at start and for `check`."""
         return self._warnings
 
-    def keep_warnings(self, warnings: tuple[Fault, ...]) -> None:
-        """Remember what the review found; called once, by who reads the file."""
+    def keep(self, file: str, warnings: tuple[Fault, ...]) -> None:
+        """Remember the file and what the review found; called once, by who reads the file."""
+        self._file = file
         self._warnings = warnings
 
     def without_broker(self) -> Settings:

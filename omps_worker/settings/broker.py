@@ -147,7 +147,7 @@ def _properties(value: dict[str, Any]) -> dict[str, Any]:
         if key in RESERVED_PROPERTIES:
             raise ValueError(f"must not have the key {key}: it tells which program is connected")
         if not isinstance(item, str) and not (isinstance(item, list) and all(isinstance(part, str) for part in item)):
-            raise ValueError("must only have values that are text")
+            raise ValueError(f"must only have values that are text or lists of texts: {key} has another")
     return value
 
 

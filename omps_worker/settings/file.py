@@ -81,7 +81,7 @@ def check(
         raise SettingsError([_blamed(fault, bool(from_environment)) for fault in faults])
     if without_broker:
         settings = settings.without_broker()
-    settings.keep_warnings(review(settings, file))
+    settings.keep(file, review(settings, file))
     return settings
 
 
@@ -105,7 +105,7 @@ def read(path: Path) -> dict[str, Any]:
     except OSError as error:
         fault = f"cannot be read: {error.strerror}"
     except UnicodeDecodeError as error:
-        fault = f"is not UTF-8 text (byte {error.start})"
+        fault = f"is not UTF-8 text (line {error.object.count(10, 0, error.start) + 1})"
     except tomllib.TOMLDecodeError as error:
         end = f"at the end, line {len(text.splitlines())}"
         fault = f"is not TOML: {str(error).replace('at end of document', end)}"

@@ -75,11 +75,11 @@ def unsupported(settings: Settings) -> list[Fault]:
     """
     later = "cannot be done by this version: leave it out, or wait for one that can"
     faults = [
-        Fault("configuration", dotted(("consumer_config", "organizations", name, key)), later)
+        Fault(settings.file, dotted(("consumer_config", "organizations", name, key)), later)
         for name, organization in settings.worker.organizations.items()
         for key in ("package_name_suffix", "replace_registry", "csv_annotations")
         if getattr(organization, key)
     ]
     if settings.worker.greenwave is not None:
-        faults.append(Fault("configuration", "consumer_config.greenwave", later))
+        faults.append(Fault(settings.file, "consumer_config.greenwave", later))
     return faults

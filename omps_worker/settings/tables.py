@@ -61,7 +61,7 @@ _KEY_LIMIT = 80
 class Reading:
     """What checking a file needs to know beside its text."""
 
-    directory: Path = field(default_factory=Path.cwd)
+    directory: Path = Path()
     """Relative paths in the file start here."""
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
     api: bool = False

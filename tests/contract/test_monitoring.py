@@ -46,5 +46,5 @@ def test_clients_that_say_nothing_hold_nobody_up():
 
 
 def test_a_port_that_is_taken_is_a_fault_of_the_configuration():
-    with Monitoring("127.0.0.1", 0, {}) as monitoring, pytest.raises(SettingsError, match="monitoring"):
+    with Monitoring("127.0.0.1", 0, {}) as monitoring, pytest.raises(SettingsError, match=r"monitoring.*port [0-9]+"):
         Monitoring("127.0.0.1", monitoring.port, {})

@@ -93,26 +93,31 @@ def test_work_in_time_does_not_give_way_to_what_is_still_to_come(site, attempt):
     assert only(site.process(newer, attempt)) == (Status.PUBLISHED, "2.0.0")
 
 
-@pytest.mark.parametrize("attempt", [FRESH, REDELIVERED])
-def test_work_in_time_that_was_overtaken_does_not_come_out_on_top(site, attempt):
+def test_redelivered_work_that_was_overtaken_does_not_come_out_on_top(site):
     older, newer = build_of(site, 1), build_of(site, 2)
     assert only(site.process(newer)) == (Status.PUBLISHED, "1.0.0")
-    assert only(site.process(older, attempt)) == SKIPPED
+    assert only(site.process(older, REDELIVERED)) == SKIPPED
     assert site.versions("community", "lantern") == ["1.0.0"]
+
+
+def test_builds_that_are_completed_together_all_become_releases_whoever_is_first(site):
+    older, newer = build_of(site, 1), build_of(site, 2)
+    assert only(site.process(newer)) == (Status.PUBLISHED, "1.0.0")
+    assert only(site.process(older)) == (Status.PUBLISHED, "2.0.0")
 
 
 def test_a_newer_build_that_can_never_be_released_overtakes_nobody(site):
     oldest, older = build_of(site, 1), build_of(site, 2)
     build_of(site, 3, manifests=b"no zip")
     assert only(site.process(older)) == (Status.PUBLISHED, "1.0.0")
-    assert only(site.process(oldest)) == SKIPPED
+    assert only(site.process(oldest, REDELIVERED)) == SKIPPED
 
 
 def test_when_the_newer_build_cannot_be_looked_into_now_the_work_is_tried_again(site):
     older, newer = build_of(site, 1), build_of(site, 2)
     site.process(newer)
     site.koji.faults.add(Fault("GET /kojiroot/.*/2/.*", status=503))
-    (outcome,) = site.process(older)
+    (outcome,) = site.process(older, REDELIVERED)
     assert (outcome.status, outcome.error.name, outcome.error.transient) == (Status.FAILED, "KojiError", True)
     assert only(site.process(older, RETRY)) == SKIPPED
 
@@ -242,7 +247,7 @@ def test_the_version_of_a_revert_is_the_operators_own_where_the_rule_says_so():
 # Whatever the order
 
 
-ATTEMPTS = (FRESH, REDELIVERED, RETRY, REPLAY, CATCH_UP)
+ATTEMPTS = (REDELIVERED, RETRY, REPLAY, CATCH_UP)
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
@@ -257,7 +262,7 @@ ATTEMPTS = (FRESH, REDELIVERED, RETRY, REPLAY, CATCH_UP)
         )
     )
 )
-def test_the_newest_build_ends_on_top_whatever_the_order(story):
+def test_the_newest_build_ends_on_top_whatever_comes_late(story):
     order, repeats, attempts, contents, ages = story
     ages = sorted(ages, reverse=True)
     with parts() as site:
@@ -272,7 +277,7 @@ def test_the_newest_build_ends_on_top_whatever_the_order(story):
         assert all(one != other for one, other in pairwise(digests))
 
 
-def test_the_newest_of_many_builds_at_once_ends_on_top(site):
+def test_the_newest_of_many_redelivered_builds_at_once_ends_on_top(site):
     builds = [build_of(site, number) for number in range(12)]
     with ThreadPoolExecutor(6) as threads:
         outcomes = [only(outcomes) for outcomes in threads.map(site.process, reversed(builds))]

@@ -59,6 +59,7 @@ def test_a_broker_must_show_a_certificate_that_is_trusted_and_its_own(tmp_path):
     (port,) = broker._free_ports(1)
     config = {
         "listeners.ssl.1": f"127.0.0.1:{port}",
+        "listeners.ssl.2": f"127.0.0.2:{port}",
         "ssl_options.certfile": str(certificate_file),
         "ssl_options.cacertfile": str(certificate_file),
         "ssl_options.keyfile": str(key_file),
@@ -75,7 +76,7 @@ def test_a_broker_must_show_a_certificate_that_is_trusted_and_its_own(tmp_path):
         assert isinstance(found, BrokerUnavailable)
         assert "certificate is not trusted" in found.message
 
-        elsewhere = parameters(settings(url.replace("127.0.0.1", "localhost"), certificate_file), "test")
+        elsewhere = parameters(settings(url.replace("127.0.0.1", "127.0.0.2"), certificate_file), "test")
         with pytest.raises(Exception) as caught:
             pika.BlockingConnection(elsewhere)
         assert "certificate is not trusted" in named(caught.value, elsewhere).message

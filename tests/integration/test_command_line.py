@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -37,7 +40,7 @@ def test_check_finds_everything_well_and_changes_nothing(site):
         "queue": "ok",
         "failed queue": "ok",
         "Koji hub": "ok",
-        "Koji files": "warning",
+        "Koji files": "ok",
         "registry": "ok",
         "organization community": "ok",
         "organization partners": "ok",
@@ -58,6 +61,13 @@ def test_check_tells_a_wrong_password_from_a_right_one(site):
     assert ran.code == 1
     assert states(ran)["organization partners"] == "failed"
     assert states(ran)["organization community"] == "ok"
+
+
+def test_check_doubts_a_place_for_files_where_there_are_none(site):
+    edit(site.config, "/kojiroot", "/elsewhere")
+    ran = site.command("check", "--json")
+    assert (ran.code, states(ran)["Koji files"]) == (0, "warning")
+    assert "is root_url right?" in ran.out
 
 
 def test_check_says_try_later_when_a_part_is_away(site):
@@ -94,6 +104,11 @@ def test_explain_speaks_to_people(site, build):
     ran = site.command("explain", NVR)
     assert "community/otter-cache: would become release 1.0.0" in ran.out
     assert "rules[1]" in ran.out
+
+
+def test_explain_tells_people_what_koji_does_not_know(site):
+    made = site.koji.add_build(COMPONENT, "1.0", "2", manifests=OTTER, task=False)
+    assert "owner jdoe, target unknown" in site.command("explain", made["nvr"]).out
 
 
 def test_explain_knows_what_is_released_already(site, build):
@@ -221,3 +236,36 @@ def test_schemas_are_printed_for_editors(site, what, sample):
     assert ran.code == 0
     jsonschema.validators.validator_for(ran.json).check_schema(ran.json)
     assert sample in json.dumps(ran.json)
+
+
+@pytest.mark.parametrize("command", ["explain", "push"])
+def test_no_build_is_a_fault_of_usage(site, command):
+    ran = site.command(command, " ")
+    assert (ran.code, ran.out) == (2, "")
+    assert "is empty" in ran.err
+
+
+def test_an_organization_that_is_not_configured_is_named_with_the_file(site):
+    ran = site.command("push", NVR, "--organization", "nobody")
+    assert (ran.code, ran.out) == (2, "")
+    assert f"{site.config}: consumer_config.organizations.nobody: " in ran.err
+
+
+def test_an_answer_that_cannot_be_written_is_one_line(site):
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "omps_worker", "--config", str(site.config), "check"],
+            stdout=full, stderr=subprocess.PIPE, text=True, timeout=60,
+        )  # fmt: skip
+    assert ended.returncode == 1
+    assert "error: [Errno 28] No space left on device" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_nothing_needs_a_working_directory_that_exists(site, tmp_path):
+    place = tmp_path / "gone"
+    place.mkdir()
+    program = Path(sys.executable).with_name("omps-worker")
+    command = f'rmdir "{place}" && exec "{program}" --config "{site.config}" check'
+    ended = subprocess.run(["sh", "-c", command], cwd=place, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0, ended.stderr

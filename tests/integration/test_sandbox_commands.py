@@ -50,6 +50,8 @@ def test_the_demo_tells_its_story_and_leaves_nothing_behind(environment, tmp_pat
 
 def test_the_sandbox_stays_until_it_is_told_to_end_and_says_how_to_use_it(environment, tmp_path):
     place = tmp_path / "site"
+    beside = str(Path(sys.executable).parent)
+    environment["PATH"] = os.pathsep.join(each for each in os.environ["PATH"].split(os.pathsep) if each != beside)
     sandbox = subprocess.Popen(
         [sys.executable, "-m", "omps_worker", "sandbox", "--directory", str(place)],
         stdout=subprocess.PIPE, text=True, env=environment,
@@ -62,6 +64,7 @@ def test_the_sandbox_stays_until_it_is_told_to_end_and_says_how_to_use_it(enviro
                 break
         text = "".join(guide)
         nvr = re.search(r"omps-worker push (\S+)", text)[1]
+        assert f"export PATH={beside}:$PATH" in text
         settings = {**environment, "FEDORA_MESSAGING_CONF": str(place / "config.toml")}
 
         def omps_worker(*arguments):

@@ -88,8 +88,10 @@ def test_a_node_is_on_loopback_only_and_leaves_nothing_behind():
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_node_dies_with_the_process_that_holds_it(number):
+    # A shell's background jobs ignore SIGINT, and what they start inherits that.
     program = (
-        "import sys; from omps_worker.sandbox.broker import RabbitNode; "
+        "import signal, sys; from omps_worker.sandbox.broker import RabbitNode; "
+        "signal.signal(signal.SIGINT, signal.default_int_handler); "
         "node = RabbitNode(); node.start(); print(node.directory, flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(

@@ -8,7 +8,11 @@ from types import SimpleNamespace
 import pika
 import pytest
 from pika import exceptions
-from pika.adapters.utils.connection_workflow import AMQPConnectionWorkflowFailed, AMQPConnectorSocketConnectError
+from pika.adapters.utils.connection_workflow import (
+    AMQPConnectionWorkflowFailed,
+    AMQPConnectorSocketConnectError,
+    AMQPConnectorStackTimeout,
+)
 from pydantic import SecretStr
 
 from omps_worker import __version__
@@ -17,6 +21,16 @@ from omps_worker.broker.connection import FIRST_DELAY, LONGEST_DELAY, Backoff, n
 from omps_worker.errors import BrokerRefused, BrokerUnavailable, SettingsError
 
 WHERE = pika.URLParameters("amqp://worker:s3cret@broker.example.com:5672/builds")
+
+
+def wrong_version() -> ssl.SSLError:
+    """What Python says of a port that does not answer in TLS."""
+    context = ssl.create_default_context()
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    incoming.write(b"AMQP\x00\x00\x09\x01")
+    with pytest.raises(ssl.SSLError) as caught:
+        context.wrap_bio(incoming, outgoing, server_hostname="broker.example.com").do_handshake()
+    return caught.value
 
 
 def settings(url: str = "amqp://worker:s3cret@broker.example.com/builds?heartbeat=17"):
@@ -81,6 +95,8 @@ def test_a_refused_login_is_told_from_an_absent_broker(error):
          "CONNECTION_FORCED - broker forced connection closure"),
         (exceptions.AMQPHeartbeatTimeout("no activity"), "no activity"),
         (exceptions.StreamLostError(), "StreamLostError"),
+        (AMQPConnectorStackTimeout("Timeout during AMQP handshake"), "nobody spoke AMQP there within 15 s"),
+        (exceptions.AMQPConnectionError(AMQPConnectionWorkflowFailed([wrong_version()])), "does not speak TLS"),
     ],
 )  # fmt: skip
 def test_a_broker_that_is_away_is_named_with_the_reason(error, reason):

@@ -63,6 +63,44 @@ def test_values_are_counted_over_all_files_of_an_operator(monkeypatch: pytest.Mo
         reader.read("[a" + ", a" * 60 + "]")
 
 
+@pytest.mark.parametrize("text", ["[&a " + "x" * 50 + ", *a, *a]", "[" + ", ".join("x" * 30 for _ in range(4)) + "]"])
+def test_text_is_counted_with_aliases_followed(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Reader().read(text)
+    monkeypatch.setattr(manifest_yaml, "CHARACTERS", 110)
+
+    with pytest.raises(YamlFault, match="too much text"):
+        Reader().read(text)
+
+
+@pytest.mark.parametrize(
+    "form", ["{}: a\n", "? !!int '{}'\n: a\n", "<<: {{{}: a}}\n"], ids=["plain", "tagged", "merged"]
+)
+def test_few_keys_may_be_numbers_because_some_numbers_make_dicts_slow(form: str) -> None:
+    collide = [number * (2**61 - 1) for number in range(1, manifest_yaml.ODD_KEYS + 2)]
+
+    assert len(Reader().read("".join(map(form.format, collide[:-1])))) == manifest_yaml.ODD_KEYS
+    with pytest.raises(YamlFault, match="keys that are no text"):
+        Reader().read("".join(map(form.format, collide)))
+
+
+def test_what_only_pyyaml_understands_must_be_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "[" + "a, " * 50 + "!!str 1]"
+    assert Reader().read(text)[-1] == "1"
+
+    monkeypatch.setattr(manifest_yaml, "TAGGED_NODES", 50)
+    with pytest.raises(YamlFault, match="tags or merge keys"):
+        Reader().read(text)
+
+
+@pytest.mark.parametrize(("long", "is_text"), [("1" * 2000 + "g" * 2000 + "1", True), ("1:1" * 2000 + "x", False)])
+def test_a_long_text_is_no_matter_for_regular_expressions(long: str, is_text: bool) -> None:
+    if is_text:
+        assert Reader().read(long) == long
+    else:
+        with pytest.raises(YamlFault, match="a number of more than"):
+            Reader().read(long)
+
+
 def test_depth_up_to_the_limit_is_read() -> None:
     deep = Reader().read("[" * manifest_yaml.DEPTH + "]" * manifest_yaml.DEPTH)
     for _ in range(manifest_yaml.DEPTH - 1):

@@ -78,6 +78,7 @@ def test_settings_do_not_change(tmp_path: Path) -> None:
         ("bindings", {"exchange": "x", "routing_keys": ["#"]}, "list"),
         ("client_properties", {"product": "x"}, "product"),
         ("client_properties", {"app": 3}, "text"),
+        ("client_properties", {"app": "x", "odd": ["x", 3]}, "lists of texts: odd"),
         ("qos.prefetch_count", 0, "at least 1"),
         ("qos.prefetch_size", 1, "at most 0"),
         ("callback", 5, "text"),
@@ -314,6 +315,7 @@ def test_the_rest_api_with_a_broker_must_know_its_topics(tmp_path: Path) -> None
 def test_what_cannot_be_done_yet_is_named_instead_of_left_out(tmp_path: Path, key: str, value: object) -> None:
     found = unsupported(settings(tmp_path, {key: value}))
     assert [fault.key for fault in found] == [key]
+    assert found[0].file == str(tmp_path / "config.toml")
 
 
 def test_a_plain_configuration_asks_for_nothing_that_cannot_be_done(tmp_path: Path) -> None:

@@ -143,7 +143,7 @@ def test_a_directory_is_no_file(tmp_path: Path) -> None:
         (b"a = 1\nb =\n", "line 2, column 4"),
         (b"token = basic abc", "line 1"),
         (b"a = 1\na = 2", "line 2"),
-        (b"\xff\xfe", "UTF-8"),
+        (b"a = 1\nb = '\xff'", "is not UTF-8 text (line 2)"),
         (b"a = " + b"[" * 100_000, "deeply"),
         (b"a = " + b"9" * 5000, "number is too long"),
         (b"#" * (2**20 + 1), "more than"),

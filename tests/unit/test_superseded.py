@@ -58,23 +58,24 @@ def test_late_work_is_superseded_by_whatever_is_newer(below):
     assert asked == []
 
 
-def test_work_in_time_is_superseded_only_by_what_is_on_top_already():
+def test_redelivered_work_is_superseded_only_by_what_is_on_top_already():
     builds, digest_of, _ = newer("newest")
-    order = BuildOrder(lambda: builds, digest_of, late=False)
+    order = BuildOrder(lambda: builds, digest_of, late=False, redelivered=True)
     assert order.superseded({"newest"})
     assert not order.superseded({"another"})
 
 
-def test_work_in_time_asks_nobody_when_it_comes_out_on_top_of_nothing():
+def test_work_in_time_asks_nobody():
     def nobody():
         raise AssertionError("asked")
 
-    assert not BuildOrder(nobody, nobody, late=False).superseded(frozenset())
+    assert not BuildOrder(nobody, nobody, late=False, redelivered=True).superseded(frozenset())
+    assert not BuildOrder(nobody, nobody, late=False).superseded({"newest"})
 
 
 def test_the_newest_build_that_can_be_released_counts():
     builds, digest_of, asked = newer(None, "second", "third")
-    order = BuildOrder(lambda: builds, digest_of, late=False)
+    order = BuildOrder(lambda: builds, digest_of, late=False, redelivered=True)
     assert order.superseded({"second"})
     assert not order.superseded({"third"})
     assert asked == [2, 3, 2, 3]
@@ -82,7 +83,7 @@ def test_the_newest_build_that_can_be_released_counts():
 
 def test_not_every_build_there_ever_was_is_downloaded():
     builds, digest_of, asked = newer(*[None] * 100)
-    assert not BuildOrder(lambda: builds, digest_of, late=False).superseded({"other"})
+    assert not BuildOrder(lambda: builds, digest_of, late=False, redelivered=True).superseded({"other"})
     assert len(asked) == NEWER_LOOKED_INTO
 
 
