@@ -79,13 +79,15 @@ def waiting_copy(
     error: WorkerError,
     targets: Sequence[str] | None,
     *,
+    queue: str = "",
     counts: bool = True,
     frame_max: int = DEFAULT_FRAME,
 ) -> BasicProperties:
     """The properties of the copy for a retry queue: the next attempt, for ``targets`` alone.
 
     ``targets`` None leaves those that the message names already, if it does. Without ``counts`` it
-    is the same attempt, put off once more; a header tells such copies apart.
+    is the same attempt, put off once more; a header tells such copies apart. That the message once
+    died in ``queue``, where the retry leads, is left out.
     """
     properties = moved(delivery)
     table = _table(properties)
@@ -96,6 +98,7 @@ def waiting_copy(
     table[headers.ERROR] = error.name
     table[headers.ERROR_MESSAGE] = bounded(error.message, MESSAGE_BYTES)
     table.pop(headers.PARKED_AT, None)
+    _forget_death(table, queue)
     if targets is not None:
         table[headers.TARGETS] = list(targets)
     fit(properties, frame_max)
@@ -121,6 +124,16 @@ def moved(delivery: Delivery) -> BasicProperties:
     if not properties.message_id:
         properties.message_id = delivery.message_id
     return properties
+
+
+def _forget_death(table: dict[Any, Any], queue: str) -> None:
+    # RabbitMQ 3 believes x-death whoever wrote it, and drops without a word what would expire into a queue where
+    # it died before: https://www.rabbitmq.com/docs/dlx#automatic-dead-lettering-cycles
+    deaths = table.get("x-death")
+    if isinstance(deaths, list):
+        kept = [death for death in deaths if not (isinstance(death, dict) and death.get("queue") == queue)]
+        if len(kept) < len(deaths):
+            table["x-death"] = kept
 
 
 def bounded(message: str, limit: int) -> str:

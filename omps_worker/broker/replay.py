@@ -5,9 +5,9 @@ The copy goes through the default exchange, so that nobody else on the bus hears
 and its time to give up count anew, and ``omps-replayed-at`` tells the worker that earlier work may
 have got further than anybody knows. The error that parked it is left behind.
 
-``x-death`` is left behind too: RabbitMQ up to 3.13 takes it for the message's own history and drops
-a message that would come from a retry queue into a queue where it died before
-(https://www.rabbitmq.com/docs/dlx#automatic-dead-lettering-cycles).
+``x-death`` is left behind too: RabbitMQ 3 takes it for the message's own history and drops without a word
+what would expire from a retry queue into a queue where it died before (measured;
+https://www.rabbitmq.com/docs/dlx#automatic-dead-lettering-cycles).
 """
 
 from __future__ import annotations

@@ -189,7 +189,12 @@ class Desk:
 
     def _waiting(self, delivery: Delivery, again: retry.Again) -> Outgoing:
         properties = parking.waiting_copy(
-            delivery, again.error, again.targets, counts=again.counts, frame_max=self._publisher.frame_max
+            delivery,
+            again.error,
+            again.targets,
+            queue=self._queue,
+            counts=again.counts,
+            frame_max=self._publisher.frame_max,
         )
         return Outgoing("", retry_queue(self._queue, again.delay), delivery.body, properties, mandatory=True)
 

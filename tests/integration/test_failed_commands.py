@@ -13,11 +13,13 @@ from datetime import datetime, timedelta, timezone
 import fedora_messaging.message
 import pytest
 
+from omps_worker.broker.failed import WORN
+from omps_worker.parked import Selection
 from omps_worker.sandbox import operators
 from omps_worker.sandbox.faults import Fault
 from omps_worker.sandbox.site import QUEUE
 from tests.support.bus import Bus, build_body
-from tests.support.parked import TOPIC, fill, fill_with, parked
+from tests.support.parked import TOPIC, failed_queue_of, fill, fill_with, parked
 from tests.support.site import edit, results_of
 from tests.support.waiting import wait_until
 
@@ -84,14 +86,11 @@ def test_filters_choose(site, bus):
     recent = (datetime.now(timezone.utc) - timedelta(minutes=5)).isoformat()
     fill(bus, [(parked(7, error="KojiError", **{"omps-parked-at": recent}), build_body(7, "other"))])
     for options, expected in {
-        ("--nvr", "build-*"): ["id-0", "id-1", "id-2"],
         ("--nvr", "build-1-1.0-1", "--nvr", "other*"): ["id-1", "id-7"],
-        ("--error", "KojiError"): ["id-7"],
-        ("--error", "Koji*", "--nvr", "build-*"): [],
+        ("--error", "Koji*", "--newer-than", "10m"): ["id-7"],
+        ("--error", "Koji*", "--older-than", "600"): [],
     }.items():
         assert sorted(ids(site.command("failed", "list", "--json", *options))) == expected
-    assert "id-7" in ids(site.command("failed", "list", "--json", "--newer-than", "10m"))
-    assert "id-7" not in ids(site.command("failed", "list", "--json", "--older-than", "600"))
     assert site.command("failed", "list", "--older-than", "soon").code == 2
 
 
@@ -115,7 +114,7 @@ def test_all_copies_of_an_id_are_shown(site, bus):
 @pytest.mark.parametrize("command", [["replay"], ["discard", "--yes"]])
 def test_what_changes_something_wants_to_be_told_what(site, bus, command):
     fill_with(bus, 2)
-    for choice in ([], ["id-1", "--all"], ["id-1", "--nvr", "*"], ["--all", "--error", "*"]):
+    for choice in ([], ["id-1", "--all"], ["--all", "--error", "*"]):
         ran = site.command("failed", *command, *choice)
         assert (ran.code, ran.out) == (2, "")
         assert "--all" in ran.err
@@ -269,9 +268,10 @@ def test_a_site_that_may_not_declare_anything_has_the_same_tools(site, bus):
     edit(site.config, 'topic_prefix = "', 'passive_declares = true\ntopic_prefix = "')
     edit(site.config, "[consumer_config]\n", '[consumer_config]\nlock = "process"\n')
     fill_with(bus, 3)
-    for _ in range(11):
-        ran = site.command("failed", "list", "--json")
-        assert ids(ran) == ["id-0", "id-1", "id-2"]
+    for _ in range(WORN):
+        failed_queue_of(bus).records(Selection())
+    ran = site.command("failed", "list", "--json")
+    assert ids(ran) == ["id-0", "id-1", "id-2"]
     assert "x-delivery-limit" in ran.err, "nobody knows that queue's delivery limit"
     assert site.command("failed", "replay", "--all").code == 0
     assert bus.depth() == 3

@@ -138,6 +138,14 @@ def test_bounded_texts_are_one_line_of_at_most_so_many_bytes(text, limit):
     assert line.isprintable()
 
 
+def test_a_copy_that_waits_forgets_that_the_message_died_where_it_goes_back_to():
+    there, elsewhere = {"queue": "omps-worker", "reason": "delivery_limit"}, {"queue": "omps-worker.retry.10s"}
+    message = delivery(headers={"x-death": [there, elsewhere, "odd"]})
+    assert waiting_copy(message, ERROR, None, queue="omps-worker").headers["x-death"] == [elsewhere, "odd"]
+    assert message.headers["x-death"] == [there, elsewhere, "odd"]
+    assert parked_copy(message, ERROR, None, NOW).headers["x-death"] == [there, elsewhere, "odd"]
+
+
 def test_an_attempt_is_interrupted_when_work_may_have_begun_before():
     assert delivery().attempt == Attempt(1, interrupted=False)
     assert delivery(redelivered=True).attempt == Attempt(1, interrupted=True)

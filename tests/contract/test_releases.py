@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Making a release where answers are lost, late or lies, and where somebody else pushes too."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from pydantic import SecretStr
+
+from omps_worker import locks
+from omps_worker.errors import PackageBusy, QuayAuthorizationError, QuayCourierError, QuayPackageError
+from omps_worker.locks import ProcessLock
+from omps_worker.model import Bundle
+from omps_worker.registry import AppRegistry
+from omps_worker.releases import Credentials, Released, Releaser
+from omps_worker.sandbox.faults import Fault
+from omps_worker.sandbox.registry import SandboxRegistry
+from omps_worker.sandbox.registry_store import tar_digest
+from tests.support.blobs import tar_gz
+from tests.support.waiting import wait_until
+
+PUSH = "POST /cnr/api/v1/packages/.*"
+LOOK = "GET /cnr/api/v1/packages/.*"
+TIMEOUT = 1.0
+
+
+def bundle(content: str) -> Bundle:
+    blob = tar_gz(content)
+    return Bundle("etcd", blob, tar_digest(blob), ("etcd.package.yaml",), True, None)
+
+
+OURS, THEIRS = bundle("ours"), bundle("theirs")
+
+
+class Desk:
+    """Makes releases of community/etcd, and counts what it costs."""
+
+    def __init__(self, registry: SandboxRegistry) -> None:
+        self.registry = registry
+        self.faults = registry.faults
+        registry.add_organization("community")
+        self.credentials = Credentials(SecretStr(registry.add_robot("community")))
+        self.lock = ProcessLock(TIMEOUT)
+        self._releaser = Releaser(AppRegistry(registry.url, timeout=TIMEOUT), self.lock, "1.0.0")
+
+    def release(self, what: Bundle = OURS, version: str | None = None, **options) -> Released | None:
+        return self._releaser.release(what, "community", "etcd", version, self.credentials, **options)
+
+    def somebody_pushes(self, version: str) -> None:
+        self.registry.add_release("community", "etcd", version, THEIRS.blob)
+
+    @property
+    def held(self) -> list[tuple[str, str]]:
+        names = {OURS.digest: "ours", THEIRS.digest: "theirs"}
+        return [(entry.version, names[entry.digest]) for entry in self.registry.releases("community", "etcd")]
+
+    @property
+    def pushes(self) -> int:
+        return sum(entry.method == "POST" for entry in self.registry.log)
+
+
+@pytest.fixture
+def desk(monkeypatch):
+    monkeypatch.setattr(locks, "STORING_SECONDS", 0.2)
+    with SandboxRegistry(racy=True) as registry:
+        yield Desk(registry)
+
+
+@pytest.mark.parametrize("fault", [{"drop_answer": True}, {"truncate": True}, {"status": 502, "effect": True},
+                                   {"status": 500, "effect": True}, {"body": "<html>?</html>"}])  # fmt: skip
+def test_a_push_that_was_stored_whatever_was_answered_is_found_at_once(desk, fault):
+    desk.faults.add(Fault(PUSH, **fault))
+    assert desk.release() == Released("1.0.0", created=True)
+    assert desk.release() == Released("1.0.0", created=False)
+    assert desk.pushes == 1
+
+
+@pytest.mark.parametrize("version", [None, "1.0.0"])
+def test_a_push_that_a_proxy_sent_twice_is_ours_though_the_answer_is_a_conflict(desk, version):
+    answer = {"error": {"code": "package-exists", "message": "package exists already", "details": {}}}
+    desk.faults.add(Fault(PUSH, status=409, body=answer, effect=True))
+    assert desk.release(version=version, new_release=True) == Released("1.0.0", created=True)
+    assert desk.pushes == 1
+
+
+def test_a_conflict_that_is_none_leads_to_a_fresh_look_and_no_gap(desk):
+    desk.faults.add(Fault(PUSH, status=409))
+    assert desk.release() == Released("1.0.0", created=True)
+
+
+def test_a_version_that_is_taken_and_not_listed_is_given_up(desk):
+    conflicts = desk.faults.add(Fault(PUSH, status=409, times=None))
+    with pytest.raises(QuayCourierError) as asked_for:
+        desk.release(version="1.0.0")
+    assert not asked_for.value.transient
+    assert desk.faults.fired(conflicts) == 2
+    with pytest.raises(QuayCourierError) as incremented:
+        desk.release()
+    assert incremented.value.transient
+    assert desk.faults.fired(conflicts) < 20
+
+
+def test_a_push_that_is_stored_after_its_sender_gave_up_is_not_repeated(desk):
+    stored = threading.Event()
+    push = desk.faults.add(Fault(PUSH, hold=stored))
+    with ThreadPoolExecutor() as threads:
+        first = threads.submit(desk.release)
+        wait_until(lambda: desk.faults.fired(push), what="the push")
+        again = threads.submit(desk.release)
+        with pytest.raises(QuayCourierError) as caught:
+            first.result(10)
+        assert caught.value.transient
+        stored.set()
+        assert again.result(10) == Released("1.0.0", created=False)
+    assert desk.pushes == 1
+
+
+def test_a_push_that_is_never_stored_is_repeated_when_it_can_no_longer_be_stored(desk):
+    desk.faults.add(Fault(PUSH, status=504))
+    begun = time.monotonic()
+    with pytest.raises(QuayCourierError):
+        desk.release()
+    assert time.monotonic() - begun < TIMEOUT
+    assert desk.release() == Released("1.0.0", created=True)
+    assert time.monotonic() - begun > TIMEOUT
+    assert desk.pushes == 2
+
+
+@pytest.mark.parametrize("fault", [{"status": 500}, {"status": 503}, {"status": 429}])
+def test_an_answer_after_which_nothing_more_can_happen_is_not_waited_out(desk, fault):
+    desk.faults.add(Fault(PUSH, **fault))
+    begun = time.monotonic()
+    with pytest.raises(QuayCourierError):
+        desk.release()
+    assert desk.release() == Released("1.0.0", created=True)
+    assert time.monotonic() - begun < TIMEOUT
+
+
+def test_a_refusal_leaves_nothing_to_wait_for(desk):
+    good, desk.credentials = desk.credentials, Credentials(SecretStr("basic d3Jvbmc6d3Jvbmc="))
+    with pytest.raises(QuayAuthorizationError):
+        desk.release()
+    desk.credentials = good
+    begun = time.monotonic()
+    assert desk.release() == Released("1.0.0", created=True)
+    assert time.monotonic() - begun < TIMEOUT
+
+
+def test_a_look_that_fails_before_the_push_pushes_nothing(desk):
+    desk.faults.add(Fault(LOOK, status=503))
+    with pytest.raises(QuayPackageError):
+        desk.release()
+    assert desk.pushes == 0
+
+
+def test_a_push_that_was_accepted_is_believed_when_nobody_can_look(desk):
+    desk.faults.add(Fault(LOOK, status=503, after=1))
+    assert desk.release() == Released("1.0.0", created=True)
+
+
+def test_a_push_that_was_accepted_and_is_not_listed_is_tried_again(desk):
+    desk.faults.add(Fault(LOOK, status=200, body=[], after=1))
+    with pytest.raises(QuayCourierError, match="is not listed") as caught:
+        desk.release()
+    assert caught.value.transient
+    assert desk.release() == Released("1.0.0", created=False)
+    assert desk.pushes == 1
+
+
+def push_together(desk: Desk, **options) -> Released | None:
+    """Release while somebody who knows no lock pushes the same version."""
+    answered = threading.Event()
+    push = desk.faults.add(Fault(PUSH, hold_answer=answered))
+    with ThreadPoolExecutor() as threads:
+        released = threads.submit(desk.release, **options)
+        wait_until(lambda: desk.faults.fired(push) and desk.held, what="the push")
+        desk.somebody_pushes("1.0.0")
+        answered.set()
+        return released.result(10)
+
+
+def test_a_stranger_who_pushes_the_same_version_at_the_same_time_leads_to_the_next_version(desk):
+    assert push_together(desk) == Released("2.0.0", created=True)
+    assert desk.held == [("1.0.0", "ours"), ("1.0.0", "theirs"), ("2.0.0", "ours")]
+    assert desk.release() == Released("2.0.0", created=False), "and that is the end of it"
+
+
+def test_a_version_that_was_asked_for_and_has_other_content_as_well_is_a_failure_for_good(desk):
+    with pytest.raises(QuayCourierError, match="other content as well") as caught:
+        push_together(desk, version="1.0.0")
+    assert not caught.value.transient
+
+
+def test_a_lock_of_the_process_gives_up_after_a_while(desk):
+    lock = ProcessLock(TIMEOUT, patience=0.1)
+    package = (desk.registry.url, "community", "etcd")
+    with ThreadPoolExecutor() as threads, lock.hold(*package):
+
+        def wait():
+            with lock.hold(*package):
+                pass
+
+        with pytest.raises(PackageBusy):
+            threads.submit(wait).result(10)
+
+
+def test_a_lock_of_the_process_does_not_wait_for_what_it_cannot_outwait():
+    lock = ProcessLock(TIMEOUT, patience=0.1)
+    package = ("https://registry.example.com", "community", "etcd")
+    with lock.hold(*package) as hold:
+        hold.begin_push()
+    with pytest.raises(PackageBusy), lock.hold(*package):
+        pass
+
+
+def test_who_takes_too_long_to_get_ready_does_not_push():
+    lock = ProcessLock(0.02)
+    with lock.hold("https://registry.example.com", "community", "etcd") as hold:
+        latest = time.monotonic() + 0.05
+        wait_until(lambda: time.monotonic() > latest)
+        with pytest.raises(PackageBusy, match="nothing was pushed") as caught:
+            hold.begin_push()
+    assert caught.value.counts, "whatever took so long was tried"
