@@ -28,7 +28,7 @@ BLOB = tar_gz("hostile")
 TAR = gzip.decompress(BLOB)
 BUNDLE = Bundle("hostile", BLOB, hashlib.sha256(TAR).hexdigest(), ("a",), True, None)
 
-STATUSES = (200, 201, 204, 302, 307, 400, 401, 403, 404, 405, 409, 413, 422, 429, 500, 503)
+STATUSES = (200, 201, 204, 302, 400, 401, 403, 404, 409, 413, 422, 429, 500)
 
 Body = bytes | str | Callable[[], bytes]
 
