@@ -147,7 +147,10 @@ class Consumer:
         while not self._signals.stopping:
             begun = time.monotonic()
             try:
-                self._converse()
+                try:
+                    self._converse()
+                finally:
+                    self._end_conversation()
             except Interrupted:
                 break
             except Exception as error:
@@ -155,8 +158,6 @@ class Consumer:
                     backoff.reset()
                 self._explain(error)
                 self._pause(backoff.next())
-            finally:
-                self._end_conversation()
         self._finish_without_broker()
 
     def _converse(self) -> None:

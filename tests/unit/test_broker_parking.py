@@ -150,7 +150,12 @@ def test_an_attempt_is_interrupted_when_work_may_have_begun_before():
     assert delivery().attempt == Attempt(1, interrupted=False)
     assert delivery(redelivered=True).attempt == Attempt(1, interrupted=True)
     assert delivery(headers={"omps-attempt": 3}).attempt == Attempt(3, interrupted=True)
-    assert delivery(headers={"omps-replayed-at": "2026-11-20T10:00:00Z"}).attempt == Attempt(1, interrupted=True)
+    replayed = delivery(headers={"omps-replayed-at": "2026-11-20T10:00:00Z"})
+    assert replayed.attempt == Attempt(1, interrupted=True, late=True)
+
+
+def test_the_message_of_a_catch_up_comes_late_and_is_nobodys_interrupted_work():
+    assert delivery(headers={"omps-catch-up": "2026-11-20T10:00:00Z"}).attempt == Attempt(1, late=True)
 
 
 def test_deliveries_of_one_message_have_one_key_and_its_retries_another():
