@@ -123,9 +123,7 @@ class Crew:
         """A worker that consumes."""
         before = self._begun_to_consume()
         worker = self.begin()
-        wait_until(
-            lambda: worker.poll() is not None or self._begun_to_consume() > before, 40, "a worker that consumes"
-        )
+        wait_until(lambda: worker.poll() is not None or self._begun_to_consume() > before, 40, "a worker that consumes")
         assert worker.poll() is None, self._site.log
         return worker
 
