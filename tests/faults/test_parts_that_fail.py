@@ -72,9 +72,7 @@ def test_koji_is_down_and_comes_back(quick, crew, books, build):
         pytest.param(Fault("GET /cnr/api", status=500), "QuayPackageError", id="look: 500"),
         pytest.param(Fault("GET /cnr/api", delay=HOUR), "QuayPackageError", id="look: silence"),
         pytest.param(Fault("POST /cnr/", status=500, body="<html>oops</html>"), "QuayCourierError", id="push: 500"),
-        pytest.param(
-            Fault("POST /cnr/", status=429, headers={"Retry-After": "1"}), "QuayCourierError", id="push: 429"
-        ),
+        pytest.param(Fault("POST /cnr/", status=429, headers={"Retry-After": "1"}), "QuayCourierError", id="push: 429"),
         pytest.param(Fault("POST /api/v1/repository", status=500), "QuayPackageError", id="publish: 500"),
         pytest.param(Fault("POST /api/v1/repository", drop_answer=True), "QuayPackageError", id="publish: no answer"),
     ],

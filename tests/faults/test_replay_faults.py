@@ -84,7 +84,7 @@ def ids_left(bus: Bus) -> list[str]:
 def test_a_replay_of_200_that_is_killed_in_the_middle_loses_nothing(site, bus, proxy, through, arrives):
     """In the very moment in which message 120 is sent: the broker has it or not, the replay never hears of it."""
     fill_with(bus, 200)
-    caught = proxy.catch(b"id-120", passed_on=arrives).caught
+    caught = proxy.catch(b"build-120", passed_on=arrives).caught
     with command(site, through, "failed", "replay", "--all") as replay:
         assert caught.wait(60)
         replay.kill()
@@ -174,7 +174,7 @@ def test_listings_and_replays_at_the_same_time_send_each_message_once(site, bus)
 
 def test_a_replay_whose_connection_is_cut_says_what_it_did_and_loses_nothing(site, bus, proxy, through):
     fill_with(bus, 200)
-    caught = proxy.catch(b"id-120").caught
+    caught = proxy.catch(b"build-120").caught
     with command(site, through, "failed", "replay", "--all", "--json") as replay:
         assert caught.wait(60)
         proxy.cut()
