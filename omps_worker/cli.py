@@ -7,10 +7,12 @@ Imports are made inside the commands, so that ``--help`` answers at once.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -54,7 +56,14 @@ class _ClearErrors(click.Group):
                 raise
             log.debug("where it happened", exc_info=True)
             click.echo(f"error: {error}", err=True)
+            _forget_output()
             sys.exit(FAILED)
+
+
+def _forget_output() -> None:
+    """What could not be written to standard output is not tried again at the end, which would change the exit code."""
+    with contextlib.suppress(OSError, ValueError), Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def exit_code_of(error: WorkerError) -> int:
