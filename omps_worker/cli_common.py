@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import logging
+import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -43,7 +46,14 @@ class ClearErrors(click.Group):
                 raise
             log.debug("where it happened", exc_info=True)
             click.echo(f"error: {error}", err=True)
+            _forget_output()
             sys.exit(FAILED)
+
+
+def _forget_output() -> None:
+    """What could not be written to standard output is not tried again at the end, which would change the exit code."""
+    with contextlib.suppress(OSError, ValueError), Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def exit_code_of(error: WorkerError) -> int:
