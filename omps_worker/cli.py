@@ -122,7 +122,7 @@ def _version(_context: click.Context, _parameter: click.Parameter, value: str | 
 @click.option(
     "--version", callback=_version, help="The version of the release; otherwise as the mapping says, or the next one."
 )
-@click.option("--new-release", is_flag=True, help="Make a release even of content that is already released, or superseded.")
+@click.option("--new-release", is_flag=True, help="Make a release even of released or superseded content.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @as_json
 @with_site
