@@ -223,6 +223,7 @@ def test_no_secret_shows_anywhere_even_when_everything_fails(site):
     )
     basic = token.removeprefix("basic ")
     edit(site.config, "[consumer_config]", '[consumer_config]\nlog_level = "DEBUG"')
+    edit(site.directory / "mapping.yaml", "asmith]}\n", "asmith]}\n    superseded: publish\n")
     builds = [site.koji.add_build(COMPONENT, "1.0", str(n), manifests=otter(n)) for n in range(3)]
     site.registry.faults.add(
         Fault("POST /cnr/.*", status=400, body={"error": {"code": "x", "message": f"bad {basic}"}})
