@@ -182,6 +182,11 @@ class Storm:
     def _kill_workers(self) -> None:
         chaos = random.Random(self._plan.seed + 1)
         while not self._over.wait(self._plan.kill_every * chaos.uniform(0.5, 1.5)):
+            # On a busy machine workers that are killed before they began would settle nothing.
+            while self._consumers() < len(self._workers) and not self._over.wait(0.1):
+                pass
+            if self._over.is_set():
+                return
             number = chaos.randrange(len(self._workers))
             self._workers[number].send_signal(signal.SIGKILL)
             self._workers[number].wait()
@@ -316,6 +321,11 @@ class Storm:
         with suppress(AMQPError), self._channel() as channel:
             return int(channel.queue_declare(queue, passive=True).method.message_count)
         return None
+
+    def _consumers(self) -> int:
+        with suppress(AMQPError, OSError), self._channel() as channel:
+            return int(channel.queue_declare(QUEUE, passive=True).method.consumer_count)
+        return 0
 
     def _insist(self, act: Callable[[Any], object]) -> None:
         """Publish as a build system with patience does: until the broker has confirmed."""
