@@ -6,7 +6,9 @@
 
 PYTEST_ARGS ?=
 RUN := .venv/bin/python scripts/in_own_tmpdir.py
-PYTEST := $(RUN) .venv/bin/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal
+# One more than there are cores: many tests wait for processes that they started.
+PROCESSES ?= $(shell expr $$(nproc) + 1)
+PYTEST := $(RUN) .venv/bin/python -m pytest --numprocesses=$(PROCESSES) --maxprocesses=6 --dist=worksteal
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
