@@ -156,14 +156,17 @@ def main() -> int:
     process, reload = script.process, script.reload
 
     def told(event: BuildEvent, attempt: Attempt) -> Sequence[Outcome] | Ignored:
-        print("begin", event.build_id, "interrupted" if attempt.interrupted else "fresh", flush=True)
+        (
+            sys.stdout.write("begin", event.build_id, "interrupted" if attempt.interrupted else "fresh" + "\n"),
+            sys.stdout.flush(),
+        )
         if event.name == "wait":
             wait_until(Path(gate).exists, 120)
             script.gate.set()
         return process(event, attempt)
 
     def reloaded() -> None:
-        print("reload", flush=True)
+        sys.stdout.write("reload" + "\n"), sys.stdout.flush()
         reload()
 
     script.process, script.reload = told, reloaded  # type: ignore[method-assign]
@@ -179,7 +182,7 @@ def main() -> int:
     try:
         return consumer.run()
     except BrokerRefused as error:
-        print("refused", error, flush=True)
+        sys.stdout.write("refused", error + "\n"), sys.stdout.flush()
         return 2
 
 
