@@ -40,6 +40,12 @@ from tests.support.waiting import wait_until
 REPORTER = Reporter(PREFIX, "https://registry.example.com")
 
 
+def _say(line: str) -> None:
+    """Write a line at once: threads do not get into each other's."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
 class Script:
     """A handler, and what it was asked."""
 
@@ -156,17 +162,14 @@ def main() -> int:
     process, reload = script.process, script.reload
 
     def told(event: BuildEvent, attempt: Attempt) -> Sequence[Outcome] | Ignored:
-        (
-            sys.stdout.write("begin", event.build_id, "interrupted" if attempt.interrupted else "fresh" + "\n"),
-            sys.stdout.flush(),
-        )
+        _say(f"begin {event.build_id} {'interrupted' if attempt.interrupted else 'fresh'}")
         if event.name == "wait":
             wait_until(Path(gate).exists, 120)
             script.gate.set()
         return process(event, attempt)
 
     def reloaded() -> None:
-        sys.stdout.write("reload" + "\n"), sys.stdout.flush()
+        print("reload", flush=True)
         reload()
 
     script.process, script.reload = told, reloaded  # type: ignore[method-assign]
@@ -182,7 +185,7 @@ def main() -> int:
     try:
         return consumer.run()
     except BrokerRefused as error:
-        sys.stdout.write("refused", error + "\n"), sys.stdout.flush()
+        print("refused", error, flush=True)
         return 2
 
 
