@@ -20,7 +20,7 @@ demo: setup ## watch builds become releases, on a broker, a Koji and a registry 
 	@$(RUN) .venv/bin/omps-worker demo
 
 test: setup ## all tests
-	@$(PYTEST) $(PYTEST_ARGS) --ignore=tests/faults/test_killed_at_each_step.py --ignore=tests/faults/test_replay_faults.py tests
+	@$(PYTEST) $(PYTEST_ARGS) tests
 
 unit: setup ## tests without sockets and processes, in seconds
 	@$(RUN) .venv/bin/python -m pytest $(PYTEST_ARGS) tests/unit

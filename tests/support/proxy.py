@@ -9,16 +9,35 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, eq=False)
 class Catch:
-    """The bytes to wait for, from a client. ``passed_on``: they still reach the server, whose answer does not come."""
+    """The bytes to wait for, from a client.
+
+    ``passed_on``: they, and what the client sends after them, still reach the server, whose answer does not come. (One
+    message may come in several pieces, of which the first has the bytes.)
+    """
 
     pattern: bytes
     passed_on: bool = False
     caught: threading.Event = field(default_factory=threading.Event)
+    answered: threading.Event = field(default_factory=threading.Event)
+    """The server had something to say after it, which was swallowed."""
+
+
+class _Pair:
+    """A client and the server, and what was caught between them."""
+
+    def __init__(self, client: socket.socket, server: socket.socket) -> None:
+        self.client, self.server = client, server
+        self.catch: Catch | None = None
+
+    @property
+    def ends(self) -> tuple[socket.socket, socket.socket]:
+        return self.client, self.server
 
 
 class Proxy:
@@ -28,7 +47,7 @@ class Proxy:
         self._target = target
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
-        self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        self._pairs: list[_Pair] = []
         self._lock = threading.Lock()
         self.refusing = False
         self.silent = threading.Event()
@@ -57,7 +76,7 @@ class Proxy:
         with self._lock:
             pairs, self._pairs = self._pairs, []
         for pair in pairs:
-            for end in pair:
+            for end in pair.ends:
                 with contextlib.suppress(OSError):
                     end.shutdown(socket.SHUT_RDWR)
                 end.close()
@@ -78,26 +97,34 @@ class Proxy:
                 client.close()
                 continue
             server.settimeout(None)
+            pair = _Pair(client, server)
             with self._lock:
-                self._pairs.append((client, server))
-            caught = threading.Event()
-            for source, sink, catches in ((client, server, self._catches), (server, client, [])):
-                threading.Thread(target=self._forward, args=(source, sink, catches, caught), daemon=True).start()
+                self._pairs.append(pair)
+            for forward in (self._upwards, self._downwards):
+                threading.Thread(target=self._forward, args=(forward, pair), daemon=True).start()
 
-    def _forward(
-        self, source: socket.socket, sink: socket.socket, catches: list[Catch], caught: threading.Event
-    ) -> None:
+    def _forward(self, forward: Callable[[_Pair], None], pair: _Pair) -> None:
         with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                catch = next((one for one in catches if not one.caught.is_set() and one.pattern in data), None)
-                if catch is not None:
-                    # In this order, or the answer might slip through before anybody knows.
-                    caught.set()
-                    if catch.passed_on:
-                        sink.sendall(data)
-                    catch.caught.set()
-                if not self.silent.is_set() and not caught.is_set():
-                    sink.sendall(data)
-        for end in (source, sink):
+            forward(pair)
+        for end in pair.ends:
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
+
+    def _upwards(self, pair: _Pair) -> None:
+        while data := pair.client.recv(65536):
+            if pair.catch is None:
+                found = (one for one in self._catches if not one.caught.is_set() and one.pattern in data)
+                # Before it is sent, or the answer might slip through.
+                pair.catch = next(found, None)
+            catch = pair.catch
+            if not self.silent.is_set() and (catch is None or catch.passed_on):
+                pair.server.sendall(data)
+            if catch is not None:
+                catch.caught.set()
+
+    def _downwards(self, pair: _Pair) -> None:
+        while data := pair.server.recv(65536):
+            if pair.catch is not None:
+                pair.catch.answered.set()
+            elif not self.silent.is_set():
+                pair.client.sendall(data)
