@@ -147,9 +147,20 @@ class KojiManifestsArchiveNotFound(BuildSystemError):
 
 
 class KojiError(BuildSystemError):
-    """Koji could not be reached, or answered with something that is no answer."""
+    """Koji could not be reached, or answered with something that is no answer.
+
+    ``refused``: its hub is there and does not answer this question, like one that does not know it.
+    """
 
     transient = True
+    refused = False
+
+    @classmethod
+    def refusal(cls, message: str) -> KojiError:
+        """That of a hub which refuses."""
+        error = cls(message)
+        error.refused = True
+        return error
 
 
 class RegistryError(WorkerError):

@@ -111,9 +111,9 @@ class KojiBuilds:
         target = self._target(info) if with_target else None
         return build_of(info, target)
 
-    def newer(self, build: Build) -> Iterator[Build]:
-        """The newer builds of its component and target; see ``koji_listing.Listing.newer``."""
-        return self._listing.newer(build)
+    def siblings(self, build: Build, since: datetime) -> Iterator[Build]:
+        """The builds of its component and target; see ``koji_listing.Listing.siblings``."""
+        return self._listing.siblings(build, since)
 
     def completed(self, since: datetime, until: datetime | None = None) -> list[Build]:
         """The builds of a period; see ``koji_listing.Listing.completed``."""
@@ -153,7 +153,7 @@ class KojiBuilds:
         try:
             return self._hub.call(method, *arguments, **options)
         except Refusal as refusal:
-            raise KojiError(f"Koji's hub refuses {method}: {refusal}") from None
+            raise KojiError.refusal(f"Koji's hub refuses {method}: {refusal}") from None
 
     def _ask_for_nvr(self, nvr: str) -> Any:
         from omps_worker.koji_session import Refusal
@@ -166,7 +166,7 @@ class KojiBuilds:
         except Refusal as refusal:
             if "invalid format" in str(refusal) or "bad request" in str(refusal):
                 return None
-            raise KojiError(f"Koji's hub refuses getBuild: {refusal}") from None
+            raise KojiError.refusal(f"Koji's hub refuses getBuild: {refusal}") from None
 
     def _target(self, info: Any) -> str | None:
         task_id = dict_of(info).get("task_id")

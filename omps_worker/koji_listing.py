@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Lists of builds in Koji: what is newer than a build, and what was completed in a period.
+"""Lists of builds in Koji: what else there is of a component, and what was completed in a period.
 
 Only operator builds whose manifests can become a release are listed: no bundles. The answers of the
 hub are read a page at a time, so that none is too long.
@@ -36,20 +36,19 @@ class Listing:
         self._ask = ask
         self._packages: dict[str, int] = {}
 
-    def newer(self, build: Build) -> Iterator[Build]:
-        """The operator builds of its component and build target that were completed later, the newest first.
+    def siblings(self, build: Build, since: datetime) -> Iterator[Build]:
+        """The operator builds of its component and build target completed at ``since`` or later, the newest first.
 
-        Of builds completed at the same time the one with the greater id is the later. Bundles do
-        not count. An unknown target is the same as another unknown one, and as no known one. Asks
-        while it is read; raises KojiError.
+        ``build`` is one of them. Bundles do not count. An unknown target is the same as another
+        unknown one, and as no known one. Asks while it is read; raises KojiError.
         """
-        if build.completed_at is None or (package := self._package(build.name)) is None:
+        if (package := self._package(build.name)) is None:
             return
-        after = _hub_time(build.completed_at - _MARGIN)
+        after = _hub_time(since - _MARGIN)
         for page in self._pages("-completion_ts,-build_id", packageID=package, completeAfter=after):
             for other in self._operators(page):
-                known = other.completed_at is not None and other.name == build.name and other.target == build.target
-                if known and build_order(other) > build_order(build):
+                known = other.completed_at is not None and other.completed_at >= since
+                if known and other.name == build.name and other.target == build.target:
                     yield other
 
     def completed(self, since: datetime, until: datetime | None = None) -> list[Build]:
@@ -70,7 +69,7 @@ class Listing:
             for page in self._pages("completion_ts,build_id", **which, **period):
                 new = [row for row in page if not (is_id(row.get("build_id")) and row["build_id"] in found)]
                 found.update({build.id: build for build in self._operators(new)})
-        return sorted(filter(in_period, found.values()), key=build_order)
+        return sorted(filter(in_period, found.values()), key=lambda build: build.order)
 
     def _package(self, name: str) -> int | None:
         """The id of the component, as older hubs list builds by the id alone; None if Koji does not know it."""
@@ -104,11 +103,6 @@ class Listing:
             raise KojiError("Koji's hub was asked for several tasks and describes others.")
         targets = dict(zip(tasks, map(target_of, answers), strict=True))
         return [replace(build, target=targets.get(task)) for build, task in found]
-
-
-def build_order(build: Build) -> tuple[datetime, int]:
-    """What builds are sorted by: their completion, and then their ids."""
-    return build.completed_at or datetime.min.replace(tzinfo=timezone.utc), build.id
 
 
 def _hub_time(moment: datetime) -> str:

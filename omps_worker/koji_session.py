@@ -66,7 +66,7 @@ class Hub:
                 text = printable(str(getattr(error, "faultString", "") or error), 300)
                 if type(error) is koji.GenericError:
                     raise Refusal(text) from None
-                raise KojiError(f"Koji's hub could not answer {method}: {text}") from None
+                raise KojiError.refusal(f"Koji's hub could not answer {method}: {text}") from None
             except requests.exceptions.HTTPError as error:
                 raise self._for_status(error) from None
             except HttpFault as fault:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Any
 
 from omps_worker.errors import WorkerError
@@ -113,6 +113,11 @@ class Build:
     def facts(self) -> BuildFacts:
         """What the mapping matches on once Koji was asked."""
         return BuildFacts(self.name, self.nvr, self.owner, self.target)
+
+    @property
+    def order(self) -> tuple[datetime, int]:
+        """What builds are sorted by: their completion, and then their ids."""
+        return self.completed_at or datetime.min.replace(tzinfo=timezone.utc), self.id
 
 
 @dataclass(frozen=True, slots=True)

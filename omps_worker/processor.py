@@ -36,7 +36,7 @@ from omps_worker.model import (
     Status,
     Target,
 )
-from omps_worker.releases import Credentials, Releaser
+from omps_worker.releases import Credentials, Place, Releaser, Wanted
 from omps_worker.superseded import SKIP, SUPERSEDED, BuildOrder, is_late
 
 log = logging.getLogger(__name__)
@@ -68,8 +68,8 @@ class Builds(Protocol):
         """Its archive of manifests, verified."""
         ...
 
-    def newer(self, build: Build) -> Iterator[Build]:
-        """The operator builds of its component and target that were completed later, the newest first."""
+    def siblings(self, build: Build, since: datetime) -> Iterator[Build]:
+        """The operator builds of its component and target completed since then, the newest first."""
         ...
 
 
@@ -249,13 +249,18 @@ class Processor:
         if organization is None:
             raise unknown_organization(target.organization)
         credentials = Credentials(organization.authorization(), organization.oauth(), organization.public)
-        version = versions.wanted(target.version, work.build, prepared.csv_version)
-        new_release, order = work.request.new_release, self._order(work, target)
+        place = Place(target.organization, repository, credentials)
+        wanted = Wanted(
+            prepared,
+            place,
+            version=versions.wanted(target.version, work.build, prepared.csv_version),
+            new_release=work.request.new_release,
+            order=self._order(work, target),
+        )
+        self._remember(work.build, prepared.digest)
         release = self._releaser.plan if work.request.dry_run else self._releaser.release
         with work.stage("release"):
-            released = release(
-                prepared, target.organization, repository, version, credentials, new_release=new_release, order=order
-            )
+            released = release(wanted)
         if released is None:
             return work.outcome(Status.SKIPPED, target, **known, reason=SUPERSEDED)
         known["version"] = released.version
@@ -263,22 +268,21 @@ class Processor:
             status = Status.PUBLISHED if released.created else Status.UNCHANGED
             return work.outcome(status, target, **known, public=credentials.public)
         with work.stage("publish"):
-            public = self._releaser.publish(target.organization, repository, released.version, credentials)
+            public = self._releaser.publish(place, released.version)
         ours = released.created or work.attempt.interrupted
         status = Status.PUBLISHED if ours else Status.UNCHANGED
         return work.outcome(status, target, **known, public=public)
 
     def _order(self, work: _Work, target: Target) -> BuildOrder | None:
-        """Where the build stands among newer ones; None if the rule does not care."""
+        """Where the build stands among others; None if the rule does not care."""
         if target.superseded != SKIP:
             return None
         late = is_late(work.build, work.attempt, datetime.now(timezone.utc))
-        redelivered = work.attempt.interrupted
-        return BuildOrder(lambda: self._newer(work, target), self._digest_of, late=late, redelivered=redelivered)
+        return BuildOrder(work.build, lambda since: self._siblings(work, target, since), self._digest_of, late=late)
 
-    def _newer(self, work: _Work, target: Target) -> Iterator[Build]:
-        """The newer builds that go to the same organization."""
-        for build in self._builds.newer(work.build):
+    def _siblings(self, work: _Work, target: Target, since: datetime) -> Iterator[Build]:
+        """Those of the builds completed since then that go to the same organization."""
+        for build in self._builds.siblings(work.build, since):
             match = self._mapping.current.resolve(build.facts)
             if work.request.organization is not None or (
                 match and target.organization in {other.organization for other in match.targets}
@@ -299,10 +303,13 @@ class Processor:
                 if error.transient:
                     raise
                 return None
+        self._remember(build, digest)
+        return digest
+
+    def _remember(self, build: Build, digest: str) -> None:
         if len(self._digests) >= DIGESTS_KEPT:
             self._digests.clear()
         self._digests[build.id] = digest
-        return digest
 
 
 def _still_open(targets: Sequence[Target] | Ignored, attempt: Attempt) -> Sequence[Target] | Ignored:

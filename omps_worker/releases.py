@@ -31,6 +31,12 @@ from omps_worker.model import Bundle, Release
 
 log = logging.getLogger(__name__)
 
+QUIET_SECONDS = 2.0
+"""For how long no release of a package may have been made until one that is to be the last is made."""
+
+LONGEST_WAIT = 30.0
+"""How many seconds one waits for that at most."""
+
 CONFLICTS = 10
 """How often an incremented version may turn out to be taken before the push is given up."""
 
@@ -93,6 +99,10 @@ class Order(Protocol):
         """Whether there is nothing newer, so that this content belongs on top."""
         ...
 
+    def goes_last(self) -> bool:
+        """Whether others, which may be under way, are to be released before it."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
@@ -108,6 +118,38 @@ class Credentials:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """The package that a release goes to, and how its organization lets us in."""
+
+    organization: str
+    repository: str
+    credentials: Credentials
+
+    def __str__(self) -> str:
+        return f"{self.organization}/{self.repository}"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is to be released.
+
+    ``version`` None: as the next one. With ``new_release`` an older release of the same content does
+    not count. ``order`` keeps old from coming out on top of new.
+    """
+
+    bundle: Bundle
+    place: Place
+    version: str | None = None
+    new_release: bool = False
+    order: Order | None = None
+
+    @property
+    def digest(self) -> str:
+        """That of the content."""
+        return self.bundle.digest
+
+
+@dataclass(frozen=True, slots=True)
 class Released:
     """The release that holds the content; ``created``: by this very call."""
 
@@ -116,115 +158,106 @@ class Released:
 
 
 class Releaser:
-    """Turns bundles into releases of one registry, once each."""
+    """Turns bundles into releases of one registry, once each.
 
-    def __init__(self, registry: Registry, lock: PackageLock, default_version: str) -> None:
+    ``quiet_seconds``: for so long there must be no new release of a package until one that is to be
+    the last of several is made.
+    """
+
+    def __init__(
+        self, registry: Registry, lock: PackageLock, default_version: str, *, quiet_seconds: float = QUIET_SECONDS
+    ) -> None:
         self.registry = registry
         self._lock = lock
         self._default_version = default_version
+        self._quiet_seconds = quiet_seconds
 
-    def plan(
-        self,
-        bundle: Bundle,
-        organization: str,
-        repository: str,
-        version: str | None,
-        credentials: Credentials,
-        *,
-        new_release: bool = False,
-        order: Order | None = None,
-    ) -> Released | None:
+    def plan(self, wanted: Wanted) -> Released | None:
         """What ``release`` would do now: the version, and whether it would make it. Changes nothing."""
-        package = self.registry.look(organization, repository, credentials.authorization)
-        return self._decide(package, bundle, organization, repository, version, new_release=new_release, order=order)
+        return self._decide(self._look(wanted.place), wanted)
 
-    def release(
-        self,
-        bundle: Bundle,
-        organization: str,
-        repository: str,
-        version: str | None,
-        credentials: Credentials,
-        *,
-        new_release: bool = False,
-        order: Order | None = None,
-    ) -> Released | None:
-        """Make sure that the content of ``bundle`` is released, and say as which version.
+    def release(self, wanted: Wanted) -> Released | None:
+        """Make sure that the content is released, and say as which version.
 
-        ``version`` None: the next one. With ``new_release`` an older release of the same content
-        does not count. ``order`` keeps old from coming out on top of new: None is returned when
-        something newer stands in the way, and content that belongs on top and no longer is there is
-        released again. Raises the RegistryError of the look or the push; a transient one means
-        that nothing is known to have been stored, and trying again repeats nothing.
+        None is returned when something newer stands in the way; content that belongs on top and no
+        longer is there is released again. Raises the RegistryError of the look or the push; a
+        transient one means that nothing is known to have been stored, and trying again repeats
+        nothing.
         """
-        place = _Place(organization, repository, credentials)
-        with self._lock.hold(self.registry.url, organization, repository) as hold:
+        place, incremented = wanted.place, wanted.version is None
+        if incremented and not wanted.new_release and wanted.order is not None and wanted.order.goes_last():
+            self._let_others_go_first(wanted)
+        with self._lock.hold(self.registry.url, place.organization, place.repository) as hold:
             pushed: set[str] = set()
-            for _ in range(CONFLICTS if version is None else 2):
+            for _ in range(CONFLICTS if incremented else 2):
                 package = self._look(place)
                 digests = _digests(package.releases)
                 for done in pushed:
-                    if digests[done] == {bundle.digest}:
+                    if digests[done] == {wanted.digest}:
                         # A proxy sent it twice: the first was stored, and the second a conflict.
                         return Released(done, created=True)
-                plan = self._decide(
-                    package, bundle, organization, repository, version, new_release=new_release, order=order
-                )
+                plan = self._decide(package, wanted)
                 if plan is None or not plan.created:
                     return plan
                 pushed.add(plan.version)
-                if self._push(hold, bundle, place, plan.version, incremented=version is None):
+                if self._push(hold, wanted, plan.version):
                     return plan
-        if version is not None:
+        if not incremented:
             raise QuayCourierError(
-                f"Failed to push: {place} has a release {version}, says the registry without listing it."
+                f"Failed to push: {place} has a release {wanted.version}, says the registry without listing it."
             )
         raise QuayCourierError(
             f"Failed to push: {CONFLICTS} versions of {place} in a row were taken by others.", transient=True
         )
 
-    def publish(self, organization: str, repository: str, version: str, credentials: Credentials) -> bool:
+    def _let_others_go_first(self, wanted: Wanted) -> None:
+        """Wait until the package is quiet, unless the content is there already. Raises RegistryError."""
+        log.info("letting others release to %s first, if there are any", wanted.place)
+        seen: tuple[Release, ...] | None = None
+        end = quiet_until = time.monotonic() + LONGEST_WAIT
+        while True:
+            releases = self._look(wanted.place).releases
+            if any(release.digest == wanted.digest for release in releases):
+                return
+            now = time.monotonic()
+            if releases != seen:
+                seen, quiet_until = releases, now + self._quiet_seconds
+            if now >= min(quiet_until, end):
+                return
+            time.sleep(self._quiet_seconds / 8)
+
+    def publish(self, place: Place, version: str) -> bool:
         """Make the package public if its organization is; whether it is known to be public now.
 
         A failure says that the release exists: trying again only publishes.
         """
+        credentials = place.credentials
         if not credentials.public:
             return False
         if credentials.oauth is None:
             log.error(
-                "organization %s is public but has no oauth_token: %s/%s stays as visible as it is",
-                organization,
-                organization,
-                repository,
+                "organization %s is public but has no oauth_token: %s stays as visible as it is",
+                place.organization,
+                place,
             )
             return False
         try:
-            self.registry.publish(organization, repository, credentials.oauth)
+            self.registry.publish(place.organization, place.repository, credentials.oauth)
         except RegistryError as error:
             raise QuayPackageError(
-                f"Release {version} of {organization}/{repository} exists, but making it public failed: "
-                f"{error.message}",
+                f"Release {version} of {place} exists, but making it public failed: {error.message}",
                 details=error.details,
                 transient=error.transient,
                 retry_after=error.retry_after,
             ) from error
         return True
 
-    def _decide(
-        self,
-        package: Package,
-        bundle: Bundle,
-        organization: str,
-        repository: str,
-        version: str | None,
-        *,
-        new_release: bool,
-        order: Order | None,
-    ) -> Released | None:
+    def _decide(self, package: Package, wanted: Wanted) -> Released | None:
+        version, order = wanted.version, wanted.order
         known = {release.version for release in package.releases}
         top = versions.highest(known)
-        if not new_release:
-            same = {release.version for release in package.releases if release.digest == bundle.digest}
+        if not wanted.new_release:
+            same = {release.version for release in package.releases if release.digest == wanted.digest}
             if version is None:
                 # Who asks for a version with two contents may get either: ours is not released by that.
                 same -= _shared(package.releases)
@@ -239,13 +272,14 @@ class Releaser:
                 raise OMPSInvalidVersionFormat(str(error)) from None
         if version in known:
             raise QuayCourierError(
-                f"Failed to push: {organization}/{repository} has a release {version} with other content.",
+                f"Failed to push: {wanted.place} has a release {version} with other content.",
                 details={"quay_response": {}},
             )
         return Released(version, created=True)
 
-    def _push(self, hold: Hold, bundle: Bundle, place: _Place, version: str, *, incremented: bool) -> bool:
+    def _push(self, hold: Hold, wanted: Wanted, version: str) -> bool:
         """Push, and look what came of it; False if the version turns out to be another's."""
+        place = wanted.place
         until = hold.begin_push()
         timeout = until - time.monotonic()
         if timeout <= 0:
@@ -255,7 +289,7 @@ class Releaser:
                 place.organization,
                 place.repository,
                 version,
-                bundle.blob,
+                wanted.bundle.blob,
                 place.credentials.authorization,
                 timeout=timeout,
             )
@@ -267,30 +301,30 @@ class Releaser:
             if not error.ambiguous:
                 hold.end_push()
                 raise
-            return self._resolve(error, hold, bundle, place, version, incremented=incremented)
+            return self._resolve(error, hold, wanted, version)
         except WorkerError:
             hold.end_push()
             raise
-        return self._verify(hold, bundle, place, version, incremented=incremented)
+        return self._verify(hold, wanted, version)
 
-    def _resolve(
-        self, error: QuayCourierError, hold: Hold, bundle: Bundle, place: _Place, version: str, *, incremented: bool
-    ) -> bool:
+    def _resolve(self, error: QuayCourierError, hold: Hold, wanted: Wanted, version: str) -> bool:
         """Find out by a look what a push did whose answer does not tell; raises ``error`` if it did nothing yet."""
+        place = wanted.place
         log.warning("the push of %s %s ended without a clear answer (%s): looking again", place, version, error)
         try:
             digests = _digests(self._look(place).releases)[version]
         except RegistryError:
             raise error from None
-        if bundle.digest in digests:
+        if wanted.digest in digests:
             hold.end_push()
-            return self._alone(bundle, place, version, digests, incremented=incremented)
+            return self._alone(wanted, version, digests)
         if not error.pending:
             hold.end_push()
         raise error
 
-    def _verify(self, hold: Hold, bundle: Bundle, place: _Place, version: str, *, incremented: bool) -> bool:
+    def _verify(self, hold: Hold, wanted: Wanted, version: str) -> bool:
         """Make sure that a push which was accepted is listed."""
+        place = wanted.place
         try:
             package = self._look(place)
         except RegistryError as error:
@@ -300,7 +334,7 @@ class Releaser:
             log.warning("%s was pushed, but these credentials may not look at it", place)
             return True
         digests = _digests(package.releases)[version]
-        if bundle.digest not in digests:
+        if wanted.digest not in digests:
             what = "is listed with other content" if digests else "is not listed"
             raise QuayCourierError(
                 f"Failed to push: {place} {version} was accepted, but {what}.",
@@ -308,34 +342,23 @@ class Releaser:
                 details={"quay_response": {}},
             )
         hold.end_push()
-        return self._alone(bundle, place, version, digests, incremented=incremented)
+        return self._alone(wanted, version, digests)
 
-    def _alone(self, bundle: Bundle, place: _Place, version: str, digests: set[str], *, incremented: bool) -> bool:
+    def _alone(self, wanted: Wanted, version: str, digests: set[str]) -> bool:
         """Whether ours is the only content of the version."""
-        if digests == {bundle.digest}:
+        if digests == {wanted.digest}:
             return True
-        if not incremented:
+        if wanted.version is not None:
             raise QuayCourierError(
-                f"Failed to push: {place} {version} has other content as well: somebody pushed at the same time.",
+                f"Failed to push: {wanted.place} {version} has other content as well: somebody pushed at the same "
+                "time.",
                 details={"quay_response": {}},
             )
-        log.warning("somebody else pushed %s %s at the same time: taking the next version", place, version)
+        log.warning("somebody else pushed %s %s at the same time: taking the next version", wanted.place, version)
         return False
 
-    def _look(self, place: _Place) -> Package:
+    def _look(self, place: Place) -> Package:
         return self.registry.look(place.organization, place.repository, place.credentials.authorization)
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where a release goes."""
-
-    organization: str
-    repository: str
-    credentials: Credentials
-
-    def __str__(self) -> str:
-        return f"{self.organization}/{self.repository}"
 
 
 def _digests(releases: Iterable[Release]) -> defaultdict[str, set[str]]:

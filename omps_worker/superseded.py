@@ -5,22 +5,25 @@ For users the highest release is the newest, and an incremented version is alway
 work that comes late (a retry, a replay, a catch-up, a build that was completed long ago) first asks
 whether Koji has a newer build of the same component and target; if so, the old one is skipped.
 
-Work that comes in time is not asked that: what is newer comes after it. But a message that is
-delivered again was overtaken, most likely, by those behind it. So when Koji has something newer, and
-precisely that is the highest release already, the older build is skipped as well. Asked while the
-package is held, this leaves no gap: what is newer and not released yet has to wait for the package,
-and then comes out on top.
+Work that comes in time is skipped only if it was overtaken: when the newest build is the highest
+release already. Asked while the package is held, this leaves no gap: what is newer and not released
+yet has to wait for the package, and then comes out on top.
 
-First deliveries are always published: builds that are completed at the same time all become
-releases, in the order in which they get hold of the package.
+Builds that are completed together shall all become releases. So the newest of them lets those before
+it go first, for as long as releases of the package keep coming.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Set
+import logging
+from collections.abc import Callable, Iterable, Iterator, Set
 from datetime import datetime, timedelta
+from itertools import islice
 
+from omps_worker.errors import KojiError
 from omps_worker.model import Attempt, Build
+
+log = logging.getLogger(__name__)
 
 SKIP = "skip"
 """The value of a rule's ``superseded`` that asks for all this; the other is ``publish``."""
@@ -30,6 +33,9 @@ SUPERSEDED = "superseded"
 
 LATE_AFTER = timedelta(minutes=10)
 """A message about a build that was completed longer ago than this comes late."""
+
+TOGETHER = timedelta(seconds=30)
+"""Builds of which one was completed that shortly after the other are completed together."""
 
 NEWER_LOOKED_INTO = 3
 """How many newer builds are downloaded to find one that can be released at all."""
@@ -47,40 +53,67 @@ def is_late(build: Build, attempt: Attempt, now: datetime) -> bool:
 
 
 class BuildOrder:
-    """Where one build stands among newer ones; a ``releases.Order``.
+    """Where one build stands among others of its component and target; a ``releases.Order``.
 
-    ``newer`` asks for the newer builds, the newest first. ``digest_of`` gives the digest of a
-    build's content, None if it cannot be released; it may take as long as a download. What they
-    raise is raised.
+    ``siblings`` asks for those that were completed since a time, the newest first, with ``build``
+    among them. ``digest_of`` gives the digest of a build's content, None if it cannot be released;
+    it may take as long as a download. What they raise is raised.
     """
 
     def __init__(
         self,
-        newer: Callable[[], Iterable[Build]],
+        build: Build,
+        siblings: Callable[[datetime], Iterable[Build]],
         digest_of: Callable[[Build], str | None],
         *,
         late: bool,
-        redelivered: bool = False,
     ) -> None:
-        self._newer = newer
+        self._build = build
+        self._siblings = siblings
         self._digest_of = digest_of
         self._late = late
-        self._redelivered = redelivered
 
     def superseded(self, below: Set[str]) -> bool:
         """Whether the build is to be skipped; ``below``: what it would come out on top of."""
-        if not self._late and not (self._redelivered and below):
+        if self._late:
+            return not self.newest()
+        return bool(below) and self._if_koji_tells(lambda: self._overtaken(below))
+
+    def goes_last(self) -> bool:
+        """Whether it is the newest of several that were completed together, and in time."""
+        return not self._late and self._if_koji_tells(self._last_of_several)
+
+    def newest(self) -> bool:
+        """Whether nothing is newer."""
+        return next(self._newer(), None) is None
+
+    def _if_koji_tells(self, question: Callable[[], bool]) -> bool:
+        # A hub that answers about one build and refuses to list others stands in the way of nothing that is in time.
+        try:
+            return question()
+        except KojiError as error:
+            if not error.refused:
+                raise
+            log.warning("whether something newer than %s is released is not known: %s", self._build.nvr, error)
             return False
-        for number, build in enumerate(self._newer()):
-            if self._late:
-                return True
-            if number >= NEWER_LOOKED_INTO:
-                break
+
+    def _overtaken(self, below: Set[str]) -> bool:
+        for build in islice(self._newer(), NEWER_LOOKED_INTO):
             digest = self._digest_of(build)
             if digest is not None:
                 return digest in below
         return False
 
-    def newest(self) -> bool:
-        """Whether nothing is newer."""
-        return not any(True for _ in self._newer())
+    def _last_of_several(self) -> bool:
+        if self._build.completed_at is None:
+            return False
+        siblings = iter(self._siblings(self._build.completed_at - TOGETHER))
+        first = next(siblings, None)
+        return first is not None and first.id == self._build.id and next(siblings, None) is not None
+
+    def _newer(self) -> Iterator[Build]:
+        """Those that were completed later; of two at the same moment, that with the greater id is the later."""
+        if self._build.completed_at is not None:
+            for build in self._siblings(self._build.completed_at):
+                if build.order > self._build.order:
+                    yield build

@@ -55,6 +55,8 @@ def read(text: str) -> Document:
         _check_depth(text)
         node = yaml.compose(text, Loader=_LOADER)
     except yaml.MarkedYAMLError as error:
+        if "nesting depth" in str(error.problem):  # the parser has a limit of its own
+            raise _too_deep() from None
         mark = error.problem_mark or error.context_mark
         place = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
         raise YamlError(f"is not YAML: {error.problem or error.context}{place}") from None
@@ -75,9 +77,13 @@ def _check_depth(text: str) -> None:
         if isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent)):
             depth += 1
             if depth > DEPTH_LIMIT:
-                raise YamlError(f"is nested too deeply: more than {DEPTH_LIMIT} levels")
+                raise _too_deep()
         elif isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
             depth -= 1
+
+
+def _too_deep() -> YamlError:
+    return YamlError(f"is nested too deeply: more than {DEPTH_LIMIT} levels")
 
 
 class _Builder:

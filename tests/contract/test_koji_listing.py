@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Lists of builds: what is newer than a build, and what a period brought."""
+"""Lists of builds: the other builds of a component, and what a period brought."""
 
 from __future__ import annotations
 
@@ -40,7 +40,11 @@ class Hub:
         return self.builds.find(build_id=made["id"])
 
     def newer(self, build: Build) -> list[Build]:
-        return list(self.builds.newer(build))
+        return [other for other in self.siblings(build, build.completed_at) if other.order > build.order]
+
+    def siblings(self, build: Build, since: datetime | None) -> list[Build]:
+        assert since is not None
+        return list(self.builds.siblings(build, since))
 
 
 @pytest.fixture
@@ -115,9 +119,15 @@ def test_the_component_is_looked_up_once_and_the_newest_is_found_in_one_piece(hu
     build = hub.build()
     hub.build()
     hub.koji.calls.clear()
-    next(hub.builds.newer(build))
-    next(hub.builds.newer(build))
+    for _ in range(2):
+        next(hub.builds.siblings(build, START))
     assert hub.koji.calls == ["getPackageID", "listBuilds", "getTaskInfo", "listBuilds", "getTaskInfo"]
+
+
+def test_a_build_is_listed_among_its_siblings_and_what_is_older_than_asked_for_is_not(hub: Hub) -> None:
+    _first, second, third = hub.build(), hub.build(), hub.build()
+    assert hub.siblings(third, second.completed_at) == [third, second]
+    assert hub.siblings(second, START + 2.5 * HOUR) == [third]
 
 
 def test_a_component_that_koji_does_not_know_has_nothing_newer(hub: Hub) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from pydantic import SecretStr
@@ -15,7 +16,7 @@ from omps_worker.errors import PackageBusy, QuayAuthorizationError, QuayCourierE
 from omps_worker.locks import ProcessLock
 from omps_worker.model import Bundle
 from omps_worker.registry import AppRegistry
-from omps_worker.releases import Credentials, Released, Releaser
+from omps_worker.releases import Credentials, Place, Released, Releaser, Wanted
 from omps_worker.sandbox.faults import Fault
 from omps_worker.sandbox.registry import SandboxRegistry
 from omps_worker.sandbox.registry_store import tar_digest
@@ -42,12 +43,12 @@ class Desk:
         self.registry = registry
         self.faults = registry.faults
         registry.add_organization("community")
-        self.credentials = Credentials(SecretStr(registry.add_robot("community")))
+        self.place = Place("community", "etcd", Credentials(SecretStr(registry.add_robot("community"))))
         self.lock = ProcessLock(TIMEOUT)
         self._releaser = Releaser(AppRegistry(registry.url, timeout=TIMEOUT), self.lock, "1.0.0")
 
     def release(self, what: Bundle = OURS, version: str | None = None, **options) -> Released | None:
-        return self._releaser.release(what, "community", "etcd", version, self.credentials, **options)
+        return self._releaser.release(Wanted(what, self.place, version, **options))
 
     def somebody_pushes(self, version: str) -> None:
         self.registry.add_release("community", "etcd", version, THEIRS.blob)
@@ -140,10 +141,10 @@ def test_an_answer_after_which_nothing_more_can_happen_is_not_waited_out(desk, f
 
 
 def test_a_refusal_leaves_nothing_to_wait_for(desk):
-    good, desk.credentials = desk.credentials, Credentials(SecretStr("basic d3Jvbmc6d3Jvbmc="))
+    good, desk.place = desk.place, replace(desk.place, credentials=Credentials(SecretStr("basic d3Jvbmc6d3Jvbmc=")))
     with pytest.raises(QuayAuthorizationError):
         desk.release()
-    desk.credentials = good
+    desk.place = good
     begun = time.monotonic()
     assert desk.release() == Released("1.0.0", created=True)
     assert time.monotonic() - begun < TIMEOUT

@@ -93,31 +93,61 @@ def test_work_in_time_does_not_give_way_to_what_is_still_to_come(site, attempt):
     assert only(site.process(newer, attempt)) == (Status.PUBLISHED, "2.0.0")
 
 
-def test_redelivered_work_that_was_overtaken_does_not_come_out_on_top(site):
+@pytest.mark.parametrize("attempt", [FRESH, REDELIVERED])
+def test_work_that_was_overtaken_does_not_come_out_on_top(site, attempt):
     older, newer = build_of(site, 1), build_of(site, 2)
     assert only(site.process(newer)) == (Status.PUBLISHED, "1.0.0")
-    assert only(site.process(older, REDELIVERED)) == SKIPPED
+    assert only(site.process(older, attempt)) == SKIPPED
     assert site.versions("community", "lantern") == ["1.0.0"]
 
 
-def test_builds_that_are_completed_together_all_become_releases_whoever_is_first(site):
-    older, newer = build_of(site, 1), build_of(site, 2)
-    assert only(site.process(newer)) == (Status.PUBLISHED, "1.0.0")
-    assert only(site.process(older)) == (Status.PUBLISHED, "2.0.0")
+@pytest.mark.parametrize("attempt", [FRESH, REDELIVERED])
+def test_what_was_overtaken_by_another_that_is_not_the_newest_is_published_as_the_newest_is_still_to_come(
+    site, attempt
+):
+    first, second, third = (build_of(site, number) for number in range(3))
+    assert only(site.process(second)) == (Status.PUBLISHED, "1.0.0")
+    assert only(site.process(first, attempt)) == (Status.PUBLISHED, "2.0.0")
+    assert only(site.process(third)) == (Status.PUBLISHED, "3.0.0")
+
+
+def test_builds_that_are_completed_together_all_become_releases_and_the_newest_the_last():
+    with parts(quiet=2.0) as site:
+        builds = [build_of(site, number) for number in range(12)]
+        with ThreadPoolExecutor(12) as threads:
+            outcomes = list(map(only, threads.map(site.process, reversed(builds))))
+        assert {status for status, _ in outcomes} == {Status.PUBLISHED}
+        assert site.versions("community", "lantern") == [f"{number}.0.0" for number in range(1, 13)]
+        assert outcomes[0] == (Status.PUBLISHED, "12.0.0")
+
+
+def test_a_build_that_is_completed_alone_waits_for_nobody():
+    with parts(quiet=1e9) as site:
+        build_of(site, 1, minutes_ago=5)
+        assert only(site.process(build_of(site, 2))) == (Status.PUBLISHED, "1.0.0")
+
+
+@pytest.mark.parametrize("more", [{"dry_run": True}, {"new_release": True}, {"version": "7.0.0"}], ids=str)
+def test_who_asks_by_hand_for_something_certain_waits_for_nobody(more):
+    with parts(quiet=1e9) as site:
+        build_of(site, 1)
+        (outcome,) = site.process(build_of(site, 2), **more)
+        assert outcome.status is Status.PUBLISHED
 
 
 def test_a_newer_build_that_can_never_be_released_overtakes_nobody(site):
     oldest, older = build_of(site, 1), build_of(site, 2)
     build_of(site, 3, manifests=b"no zip")
     assert only(site.process(older)) == (Status.PUBLISHED, "1.0.0")
-    assert only(site.process(oldest, REDELIVERED)) == SKIPPED
+    assert only(site.process(oldest)) == SKIPPED
 
 
 def test_when_the_newer_build_cannot_be_looked_into_now_the_work_is_tried_again(site):
     older, newer = build_of(site, 1), build_of(site, 2)
     site.process(newer)
+    site.processor._digests.clear()  # it was done by another worker
     site.koji.faults.add(Fault("GET /kojiroot/.*/2/.*", status=503))
-    (outcome,) = site.process(older, REDELIVERED)
+    (outcome,) = site.process(older)
     assert (outcome.status, outcome.error.name, outcome.error.transient) == (Status.FAILED, "KojiError", True)
     assert only(site.process(older, RETRY)) == SKIPPED
 
@@ -247,7 +277,7 @@ def test_the_version_of_a_revert_is_the_operators_own_where_the_rule_says_so():
 # Whatever the order
 
 
-ATTEMPTS = (REDELIVERED, RETRY, REPLAY, CATCH_UP)
+ATTEMPTS = (FRESH, REDELIVERED, RETRY, REPLAY, CATCH_UP)
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
@@ -277,7 +307,7 @@ def test_the_newest_build_ends_on_top_whatever_comes_late(story):
         assert all(one != other for one, other in pairwise(digests))
 
 
-def test_the_newest_of_many_redelivered_builds_at_once_ends_on_top(site):
+def test_the_newest_of_many_builds_that_are_redelivered_at_once_ends_on_top(site):
     builds = [build_of(site, number) for number in range(12)]
     with ThreadPoolExecutor(6) as threads:
         redelivered = threads.map(site.process, reversed(builds), [REDELIVERED] * len(builds))

@@ -17,7 +17,7 @@ from omps_worker.errors import WorkerError
 from omps_worker.locks import ProcessLock
 from omps_worker.model import Bundle, Outcome, Status
 from omps_worker.registry import AppRegistry
-from omps_worker.releases import Credentials, Releaser
+from omps_worker.releases import Credentials, Place, Releaser, Wanted
 from omps_worker.sandbox.faults import Fault
 from tests.support.blobs import tar_gz
 from tests.support.endless import ENDLESS, RETRY_AFTER
@@ -102,13 +102,13 @@ def fresh() -> str:
 def released(site: Target, repository: str, *, url: str | None = None, timeout: float = 5.0) -> str:
     """Release and publish a bundle; the name of the error, or ``published``."""
     organization = site.organizations["community"]
-    credentials = Credentials(organization.authorization(), organization.oauth(), True)
+    place = Place("community", repository, Credentials(organization.authorization(), organization.oauth(), True))
     client = AppRegistry(url, timeout=timeout) if url else site.client
     releaser = Releaser(client, ProcessLock(), "1.0.0")
     failure: WorkerError | None = None
     try:
-        made = releaser.release(BUNDLE, "community", repository, None, credentials)
-        releaser.publish("community", repository, made.version, credentials)
+        made = releaser.release(Wanted(BUNDLE, place))
+        releaser.publish(place, made.version)
     except WorkerError as error:
         failure = error
     if failure is None:

@@ -23,6 +23,9 @@ from omps_worker.sandbox.registry import SandboxRegistry
 
 LIMITS = SimpleNamespace(archive_bytes=10 * 2**20, uncompressed_bytes=20 * 2**20, files=2000)
 
+QUIET_SECONDS = 0.1
+"""A worker waits longer for what may be released before the last of several builds."""
+
 COMMUNITY = """
 version: 1
 rules:
@@ -51,7 +54,9 @@ class Organization:
 class Parts:
     """Koji, registry, and a Processor between them."""
 
-    def __init__(self, koji: SandboxKoji, registry: SandboxRegistry, mapping: str, timeout: float) -> None:
+    def __init__(
+        self, koji: SandboxKoji, registry: SandboxRegistry, mapping: str, timeout: float, quiet: float
+    ) -> None:
         self.koji = koji
         self.registry = registry
         self.organizations: dict[str, Organization] = {}
@@ -62,7 +67,7 @@ class Parts:
         settings = SimpleNamespace(hub_url=koji.hub_url, root_url=koji.root_url, timeout=timeout)
         self.builds = KojiBuilds(settings, LIMITS)
         self.client = AppRegistry(registry.url, timeout=timeout)
-        self.releaser = Releaser(self.client, ProcessLock(), "1.0.0")
+        self.releaser = Releaser(self.client, ProcessLock(), "1.0.0", quiet_seconds=quiet)
         self.processor = Processor(self.mapping, self.builds, self.releaser, self.organizations, LIMITS)
 
     def process(self, build: dict, attempt: Attempt | None = None, **request):
@@ -73,9 +78,9 @@ class Parts:
 
 
 @contextmanager
-def parts(mapping: str = COMMUNITY, *, timeout: float = 10.0) -> Iterator[Parts]:
+def parts(mapping: str = COMMUNITY, *, timeout: float = 10.0, quiet: float = QUIET_SECONDS) -> Iterator[Parts]:
     with SandboxKoji() as koji, SandboxRegistry() as registry:
-        yield Parts(koji, registry, mapping, timeout)
+        yield Parts(koji, registry, mapping, timeout, quiet)
 
 
 def files_below(directory: Path) -> list[str]:

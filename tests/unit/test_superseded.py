@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""When a newer build stands in the way of an older one."""
+"""When a newer build stands in the way of an older one, and when it waits for it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
+from omps_worker.errors import KojiError
 from omps_worker.model import Attempt, Build
 from omps_worker.superseded import NEWER_LOOKED_INTO, BuildOrder, is_late
 
@@ -37,57 +38,103 @@ def test_a_build_that_does_not_know_when_it_was_completed_comes_late_only_when_i
     assert is_late(unknown, Attempt(2), NOW)
 
 
-def newer(*digests):
-    """The order of a build with one newer build for each digest; None: it cannot be released."""
-    builds = [replace(BUILD, id=number) for number, _ in enumerate(digests, 2)]
-    contents = dict(zip((build.id for build in builds), digests, strict=True))
-    asked = []
+class Site:
+    """A Koji with the build, newer ones with these digests (None: it cannot be released), and older ones."""
 
-    def digest_of(build):
-        asked.append(build.id)
-        return contents[build.id]
+    def __init__(self, *newer, older=()):
+        self.contents = dict(enumerate(newer, BUILD.id + 1))
+        others = [replace(BUILD, id=number) for number in self.contents]
+        elders = [replace(BUILD, id=-number, completed_at=NOW - age) for number, age in enumerate(older)]
+        self.builds = sorted([BUILD, *others, *elders], key=lambda build: build.order, reverse=True)
+        self.looked_into = []
+        self.error = None
 
-    return builds, digest_of, asked
+    def siblings(self, since):
+        if self.error:
+            raise self.error
+        return iter([build for build in self.builds if build.completed_at >= since])
+
+    def digest_of(self, build):
+        self.looked_into.append(build.id)
+        return self.contents[build.id]
+
+    def order(self, build=BUILD, *, late=False):
+        return BuildOrder(build, self.siblings, self.digest_of, late=late)
 
 
 @pytest.mark.parametrize("below", [frozenset(), {"theirs"}])
 def test_late_work_is_superseded_by_whatever_is_newer(below):
-    builds, digest_of, asked = newer("other")
-    assert BuildOrder(lambda: builds, digest_of, late=True).superseded(below)
-    assert not BuildOrder(list, digest_of, late=True).superseded(below)
-    assert asked == []
+    site = Site("other")
+    assert site.order(late=True).superseded(below)
+    assert not Site().order(late=True).superseded(below)
+    assert site.looked_into == []
 
 
-def test_redelivered_work_is_superseded_only_by_what_is_on_top_already():
-    builds, digest_of, _ = newer("newest")
-    order = BuildOrder(lambda: builds, digest_of, late=False, redelivered=True)
+def test_work_in_time_is_superseded_only_by_what_is_on_top_already():
+    order = Site("second", "newest").order()
     assert order.superseded({"newest"})
-    assert not order.superseded({"another"})
+    assert not order.superseded({"second"})
 
 
-def test_work_in_time_asks_nobody():
-    def nobody():
-        raise AssertionError("asked")
-
-    assert not BuildOrder(nobody, nobody, late=False, redelivered=True).superseded(frozenset())
-    assert not BuildOrder(nobody, nobody, late=False).superseded({"newest"})
+def test_who_comes_first_asks_nobody():
+    site = Site("newest")
+    site.error = AssertionError("asked")
+    assert not site.order().superseded(frozenset())
 
 
 def test_the_newest_build_that_can_be_released_counts():
-    builds, digest_of, asked = newer(None, "second", "third")
-    order = BuildOrder(lambda: builds, digest_of, late=False, redelivered=True)
+    site = Site("third", "second", None)
+    order = site.order()
     assert order.superseded({"second"})
     assert not order.superseded({"third"})
-    assert asked == [2, 3, 2, 3]
+    assert site.looked_into == [4, 3, 4, 3]
 
 
 def test_not_every_build_there_ever_was_is_downloaded():
-    builds, digest_of, asked = newer(*[None] * 100)
-    assert not BuildOrder(lambda: builds, digest_of, late=False, redelivered=True).superseded({"other"})
-    assert len(asked) == NEWER_LOOKED_INTO
+    site = Site(*[None] * 100)
+    assert not site.order().superseded({"other"})
+    assert len(site.looked_into) == NEWER_LOOKED_INTO
 
 
 def test_the_newest_build_is_that_without_a_newer_one():
-    builds, digest_of, _ = newer("other")
-    assert not BuildOrder(lambda: iter(builds), digest_of, late=False).newest()
-    assert BuildOrder(lambda: iter(()), digest_of, late=False).newest()
+    assert not Site("other").order().newest()
+    assert Site(older=[MINUTE]).order().newest()
+
+
+def test_a_build_whose_time_of_completion_is_unknown_has_nothing_newer():
+    order = Site("other").order(replace(BUILD, completed_at=None))
+    assert order.newest()
+    assert not order.goes_last()
+
+
+@pytest.mark.parametrize(
+    ("site", "late", "last"),
+    [
+        (Site(older=[0.4 * MINUTE]), False, True),
+        (Site(older=[0.4 * MINUTE, 0.1 * MINUTE]), False, True),
+        (Site(older=[0.6 * MINUTE]), False, False),
+        (Site(), False, False),
+        (Site("newer", older=[0.4 * MINUTE]), False, False),
+        (Site(older=[0.4 * MINUTE]), True, False),
+    ],
+    ids=["one before it", "two before it", "one long before it", "alone", "in the middle", "late"],
+)
+def test_the_newest_of_those_completed_together_goes_last(site, late, last):
+    assert site.order(late=late).goes_last() is last
+
+
+def test_a_hub_that_refuses_to_list_builds_keeps_nobody_who_is_in_time():
+    site = Site("newest", older=[0.1 * MINUTE])
+    site.error = KojiError.refusal("Koji's hub refuses listBuilds: no such method")
+    assert not site.order().superseded({"newest"})
+    assert not site.order().goes_last()
+    with pytest.raises(KojiError):
+        site.order(late=True).superseded({"newest"})
+
+
+def test_a_hub_that_is_away_is_asked_again_later():
+    site = Site("newest")
+    site.error = KojiError("Koji's hub is offline")
+    for ask in (lambda: site.order().superseded({"newest"}), site.order().goes_last, site.order().newest):
+        with pytest.raises(KojiError):
+            ask()
