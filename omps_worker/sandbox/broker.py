@@ -42,8 +42,11 @@ _PLACES = ("/usr/lib/rabbitmq/bin", "/usr/lib/rabbitmq/sbin", "/opt/rabbitmq/sbi
 _KEEPER = """
 epmd=$1 epmd_port=$2 server=$3 directory=$4 temporary=$5
 exec 3<&0
-"$epmd" -port "$epmd_port" -address 127.0.0.1 3<&- </dev/null >/dev/null 2>&1 &
-mapper=$!
+mapper=
+if [ -n "$epmd" ]; then
+    "$epmd" -port "$epmd_port" -address 127.0.0.1 3<&- </dev/null >/dev/null 2>&1 &
+    mapper=$!
+fi
 "$server" 3<&- </dev/null >"$directory/console.log" 2>&1 &
 node=$!
 orphaned=
@@ -53,7 +56,7 @@ trap 'orphaned=yes; kill -KILL "$node"' USR2
 (read -r _; kill -USR2 "$$") <&3 &
 reader=$!
 while kill -0 "$node" 2>/dev/null; do wait "$node"; done
-kill "$mapper" "$reader" 2>/dev/null
+kill $mapper "$reader" 2>/dev/null
 wait
 if [ "$orphaned$temporary" = yesyes ]; then rm -rf -- "$directory"; fi
 """
@@ -65,12 +68,22 @@ class RabbitNode:
     ``directory`` takes its files and is kept afterwards, with the messages; without one a temporary
     directory is made, and removed with the node. ``config`` are lines for rabbitmq.conf, such as
     ``{"consumer_timeout": "60000"}``. Ports stay the same over restarts.
+
+    With ``peer``, a node that runs, it makes a cluster with that one when it first starts; it must
+    not outlive it, as it uses its port mapper.
     """
 
-    def __init__(self, directory: Path | None = None, *, config: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path | None = None,
+        *,
+        config: Mapping[str, str] | None = None,
+        peer: RabbitNode | None = None,
+    ) -> None:
         self._temporary = directory is None
         self._directory = directory.absolute() if directory else None
         self._config = dict(config or {})
+        self._peer = peer
         self._keeper: subprocess.Popen[bytes] | None = None
         self._hold: int | None = None
         if not self._find_ports():
@@ -229,6 +242,8 @@ class RabbitNode:
 
     def _set_ports(self) -> None:
         self.port, self._distribution_port, self._epmd_port = _free_ports(3)
+        if self._peer is not None:
+            self._epmd_port = self._peer._epmd_port
 
     def _write_files(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -238,6 +253,12 @@ class RabbitNode:
             "disk_free_limit.absolute": "1MB",
             **self._config,
         }
+        if self._peer is not None:
+            config["cluster_formation.classic_config.nodes.1"] = self._peer._name
+            config["cluster_formation.classic_config.nodes.2"] = self._name
+            cookie = self.directory / ".erlang.cookie"
+            if not cookie.exists():
+                shutil.copy(self._peer.directory / cookie.name, cookie)
         (self.directory / "rabbitmq.conf").write_text("".join(f"{key} = {value}\n" for key, value in config.items()))
         (self.directory / "enabled_plugins").write_text("[].\n")
         (self.directory / "rabbitmq-env.conf").touch()
@@ -276,11 +297,12 @@ class RabbitNode:
         pipe.unlink(missing_ok=True)
         os.mkfifo(pipe, 0o600)
         reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+        epmd = "" if self._peer is not None else _epmd()
         try:
             self._hold = os.open(pipe, os.O_WRONLY)
             os.set_blocking(reading, True)
             self._keeper = subprocess.Popen(
-                ["/bin/sh", "-c", _KEEPER, "keeper", _epmd(), str(self._epmd_port), str(_server()),
+                ["/bin/sh", "-c", _KEEPER, "keeper", epmd, str(self._epmd_port), str(_server()),
                  str(self.directory), "yes" if self._temporary else ""],
                 env=self._environment(), stdin=reading, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                 cwd=self.directory, start_new_session=True,

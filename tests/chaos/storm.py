@@ -17,7 +17,7 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from pika.exceptions import AMQPError
 from omps_worker.sandbox import operators
 from omps_worker.sandbox.faults import Fault
 from omps_worker.sandbox.site import QUEUE, TOPIC_PREFIX, SandboxSite
+from tests.chaos.cluster import Cluster
 
 RESULTS = "results"
 """A queue of our own that keeps every result, whatever happens to the broker."""
@@ -59,7 +60,10 @@ class Plan:
     workers: int = 2
     repeated: float = 0.2
     kill_every: float = 1.0
+    nodes: int = 1
+    """Of how many nodes the broker is a cluster."""
     broker_restarts: int = 0
+    """How often a node of it is stopped or killed, and started again."""
     lost_answers: float = 0.05
     refused: float = 0.05
     outages: int = 2
@@ -87,8 +91,8 @@ class Report:
         lines = [
             f"seed {self.plan.seed}: {self.plan.builds} builds of {self.plan.packages} packages, "
             f"{self.plan.workers} workers, {self.messages} messages, superseded: {self.plan.superseded}",
-            f"kills {self.kills}, broker restarts {self.broker_restarts}, answers lost {self.lost_answers}, "
-            f"requests refused {self.refused}, {self.seconds:.0f} s",
+            f"kills {self.kills}, restarts of one of {self.plan.nodes} broker node(s) {self.broker_restarts}, "
+            f"answers lost {self.lost_answers}, requests refused {self.refused}, {self.seconds:.0f} s",
             f"releases {self.releases}, results {dict(sorted(self.results.items()))}",
         ]
         return "\n".join([*lines, *(f"WRONG: {fault}" for fault in self.faults)])
@@ -101,7 +105,8 @@ class Storm:
         self._plan = plan
         self._say = say
         self._random = random.Random(plan.seed)
-        self._site = SandboxSite(directory)
+        self._directory = directory
+        self._broker = Cluster(directory, plan.nodes)
         self._workers: list[subprocess.Popen[str]] = []
         self._builds: list[dict[str, Any]] = []
         self._told: list[dict[str, Any]] = []
@@ -112,7 +117,10 @@ class Storm:
     def rage(self) -> Report:
         """Let it happen; afterwards look at the books."""
         begun = time.monotonic()
-        with self._site:
+        with (
+            self._broker,
+            SandboxSite(self._directory, node=self._broker.first, amqp_url=self._broker.url) as self._site,
+        ):
             self._prepare()
             self._workers = [self._start_worker() for _ in range(self._plan.workers)]
             killer = threading.Thread(target=self._kill_workers)
@@ -200,14 +208,11 @@ class Storm:
             self._site.koji.fail_calls(chaos.choice(["offline", "lockout", "database"]), chaos.randint(1, 6))
         for number in range(self._plan.broker_restarts):
             self._over.wait(chaos.uniform(3.0, 6.0))
-            with self._broker_free:
-                self._say("the broker goes away")
-                self._site.node.restart() if number == 0 else self._kill_broker()
+            # Nobody sends to a broker of one node that is away: only patience would be tried.
+            with self._broker_free if self._plan.nodes == 1 else nullcontext():
+                self._say("a node of the broker goes away")
+                self._say(self._broker.lose_a_node(chaos, self._over.wait, gently=number == 0))
                 self.report.broker_restarts += 1
-
-    def _kill_broker(self) -> None:
-        self._site.node.kill()
-        self._site.node.start()
 
     # After the storm.
 

@@ -231,8 +231,8 @@ def test_poisonous_headers_do_not_stop_the_worker(bus):
         link.channel().basic_publish(
             "amq.topic", TOPIC, build_body(1, "failed"), pika.BasicProperties(headers={**table, "deep": deep})
         )
-        link.close()
         (copy,) = bus.parked(1)
+        link.close()
         assert copy.headers["ms"] == table["ms"]
         bus.publish(build_body(2))
         bus.results(2)

@@ -41,10 +41,13 @@ class _Pair:
 
 
 class Proxy:
-    """Forwards to a port of this machine. ``with Proxy(port) as proxy``; connect to ``proxy.port``."""
+    """Forwards to a port of this machine. ``with Proxy(port) as proxy``; connect to ``proxy.port``.
 
-    def __init__(self, target: int) -> None:
-        self._target = target
+    Of several ports each connection gets the next one that somebody listens on.
+    """
+
+    def __init__(self, *targets: int) -> None:
+        self._targets = list(targets)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._pairs: list[_Pair] = []
@@ -91,17 +94,24 @@ class Proxy:
             if self.refusing:
                 client.close()
                 continue
-            try:
-                server = socket.create_connection(("127.0.0.1", self._target), timeout=10)
-            except OSError:
+            server = self._connect()
+            if server is None:
                 client.close()
                 continue
-            server.settimeout(None)
             pair = _Pair(client, server)
             with self._lock:
                 self._pairs.append(pair)
             for forward in (self._upwards, self._downwards):
                 threading.Thread(target=self._forward, args=(forward, pair), daemon=True).start()
+
+    def _connect(self) -> socket.socket | None:
+        for target in tuple(self._targets):
+            self._targets.append(self._targets.pop(0))
+            with contextlib.suppress(OSError):
+                server = socket.create_connection(("127.0.0.1", target), timeout=10)
+                server.settimeout(None)
+                return server
+        return None
 
     def _forward(self, forward: Callable[[_Pair], None], pair: _Pair) -> None:
         with contextlib.suppress(OSError):
