@@ -202,7 +202,7 @@ def test_a_broker_that_falls_silent_is_not_waited_for_before_a_push(replica, bus
         one = replica(through, answer_seconds=0.5)
         with one.hold(*ETCD) as hold:
             proxy.silent.set()
-            with pytest.raises(BrokerUnavailable, match="has not answered|was lost"):
+            with pytest.raises(BrokerUnavailable, match=r"has not answered|was lost"):
                 hold.begin_push()
         proxy.silent.clear()
         wait_until(lambda: exclusive(bus, LOCK) is False, 20, "the end of the doubtful connection")

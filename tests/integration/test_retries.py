@@ -54,7 +54,7 @@ def test_a_koji_that_is_away_for_a_while_delays_a_release_and_loses_nothing(quic
 
 
 def test_what_stays_broken_for_too_long_is_parked_with_all_that_is_known(quick, build):
-    edit(quick.config, 'give_up_after = "1m"', 'give_up_after = "1s"')
+    edit(quick.config, 'give_up_after = "1m"', 'give_up_after = "4s"')
     quick.registry.faults.add(Fault("GET /cnr/.*", status=503, times=None))
     message = quick.koji.message(build)
     with quick.watching() as watch, quick.running():
