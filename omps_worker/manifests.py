@@ -10,7 +10,7 @@ into; they are only carried along.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,9 +54,9 @@ class Manifests:
         readable YAML; trying again does not help.
         """
         documents = read_documents(directory)
-        package_name, package = _package(documents)
+        _, package = find_package(documents.items())
         return cls(
-            package_name=package_name,
+            package_name=package["packageName"],
             nested=any("/" in path and kind_of(document) == CSV for path, document in documents.items()),
             default_csv_version=_default_csv_version(package, documents),
             documents=documents,
@@ -79,12 +79,68 @@ def read_documents(directory: Path) -> dict[str, Any]:
     Ordered: the root first, names sorted. Raises PackageValidationError, naming the file, for
     one that cannot be read.
     """
-    reader = _reader()
-    documents = _read_files(directory, "", reader)
+    reader = new_reader()
+    return {name: parse(reader, name, read_text(path, name)) for name, path in yaml_files(directory)}
+
+
+def yaml_files(directory: Path) -> Iterator[tuple[str, Path]]:
+    """The YAML files that operator-courier sees: relative path and path; the root first, names sorted."""
+    yield from _yaml_files_in(directory, "")
     for path in sorted(directory.iterdir()):
         if path.is_dir():
-            documents.update(_read_files(path, f"{path.name}/", reader))
-    return documents
+            yield from _yaml_files_in(path, f"{path.name}/")
+
+
+def new_reader() -> Reader:
+    """A reader for the files of one operator."""
+    from omps_worker.manifest_yaml import Reader  # imports PyYAML: only those who read manifests wait for it
+
+    return Reader()
+
+
+def read_text(path: Path, name: str) -> str:
+    """The text in a file, every carriage return and byte order mark kept.
+
+    Raises PackageValidationError, naming the file by its relative path, if it is not UTF-8 text.
+    """
+    try:
+        return path.read_bytes().decode()
+    except UnicodeDecodeError:
+        raise unreadable(name, "it is not UTF-8 text") from None
+
+
+def parse(reader: Reader, name: str, text: str) -> Any:
+    """The document in the text of a file. Raises PackageValidationError, naming the file, if that is not readable."""
+    try:
+        return reader.read(with_newlines(text))
+    except ValueError as fault:
+        raise unreadable(name, str(fault)) from None
+
+
+def with_newlines(text: str) -> str:
+    """``text`` as reading a text file gives it: operator-courier does, so it never sees a carriage return."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def find_package(documents: Iterable[tuple[str, Any]]) -> tuple[str, Mapping[Any, Any]]:
+    """The relative path and the document of the package file, the first one in the root that has a package name.
+
+    No more of ``documents`` are taken than it needs. Raises PackageValidationError if there is none
+    or its name cannot be that of a repository.
+    """
+    for path, document in documents:
+        if "/" in path or kind_of(document) != PACKAGE:
+            continue
+        name = document["packageName"]
+        if not isinstance(name, str):
+            raise invalid(f"packageName in {shown_path(path)} is no text, but {described(name)}.")
+        if not REPOSITORY_NAME.fullmatch(name):
+            raise invalid(
+                f"packageName in {shown_path(path)} cannot be the name of a repository: {shown(name)}. Such names are "
+                "up to 255 lower-case letters, digits, dots, dashes and underscores, a letter or digit first."
+            )
+        return path, document
+    raise invalid("Could not find packageName in manifests.")
 
 
 def invalid(message: str) -> PackageValidationError:
@@ -92,57 +148,26 @@ def invalid(message: str) -> PackageValidationError:
     return PackageValidationError(message, details={"validation_info": {}})
 
 
-def _reader() -> Reader:
-    from omps_worker.manifest_yaml import Reader  # imports PyYAML: only those who read manifests wait for it
-
-    return Reader()
-
-
-def _read_files(directory: Path, prefix: str, reader: Reader) -> dict[str, Any]:
-    documents = {}
-    for path in sorted(directory.iterdir()):
-        if path.name.endswith(_YAML_ENDINGS) and path.is_file():
-            documents[prefix + path.name] = _read_file(path, prefix + path.name, reader)
-    return documents
+def unreadable(name: str, reason: str) -> PackageValidationError:
+    """The error of a file that cannot be read, for ``reason``."""
+    return invalid(f"Failed to process yaml file {shown_path(name)}: {reason}")
 
 
-def _read_file(path: Path, name: str, reader: Reader) -> Any:
-    try:
-        # As text files are read: operator-courier does, so it never sees a carriage return.
-        text = path.read_bytes().decode().replace("\r\n", "\n").replace("\r", "\n")
-        return reader.read(text)
-    except UnicodeDecodeError:
-        reason = "it is not UTF-8 text"
-    except ValueError as fault:
-        reason = str(fault)
-    raise invalid(f"Failed to process yaml file {_name(name)}: {reason}")
-
-
-def _name(path: str) -> str:
+def shown_path(path: str) -> str:
     """How messages name a file: from the root of the tree, on one line."""
     return one_line(f"/{path}")
 
 
-def _package(documents: Mapping[str, Any]) -> tuple[str, Mapping[Any, Any]]:
-    """The package name, and the document that has it."""
-    for path, document in documents.items():
-        if "/" in path or kind_of(document) != PACKAGE:
-            continue
-        name = document["packageName"]
-        if not isinstance(name, str):
-            raise invalid(f"packageName in {_name(path)} is no text, but {_kind(name)}.")
-        if not REPOSITORY_NAME.fullmatch(name):
-            raise invalid(
-                f"packageName in {_name(path)} cannot be the name of a repository: {shown(name)}. Such names are up to "
-                "255 lower-case letters, digits, dots, dashes and underscores, a letter or digit first."
-            )
-        return name, document
-    raise invalid("Could not find packageName in manifests.")
-
-
-def _kind(value: Any) -> str:
-    kinds = {dict: "a mapping", list: "a list", type(None): "empty", bool: "a boolean"}
+def described(value: Any) -> str:
+    """What kind of value this is, for a message that wants another kind."""
+    kinds = {dict: "a mapping", list: "a list", str: "text", type(None): "empty", bool: "a boolean"}
     return kinds.get(type(value), "a number or a date")
+
+
+def _yaml_files_in(directory: Path, prefix: str) -> Iterator[tuple[str, Path]]:
+    for path in sorted(directory.iterdir()):
+        if path.name.endswith(_YAML_ENDINGS) and path.is_file():
+            yield prefix + path.name, path
 
 
 def _default_csv_version(package: Mapping[Any, Any], documents: Mapping[str, Any]) -> str | None:
