@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an organization wants changed in manifests before they are verified and packed.
+
+Three kinds of changes, in this order, which is OMPS's:
+
+1. a suffix is appended to ``packageName`` in the package file, unless the name ends with it;
+2. registries are replaced in the text of every YAML file, at any depth;
+3. annotations are set on every ClusterServiceVersion (CSV) that operator-courier would see.
+
+The texts are edited, not dumped again: comments, order, quotes, line ends and every byte outside of
+the change stay. OMPS dumped CSVs again, which made booleans and numbers of quoted ``"yes"`` and
+``"12:30:45"``. After 1 and 3 the file is read again and compared with what was meant; a file where
+more would change, as when anchors and aliases share the annotations with another place, is refused.
+
+A file that needs no change is not written, and not parsed where a look at its text is enough.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from omps_worker import yaml_edit
+from omps_worker.manifest_yaml import Reader, YamlFault
+from omps_worker.manifests import (
+    CSV,
+    described,
+    find_package,
+    invalid,
+    kind_of,
+    new_reader,
+    parse,
+    read_text,
+    shown_path,
+    with_newlines,
+    yaml_files,
+)
+
+GROWTH = 10 * 2**20
+"""How many characters replacements may add to all files of one operator together, each step counted."""
+
+REPLACED = 100_000
+"""How many places replacements may change in all files of one operator. Big ones name some hundred images."""
+
+_ANNOTATIONS = ("metadata", "annotations")
+_YAML_ENDINGS = (".yaml", ".yml")
+_SPELLED_OUT = re.compile(r"\\[xuU\r\n\x85\u2028\u2029]")
+"""An escape that lets a text have a word which cannot be found in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replacement:
+    """Put ``new`` wherever ``old`` stands in a file.
+
+    With ``regexp``, ``old`` is a regular expression of Python's ``re``, matched with ``MULTILINE``,
+    and ``new`` may refer to its groups. Whoever writes it answers for the time that it takes.
+    """
+
+    old: str
+    new: str
+    regexp: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """An annotation of every CSV; ``{package_name}`` in ``value`` is the package's name with its suffix.
+
+    Other braces are doubled in ``value``, as for ``str.format``.
+    """
+
+    name: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Transformations:
+    """All that one organization wants changed; false if that is nothing.
+
+    The values are those that a configuration was found to be good with: expressions compile,
+    templates have no other names.
+    """
+
+    package_name_suffix: str = ""
+    replacements: tuple[Replacement, ...] = ()
+    annotations: tuple[Annotation, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.package_name_suffix or self.replacements or self.annotations)
+
+
+def apply(directory: Path, transformations: Transformations) -> None:
+    """Change the manifests in ``directory``, a tree of plain files, in place.
+
+    ``{package_name}`` is the name with the suffix, as it is before registries are replaced. Doing all
+    this again changes nothing more, but for what replacements find in their own results.
+
+    Raises PackageValidationError, naming the file, if a file that has to be looked into is not UTF-8
+    text or not readable YAML, if the package name is needed and there is none, if the annotations of
+    a CSV are no mapping, or if a value cannot be changed alone; and if replacements would change more
+    than ``REPLACED`` places or add more than ``GROWTH`` characters. Trying again does not help. The
+    tree is good for nothing then: some of its files may be changed already. Raises OSError if the
+    disk fails.
+    """
+    suffix, annotations = transformations.package_name_suffix, transformations.annotations
+    package_name = None
+    if suffix or any("{package_name}" in annotation.value for annotation in annotations):
+        package_name = _append_to_package_name(directory, suffix)
+    if transformations.replacements:
+        _replace(directory, transformations.replacements)
+    if annotations:
+        _annotate(directory, {each.name: each.value.format(package_name=package_name) for each in annotations})
+
+
+def _append_to_package_name(directory: Path, suffix: str) -> str:
+    """Make the package name end with ``suffix``; returns it."""
+    paths = {name: path for name, path in yaml_files(directory) if "/" not in name}
+    name, document = find_package(_documents(paths, "packageName"))
+    package_name: str = document["packageName"]
+    if package_name.endswith(suffix):
+        return package_name
+    changed = {"packageName": package_name + suffix}
+    file = _File(paths[name], name, read_text(paths[name], name))
+    file.edit(
+        "packageName",
+        new_reader(),
+        {**document, **changed},
+        lambda text: yaml_edit.with_suffix(text, "packageName", suffix),
+        # Without quotes a name can turn into a number or a boolean: "n" and "o" make one.
+        lambda text: yaml_edit.with_texts(text, (), changed),
+    )
+    return changed["packageName"]
+
+
+def _documents(paths: Mapping[str, Path], word: str) -> Iterator[tuple[str, Any]]:
+    """The documents, by name, of those files at ``paths`` that may have ``word`` as a key or a value."""
+    reader = new_reader()
+    for name, path in paths.items():
+        text = read_text(path, name)
+        if _may_have(text, word):
+            yield name, parse(reader, name, text)
+
+
+def _may_have(text: str, word: str) -> bool:
+    return word in text or bool(_SPELLED_OUT.search(text))
+
+
+def _annotate(directory: Path, values: Mapping[str, str]) -> None:
+    """Set the annotations ``values`` on every CSV."""
+    before, after = new_reader(), new_reader()
+    for name, path in yaml_files(directory):
+        text = read_text(path, name)
+        document = parse(before, name, text) if _may_have(text, CSV) else None
+        if not isinstance(document, dict) or kind_of(document) != CSV:
+            continue
+        metadata = _mapping_in(document, "metadata", "metadata", name)
+        annotations = _mapping_in(metadata, "annotations", "metadata.annotations", name)
+        changed = {key: value for key, value in values.items() if annotations.get(key) != value}
+        if changed:
+            expected = {**document, "metadata": {**metadata, "annotations": {**annotations, **changed}}}
+            _File(path, name, text).edit(
+                "metadata.annotations",
+                after,
+                expected,
+                partial(yaml_edit.with_texts, path=_ANNOTATIONS, values=changed),
+            )
+
+
+def _mapping_in(mapping: Mapping[Any, Any], key: str, called: str, name: str) -> Mapping[Any, Any]:
+    """The mapping under ``key``; an empty one if there is none."""
+    value = mapping.get(key)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise invalid(f"{called} in {shown_path(name)} is no mapping, but {described(value)}.")
+    return value
+
+
+def _replace(directory: Path, replacements: tuple[Replacement, ...]) -> None:
+    """Make ``replacements`` in all YAML files, also those that operator-courier never looks into."""
+    budget = _Budget()
+    steps = [_Step(replacement, budget) for replacement in replacements]
+    for path in sorted(directory.rglob("*")):
+        if path.name.lower().endswith(_YAML_ENDINGS) and path.is_file():
+            name = path.relative_to(directory).as_posix()
+            text = read_text(path, name)
+            changed = text
+            for step in steps:
+                changed = step.applied(changed)
+            if changed != text:
+                _File(path, name, text).write(changed)
+
+
+class _Budget:
+    """What replacements may still do to the files of one operator."""
+
+    def __init__(self) -> None:
+        self._places, self._characters = REPLACED, GROWTH
+
+    def spend(self, places: int, growth: int) -> None:
+        """Count ``places`` that grow by ``growth`` characters each."""
+        self._places -= places
+        self._characters -= places * max(growth, 0)
+        if self._places < 0:
+            raise invalid(f"Replacing registries would change more than {REPLACED} places in the manifests.")
+        if self._characters < 0:
+            raise invalid(f"Replacing registries would make the manifests more than {GROWTH} characters longer.")
+
+
+class _Step:
+    """One replacement, compiled."""
+
+    def __init__(self, replacement: Replacement, budget: _Budget) -> None:
+        self._old, self._new = replacement.old, replacement.new
+        self._pattern = re.compile(replacement.old, re.MULTILINE) if replacement.regexp else None
+        self._budget = budget
+
+    def applied(self, text: str) -> str:
+        """``text`` with the replacement made."""
+        plain = with_newlines(text) if "\r" in text else text
+        if plain != text and plain.replace("\n", "\r\n") == text:
+            # OMPS read text files: "$" and "\n" never met a carriage return.
+            return self._replaced(plain).replace("\n", "\r\n")
+        return self._replaced(text)
+
+    def _replaced(self, text: str) -> str:
+        if self._pattern:
+            return self._pattern.sub(self._expanded, text)
+        self._budget.spend(text.count(self._old), len(self._new) - len(self._old))
+        return text.replace(self._old, self._new)
+
+    def _expanded(self, match: re.Match[str]) -> str:
+        new = match.expand(self._new)
+        self._budget.spend(1, len(new) - (match.end() - match.start()))
+        return new
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A file and the text that is in it."""
+
+    path: Path
+    name: str
+    text: str
+
+    def edit(self, what: str, reader: Reader, expected: Any, *edits: Callable[[str], str]) -> None:
+        """Write what the first of ``edits`` makes of the text that ``reader`` reads as ``expected``."""
+        reason = "other values would change with it, through anchors, aliases or merge keys"
+        for edit in edits:
+            try:
+                edited = edit(self.text)
+                if yaml_edit.equal(reader.read(with_newlines(edited)), expected):
+                    self.write(edited)
+                    return
+            except yaml_edit.CannotEdit as fault:
+                reason = str(fault)
+            except YamlFault:
+                continue
+        raise invalid(f"{what} in {shown_path(self.name)} cannot be changed: {reason}.")
+
+    def write(self, text: str) -> None:
+        """Put ``text`` in its place."""
+        try:
+            self.path.write_bytes(text.encode())
+        except UnicodeEncodeError:
+            raise invalid(f"{shown_path(self.name)} cannot be changed: it would not be UTF-8 text.") from None
