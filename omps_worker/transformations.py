@@ -248,7 +248,7 @@ class _File:
 
     def edit(self, what: str, reader: Reader, expected: Any, *edits: Callable[[str], str]) -> None:
         """Write what the first of ``edits`` makes of the text that ``reader`` reads as ``expected``."""
-        reason = "other values would change with it, through anchors, aliases or merge keys"
+        reason = "it is written in a way that would change other values too, as by anchors, aliases or merge keys"
         for edit in edits:
             try:
                 edited = edit(self.text)

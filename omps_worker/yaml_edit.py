@@ -50,7 +50,7 @@ class _Value:
 
     event: Any
     end: int
-    """Where it ends; of block mappings, lists and aliases nothing depends on it."""
+    """Where it ends; of mappings and lists in block style: where the next thing begins."""
     pairs: dict[str, _Pair] = field(default_factory=dict)
     """Those pairs that are wanted; of equal keys the last, which is the one that counts."""
     is_empty: bool = True
@@ -183,8 +183,8 @@ def _apply(body: str, edits: Sequence[tuple[int, int, str]]) -> str:
 def _replacement(body: str, mapping: _Value, pair: _Pair, new: str, line_end: str) -> tuple[int, int, str]:
     """The edit that puts ``new`` in the place of the value of ``pair``, with its anchor and tag."""
     value, event = pair.value, pair.value.event
-    if isinstance(event, (MappingStartEvent, SequenceStartEvent)):
-        raise CannotEdit("its value is a mapping or a list")
+    if isinstance(event, (MappingStartEvent, SequenceStartEvent)) and not event.flow_style:
+        raise CannotEdit("its value is a mapping or a list on lines of its own")
     start, end = value.start, value.end
     if start == end and ":" not in _COMMENT.sub("", body[pair.key_end : start]):
         # A key alone, {key} or "? key": not even the colon is there.
@@ -288,6 +288,7 @@ class _Finder:
                 mapping.pairs[name] = _Pair(end, self._value(self._next(), wanted[1:]))
             else:
                 self._skip(self._next())
+        mapping.end = key.end_mark.index
         return mapping
 
     def _skip(self, event: Any) -> int:
