@@ -252,6 +252,11 @@ def _find(body: str, path: Sequence[str], names: Mapping[str, str] | Sequence[st
         raise CannotEdit("it is no YAML") from None
 
 
+def _end(event: Any) -> int:
+    index: int = event.end_mark.index
+    return index
+
+
 class _Finder:
     """Goes through the events of one document and remembers only what is wanted."""
 
@@ -288,7 +293,7 @@ class _Finder:
                 mapping.pairs[name] = _Pair(end, self._value(self._next(), wanted[1:]))
             else:
                 self._skip(self._next())
-        mapping.end = key.end_mark.index
+        mapping.end = _end(key)
         return mapping
 
     def _skip(self, event: Any) -> int:
@@ -304,8 +309,7 @@ class _Finder:
             elif kind is MappingEndEvent or kind is SequenceEndEvent:
                 depth -= 1
             if depth == 0:
-                end: int = event.end_mark.index
-                return end
+                return _end(event)
             event = self._next()
 
     def _text(self, event: Any) -> str | None:
