@@ -16,11 +16,18 @@
     │   ├── KojiNotAnOperatorImage
     │   ├── KojiManifestsArchiveNotFound
     │   └── KojiError                    Koji cannot be reached (transient)
+    ├── GatingError                      what Greenwave says of a build
+    │   ├── GreenwaveUnsatisfiedError    its gates are not passed (transient while patience lasts)
+    │   └── GreenwaveError               it cannot be reached, or makes no sense (transient)
     ├── RegistryError                    what the app registry says
     │   ├── QuayAuthorizationError
     │   ├── QuayCourierError             a push failed
-    │   ├── QuayPackageError             looking at a package, or making it public, failed
+    │   ├── QuayPackageError             looking at a package, deleting from it, or making it public, failed
     │   └── QuayPackageNotFound
+    ├── RequestError                     a request to the REST API
+    │   ├── OMPSAuthorizationHeaderRequired
+    │   ├── OMPSExpectedFileError
+    │   └── RequestEntityTooLarge
     ├── BrokerError                      RabbitMQ
     │   ├── BrokerUnavailable            it is away (transient)
     │   └── BrokerRefused                it refuses the login, a queue or an exchange
@@ -163,6 +170,20 @@ class KojiError(BuildSystemError):
         return error
 
 
+class GatingError(WorkerError):
+    """Greenwave's answer; ``details["greenwave_response"]`` holds it, or {} if it was none."""
+
+
+class GreenwaveUnsatisfiedError(GatingError):
+    """The build has not passed its gates; tests may still be running."""
+
+
+class GreenwaveError(GatingError):
+    """Greenwave could not be reached, or answered with something that is no decision."""
+
+    transient = True
+
+
 class RegistryError(WorkerError):
     """The app registry's answer; ``details["quay_response"]`` holds what it said, as JSON."""
 
@@ -189,6 +210,22 @@ class QuayPackageError(RegistryError):
 
 class QuayPackageNotFound(RegistryError):
     """The package, or the release of it, does not exist."""
+
+
+class RequestError(WorkerError):
+    """A request that cannot be served as it is: whoever sent it must send another."""
+
+
+class OMPSAuthorizationHeaderRequired(RequestError):
+    """The request has no Authorization header, which is the token for the registry."""
+
+
+class OMPSExpectedFileError(RequestError):
+    """The request brings no file."""
+
+
+class RequestEntityTooLarge(RequestError):
+    """The request has a larger body than is taken."""
 
 
 class BrokerError(WorkerError):

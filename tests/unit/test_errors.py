@@ -28,6 +28,7 @@ def test_the_picture_at_the_top_of_the_module_shows_the_whole_tree():
 def test_only_what_time_can_mend_is_transient():
     assert {kind.__name__ for kind in every_error() if kind.transient} == {
         "KojiError",
+        "GreenwaveError",
         "BrokerUnavailable",
         "PackageBusy",
         "StorageError",

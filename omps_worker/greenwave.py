@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Greenwave: has a build passed its gates?
+
+The protocol, as OMPS spoke it: ``POST {url}/api/v1.0/decision`` with the decision context, the product
+version and the NVR as a ``koji_build``; the answer says ``policies_satisfied``, and only ``true`` will do.
+``GET {url}/api/v1.0/about`` tells its version.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from omps_worker.errors import GreenwaveError, GreenwaveUnsatisfiedError
+from omps_worker.http import Answer, HttpClient, HttpFault, printable
+
+_PASSING = frozenset({408, 425, 429})
+"""Statuses below 500 that say nothing against the request itself."""
+
+
+class Greenwave:
+    """One Greenwave, asked about one decision; may be shared by threads.
+
+    ``timeout`` is the deadline in seconds of a whole call.
+    """
+
+    def __init__(
+        self, url: str, context: str, product_version: str, *, timeout: float, ca_bundle: Path | None = None
+    ) -> None:
+        self._url = url.rstrip("/")
+        self._context = context
+        self._product_version = product_version
+        self._http = HttpClient(timeout=timeout, ca_bundle=ca_bundle)
+
+    def check(self, nvr: str) -> None:
+        """Return if the build has passed.
+
+        Raises GreenwaveUnsatisfiedError if it has not, which only time or somebody's waiver can
+        change, and GreenwaveError if there is no decision, after which trying again may help.
+        """
+        question = {
+            "decision_context": self._context,
+            "product_version": self._product_version,
+            "subject_identifier": nvr,
+            "subject_type": "koji_build",
+        }
+        answer = self._ask("POST", "/api/v1.0/decision", question)
+        decision = answer.json()
+        details = {"greenwave_response": decision if isinstance(decision, dict) else {}}
+        if answer.status != 200:
+            raise GreenwaveError(
+                f"Greenwave answered {answer.status} about {printable(nvr, 200)}.",
+                details=details,
+                transient=answer.status >= 500 or answer.status in _PASSING,
+                retry_after=answer.retry_after,
+            )
+        if not isinstance(decision, dict) or "policies_satisfied" not in decision:
+            raise GreenwaveError(
+                f"Greenwave's answer about {printable(nvr, 200)} is no decision: it has no policies_satisfied.",
+                details=details,
+            )
+        if decision["policies_satisfied"] is not True:
+            summary = decision.get("summary")
+            told = f": {printable(summary, 300)}" if isinstance(summary, str) and summary else ""
+            raise GreenwaveUnsatisfiedError(
+                f"Greenwave's policies are not satisfied for {printable(nvr, 200)}{told}", details=details
+            )
+
+    def version(self, *, timeout: float | None = None) -> str:
+        """Its version. Raises GreenwaveError."""
+        answer = self._ask("GET", "/api/v1.0/about", timeout=timeout)
+        about = answer.json()
+        version = about.get("version") if isinstance(about, dict) else None
+        if answer.status != 200 or not isinstance(version, str):
+            raise GreenwaveError(f"Greenwave answered {answer.status} without a version.")
+        return printable(version, 50)
+
+    def _ask(self, method: str, path: str, question: Any = None, timeout: float | None = None) -> Answer:
+        try:
+            return self._http.request(method, self._url + path, json=question, timeout=timeout)
+        except HttpFault as fault:
+            raise GreenwaveError(f"Greenwave cannot be asked: {fault}", details={"greenwave_response": {}}) from None

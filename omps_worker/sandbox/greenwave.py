@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A Greenwave of one's own: every build has passed, but those that it is told have not."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from omps_worker.sandbox.faults import Faults
+from omps_worker.sandbox.http_server import HttpServer, Logged, Request, Response
+
+VERSION = "1.9.0"
+
+
+class SandboxGreenwave:
+    """Answers decisions and says its version; as a context manager."""
+
+    def __init__(self) -> None:
+        self.unsatisfied: set[str] = set()
+        """The NVRs that have not passed."""
+        self._server = HttpServer(self._answer)
+
+    @property
+    def url(self) -> str:
+        """The base URL."""
+        return self._server.url
+
+    @property
+    def faults(self) -> Faults:
+        """What goes wrong; empty at first."""
+        return self._server.faults
+
+    @property
+    def log(self) -> list[Logged]:
+        """The requests so far."""
+        return self._server.log
+
+    def __enter__(self) -> SandboxGreenwave:
+        self._server.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._server.close()
+
+    def _answer(self, request: Request) -> Response:
+        if (request.method, request.segments) == ("GET", ("api", "v1.0", "about")):
+            return Response.json({"version": VERSION})
+        if (request.method, request.segments) != ("POST", ("api", "v1.0", "decision")):
+            return Response.json({"message": "The requested URL was not found on the server."}, 404)
+        question = request.json()
+        for key in ("decision_context", "product_version", "subject_type", "subject_identifier"):
+            if key not in question:
+                return Response.json({"message": f"Missing required {key}"}, 400)
+        passed = question["subject_identifier"] not in self.unsatisfied
+        return Response.json(
+            {
+                "policies_satisfied": passed,
+                "summary": "All required tests passed" if passed else "1 of 1 required tests failed",
+                "applicable_policies": ["operators"],
+                "unsatisfied_requirements": [],
+            }
+        )

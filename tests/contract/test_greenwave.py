@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Gating by Greenwave: what is asked, and what every answer means."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from omps_worker.errors import GreenwaveError, GreenwaveUnsatisfiedError
+from omps_worker.greenwave import Greenwave
+from omps_worker.sandbox.faults import Fault
+from omps_worker.sandbox.greenwave import VERSION, SandboxGreenwave
+
+DECISION = "POST /api/v1.0/decision"
+NVR = "etcd-container-1.0-1"
+
+
+@pytest.fixture
+def server():
+    with SandboxGreenwave() as made:
+        yield made
+
+
+@pytest.fixture
+def greenwave(server):
+    return Greenwave(f"{server.url}/", "omps_push", "cvp", timeout=2.0)
+
+
+def test_a_build_that_has_passed_passes(server, greenwave):
+    greenwave.check(NVR)
+    (asked,) = server.log
+    assert asked.target == "/api/v1.0/decision"
+
+
+def test_it_is_asked_what_omps_asked(server, greenwave):
+    asked = []
+    answer = server._server.answer
+    server._server.answer = lambda request: asked.append(request.json()) or answer(request)
+    greenwave.check(NVR)
+    assert asked == [
+        {
+            "decision_context": "omps_push",
+            "product_version": "cvp",
+            "subject_identifier": NVR,
+            "subject_type": "koji_build",
+        }
+    ]
+
+
+def test_a_build_that_has_not_passed_is_named_with_the_whole_answer(server, greenwave):
+    server.unsatisfied.add(NVR)
+    with pytest.raises(GreenwaveUnsatisfiedError) as caught:
+        greenwave.check(NVR)
+    assert NVR in caught.value.message
+    assert caught.value.details["greenwave_response"]["policies_satisfied"] is False
+    assert not caught.value.transient
+
+
+@pytest.mark.parametrize("value", ["true", 1, None, [True]])
+def test_only_true_will_do(server, greenwave, value):
+    server.faults.add(Fault(DECISION, status=200, body={"policies_satisfied": value}))
+    with pytest.raises(GreenwaveUnsatisfiedError):
+        greenwave.check(NVR)
+
+
+@pytest.mark.parametrize(
+    ("fault", "transient", "response"),
+    [
+        ({"status": 500}, True, {}),
+        ({"status": 503, "body": {"message": "later"}}, True, {"message": "later"}),
+        ({"status": 429, "body": "slow down"}, True, {}),
+        ({"status": 404, "body": {"message": "no such policy"}}, False, {"message": "no such policy"}),
+        ({"status": 400, "body": "<html>?</html>"}, False, {}),
+        ({"status": 200, "body": {"summary": "no key"}}, True, {"summary": "no key"}),
+        ({"status": 200, "body": json.dumps([True])}, True, {}),
+        ({"status": 200, "body": "<html>?</html>"}, True, {}),
+        ({"drop": True}, True, {}),
+        ({"delay": 30.0}, True, {}),
+    ],
+    ids=str,
+)
+def test_what_is_no_decision_is_an_error_that_knows_whether_waiting_helps(server, fault, transient, response):
+    server.faults.add(Fault(DECISION, times=None, **fault))
+    with pytest.raises(GreenwaveError) as caught:
+        Greenwave(server.url, "c", "p", timeout=0.5).check(NVR)
+    assert caught.value.transient is transient
+    assert caught.value.details == {"greenwave_response": response}
+
+
+def test_it_says_its_version(server, greenwave):
+    assert greenwave.version() == VERSION
+    server.faults.add(Fault("GET /api/v1.0/about", status=200, body={"version": None}))
+    with pytest.raises(GreenwaveError):
+        greenwave.version()
