@@ -4,35 +4,37 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
 from functools import cached_property, partial
-from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omps_worker import configuration, logs, message_files
+from omps_worker import checks, configuration, logs, message_files
 from omps_worker.catch_up import CATCH_UP_TOPIC, CatchUp, Found, LookingBack, Message
-from omps_worker.checks import Check, Doubt
-from omps_worker.errors import BrokerError, KojiError, MessageError, QuayAuthorizationError, SettingsError
+from omps_worker.checks import Check
+from omps_worker.deletions import Deleter
+from omps_worker.errors import BrokerError, SettingsError
 from omps_worker.explain import Explanation, explain
-from omps_worker.http import HttpClient, HttpFault
+from omps_worker.greenwave import Greenwave
+from omps_worker.http import HttpClient
 from omps_worker.koji_builds import KojiBuilds
 from omps_worker.locks import PackageLock, ProcessLock
 from omps_worker.mapping import Verdict
 from omps_worker.mapping.file import MappingFile
 from omps_worker.model import Attempt, BuildEvent, BuildFacts, Ignored, Outcome, Status
 from omps_worker.monitoring import Monitoring
-from omps_worker.processor import IGNORED_BY_RULE, NO_RULE, Processor, Request, unknown_organization
+from omps_worker.organizations import Organizations, unknown_organization
+from omps_worker.processor import IGNORED_BY_RULE, NO_RULE, Processor, Request
 from omps_worker.registry import AppRegistry
 from omps_worker.releases import Releaser
 from omps_worker.reporting import Reporter, outcome_line, result_body
-from omps_worker.settings import OrganizationSettings, Settings
-from omps_worker.settings import review as settings_review
+from omps_worker.settings import Settings
 
 if TYPE_CHECKING:
+    from pydantic import SecretStr
+
     from omps_worker.broker.consumer import Consumer
     from omps_worker.broker.failed import FailedQueue
     from omps_worker.broker.lock import BrokerLock
@@ -47,9 +49,6 @@ ANNOUNCE_SECONDS = 10.0
 
 STILL_SECONDS = 60.0
 """How long the worker's loop may stand still, connecting to a slow broker included, before it counts as dead."""
-
-MESSAGE_FILE_LIMIT = 32 * 1024 * 1024
-"""How many bytes of a file ``explain`` reads."""
 
 
 class Site:
@@ -86,7 +85,31 @@ class Site:
     def _processor(self, lock: PackageLock) -> Processor:
         worker = self.settings.worker
         releaser = Releaser(self.registry, lock, worker.default_release_version)
-        return Processor(self.mapping, self.builds, releaser, worker.organizations, worker.limits)
+        patience = worker.greenwave.patience.seconds if worker.greenwave else 0.0
+        return Processor(
+            self.mapping,
+            self.builds,
+            releaser,
+            worker.organizations,
+            worker.limits,
+            gate=self.greenwave,
+            patience=patience,
+        )
+
+    @cached_property
+    def greenwave(self) -> Greenwave | None:
+        """Greenwave, where the configuration has one."""
+        worker = self.settings.worker
+        if worker.greenwave is None:
+            return None
+        wanted = worker.greenwave
+        return Greenwave(
+            wanted.url,
+            wanted.context,
+            wanted.product_version,
+            timeout=worker.koji.timeout,
+            ca_bundle=worker.ca_bundle,
+        )
 
     @cached_property
     def process_lock(self) -> ProcessLock:
@@ -133,7 +156,6 @@ class Site:
         from omps_worker.broker.publisher import Publisher
         from omps_worker.broker.work import Handler
 
-        self._refuse_unsupported()
         for warning in (*self.settings.warnings, *self.mapping.current.warnings):
             log.warning("%s", warning)
         worker = self.settings.worker
@@ -169,7 +191,6 @@ class Site:
         from omps_worker.broker.connection import parameters
         from omps_worker.broker.publisher import Publisher
 
-        self._refuse_unsupported()
         work = self._catch_up
         builds = work.completed(since, until)
         if dry_run:
@@ -240,26 +261,57 @@ class Site:
 
     def explain(self, build: str) -> Explanation:
         """What would become of a build; ``build`` is an NVR, or a file that holds a message."""
-        return explain(_event_of(build), self.mapping, self.builds, self.processor)
+        return explain(message_files.event_named(build), self.mapping, self.builds, self.processor)
 
     def push(self, nvr: str, request: Request) -> tuple[list[Outcome], list[dict[str, Any]]]:
         """Publish one build now and tell the bus; what became of it, and the bodies of the results.
 
         Raises SettingsError for what is wrong with the request itself.
         """
-        self._refuse_unsupported()
-        if request.organization is not None and request.organization not in self.settings.worker.organizations:
-            raise unknown_organization(request.organization, self.settings.file)
         attempt = Attempt()
+        return self._by_hand(request, nvr, lambda processor: processor.process(BuildEvent(nvr=nvr), attempt, request))
+
+    def push_archive(self, archive_file: Path, request: Request) -> tuple[list[Outcome], list[dict[str, Any]]]:
+        """The same for an archive of manifests in a file."""
+        return self._by_hand(request, None, lambda processor: processor.process_archive(archive_file, request))
+
+    def _by_hand(
+        self, request: Request, nvr: str | None, process: Callable[[Processor], list[Outcome] | Ignored]
+    ) -> tuple[list[Outcome], list[dict[str, Any]]]:
+        known = self.settings.worker.organizations
+        if request.organization is not None and request.organization not in known and request.authorization is None:
+            raise unknown_organization(request.organization, self.settings.file)
         with self._locks():
-            outcomes = self._processor(self._lock_by_hand()).process(BuildEvent(nvr=nvr), attempt, request)
+            outcomes = process(self._processor(self._lock_by_hand()))
         if isinstance(outcomes, Ignored):
             outcomes = [Outcome(Status.SKIPPED, nvr=nvr, reason=f"{outcomes.reason}: {outcomes.detail}")]
         elif not request.dry_run:
-            for outcome in outcomes:
-                log.info("%s", outcome_line(outcome, None, attempt))
-            self._announce(outcomes, attempt)
-        return outcomes, [result_body(outcome, None, attempt) for outcome in outcomes]
+            self._tell(outcomes)
+        return outcomes, [result_body(outcome, None, Attempt()) for outcome in outcomes]
+
+    def delete(
+        self,
+        organization: str,
+        repository: str,
+        version: str | None,
+        *,
+        authorization: SecretStr | None = None,
+        dry_run: bool = False,
+    ) -> tuple[list[Outcome], list[dict[str, Any]]]:
+        """Delete one release, or all of a package, and tell the bus; an Outcome and a result for each.
+
+        Raises SettingsError, RegistryError and the errors of the lock.
+        """
+        place = Organizations(self.settings.worker.organizations).place(organization, repository, authorization)
+        with self._locks():
+            deleter = Deleter(self.registry, self._lock_by_hand())
+            if dry_run:
+                versions = deleter.versions(place, version)
+                outcomes = [Outcome(Status.DELETED, organization, repository, each) for each in versions]
+            else:
+                outcomes = deleter.delete(place, version)
+                self._tell(outcomes)
+        return outcomes, [result_body(outcome, None, Attempt()) for outcome in outcomes]
 
     def _lock_by_hand(self) -> PackageLock:
         from omps_worker.broker.lock import LockIfReachable
@@ -282,90 +334,38 @@ class Site:
         return Replay(parameters(self.settings, "replay"), self.topology.queue)
 
     def checks(self) -> Iterator[Check]:
-        """One question for every part."""
+        """One question for every part; none changes anything."""
         from omps_worker.broker import connection, inspection
 
-        settings = self.settings
-        yield Check("configuration", self._check_configuration)
-        yield Check("mapping", self._check_mapping)
+        settings, topology, worker = self.settings, self.topology, self.settings.worker
         where = connection.parameters(settings, "check")
-        yield Check("broker", partial(inspection.look_at_broker, where, self.topology))
-        yield Check("queue", partial(inspection.look_at_queue, where, self.topology))
-        yield Check("failed queue", partial(inspection.look_at_queue, where, self.topology, failed=True))
+        files = HttpClient(timeout=worker.koji.timeout, ca_bundle=worker.ca_bundle)
+        rules = self.mapping.current
+        yield Check("configuration", partial(checks.doubtless, settings.warnings, "valid"))
+        yield Check("mapping", partial(checks.doubtless, rules.warnings, f"{len(rules)} rule(s)"))
+        yield Check("broker", partial(inspection.look_at_broker, where, topology))
+        yield Check("queue", partial(inspection.look_at_queue, where, topology))
+        yield Check("failed queue", partial(inspection.look_at_queue, where, topology, failed=True))
         yield Check("Koji hub", self.builds.version)
-        yield Check("Koji files", self._check_files)
+        yield Check("Koji files", partial(checks.look_at_files, worker.koji.root_url, files))
+        if self.greenwave is not None:
+            yield Check("Greenwave", self.greenwave.version)
         yield Check("registry", self.registry.version)
-        for name, organization in settings.worker.organizations.items():
-            yield Check(f"organization {name}", partial(self._check_organization, organization))
+        for name, organization in worker.organizations.items():
+            yield Check(f"organization {name}", partial(checks.log_in, self.registry, organization))
 
-    def _check_configuration(self) -> str:
-        faults = settings_review.unsupported(self.settings)
-        if faults:
-            raise SettingsError(faults)
-        if self.settings.warnings:
-            raise Doubt("; ".join(f"{warning.key} {warning.reason}" for warning in self.settings.warnings))
-        return "valid"
-
-    def _check_mapping(self) -> str:
-        rules = len(self.mapping.current)
-        warnings = self.mapping.current.warnings
-        if warnings:
-            raise Doubt("; ".join(f"{warning.key} {warning.reason}" for warning in warnings))
-        return f"{rules} rule(s)"
-
-    def _check_files(self) -> str:
-        worker = self.settings.worker
-        client = HttpClient(timeout=worker.koji.timeout, ca_bundle=worker.ca_bundle)
-        url = worker.koji.root_url.rstrip("/") + "/packages/"
-        try:
-            answer = client.request("GET", url)
-        except HttpFault as fault:
-            raise KojiError(f"Koji's files cannot be reached: {fault}") from None
-        if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            raise KojiError(f"Koji's file server answers {answer.status} at {url}.")
-        if answer.status != HTTPStatus.OK:
-            raise Doubt(f"{url} answers {answer.status}: is root_url right? (Some servers list no directories.)")
-        return url
-
-    def _check_organization(self, organization: OrganizationSettings) -> str:
-        verdict = self.registry.check_credentials(organization.authorization())
-        if verdict.accepted is None:
-            raise Doubt(verdict.detail)
-        if not verdict.accepted:
-            raise QuayAuthorizationError(f"The registry does not accept the credentials: {verdict.detail}")
-        return verdict.detail
-
-    def _refuse_unsupported(self) -> None:
-        faults = settings_review.unsupported(self.settings)
-        if faults:
-            raise SettingsError(faults)
-
-    def _announce(self, outcomes: list[Outcome], attempt: Attempt) -> None:
+    def _tell(self, outcomes: list[Outcome]) -> None:
+        """Tell the log, and the bus if it can be reached."""
         from omps_worker.broker.connection import parameters
         from omps_worker.broker.publisher import Publisher
         from omps_worker.broker.work import result
 
+        attempt = Attempt()
+        for outcome in outcomes:
+            log.info("%s", outcome_line(outcome, None, attempt))
         try:
             with Publisher(parameters(self.settings, "push"), timeout=ANNOUNCE_SECONDS) as publisher:
                 for message in self.reporter.messages(outcomes, None, attempt):
                     publisher.publish(result(message, self.settings.publish_exchange, self.settings.publish_priority))
         except BrokerError as error:
             log.warning("the result was not announced on the bus: %s", error)
-
-
-def _event_of(build: str) -> BuildEvent | Ignored:
-    """What ``build`` names: the message in a file of that name, else the NVR. Raises MessageError."""
-    # An NVR cannot be a path that exists unless somebody made such a file: then the file is meant.
-    if not os.path.lexists(build):
-        return BuildEvent(nvr=build)
-    try:
-        with Path(build).open("rb") as file:
-            content = file.read(MESSAGE_FILE_LIMIT + 1)
-    except OSError as error:
-        raise MessageError(f"{build} cannot be read: {error.strerror}.") from None
-    if len(content) > MESSAGE_FILE_LIMIT:
-        raise MessageError(f"{build} has more than {MESSAGE_FILE_LIMIT} bytes: that is no message.")
-    try:
-        return message_files.from_dump(content).decode()
-    except MessageError as error:
-        raise MessageError(f"{build}: {error.message}") from None

@@ -17,9 +17,9 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, Protocol
 
 from omps_worker import events
-from omps_worker.mapping import Match
+from omps_worker.mapping import MappingHolder, Match
 from omps_worker.model import Attempt, Build, BuildEvent, BuildState, Ignored, Outcome, Status
-from omps_worker.processor import IGNORED_BY_RULE, NO_RULE, MappingHolder, Processor, Request
+from omps_worker.processor import IGNORED_BY_RULE, NO_RULE, Processor, Request
 from omps_worker.settings.units import Duration
 from omps_worker.superseded import LATE_AFTER, SKIP, SUPERSEDED
 

@@ -4,10 +4,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING
 
-from omps_worker.errors import UnexpectedError, WorkerError
+from omps_worker.errors import Fault, KojiError, QuayAuthorizationError, UnexpectedError, WorkerError
+from omps_worker.http import HttpClient, HttpFault
+
+if TYPE_CHECKING:
+    from omps_worker.organizations import Organization
+    from omps_worker.registry import AppRegistry
 
 log = logging.getLogger(__name__)
 
@@ -58,3 +65,37 @@ def answer(check: Check) -> Finding:
         log.exception("the check of %s broke", check.part)
         wrapped = UnexpectedError.wrap(error)
         return Finding(check.part, FAILED, wrapped.message, wrapped)
+
+
+# What is asked.
+
+
+def doubtless(warnings: Sequence[Fault], otherwise: str) -> str:
+    """``otherwise``, unless there are warnings."""
+    if warnings:
+        raise Doubt("; ".join(f"{warning.key} {warning.reason}" for warning in warnings))
+    return otherwise
+
+
+def look_at_files(root_url: str, client: HttpClient) -> str:
+    """Whether Koji's file server has packages. Raises KojiError."""
+    url = root_url.rstrip("/") + "/packages/"
+    try:
+        answer = client.request("GET", url)
+    except HttpFault as fault:
+        raise KojiError(f"Koji's files cannot be reached: {fault}") from None
+    if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        raise KojiError(f"Koji's file server answers {answer.status} at {url}.")
+    if answer.status != HTTPStatus.OK:
+        raise Doubt(f"{url} answers {answer.status}: is root_url right? (Some servers list no directories.)")
+    return url
+
+
+def log_in(registry: AppRegistry, organization: Organization) -> str:
+    """Whether the registry knows the credentials. Raises QuayAuthorizationError, and what keeps it from answering."""
+    verdict = registry.check_credentials(organization.authorization())
+    if verdict.accepted is None:
+        raise Doubt(verdict.detail)
+    if not verdict.accepted:
+        raise QuayAuthorizationError(f"The registry does not accept the credentials: {verdict.detail}")
+    return verdict.detail

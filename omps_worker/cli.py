@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,25 +16,23 @@ import click
 
 from omps_worker import __version__
 from omps_worker.cli_catch_up import catch_up
-from omps_worker.cli_common import DONE, FAILED, TRANSIENT, USAGE, ClearErrors, as_json, exit_code_of, with_site
+from omps_worker.cli_common import (
+    DONE,
+    FAILED,
+    TRANSIENT,
+    USAGE,
+    ClearErrors,
+    as_json,
+    exit_code_of,
+    not_empty,
+    with_site,
+)
+from omps_worker.cli_config import config_from_omps
 from omps_worker.cli_failed import failed, replay
+from omps_worker.cli_push import delete, push, push_zip
 
 if TYPE_CHECKING:
     from omps_worker.bootstrap import Site
-    from omps_worker.model import Outcome
-
-
-def exit_code(outcomes: Sequence[Outcome]) -> int:
-    """The worst of several: failed or skipped before transient before done."""
-    from omps_worker.model import Status
-
-    codes = {DONE}
-    for outcome in outcomes:
-        if outcome.status is Status.FAILED and outcome.error is not None:
-            codes.add(exit_code_of(outcome.error))
-        elif outcome.status is Status.SKIPPED:
-            codes.add(FAILED)
-    return next(code for code in (USAGE, FAILED, TRANSIENT, DONE) if code in codes)
 
 
 @click.group(cls=ClearErrors, context_settings={"help_option_names": ["-h", "--help"]})
@@ -52,7 +49,11 @@ def main(context: click.Context, config: Path | None) -> None:
 
 
 main.add_command(catch_up)
+main.add_command(config_from_omps)
+main.add_command(delete)
 main.add_command(failed)
+main.add_command(push)
+main.add_command(push_zip)
 main.add_command(replay)
 
 
@@ -88,14 +89,8 @@ def check(site: Site, json_output: bool) -> None:
     sys.exit(next((code for code in (USAGE, FAILED, TRANSIENT) if code in codes), DONE))
 
 
-def _not_empty(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
-    if not value.strip():
-        raise click.BadParameter("is empty.")
-    return value
-
-
 @main.command()
-@click.argument("build", metavar="NVR-or-message-file", callback=_not_empty)
+@click.argument("build", metavar="NVR-or-message-file", callback=not_empty)
 @as_json
 @with_site
 def explain(site: Site, build: str, json_output: bool) -> None:
@@ -111,54 +106,6 @@ def explain(site: Site, build: str, json_output: bool) -> None:
 
         click.echo(as_text(explanation))
     sys.exit(exit_code_of(explanation.error) if explanation.error else DONE)
-
-
-def _version(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
-    from omps_worker import versions
-
-    if value is None or versions.is_valid(value) or value in (versions.INCREMENT, versions.CSV):
-        return value
-    raise click.BadParameter(f"{value!r} is not three integers joined by dots, like 1.0.0; nor increment, nor csv.")
-
-
-@main.command()
-@click.argument("nvr", callback=_not_empty)
-@click.option("--organization", help="Push there, whatever the mapping says.")
-@click.option("--repository", help="The repository that the packageName must be.")
-@click.option(
-    "--version", callback=_version, help="The version of the release; otherwise as the mapping says, or the next one."
-)
-@click.option("--new-release", is_flag=True, help="Make a release even of unchanged or superseded content.")
-@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
-@as_json
-@with_site
-def push(
-    site: Site,
-    nvr: str,
-    organization: str | None,
-    repository: str | None,
-    version: str | None,
-    new_release: bool,
-    dry_run: bool,
-    json_output: bool,
-) -> None:
-    """Publish one build now; without an organization the mapping decides where."""
-    from omps_worker.processor import Request
-    from omps_worker.progress import Progress
-
-    request = Request(organization, repository, version, new_release=new_release, dry_run=dry_run)
-    with Progress() as progress:
-        progress.show(f"publishing {nvr}")
-        outcomes, bodies = site.push(nvr, request)
-    if json_output:
-        click.echo(json.dumps(bodies))
-    else:
-        from omps_worker.reporting import outcomes_table
-
-        click.echo(outcomes_table(outcomes))
-        if dry_run:
-            click.echo("dry run: nothing was changed")
-    sys.exit(exit_code(outcomes))
 
 
 @main.command()

@@ -23,6 +23,8 @@ DONE, FAILED, USAGE, TRANSIENT = 0, 1, 2, 75
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+dry_run_option = click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+
 as_json = click.option("--json", "json_output", is_flag=True, help="Print one JSON document.")
 
 
@@ -61,6 +63,13 @@ def exit_code_of(error: WorkerError) -> int:
     if isinstance(error, (SettingsError, BrokerRefused)):
         return USAGE
     return TRANSIENT if error.transient else FAILED
+
+
+def not_empty(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    """A click callback for names."""
+    if not value.strip():
+        raise click.BadParameter("is empty.")
+    return value
 
 
 def with_site(command: Command) -> Command:

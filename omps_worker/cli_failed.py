@@ -13,13 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from omps_worker.cli_common import DONE, FAILED, Command, as_json, with_site
+from omps_worker.cli_common import DONE, FAILED, Command, as_json, dry_run_option, with_site
 
 if TYPE_CHECKING:
     from omps_worker.bootstrap import Site
     from omps_worker.parked import Parked, Selection
-
-dry_run_option = click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 
 
 def _seconds(_context: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from omps_worker.errors import WorkerError
-from omps_worker.mapping import Verdict
+from omps_worker.mapping import MappingHolder, Verdict
 from omps_worker.model import Attempt, Build, BuildEvent, Ignored, Outcome, Status
-from omps_worker.processor import IGNORED_BY_RULE, NO_RULE, Builds, MappingHolder, Processor, Request
+from omps_worker.processor import IGNORED_BY_RULE, NO_RULE, Builds, Processor, Request
 from omps_worker.text import one_line
 
 PUBLISH, IGNORE, SKIP, FAIL = "publish", "ignore", "skip", "fail"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,9 @@ from typing import Any
 from omps_worker.errors import MessageError
 from omps_worker.events import BODY_LIMIT, decode, document_in, text_or_none
 from omps_worker.model import BuildEvent, Ignored
+
+FILE_LIMIT = 32 * 1024 * 1024
+"""How many bytes of a file with one message are read."""
 
 DUMP_LIMIT = 192 * 1024 * 1024
 """Bytes that a message in a dump may have: the largest that RabbitMQ takes unless told otherwise, and its base64."""
@@ -152,3 +156,21 @@ def _from_base64(exact: dict[str, Any], key: str) -> bytes | None:
         return base64.b64decode(value, validate=True)
     except (TypeError, ValueError):
         raise MessageError(f"What stands under amqp, {key}, is damaged base64.") from None
+
+
+def event_named(build: str) -> BuildEvent | Ignored:
+    """What ``build`` names: the message in a file of that name, else the NVR. Raises MessageError."""
+    # An NVR cannot be a path that exists unless somebody made such a file: then the file is meant.
+    if not os.path.lexists(build):
+        return BuildEvent(nvr=build)
+    try:
+        with Path(build).open("rb") as file:
+            content = file.read(FILE_LIMIT + 1)
+    except OSError as error:
+        raise MessageError(f"{build} cannot be read: {error.strerror}.") from None
+    if len(content) > FILE_LIMIT:
+        raise MessageError(f"{build} has more than {FILE_LIMIT} bytes: that is no message.")
+    try:
+        return from_dump(content).decode()
+    except MessageError as error:
+        raise MessageError(f"{build}: {error.message}") from None

@@ -188,6 +188,8 @@ class Attempt:
     """Somebody had the message sent long after its build, or again: a replay, or a catch-up."""
     targets: tuple[str, ...] | None = None
     """The labels of the targets that are still open; None: all that the mapping names."""
+    first_seen: datetime | None = field(default=None, compare=False)
+    """When a worker first took the message; None where there is none."""
 
 
 @dataclass(frozen=True, slots=True)

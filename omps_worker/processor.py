@@ -1,33 +1,42 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The story of one build: ask the mapping and Koji, fetch, verify, pack, release.
+"""The story of one build: ask the mapping and Koji, fetch, gate, transform, verify, pack, release.
 
-It knows nothing of where the build was heard of nor of who hears about the outcome.
+An archive that somebody brings joins the story where a build's would have been fetched. The story
+knows nothing of where the build was heard of nor of who hears about the outcome.
 """
 
 from __future__ import annotations
 
 import logging
 import tempfile
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from pydantic import SecretStr
 
-from omps_worker import archive, bundle, versions
+from omps_worker import versions
 from omps_worker.archive import Limits
-from omps_worker.errors import Fault, PackageValidationError, SettingsError, StorageError, UnexpectedError, WorkerError
-from omps_worker.manifests import Manifests
-from omps_worker.mapping import Mapping as BuildMapping
+from omps_worker.build_orders import BuildOrders
+from omps_worker.contents import Contents
+from omps_worker.errors import (
+    GreenwaveUnsatisfiedError,
+    PackageValidationError,
+    StorageError,
+    UnexpectedError,
+    WorkerError,
+)
+from omps_worker.mapping import MappingHolder
 from omps_worker.model import (
     Attempt,
     Build,
     BuildEvent,
+    BuildFacts,
     BuildState,
     Bundle,
     Ignored,
@@ -36,11 +45,11 @@ from omps_worker.model import (
     Status,
     Target,
 )
-from omps_worker.releases import Credentials, Place, Releaser, Wanted
-from omps_worker.superseded import SKIP, SUPERSEDED, BuildOrder, is_late
+from omps_worker.organizations import Organization, Organizations
+from omps_worker.releases import Releaser, Wanted
+from omps_worker.superseded import SKIP, SUPERSEDED, BuildOrder
 
 log = logging.getLogger(__name__)
-_preparing = threading.Lock()
 
 NOT_COMPLETE = "not_complete"
 NO_RULE = "no_rule"
@@ -53,8 +62,7 @@ NOT_AN_OPERATOR_IMAGE = "not an operator image"
 
 Another is ``superseded.SUPERSEDED``."""
 
-DIGESTS_KEPT = 256
-"""Of how many builds the digest is remembered, while newer ones are compared with what is released."""
+_NOTHING_TO_PUBLISH = {OperatorKind.NONE: NOT_AN_OPERATOR_IMAGE, OperatorKind.BUNDLE: BUNDLE_BUILD}
 
 
 class Builds(Protocol):
@@ -73,51 +81,43 @@ class Builds(Protocol):
         ...
 
 
-class MappingHolder(Protocol):
-    """Has the mapping that holds now; see ``mapping_file.MappingFile``."""
+class Gate(Protocol):
+    """What a build has to pass; see ``greenwave.Greenwave``."""
 
-    @property
-    def current(self) -> BuildMapping:
-        """The last good one."""
-        ...
-
-
-class Organization(Protocol):
-    """How the configuration describes an organization."""
-
-    @property
-    def public(self) -> bool:
-        """Whether its packages are to be seen by everybody."""
-        ...
-
-    def authorization(self) -> SecretStr:
-        """What lets us push; read anew when its file changed."""
-        ...
-
-    def oauth(self) -> SecretStr | None:
-        """What lets us make packages public, where there is such a token."""
+    def check(self, nvr: str) -> None:
+        """Return if it has passed; GreenwaveUnsatisfiedError if it has not."""
         ...
 
 
 @dataclass(frozen=True)
 class Request:
-    """What somebody who pushes by hand may ask for on top of a build's own rules."""
+    """What somebody who pushes by hand may ask for on top of a build's own rules.
+
+    ``authorization`` is what that person shows the registry; with it, the organization need not be
+    a configured one.
+    """
 
     organization: str | None = None
     repository: str | None = None
     version: str | None = None
     new_release: bool = False
     dry_run: bool = False
+    authorization: SecretStr | None = None
 
 
 @dataclass
 class _Work:
-    """One build under way."""
+    """One build under way, or one archive without a build."""
 
-    build: Build
+    build: Build | None
     attempt: Attempt
     request: Request
     seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def nvr(self) -> str | None:
+        """The build's."""
+        return self.build.nvr if self.build else None
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -129,12 +129,12 @@ class _Work:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - start
 
     def outcome(self, status: Status, target: Target | None, **known: object) -> Outcome:
-        """An Outcome of this build for ``target``."""
+        """An Outcome of this work for ``target``."""
         outcome = Outcome(
             status=status,
             organization=target.organization if target else None,
             repo=target.repository if target else None,
-            nvr=self.build.nvr,
+            nvr=self.nvr,
             build=self.build,
             target=target,
             seconds=dict(self.seconds),
@@ -143,7 +143,11 @@ class _Work:
 
 
 class Processor:
-    """Processes builds, any number of them at a time, each in the thread that asks."""
+    """Processes builds, any number of them at a time, each in the thread that asks.
+
+    ``gate`` is asked about each build; that one does not pass is no lasting failure for so many
+    seconds of ``patience`` after its message was first seen.
+    """
 
     def __init__(
         self,
@@ -152,13 +156,18 @@ class Processor:
         releaser: Releaser,
         organizations: Mapping[str, Organization],
         limits: Limits,
+        *,
+        gate: Gate | None = None,
+        patience: float = 0.0,
     ) -> None:
         self._mapping = mapping
         self._builds = builds
         self._releaser = releaser
-        self._organizations = organizations
+        self._organizations = Organizations(organizations)
         self._limits = limits
-        self._digests: dict[int, str] = {}
+        self._gate = gate
+        self._patience = timedelta(seconds=patience)
+        self._orders = BuildOrders(mapping, builds, limits)
 
     def process(
         self, event: BuildEvent, attempt: Attempt | None = None, request: Request | None = None
@@ -181,26 +190,36 @@ class Processor:
         if build.state != BuildState.COMPLETE:
             return Ignored(NOT_COMPLETE, f"{build.nvr} is in state {_state_name(build.state)}")
         try:
-            targets = _still_open(self.targets_of(build, request), attempt)
+            targets = _still_open(self._targets(build.facts, build.nvr, request), attempt)
         except Exception as error:
             return [work.outcome(Status.FAILED, None, error=_named(error, build.nvr))]
         if isinstance(targets, Ignored):
             return targets
-        try:
-            return self._publish_to_all(work, targets)
-        except Exception as error:
-            named = _named(error, build.nvr)
-            return [work.outcome(Status.FAILED, target, error=named) for target in targets]
+        reason = _NOTHING_TO_PUBLISH.get(build.kind)
+        if reason is not None:
+            return [work.outcome(Status.SKIPPED, target, reason=reason) for target in targets]
+        return self._publish_to_all(work, targets, partial(self._fetch, build, attempt))
 
-    def targets_of(self, build: Build, request: Request) -> Sequence[Target] | Ignored:
-        """Where ``build`` goes: as ``request`` says, or else the mapping."""
+    def process_archive(self, archive_file: Path, request: Request) -> list[Outcome] | Ignored:
+        """The same for an archive of manifests that is no build's; the file stays as it is."""
+        work = _Work(None, Attempt(), request)
+        try:
+            targets = self._targets(BuildFacts(), "an archive without a build", request)
+        except Exception as error:
+            return [work.outcome(Status.FAILED, None, error=_named(error, None))]
+        if isinstance(targets, Ignored):
+            return targets
+        return self._publish_to_all(work, targets, lambda _scratch: archive_file)
+
+    def _targets(self, facts: BuildFacts, what: str, request: Request) -> Sequence[Target] | Ignored:
+        """Where something goes: as ``request`` says, or else the mapping."""
         if request.organization is not None:
             return [Target(request.organization, request.repository, request.version or versions.INCREMENT)]
-        match = self._mapping.current.resolve(build.facts)
+        match = self._mapping.current.resolve(facts)
         if match is None:
-            return Ignored(NO_RULE, f"no rule of the mapping matches {build.nvr}")
+            return Ignored(NO_RULE, f"no rule of the mapping matches {what}")
         if not match.targets:
-            return Ignored(IGNORED_BY_RULE, f"{match.rule_text} ignores {build.nvr} on purpose")
+            return Ignored(IGNORED_BY_RULE, f"{match.rule_text} ignores {what} on purpose")
         return [
             replace(
                 target,
@@ -210,27 +229,50 @@ class Processor:
             for target in match.targets
         ]
 
-    def _publish_to_all(self, work: _Work, targets: Sequence[Target]) -> list[Outcome]:
-        kind = work.build.kind
-        if kind is OperatorKind.NONE:
-            return [work.outcome(Status.SKIPPED, target, reason=NOT_AN_OPERATOR_IMAGE) for target in targets]
-        if kind is OperatorKind.BUNDLE:
-            return [work.outcome(Status.SKIPPED, target, reason=BUNDLE_BUILD) for target in targets]
-        with tempfile.TemporaryDirectory(prefix="omps-worker-") as scratch:
-            zip_file, tree = Path(scratch, "archive.zip"), Path(scratch, "manifests")
-            with work.stage("download"):
-                self._builds.download(work.build, zip_file)
-            with work.stage("extract"):
-                tree.mkdir()
-                files = archive.extract(zip_file, tree, self._limits)
+    def _fetch(self, build: Build, attempt: Attempt, scratch: Path) -> Path:
+        """The build's archive, in ``scratch``, once the gate lets it pass."""
+        archive_file = scratch / "archive.zip"
+        self._builds.download(build, archive_file)
+        if self._gate is not None:
             try:
+                self._gate.check(build.nvr)
+            except GreenwaveUnsatisfiedError as error:
+                seen = attempt.first_seen
+                error.transient = seen is not None and datetime.now(timezone.utc) - seen < self._patience
+                raise
+        return archive_file
+
+    def _publish_to_all(self, work: _Work, targets: Sequence[Target], fetch: Callable[[Path], Path]) -> list[Outcome]:
+        try:
+            with tempfile.TemporaryDirectory(prefix="omps-worker-") as scratch:
+                with work.stage("download"):
+                    archive_file = fetch(Path(scratch))
+                with work.stage("extract"):
+                    contents = Contents(archive_file, Path(scratch), self._limits)
                 with work.stage("validate"):
-                    prepared = prepare(tree, files)
-            except PackageValidationError as error:
-                if kind is OperatorKind.UNKNOWN and bundle.is_bundle_tree(tree):
+                    prepared = [self._prepared(work, target, contents) for target in targets]
+                if _may_be_a_bundle(work.build, prepared) and contents.is_bundle_tree():
                     return [work.outcome(Status.SKIPPED, target, reason=BUNDLE_BUILD) for target in targets]
-                return [work.outcome(Status.FAILED, target, extracted_files=files, error=error) for target in targets]
-        return [self._publish(work, target, prepared) for target in targets]
+        except Exception as error:
+            named = _named(error, work.nvr)
+            return [work.outcome(Status.FAILED, target, error=named) for target in targets]
+        return [
+            self._publish(work, target, each)
+            if isinstance(each, Bundle)
+            else work.outcome(Status.FAILED, target, extracted_files=contents.files, error=each)
+            for target, each in zip(targets, prepared, strict=True)
+        ]
+
+    def _prepared(self, work: _Work, target: Target, contents: Contents) -> Bundle | WorkerError:
+        """What is to be released to ``target``, or why there is nothing."""
+        try:
+            if target.version != versions.CSV:
+                # Before the manifests are found fault with: a version that is none may be mended more easily.
+                versions.wanted(target.version, work.build, None)
+            authorization = work.request.authorization
+            return contents.prepared(self._organizations.transformations(target.organization, authorization))
+        except Exception as error:
+            return _named(error, work.nvr)
 
     def _publish(self, work: _Work, target: Target, prepared: Bundle) -> Outcome:
         known: dict[str, object] = {
@@ -241,23 +283,18 @@ class Processor:
         try:
             return self._release(work, target, prepared, known)
         except Exception as error:
-            return work.outcome(Status.FAILED, target, **known, error=_named(error, work.build.nvr))
+            return work.outcome(Status.FAILED, target, **known, error=_named(error, work.nvr))
 
     def _release(self, work: _Work, target: Target, prepared: Bundle, known: dict[str, object]) -> Outcome:
         repository = repository_of(target, prepared)
-        organization = self._organizations.get(target.organization)
-        if organization is None:
-            raise unknown_organization(target.organization)
-        credentials = Credentials(organization.authorization(), organization.oauth(), organization.public)
-        place = Place(target.organization, repository, credentials)
+        place = self._organizations.place(target.organization, repository, work.request.authorization)
         wanted = Wanted(
             prepared,
             place,
             version=versions.wanted(target.version, work.build, prepared.csv_version),
             new_release=work.request.new_release,
-            order=self._order(work, target),
+            order=self._order(work, target, prepared),
         )
-        self._remember(work.build, prepared.digest)
         release = self._releaser.plan if work.request.dry_run else self._releaser.release
         with work.stage("release"):
             released = release(wanted)
@@ -266,50 +303,28 @@ class Processor:
         known["version"] = released.version
         if work.request.dry_run:
             status = Status.PUBLISHED if released.created else Status.UNCHANGED
-            return work.outcome(status, target, **known, public=credentials.public)
+            return work.outcome(status, target, **known, public=place.credentials.public)
         with work.stage("publish"):
             public = self._releaser.publish(place, released.version)
         ours = released.created or work.attempt.interrupted
         status = Status.PUBLISHED if ours else Status.UNCHANGED
         return work.outcome(status, target, **known, public=public)
 
-    def _order(self, work: _Work, target: Target) -> BuildOrder | None:
+    def _order(self, work: _Work, target: Target, prepared: Bundle) -> BuildOrder | None:
         """Where the build stands among others; None if the rule does not care."""
-        if target.superseded != SKIP:
+        if work.build is None or target.superseded != SKIP:
             return None
-        late = is_late(work.build, work.attempt, datetime.now(timezone.utc))
-        return BuildOrder(work.build, lambda since: self._siblings(work, target, since), self._digest_of, late=late)
+        transformations = self._organizations.transformations(target.organization, work.request.authorization)
+        by_mapping = work.request.organization is None
+        return self._orders.of(
+            work.build, work.attempt, target, transformations, prepared.digest, by_mapping=by_mapping
+        )
 
-    def _siblings(self, work: _Work, target: Target, since: datetime) -> Iterator[Build]:
-        """Those of the builds completed since then that go to the same organization."""
-        for build in self._builds.siblings(work.build, since):
-            match = self._mapping.current.resolve(build.facts)
-            if work.request.organization is not None or (
-                match and target.organization in {other.organization for other in match.targets}
-            ):
-                yield build
 
-    def _digest_of(self, build: Build) -> str | None:
-        """The digest that the build's content would be released with; None if it cannot be released."""
-        if build.id in self._digests:
-            return self._digests[build.id]
-        with tempfile.TemporaryDirectory(prefix="omps-worker-") as scratch:
-            zip_file, tree = Path(scratch, "archive.zip"), Path(scratch, "manifests")
-            tree.mkdir()
-            try:
-                self._builds.download(build, zip_file)
-                digest = prepare(tree, archive.extract(zip_file, tree, self._limits)).digest
-            except WorkerError as error:
-                if error.transient:
-                    raise
-                return None
-        self._remember(build, digest)
-        return digest
-
-    def _remember(self, build: Build, digest: str) -> None:
-        if len(self._digests) >= DIGESTS_KEPT:
-            self._digests.clear()
-        self._digests[build.id] = digest
+def _may_be_a_bundle(build: Build | None, prepared: Sequence[Bundle | WorkerError]) -> bool:
+    """Whether it does not say what it carries, and is not what a release is made of."""
+    unknown = build is not None and build.kind is OperatorKind.UNKNOWN
+    return unknown and any(isinstance(each, PackageValidationError) for each in prepared)
 
 
 def _still_open(targets: Sequence[Target] | Ignored, attempt: Attempt) -> Sequence[Target] | Ignored:
@@ -324,17 +339,6 @@ def _still_open(targets: Sequence[Target] | Ignored, attempt: Attempt) -> Sequen
     return named if {target.label for target in named} == set(attempt.targets) else targets
 
 
-def prepare(tree: Path, files: tuple[str, ...]) -> Bundle:
-    """The bundle that the manifests in ``tree`` make; PackageValidationError if they make none.
-
-    One thread at a time: it is all computing, which threads do not make faster, and the largest
-    manifests that are let in take a hundred megabytes or two.
-    """
-    with _preparing:
-        manifests = Manifests.read(tree)
-        return bundle.prepare(tree, files, manifests, manifests.package_name)
-
-
 def repository_of(target: Target, prepared: Bundle) -> str:
     """The repository that ``target`` means; a name in the mapping is an assertion."""
     if target.repository is not None and target.repository != prepared.package_name:
@@ -344,19 +348,6 @@ def repository_of(target: Target, prepared: Bundle) -> str:
             details={"validation_info": {}},
         )
     return prepared.package_name
-
-
-def unknown_organization(name: str, file: str = "configuration") -> SettingsError:
-    """The fault of a target whose organization the configuration does not know."""
-    return SettingsError(
-        [
-            Fault(
-                file,
-                f"consumer_config.organizations.{name}",
-                "the organization has no credentials here; add it",
-            )
-        ]
-    )
 
 
 def _named(error: Exception, nvr: str | None) -> WorkerError:

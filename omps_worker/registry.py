@@ -29,6 +29,7 @@ from omps_worker.errors import (
     QuayAuthorizationError,
     QuayCourierError,
     QuayPackageError,
+    QuayPackageNotFound,
     RegistryError,
 )
 from omps_worker.http import Answer, HttpClient, HttpFault, printable
@@ -198,6 +199,36 @@ class AppRegistry:
         hint = hints.get(answer.status)
         raise _failure(QuayPackageError, f"{what}: {hint}" if hint else what, answer, told)
 
+    def is_public(self, organization: str, repository: str, oauth_token: SecretStr) -> bool | None:
+        """Whether everybody may see the package; None if the registry does not tell. Raises QuayPackageError."""
+        self._remember(oauth_token)
+        what = f"Failed to ask who may see {_shown(organization, repository)}"
+        path = f"/api/v1/repository/{_path(what, organization, repository)}"
+        headers = {"Authorization": f"Bearer {oauth_token.get_secret_value()}"}
+        value = self._ask(what, "GET", path, headers, QuayPackageError).json()
+        public = value.get("is_public") if isinstance(value, dict) else None
+        return public if isinstance(public, bool) else None
+
+    def delete(self, organization: str, repository: str, version: str, authorization: SecretStr | None) -> None:
+        """Delete one release, whatever form its version has; the package stays, also without any.
+
+        Raises QuayPackageNotFound if there is no such release, QuayAuthorizationError if these
+        credentials may not, and QuayPackageError otherwise.
+        """
+        self._remember(authorization)
+        what = f"Failed to delete {_shown(organization, repository)} {printable(version, 100)}"
+        release = f"{_path(what, organization, repository)}/{_segment(what, version)}/{MEDIA_TYPE}"
+        answer = self._ask(what, "DELETE", f"/cnr/api/v1/packages/{release}", _headers(authorization), QuayPackageError)
+        value = answer.json()
+        if answer.status in (200, 204) and (isinstance(value, dict) or not answer.body):
+            return
+        told = self._said(answer)
+        if answer.status in (401, 403):
+            raise _failure(QuayAuthorizationError, what, answer, told)
+        if answer.status == 404 and isinstance(value, dict):
+            raise _failure(QuayPackageNotFound, what, answer, told)
+        raise _failure(QuayPackageError, what, answer, told)
+
     def check_credentials(self, authorization: SecretStr) -> LoginVerdict:
         """Whether the registry would know who sends this Authorization value.
 
@@ -294,3 +325,10 @@ def _path(what: str, organization: str, repository: str) -> str:
         if not _NAME.fullmatch(name):
             raise QuayPackageError(f"{what}: {name[:100]!a} is no name of an organization or a repository.")
     return f"{quote(organization, safe='')}/{quote(repository, safe='')}"
+
+
+def _segment(what: str, version: str) -> str:
+    # Quoted, a dot is still a dot: such a version would lead elsewhere.
+    if version in {"", ".", ".."} or len(version) > 255 or not version.isprintable():
+        raise QuayPackageNotFound(f"{what}: {version[:100]!a} is no version of a release.")
+    return quote(version, safe="")

@@ -28,6 +28,7 @@ from omps_worker.errors import (
 )
 from omps_worker.locks import Hold, PackageLock, held_too_long
 from omps_worker.model import Bundle, Release
+from omps_worker.places import Place
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +85,10 @@ class Registry(Protocol):
         """Let everybody see the package."""
         ...
 
+    def is_public(self, organization: str, repository: str, oauth_token: SecretStr) -> bool | None:
+        """Whether everybody sees it; None if that is not known."""
+        ...
+
 
 class Order(Protocol):
     """Where a content belongs among those of newer builds; asked while the package is held."""
@@ -102,31 +107,6 @@ class Order(Protocol):
     def goes_last(self) -> bool:
         """Whether others, which may be under way, are to be released before it."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """How an organization lets us in.
-
-    ``authorization`` is the whole header value for pushes, ``oauth`` the token for making
-    packages public, which is done when ``public`` says so.
-    """
-
-    authorization: SecretStr | None
-    oauth: SecretStr | None = None
-    public: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """The package that a release goes to, and how its organization lets us in."""
-
-    organization: str
-    repository: str
-    credentials: Credentials
-
-    def __str__(self) -> str:
-        return f"{self.organization}/{self.repository}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +236,11 @@ class Releaser:
         version, order = wanted.version, wanted.order
         known = {release.version for release in package.releases}
         top = versions.highest(known)
-        if not wanted.new_release:
+        if wanted.new_release:
+            unfinished = self._unfinished(package, top, wanted)
+            if unfinished is not None:
+                return Released(unfinished, created=False)
+        else:
             same = {release.version for release in package.releases if release.digest == wanted.digest}
             if version is None:
                 # Who asks for a version with two contents may get either: ours is not released by that.
@@ -276,6 +260,19 @@ class Releaser:
                 details={"quay_response": {}},
             )
         return Released(version, created=True)
+
+    def _unfinished(self, package: Package, top: str | None, wanted: Wanted) -> str | None:
+        """The version whose push worked and whose publishing failed: then that is what is left to do.
+
+        It is the highest, or the one that is asked for, of the very content, in a package that should
+        be public and is not.
+        """
+        place, version = wanted.place, wanted.version or top
+        oauth = place.credentials.oauth if place.credentials.public else None
+        if oauth is None or version is None or _digests(package.releases)[version] != {wanted.digest}:
+            return None
+        public = self.registry.is_public(place.organization, place.repository, oauth)
+        return version if public is False else None
 
     def _push(self, hold: Hold, wanted: Wanted, version: str) -> bool:
         """Push, and look what came of it; False if the version turns out to be another's."""

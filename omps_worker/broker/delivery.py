@@ -81,6 +81,7 @@ class Delivery:
             interrupted=self.redelivered or number > 1 or replayed,
             late=replayed or headers.CATCH_UP in self.headers,
             targets=headers.open_targets(self.headers),
+            first_seen=self.first_seen,
         )
 
     @cached_property

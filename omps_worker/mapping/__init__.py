@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 from omps_worker.errors import Fault
 from omps_worker.mapping.rules import MappingTable, RuleTable
@@ -148,3 +149,12 @@ def _matcher(globs: Sequence[str]) -> Callable[[str], object]:
     if not any(_WILD.search(glob) for glob in globs):
         return frozenset(globs).__contains__
     return re.compile("|".join(fnmatch.translate(glob) for glob in globs)).match
+
+
+class MappingHolder(Protocol):
+    """Has the mapping that holds now; see ``mapping.file.MappingFile``."""
+
+    @property
+    def current(self) -> Mapping:
+        """The last good one."""
+        ...

@@ -18,6 +18,7 @@ from pydantic import AfterValidator, Field, PrivateAttr, SecretStr, Strict
 from omps_worker.errors import Fault, SettingsError
 from omps_worker.settings.fields import ENVIRONMENT_NAME, AnyPath, EnvironmentName, Flag, Name, Text, path_fault
 from omps_worker.settings.tables import Location, Reading, Table, dotted
+from omps_worker.transformations import Annotation, Replacement, Transformations
 
 log = logging.getLogger(__name__)
 
@@ -269,6 +270,15 @@ class OrganizationSettings(Table):
         for secret in (self._token, self._password, self._oauth):
             if secret:
                 secret.belongs_to(name)
+
+    @property
+    def transformations(self) -> Transformations:
+        """What is to be changed in manifests."""
+        return Transformations(
+            self.package_name_suffix,
+            tuple(Replacement(each.old, each.new, each.regexp) for each in self.replace_registry),
+            tuple(Annotation(each.name, each.value) for each in self.csv_annotations),
+        )
 
     @property
     def has_token(self) -> bool:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a valid configuration should still be told about: doubts, and what cannot be done yet."""
+"""What a valid configuration should still be told about."""
 
 from __future__ import annotations
 
@@ -65,21 +65,3 @@ def _broker_doubts(settings: Settings) -> Iterator[tuple[str, str]]:
 
 def _hashed(directory: Path) -> Iterator[Path]:
     return directory.glob("[0-9a-f]" * 8 + ".[0-9]*")
-
-
-def unsupported(settings: Settings) -> list[Fault]:
-    """What the configuration asks for and this version cannot do.
-
-    Leaving it out in silence would publish content that was not meant, so that whoever publishes
-    has to refuse.
-    """
-    later = "cannot be done by this version: leave it out, or wait for one that can"
-    faults = [
-        Fault(settings.file, dotted(("consumer_config", "organizations", name, key)), later)
-        for name, organization in settings.worker.organizations.items()
-        for key in ("package_name_suffix", "replace_registry", "csv_annotations")
-        if getattr(organization, key)
-    ]
-    if settings.worker.greenwave is not None:
-        faults.append(Fault(settings.file, "consumer_config.greenwave", later))
-    return faults

@@ -15,8 +15,9 @@ from omps_worker import locks
 from omps_worker.errors import PackageBusy, QuayAuthorizationError, QuayCourierError, QuayPackageError
 from omps_worker.locks import ProcessLock
 from omps_worker.model import Bundle
+from omps_worker.places import Credentials, Place
 from omps_worker.registry import AppRegistry
-from omps_worker.releases import Credentials, Place, Released, Releaser, Wanted
+from omps_worker.releases import Released, Releaser, Wanted
 from omps_worker.sandbox.faults import Fault
 from omps_worker.sandbox.registry import SandboxRegistry
 from omps_worker.sandbox.registry_store import tar_digest

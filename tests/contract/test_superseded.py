@@ -145,7 +145,7 @@ def test_a_newer_build_that_can_never_be_released_overtakes_nobody(site):
 def test_when_the_newer_build_cannot_be_looked_into_now_the_work_is_tried_again(site):
     older, newer = build_of(site, 1), build_of(site, 2)
     site.process(newer)
-    site.processor._digests.clear()  # it was done by another worker
+    site.processor._orders._digests.clear()  # it was done by another worker
     site.koji.faults.add(Fault("GET /kojiroot/.*/2/.*", status=503))
     (outcome,) = site.process(older)
     assert (outcome.status, outcome.error.name, outcome.error.transient) == (Status.FAILED, "KojiError", True)

@@ -16,8 +16,9 @@ import pytest
 from omps_worker.errors import WorkerError
 from omps_worker.locks import ProcessLock
 from omps_worker.model import Bundle, Outcome, Status
+from omps_worker.places import Credentials, Place
 from omps_worker.registry import AppRegistry
-from omps_worker.releases import Credentials, Place, Releaser, Wanted
+from omps_worker.releases import Releaser, Wanted
 from omps_worker.sandbox.faults import Fault
 from tests.support.blobs import tar_gz
 from tests.support.endless import ENDLESS, RETRY_AFTER

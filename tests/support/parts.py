@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 from pydantic import SecretStr
 
@@ -20,8 +21,11 @@ from omps_worker.registry import AppRegistry
 from omps_worker.releases import Releaser
 from omps_worker.sandbox.koji import SandboxKoji
 from omps_worker.sandbox.registry import SandboxRegistry
+from omps_worker.transformations import Transformations
 
 LIMITS = SimpleNamespace(archive_bytes=10 * 2**20, uncompressed_bytes=20 * 2**20, files=2000)
+
+NONE = Transformations()
 
 QUIET_SECONDS = 0.1
 """A worker waits longer for what may be released before the last of several builds."""
@@ -43,6 +47,7 @@ class Organization:
     token: str
     oauth_token: str | None = None
     public: bool = False
+    transformations: Transformations = NONE
 
     def authorization(self) -> SecretStr:
         return SecretStr(self.token)
@@ -55,7 +60,13 @@ class Parts:
     """Koji, registry, and a Processor between them."""
 
     def __init__(
-        self, koji: SandboxKoji, registry: SandboxRegistry, mapping: str, timeout: float, quiet: float
+        self,
+        koji: SandboxKoji,
+        registry: SandboxRegistry,
+        mapping: str,
+        timeout: float,
+        quiet: float,
+        more: dict[str, Any],
     ) -> None:
         self.koji = koji
         self.registry = registry
@@ -68,7 +79,7 @@ class Parts:
         self.builds = KojiBuilds(settings, LIMITS)
         self.client = AppRegistry(registry.url, timeout=timeout)
         self.releaser = Releaser(self.client, ProcessLock(), "1.0.0", quiet_seconds=quiet)
-        self.processor = Processor(self.mapping, self.builds, self.releaser, self.organizations, LIMITS)
+        self.processor = Processor(self.mapping, self.builds, self.releaser, self.organizations, LIMITS, **more)
 
     def process(self, build: dict, attempt: Attempt | None = None, **request):
         return self.processor.process(BuildEvent(build_id=build["id"]), attempt, Request(**request))
@@ -78,9 +89,12 @@ class Parts:
 
 
 @contextmanager
-def parts(mapping: str = COMMUNITY, *, timeout: float = 10.0, quiet: float = QUIET_SECONDS) -> Iterator[Parts]:
+def parts(
+    mapping: str = COMMUNITY, *, timeout: float = 10.0, quiet: float = QUIET_SECONDS, **more: Any
+) -> Iterator[Parts]:
+    """``more``: what a Processor takes beside its parts."""
     with SandboxKoji() as koji, SandboxRegistry() as registry:
-        yield Parts(koji, registry, mapping, timeout, quiet)
+        yield Parts(koji, registry, mapping, timeout, quiet, more)
 
 
 def files_below(directory: Path) -> list[str]:

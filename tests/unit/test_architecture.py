@@ -43,7 +43,9 @@ ABOVE_THE_CORE = (
     "cli",
     "cli_common",
     "cli_catch_up",
+    "cli_config",
     "cli_failed",
+    "cli_push",
     "api",
     "__main__",
 )

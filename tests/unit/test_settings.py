@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from omps_worker.settings.review import unsupported
+from omps_worker.transformations import Annotation, Replacement, Transformations
 from tests.support.configuration import GONE, faults, settings
 
 OURS = "consumer_config"
@@ -303,23 +303,20 @@ def test_the_rest_api_with_a_broker_must_know_its_topics(tmp_path: Path) -> None
     assert read.has_broker
 
 
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        (f"{OURS}.organizations.community.package_name_suffix", "-x"),
-        (f"{OURS}.organizations.community.replace_registry", [{"old": "a", "new": "b"}]),
-        (f"{OURS}.organizations.community.csv_annotations", [{"name": "a", "value": "b"}]),
-        (f"{OURS}.greenwave", {"url": "https://greenwave", "context": "c", "product_version": "p"}),
-    ],
-)
-def test_what_cannot_be_done_yet_is_named_instead_of_left_out(tmp_path: Path, key: str, value: object) -> None:
-    found = unsupported(settings(tmp_path, {key: value}))
-    assert [fault.key for fault in found] == [key]
-    assert found[0].file == str(tmp_path / "config.toml")
-
-
-def test_a_plain_configuration_asks_for_nothing_that_cannot_be_done(tmp_path: Path) -> None:
-    assert unsupported(settings(tmp_path)) == []
+def test_an_organization_knows_what_it_wants_changed(tmp_path: Path) -> None:
+    key = f"{OURS}.organizations.community"
+    read = settings(
+        tmp_path,
+        {
+            f"{key}.package_name_suffix": "-x",
+            f"{key}.replace_registry": [{"old": "a", "new": "b"}, {"old": "c+", "new": "d", "regexp": True}],
+            f"{key}.csv_annotations": [{"name": "n", "value": "v"}],
+        },
+    )
+    assert read.worker.organizations["community"].transformations == Transformations(
+        "-x", (Replacement("a", "b"), Replacement("c+", "d", regexp=True)), (Annotation("n", "v"),)
+    )
+    assert not settings(tmp_path).worker.organizations["community"].transformations
 
 
 @pytest.mark.parametrize(

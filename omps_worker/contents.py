@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What one archive of manifests holds, and the bundles that it makes for those who want it in different ways."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import threading
+from pathlib import Path
+
+from omps_worker import archive, bundle
+from omps_worker.archive import Limits
+from omps_worker.errors import WorkerError
+from omps_worker.manifests import Manifests
+from omps_worker.model import Bundle
+from omps_worker.transformations import Transformations, apply
+
+_computing = threading.Lock()
+"""One thread at a time: it is all computing, which threads do not make faster, and the largest manifests
+that are let in take a hundred megabytes or two."""
+
+
+class Contents:
+    """The files of an archive, unpacked below ``scratch``, which is the caller's to remove.
+
+    Raises OMPSUploadedFileError if the archive is refused.
+    """
+
+    def __init__(self, archive_file: Path, scratch: Path, limits: Limits) -> None:
+        self._scratch = scratch
+        self._tree = scratch / "manifests"
+        self._made: dict[Transformations, Bundle | WorkerError] = {}
+        self.files = archive.extract(archive_file, self._tree, limits)
+        """Their relative paths, sorted."""
+
+    def prepared(self, transformations: Transformations) -> Bundle:
+        """The bundle for those who want these transformations; PackageValidationError if there is none."""
+        made = self._made.get(transformations)
+        if made is None:
+            try:
+                made = self._prepare(transformations)
+            except WorkerError as error:
+                made = error
+            self._made[transformations] = made
+        if isinstance(made, WorkerError):
+            raise made
+        return made
+
+    def is_bundle_tree(self) -> bool:
+        """Whether these are the manifests of an OLM bundle image; see ``bundle.is_bundle_tree``."""
+        return bundle.is_bundle_tree(self._tree)
+
+    def _prepare(self, transformations: Transformations) -> Bundle:
+        if not transformations:
+            return _bundle_of(self._tree, self.files)
+        with tempfile.TemporaryDirectory(dir=self._scratch) as directory:
+            tree = Path(directory, "manifests")
+            shutil.copytree(self._tree, tree)
+            with _computing:
+                apply(tree, transformations)
+            return _bundle_of(tree, self.files)
+
+
+def _bundle_of(tree: Path, files: tuple[str, ...]) -> Bundle:
+    with _computing:
+        manifests = Manifests.read(tree)
+        return bundle.prepare(tree, files, manifests, manifests.package_name)

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Deleting releases: one of a package, or all that it has.
+
+The package itself stays. Who deletes holds the package, so that nobody numbers a release after one that is just going.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from pydantic import SecretStr
+
+from omps_worker.errors import QuayPackageNotFound, RegistryError
+from omps_worker.http import printable
+from omps_worker.locks import PackageLock
+from omps_worker.model import Outcome, Status
+from omps_worker.places import Place
+from omps_worker.releases import Package
+
+
+class Registry(Protocol):
+    """The part of the app registry that a deletion needs; see ``registry.AppRegistry``."""
+
+    @property
+    def url(self) -> str:
+        """The base URL, which is part of what a package is."""
+        ...
+
+    def look(self, organization: str, repository: str, authorization: SecretStr | None) -> Package:
+        """The releases of one package."""
+        ...
+
+    def delete(self, organization: str, repository: str, version: str, authorization: SecretStr | None) -> None:
+        """Delete one of them."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Deleter:
+    """Deletes from one registry."""
+
+    registry: Registry
+    lock: PackageLock
+
+    def versions(self, place: Place, version: str | None) -> tuple[str, ...]:
+        """The versions that ``delete`` would delete now, sorted. Changes nothing, raises the same."""
+        package = self.registry.look(place.organization, place.repository, place.credentials.authorization)
+        if package.exists is None:
+            # A registry does not tell strangers what there is; OMPS took it for missing, too.
+            raise QuayPackageNotFound(
+                f"Deleting from {place} failed: it does not exist, or these credentials may not see it.",
+                details={"quay_response": {}},
+            )
+        found = sorted({release.version for release in package.releases})
+        wanted = [each for each in found if version is None or each == version]
+        if not wanted:
+            missing = "release" if version is None else f"release {printable(version, 100)}"
+            raise QuayPackageNotFound(
+                f"Deleting from {place} failed: it has no {missing}.", details={"quay_response": {}}
+            )
+        return tuple(wanted)
+
+    def delete(self, place: Place, version: str | None = None) -> list[Outcome]:
+        """Delete one version, or all of them; one Outcome for each: deleted, or failed with its error.
+
+        One that fails does not keep the others. A version that somebody else deleted meanwhile is
+        deleted. Raises QuayPackageNotFound where there is nothing to delete, or nothing that these
+        credentials may see, RegistryError where that cannot be found out, and the errors of the lock.
+        """
+        with self.lock.hold(self.registry.url, place.organization, place.repository):
+            return [self._delete(place, each) for each in self.versions(place, version)]
+
+    def _delete(self, place: Place, version: str) -> Outcome:
+        error: RegistryError | None = None
+        try:
+            self.registry.delete(place.organization, place.repository, version, place.credentials.authorization)
+        except QuayPackageNotFound:
+            pass
+        except RegistryError as failure:
+            error = failure
+        status = Status.DELETED if error is None else Status.FAILED
+        return Outcome(status, place.organization, place.repository, version, error=error)
