@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import ipaddress
+import os
 import queue
 import socket
 import ssl
@@ -228,7 +229,14 @@ class UnusableBundle(OSError):
 def _tls_context(ca_bundle: Path | None) -> ssl.SSLContext:
     """One for all threads and connections: reading the certificates takes about 20 ms."""
     try:
-        return ssl.create_default_context(cafile=str(ca_bundle or DEFAULT_CA_BUNDLE_PATH))
+        if ca_bundle is not None:
+            kind = "capath" if ca_bundle.is_dir() else "cafile"
+            return ssl.create_default_context(**{kind: str(ca_bundle)})
+        context = ssl.create_default_context()
+        if not any(map(os.environ.get, ("SSL_CERT_FILE", "SSL_CERT_DIR"))):
+            # Not every system has certificates of its own.
+            context.load_verify_locations(cafile=DEFAULT_CA_BUNDLE_PATH)
+        return context
     except OSError as error:
         raise UnusableBundle(f"{ca_bundle} holds no certificates that can be read.") from error
 
@@ -288,7 +296,8 @@ class Session(requests.Session):
 def new_session(ca_bundle: Path | None = None) -> Session:
     """A session whose calls obey :func:`deadline`; for one thread only.
 
-    TLS is verified with ``ca_bundle`` (a PEM file), or with the certificates that requests uses.
+    TLS is verified with ``ca_bundle`` (a PEM file, or a directory with hashed names), or with the
+    system's certificates and those of requests, or what SSL_CERT_FILE and SSL_CERT_DIR name instead.
     Proxies come from the environment.
     """
     return Session(ca_bundle)

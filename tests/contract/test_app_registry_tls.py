@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from omps_worker import deadline
 from omps_worker.errors import QuayCourierError
 from omps_worker.registry import AppRegistry
 from tests.support.certificates import self_signed
@@ -22,6 +23,29 @@ def test_a_site_may_bring_its_own_certificates(tmp_path: Path) -> None:
         client.publish("community", "etcd", quay.oauth)
 
         assert [release.version for release in client.look("community", "etcd", None).releases] == ["1.0.0"]
+
+
+def test_they_may_be_a_directory(tmp_path: Path) -> None:
+    trusted, tls = self_signed(tmp_path)
+    directory = tmp_path / "trusted"
+    directory.mkdir()
+    # What `openssl rehash` calls it: the hash of the subject's name, here "CN=loopback".
+    (directory / "2101a20a.0").write_bytes(trusted.read_bytes())
+    with Quay(tls=tls) as quay:
+        client = AppRegistry(quay.url, timeout=20, ca_bundle=directory)
+
+        client.push("community", "etcd", "1.0.0", BLOB, quay.robot)
+
+
+def test_the_environment_may_name_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trusted, tls = self_signed(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
+    deadline._tls_context.cache_clear()
+    try:
+        with Quay(tls=tls) as quay:
+            AppRegistry(quay.url, timeout=20).push("community", "etcd", "1.0.0", BLOB, quay.robot)
+    finally:
+        deadline._tls_context.cache_clear()
 
 
 def test_a_certificate_that_nobody_vouches_for_gets_no_credentials(tmp_path: Path) -> None:
