@@ -14,7 +14,7 @@ RUN python3 -m venv /pip && python3 -m venv --without-pip /opt/omps-worker
 WORKDIR /source
 COPY . .
 # -s: what is compiled here needs no symbols. The libraries' own tests are a tenth of the whole.
-RUN LDFLAGS=-s /pip/bin/pip --python /opt/omps-worker/bin/python install --no-cache-dir --use-pep517 . \
+RUN LDFLAGS=-s /pip/bin/pip --python /opt/omps-worker/bin/python install --no-cache-dir --use-pep517 '.[api]' \
  && find /opt/omps-worker -type d '(' -name test -o -name tests ')' -prune -exec rm -rf {} +
 
 FROM ${BASE}
@@ -47,5 +47,6 @@ EXPOSE 8080 9100
 STOPSIGNAL SIGTERM
 # Asks the worker's own port whether its loop turns. A broker that is away is waited for, and no reason to be restarted.
 HEALTHCHECK --interval=60s --timeout=15s --start-period=30s --retries=3 CMD ["python3", "-m", "omps_worker.monitoring"]
-ENTRYPOINT ["omps-worker"]
+# Heeds CA_URL, then becomes omps-worker. WORKERS_NUM and WORKER_TIMEOUT are for `api`.
+ENTRYPOINT ["python3", "-m", "omps_worker.container"]
 CMD ["run"]

@@ -230,8 +230,9 @@ def _tls_context(ca_bundle: Path | None) -> ssl.SSLContext:
     """One for all threads and connections: reading the certificates takes about 20 ms."""
     try:
         if ca_bundle is not None:
-            kind = "capath" if ca_bundle.is_dir() else "cafile"
-            return ssl.create_default_context(**{kind: str(ca_bundle)})
+            if ca_bundle.is_dir():
+                return ssl.create_default_context(capath=str(ca_bundle))
+            return ssl.create_default_context(cafile=str(ca_bundle))
         context = ssl.create_default_context()
         if not any(map(os.environ.get, ("SSL_CERT_FILE", "SSL_CERT_DIR"))):
             # Not every system has certificates of its own.

@@ -16,13 +16,13 @@ from typing import Any
 import jsonschema
 
 from omps_worker import errors
-from omps_worker.archive import extract
 from omps_worker.broker import parking
+from omps_worker.contents import Contents
 from omps_worker.model import Attempt, Build, Ignored, Outcome, Source, Status
-from omps_worker.processor import prepare
 from omps_worker.reporting import Reporter, outcome_line
 from omps_worker.result_schema import body_schema
 from omps_worker.sandbox import operators
+from omps_worker.transformations import Transformations
 from tests.support.parts import LIMITS, Parts, files_below, parts
 
 FLAT = operators.flat_operator("lantern")
@@ -111,10 +111,10 @@ class Target(Parts):
     def prepared(self, manifests: bytes) -> str:
         """What preparing these manifests leads to, without Koji and registry: an error's name or ``published``."""
         with tempfile.TemporaryDirectory() as place:
-            tree = Path(place, "tree")
-            Path(place, "zip").write_bytes(manifests)
+            archive = Path(place, "zip")
+            archive.write_bytes(manifests)
             try:
-                prepare(tree, extract(Path(place, "zip"), tree, LIMITS))
+                Contents(archive, Path(place), LIMITS).prepared(Transformations())
             except errors.WorkerError as error:
                 return well_told([Outcome(Status.FAILED, error=error)]).pop()
         return Status.PUBLISHED.value

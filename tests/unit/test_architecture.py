@@ -44,6 +44,7 @@ ABOVE_THE_CORE = (
     "cli_common",
     "cli_catch_up",
     "cli_config",
+    "container",
     "cli_failed",
     "cli_push",
     "api",
