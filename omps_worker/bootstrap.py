@@ -51,11 +51,47 @@ STILL_SECONDS = 60.0
 """How long the worker's loop may stand still, connecting to a slow broker included, before it counts as dead."""
 
 
-class Site:
+class BrokerSite:
+    """What looking after failures takes of a configured site: the broker."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    @classmethod
+    def from_file(cls, path: Path | None) -> BrokerSite:
+        """The site that a configuration file describes, with logs set up. Raises SettingsError."""
+        settings = configuration.load_broker(path)
+        logs.set_up(settings.worker.log_format, settings.worker.log_level)
+        return cls(settings)
+
+    @cached_property
+    def topology(self) -> Topology:
+        """The queues."""
+        from omps_worker.broker.topology import Topology
+
+        return Topology.of(self.settings)
+
+    def failed_queue(self, notice: Callable[[str], object]) -> FailedQueue:
+        """The failures that are parked; ``notice`` is told what a person should know."""
+        from omps_worker.broker.connection import parameters
+        from omps_worker.broker.failed import FailedQueue
+
+        take_turns = self.settings.worker.lock == "broker"
+        return FailedQueue(parameters(self.settings, "failed"), self.topology, take_turns=take_turns, notice=notice)
+
+    def replay(self) -> Replay:
+        """Sends messages to the queue once more, as a context manager."""
+        from omps_worker.broker.connection import parameters
+        from omps_worker.broker.replay import Replay
+
+        return Replay(parameters(self.settings, "replay"), self.topology.queue)
+
+
+class Site(BrokerSite):
     """The parts of one configured site, each made when it is first asked for."""
 
     def __init__(self, settings: Settings, mapping: MappingFile) -> None:
-        self.settings = settings
+        super().__init__(settings)
         self.mapping = mapping
 
     @classmethod
@@ -140,13 +176,6 @@ class Site:
     def reporter(self) -> Reporter:
         """Writes result messages."""
         return Reporter(self.settings.topic_prefix, self.registry.url)
-
-    @cached_property
-    def topology(self) -> Topology:
-        """The queues."""
-        from omps_worker.broker.topology import Topology
-
-        return Topology.of(self.settings)
 
     def run(self) -> int:
         """Listen until told to stop; the exit code. Raises BrokerRefused and SettingsError."""
@@ -317,21 +346,6 @@ class Site:
         from omps_worker.broker.lock import LockIfReachable
 
         return LockIfReachable(self.broker_lock, self.process_lock) if self.broker_lock else self.process_lock
-
-    def failed_queue(self, notice: Callable[[str], object]) -> FailedQueue:
-        """The failures that are parked; ``notice`` is told what a person should know."""
-        from omps_worker.broker.connection import parameters
-        from omps_worker.broker.failed import FailedQueue
-
-        take_turns = self.settings.worker.lock == "broker"
-        return FailedQueue(parameters(self.settings, "failed"), self.topology, take_turns=take_turns, notice=notice)
-
-    def replay(self) -> Replay:
-        """Sends messages to the queue once more, as a context manager."""
-        from omps_worker.broker.connection import parameters
-        from omps_worker.broker.replay import Replay
-
-        return Replay(parameters(self.settings, "replay"), self.topology.queue)
 
     def checks(self) -> Iterator[Check]:
         """One question for every part; none changes anything."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -36,6 +37,7 @@ CATCH_UP_TOPIC = "omps.catch-up"
 _AHEAD = timedelta(minutes=5)
 """How far a clock may be ahead of ours before a time counts as lying in the future."""
 
+_AGE = re.compile(r"[0-9.]+ *[A-Za-z]+")
 _WHEN_HELP = 'must be a date or time such as 2026-11-21 or 2026-11-21T08:30:00Z (UTC), or an age such as "24h" or "7d"'
 
 
@@ -216,8 +218,9 @@ def moment(text: str, now: datetime) -> datetime:
     """
     try:
         return now - timedelta(seconds=Duration.parse(text).seconds)
-    except ValueError:
-        pass
+    except ValueError as error:
+        if _AGE.fullmatch(text):
+            raise ValueError(str(error)) from None
     try:
         found = datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith(("Z", "z")) else text)
         found = found.astimezone(timezone.utc) if found.tzinfo else found.replace(tzinfo=timezone.utc)

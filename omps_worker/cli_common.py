@@ -72,6 +72,19 @@ def not_empty(_context: click.Context, _parameter: click.Parameter, value: str) 
     return value
 
 
+def with_broker(command: Command) -> Command:
+    """Gives the command the BrokerSite that ``--config`` describes, with logs set up."""
+
+    @click.pass_context
+    @functools.wraps(command)
+    def wrapper(context: click.Context, *args: Any, **options: Any) -> Any:
+        from omps_worker.bootstrap import BrokerSite
+
+        return command(BrokerSite.from_file(context.obj), *args, **options)
+
+    return wrapper  # type: ignore[return-value]
+
+
 def with_site(command: Command) -> Command:
     """Gives the command the Site that ``--config`` describes, with logs set up."""
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from omps_worker.cli_common import DONE, FAILED, Command, as_json, dry_run_option, with_site
+from omps_worker.cli_common import DONE, FAILED, Command, as_json, dry_run_option, with_broker
 
 if TYPE_CHECKING:
-    from omps_worker.bootstrap import Site
+    from omps_worker.bootstrap import BrokerSite
     from omps_worker.parked import Parked, Selection
 
 
@@ -27,6 +27,13 @@ def _seconds(_context: click.Context, _parameter: click.Parameter, value: str | 
         return None if value is None else Duration.parse(float(value) if value.isdecimal() else value).seconds
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
+
+
+def _directory(_context: click.Context, _parameter: click.Parameter, value: str) -> Path:
+    # An empty name is what an unset variable of a shell leaves; to Path it would be the current directory.
+    if not value.strip():
+        raise click.BadParameter("is empty.")
+    return Path(value)
 
 
 def filters(command: Command) -> Command:
@@ -74,8 +81,8 @@ def failed() -> None:
 @failed.command("list")
 @filters
 @as_json
-@with_site
-def list_failures(site: Site, selection: Selection, json_output: bool) -> None:
+@with_broker
+def list_failures(site: BrokerSite, selection: Selection, json_output: bool) -> None:
     """List failures, the longest parked first. Changes nothing."""
     with _looking() as (seen, notice):
         found = [parked for parked, _ in site.failed_queue(notice).records(selection, seen)]
@@ -85,8 +92,8 @@ def list_failures(site: Site, selection: Selection, json_output: bool) -> None:
 @failed.command()
 @click.argument("ids", nargs=-1, required=True, metavar="ID...")
 @as_json
-@with_site
-def show(site: Site, ids: tuple[str, ...], json_output: bool) -> None:
+@with_broker
+def show(site: BrokerSite, ids: tuple[str, ...], json_output: bool) -> None:
     """Show a failure: its error, attempts and history, and the message. Changes nothing."""
     from omps_worker.parked import Selection, details_text
 
@@ -106,8 +113,8 @@ def show(site: Site, ids: tuple[str, ...], json_output: bool) -> None:
 @filters
 @dry_run_option
 @as_json
-@with_site
-def replay_failures(site: Site, selection: Selection, everything: bool, dry_run: bool, json_output: bool) -> None:
+@with_broker
+def replay_failures(site: BrokerSite, selection: Selection, everything: bool, dry_run: bool, json_output: bool) -> None:
     """Send failures to the queue again, as if they came for the first time.
 
     Each leaves the failed queue once the broker has confirmed that it is in the other. A build that is
@@ -133,8 +140,10 @@ def replay_failures(site: Site, selection: Selection, everything: bool, dry_run:
 @dry_run_option
 @click.option("--yes", is_flag=True, help="Do not ask; needed where there is no terminal.")
 @as_json
-@with_site
-def discard(site: Site, selection: Selection, everything: bool, dry_run: bool, yes: bool, json_output: bool) -> None:
+@with_broker
+def discard(
+    site: BrokerSite, selection: Selection, everything: bool, dry_run: bool, yes: bool, json_output: bool
+) -> None:
     """Destroy failures for good. Asks first, and then destroys only what it has shown."""
     _one_choice(selection, everything)
     ask = not (yes or dry_run)
@@ -159,13 +168,13 @@ def discard(site: Site, selection: Selection, everything: bool, dry_run: bool, y
 
 
 @failed.command()
-@click.argument("directory", type=click.Path(file_okay=False, path_type=Path), metavar="DIR")
+@click.argument("directory", type=click.Path(file_okay=False), metavar="DIR", callback=_directory)
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @filters
 @dry_run_option
 @as_json
-@with_site
-def export(site: Site, selection: Selection, directory: Path, dry_run: bool, json_output: bool) -> None:
+@with_broker
+def export(site: BrokerSite, selection: Selection, directory: Path, dry_run: bool, json_output: bool) -> None:
     """Keep failures in files as well, one each, in fedora-messaging's dump format; without IDs or filters all.
 
     They stay in the failed queue. `omps-worker replay FILE...` sends such files. No file is ever replaced.
@@ -195,8 +204,8 @@ def export(site: Site, selection: Selection, directory: Path, dry_run: bool, jso
 )
 @dry_run_option
 @as_json
-@with_site
-def replay(site: Site, files: tuple[Path, ...], dry_run: bool, json_output: bool) -> None:
+@with_broker
+def replay(site: BrokerSite, files: tuple[Path, ...], dry_run: bool, json_output: bool) -> None:
     """Send messages from files to the queue: fedora-messaging's dump format, one message per line.
 
     So do the files that `failed export` writes, and bare bodies. All files are read before anything is sent.

@@ -27,6 +27,23 @@ def load(path: Path | None = None, *, environment: Mapping[str, str] = os.enviro
     raise SettingsError(faults + _mapping_faults(table, path, faults))
 
 
+def load_broker(path: Path | None = None, *, environment: Mapping[str, str] = os.environ) -> Settings:
+    """What is said about the broker, whatever the mapping and the organizations' secrets are like.
+
+    For those who look after failures: what is wrong there is most likely why they came. Raises
+    SettingsError as ``load`` does if the rest of the file is at fault, or says nothing of a broker.
+    """
+    path = settings_file.find(path, environment).absolute()
+    table = settings_file.read(path)
+    worker = table.get("consumer_config")
+    if isinstance(worker, Mapping):
+        worker = {key: value for key, value in worker.items() if key not in ("organizations", "mapping")}
+        settings = settings_file.check({**table, "consumer_config": worker}, path, environment=environment, api=True)
+        if settings.has_broker and settings.queues:
+            return settings
+    return load(path, environment=environment)[0]
+
+
 def _mapping_faults(table: Mapping[str, Any], path: Path, found: Collection[Fault]) -> list[Fault]:
     """The mapping's own faults, as far as the configuration, being at fault, tells where it is."""
     worker = next((value for key, value in table.items() if key.lower() == "consumer_config"), None)

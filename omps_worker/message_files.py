@@ -18,6 +18,9 @@ from omps_worker.model import BuildEvent, Ignored
 FILE_LIMIT = 32 * 1024 * 1024
 """How many bytes of a file with one message are read."""
 
+SHORT_STRING = 255
+"""How many bytes a topic or an id has at most."""
+
 DUMP_LIMIT = 192 * 1024 * 1024
 """Bytes that a message in a dump may have: the largest that RabbitMQ takes unless told otherwise, and its base64."""
 
@@ -72,10 +75,15 @@ def from_dump(content: bytes) -> StoredMessage:
     if not isinstance(exact, dict):
         exact = {}
     headers = document.get("headers", properties.get("headers"))
+    topic = text_or_none(document.get("topic")) or text_or_none(document.get("routing_key")) or ""
+    message_id = text_or_none(document.get("id")) or text_or_none(properties.get("message_id"))
+    for what, text in (("topic", topic), ("id", message_id or "")):
+        if len(text.encode(errors="replace")) > SHORT_STRING:
+            raise MessageError(f"The message's {what} has more than {SHORT_STRING} bytes, which AMQP cannot carry.")
     return StoredMessage(
         body=_body(document["body"], _from_base64(exact, "body")),
-        topic=text_or_none(document.get("topic")) or text_or_none(document.get("routing_key")) or "",
-        message_id=text_or_none(document.get("id")) or text_or_none(properties.get("message_id")),
+        topic=topic,
+        message_id=message_id,
         headers=headers if isinstance(headers, dict) else {},
         properties=_from_base64(exact, "properties"),
     )
@@ -86,9 +94,9 @@ def from_dumps(content: bytes) -> list[StoredMessage]:
     try:
         document_in(content)
     except MessageError:
-        lines = [line for line in content.splitlines() if line.strip()]
-        if len(lines) > 1 and all(line.lstrip()[:1] in (b"{", b'"') for line in lines):
-            return [from_dump(line) for line in lines]
+        lines = [(number, line) for number, line in enumerate(content.splitlines(), 1) if line.strip()]
+        if len(lines) > 1 and _is_document(lines[0][1]):
+            return [_from_line(number, line) for number, line in lines]
     return [from_dump(content)]
 
 
@@ -105,9 +113,11 @@ def in_file(path: Path) -> Iterator[StoredMessage]:
                 yield from map(_readable, from_dumps(head))
                 return
             file.seek(0)
+            number = 0
             while line := file.readline(DUMP_LIMIT + 1):
+                number += 1
                 if line.strip():
-                    yield _readable(from_dump(line))
+                    yield _from_line(number, line)
     except MessageError as error:
         raise MessageError(f"{path}: {error.message}") from None
     except OSError as error:
@@ -120,6 +130,21 @@ def json_in(body: bytes) -> tuple[bool, Any]:
         return True, json.loads(body.decode())
     except (ValueError, RecursionError):
         return False, None
+
+
+def _from_line(number: int, line: bytes) -> StoredMessage:
+    try:
+        return _readable(from_dump(line))
+    except MessageError as error:
+        raise MessageError(f"line {number}: {error.message}") from None
+
+
+def _is_document(line: bytes) -> bool:
+    try:
+        document_in(line)
+    except MessageError:
+        return False
+    return True
 
 
 def _readable(message: StoredMessage) -> StoredMessage:

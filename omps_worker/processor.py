@@ -48,6 +48,7 @@ from omps_worker.model import (
 from omps_worker.organizations import Organization, Organizations
 from omps_worker.releases import Releaser, Wanted
 from omps_worker.superseded import SKIP, SUPERSEDED, BuildOrder
+from omps_worker.text import one_line
 
 log = logging.getLogger(__name__)
 
@@ -182,6 +183,9 @@ class Processor:
             build = self._builds.find(build_id=event.build_id, nvr=event.nvr)
         except Exception as error:
             return [Outcome(Status.FAILED, nvr=event.nvr, error=_named(error, event.nvr))]
+        if event.nvr is not None and event.nvr != build.nvr:
+            named = one_line(event.nvr)
+            log.warning("a message calls build %d %s, and Koji %s: Koji's word counts", build.id, named, build.nvr)
         return self.process_build(build, attempt, request)
 
     def process_build(self, build: Build, attempt: Attempt, request: Request) -> list[Outcome] | Ignored:

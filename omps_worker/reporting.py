@@ -143,11 +143,19 @@ def outcomes_table(outcomes: Iterable[Outcome]) -> str:
                 outcome.organization,
                 outcome.repo,
                 outcome.version,
-                f"{outcome.error.name}: {outcome.error.message}" if outcome.error else outcome.reason,
+                _detail(outcome),
             )
             for outcome in outcomes
         ],
     )
+
+
+def _detail(outcome: Outcome) -> str | None:
+    if outcome.error:
+        return f"{outcome.error.name}: {outcome.error.message}"
+    if outcome.status is Status.UNCHANGED:
+        return "this content is released already, as that version"
+    return outcome.reason
 
 
 def _short(header: str) -> str:

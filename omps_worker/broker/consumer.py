@@ -337,6 +337,8 @@ class Consumer:
 
     def _finish_without_broker(self) -> None:
         """The connection is gone while stopping: at least let the work in hand end and be told."""
+        if not self._in_hand.closing:
+            log.info("stopping without the broker: %d message(s) in hand", self._in_hand.running)
         self._in_hand.close()
         while self._in_hand.running and not self._signals.overdue:
             self._turned_at = time.monotonic()

@@ -62,7 +62,8 @@ class InHand:
         self._recent: OrderedDict[bytes, None] = OrderedDict()
         self._acks: Acks | None = None
         self._generation = 0
-        self._closing = False
+        self.closing = False
+        """Whether nothing more is begun."""
         self.running = 0
         """How many messages are being worked on."""
         self.left_to_broker = False
@@ -121,7 +122,7 @@ class InHand:
 
     def close(self) -> list[int]:
         """Begin nothing more. Returns the tags of what was not begun, to be given back."""
-        self._closing = True
+        self.closing = True
         untouched = [work.delivery for work in self._waiting]
         for work in self._works.values():
             untouched += [delivery for delivery, _fault in work.followers]
@@ -140,7 +141,7 @@ class InHand:
         self._threads.close()
 
     def _start_waiting(self) -> None:
-        while self._waiting and self.running < self._concurrency and not self._closing and self._may_begin():
+        while self._waiting and self.running < self._concurrency and not self.closing and self._may_begin():
             work = self._waiting.popleft()
             self.running += 1
             self._threads.submit(partial(self._work_on, work))
@@ -155,7 +156,7 @@ class InHand:
 
     def _account_for(self, work: _Work) -> None:
         current = self._acks if work.delivery.tag.generation == self._generation else None
-        if work.done is None or (current is None and self._closing):
+        if work.done is None or (current is None and self.closing):
             self.left_to_broker = True
         if work.done is None:
             return

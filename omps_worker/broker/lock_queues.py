@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The two queues that keep pushes to a package apart; neither ever holds a message.
+"""The two queues that keep pushes to a package apart.
 
 ============================  =================================================================
 ``omps-worker.lock.<hash>``     exclusive: it belongs to one connection and dies with it. To declare
@@ -8,9 +8,10 @@
                               and a restart of the broker, with x-expires
 ============================  =================================================================
 
-Two facts about RabbitMQ (3.10, measured) on which this rests: threads that share a connection all
-"get" an exclusive queue; and a passive declare counts as a use of a queue, so that who asks for it
-again and again keeps it from expiring. Purging it does not, and answers 404 once it is gone.
+Facts about RabbitMQ (3.10, measured) on which this rests: threads that share a connection all
+"get" an exclusive queue. A passive declare counts as a use of a queue, so that who asks for it again and
+again keeps it from expiring; and when the queue is gone, the broker writes an error into its log. A
+mandatory message does neither: it is returned when there is no such queue, and else goes with it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import secrets
 from dataclasses import dataclass, field
 
 from pika.adapters.blocking_connection import BlockingChannel, BlockingConnection
-from pika.exceptions import ChannelClosedByBroker
+from pika.exceptions import ChannelClosedByBroker, NackError, UnroutableError
 
 from omps_worker.broker.connection import declined
 from omps_worker.errors import BrokerRefused
@@ -30,8 +31,8 @@ LOCK, MARK = "omps-worker.lock.", "omps-worker.pushing."
 
 _NOT_FOUND, _RESOURCE_LOCKED = 404, 405
 _ADVICE = (
-    f"To keep replicas from pushing at once, the user needs to declare, read and delete queues called {LOCK}* and "
-    f'{MARK}*. For a single replica, lock = "process" in [consumer_config] needs none.'
+    f"To keep replicas from pushing at once, the user needs to declare and delete queues called {LOCK}* and {MARK}*, "
+    'and to write to the default exchange. For a single replica, lock = "process" in [consumer_config] needs none.'
 )
 
 
@@ -69,6 +70,7 @@ class LockQueues:
     def __init__(self, connection: BlockingConnection) -> None:
         self._connection = connection
         self._last_channel: BlockingChannel | None = None
+        self._last_asking_channel: BlockingChannel | None = None
 
     def take(self, package: Package) -> bool:
         """Take the lock; False if another connection has it."""
@@ -92,12 +94,14 @@ class LockQueues:
     def marked(self, package: Package) -> bool:
         """Whether the mark stands. Asking does not prolong it."""
         try:
-            self._channel.queue_purge(package.mark)
+            self._asking_channel.basic_publish("", package.mark, b"", mandatory=True)
+        except UnroutableError:
+            return False
+        except NackError:
+            # In a cluster, while the queue's node is down: then nobody knows.
+            return True
         except ChannelClosedByBroker as error:
-            if error.reply_code != _NOT_FOUND:
-                raise _refused(error, package.mark) from None
-            # In a cluster the same code is given while the queue's node is down: then nobody knows.
-            return "no queue" not in str(error.reply_text)
+            raise _refused(error, package.mark) from None
         return True
 
     def release(self, package: Package, *, unmark: bool) -> None:
@@ -116,6 +120,14 @@ class LockQueues:
             self.release(package, unmark=True)
         except ChannelClosedByBroker as error:
             raise _refused(error, package.lock) from None
+
+    @property
+    def _asking_channel(self) -> BlockingChannel:
+        channel = self._last_asking_channel
+        if channel is None or not channel.is_open:
+            channel = self._last_asking_channel = self._connection.channel()
+            channel.confirm_delivery()
+        return channel
 
     @property
     def _channel(self) -> BlockingChannel:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, cast
@@ -173,10 +174,26 @@ def _table(properties: BasicProperties) -> dict[Any, Any]:
 
 
 def _weight(name: Any, value: Any) -> int | None:
+    if _is_no_number(value):
+        return None
     try:
         return _size(BasicProperties(headers={name: value}))
     except Exception:
         return None
+
+
+def _is_no_number(value: Any) -> bool:
+    """Whether there is a NaN or an infinity in it, for which RabbitMQ breaks off the connection."""
+    found = [value]
+    while found:
+        value = found.pop()
+        if isinstance(value, dict):
+            found += value.values()
+        elif isinstance(value, list):
+            found += value
+        elif isinstance(value, float) and not math.isfinite(value):
+            return True
+    return False
 
 
 def _size(properties: BasicProperties) -> int:

@@ -27,6 +27,9 @@ from omps_worker.text import one_line
 
 log = logging.getLogger(__name__)
 
+STEADY_SECONDS = 10.0
+"""A connection that lived that long, or on which something was confirmed, is no part of a series of failures."""
+
 PUBLISH_SECONDS = 30.0
 """How long a message may take until it is confirmed, reconnecting included."""
 
@@ -72,6 +75,7 @@ class Publisher:
         self._closing = threading.Event()
         self._idle = threading.Condition(self._lock)
         self._backoff = Backoff()
+        self._ready_at = 0.0
         self._away_since: float | None = None
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
         self.blocked: str | None = None
@@ -175,6 +179,8 @@ class Publisher:
             except Exception:
                 log.exception("the publisher's connection failed in an unforeseen way")
             self._forget_connection()
+            if time.monotonic() - self._ready_at > STEADY_SECONDS:
+                self._backoff.reset()
             if not self._closing.is_set():
                 self._closing.wait(self._backoff.next())
         with self._lock:
@@ -234,7 +240,7 @@ class Publisher:
 
     def _on_ready(self, channel: Channel) -> None:
         self._channel, self._last_tag, self._returned = channel, 0, None
-        self._backoff.reset()
+        self._ready_at = time.monotonic()
         if self._away_since is not None:
             log.info("the publisher is connected again after %.1f s", time.monotonic() - self._away_since)
             self._away_since = None
@@ -305,6 +311,7 @@ class Publisher:
         with self._lock:
             tags = [tag for tag in self._sent if tag == last or (method.multiple and tag <= last)]
             confirmed = [self._sent.pop(tag) for tag in tags]
+        self._backoff.reset()
         returned, self._returned = self._returned, None
         for pending in confirmed:
             pending.finish(_verdict(pending.outgoing, returned, refused=isinstance(method, Basic.Nack)))

@@ -59,10 +59,10 @@ def keep_running(directory: Path | None) -> int:
                     hub_url=site.koji.hub_url,
                     registry_url=site.registry.url,
                     directory=directory,
-                    config=site.config,
+                    config=shlex.quote(str(site.config)),
                     nvr=scenes[0].nvr,
                     messages=messages,
-                    message=messages / f"{scenes[0].nvr}.json",
+                    message=shlex.quote(str(messages / f"{scenes[0].nvr}.json")),
                 )
             )
             for scene in scenes:

@@ -294,3 +294,10 @@ def test_a_disk_that_cannot_be_written_is_a_transient_failure_without_a_path(sit
     outcome = only(site.process(site.koji.add_build("otter-container", "1.0", "1", manifests=NESTED)))
     assert (outcome.error.name, outcome.error.transient) == ("StorageError", True)
     assert str(tmp_path) not in outcome.error.message
+
+
+def test_a_message_that_calls_its_build_by_another_name_is_taken_at_kojis_word_and_told_of(site, caplog):
+    build = site.koji.add_build("otter-container", "1.0", "1", manifests=NESTED)
+    outcome = only(site.processor.process(BuildEvent(build_id=build["id"], nvr="magpie-container-1-1")))
+    assert (outcome.status, outcome.nvr) == (Status.PUBLISHED, build["nvr"])
+    assert "magpie-container-1-1" in caplog.text

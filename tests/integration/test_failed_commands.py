@@ -275,3 +275,21 @@ def test_a_site_that_may_not_declare_anything_has_the_same_tools(site, bus):
     assert "x-delivery-limit" in ran.err, "nobody knows that queue's delivery limit"
     assert site.command("failed", "replay", "--all").code == 0
     assert bus.depth() == 3
+
+
+def test_failures_can_be_looked_after_while_the_mapping_and_the_secrets_are_broken(site, bus):
+    fill_with(bus, 3)
+    (site.directory / "mapping.yaml").write_text("rules: [")
+    (site.directory / "secrets" / "community").unlink()
+    assert len(ids(site.command("failed", "list", "--json"))) == 3
+    assert site.command("failed", "replay", "id-0").code == 0
+    assert site.command("check").code == 2, "everything else needs them"
+    edit(site.config, "topic_prefix", "topic_prefixx")
+    broken = site.command("failed", "list")
+    assert (broken.code, "topic_prefixx" in broken.err) == (2, True)
+
+
+def test_an_export_to_nowhere_is_refused(site, bus):
+    fill_with(bus, 1)
+    ran = site.command("failed", "export", "")
+    assert (ran.code, "is empty" in ran.err) == (2, True)

@@ -86,6 +86,23 @@ def test_the_queues_have_the_names_and_the_nature_of_the_contract(replica, bus):
     assert missing(bus, LOCK)
 
 
+def test_a_push_leaves_no_error_in_the_log_of_the_broker(replica, shared_rabbit, amqp_url):
+    lock = replica()
+    with lock.hold(*ETCD) as hold:
+        hold.begin_push()
+        hold.end_push()
+    lock.close()
+    vhost = amqp_url.rpartition("/")[2]
+
+    def logged():
+        files = (shared_rabbit.node.directory / "log").glob("*.log")
+        lines = "".join(path.read_text(errors="replace") for path in files).splitlines()
+        return [line for line in lines if f"'{vhost}'" in line]
+
+    wait_until(lambda: any("closing AMQP connection" in line for line in logged()), 30, "the end of the log")
+    assert [line for line in logged() if "[error]" in line or "exception" in line] == []
+
+
 def test_a_package_that_another_replica_holds_is_waited_for(replica):
     one, other = replica(), replica()
     order = []

@@ -123,6 +123,14 @@ def test_a_copy_always_fits_in_one_frame(limit, caplog):
         assert "is left out of its copy" in caplog.text
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), [1.0, {"deep": [-float("inf")]}]], ids=str)
+def test_a_header_for_which_the_broker_would_break_off_is_left_out(value, caplog):
+    copy = parked_copy(delivery(message_id="id", headers={"odd": value, "even": 2.5}), ERROR, None, NOW)
+    assert "odd" not in copy.headers
+    assert copy.headers["even"] == 2.5
+    assert "the header odd" in caplog.text
+
+
 def test_a_header_that_cannot_be_written_does_not_hold_up_the_copy(caplog):
     copy = parked_copy(delivery(headers={"odd": object(), "good": 1}, message_id="m"), ERROR, None, NOW)
     assert copy.headers["good"] == 1

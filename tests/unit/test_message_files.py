@@ -11,7 +11,7 @@ import pytest
 
 from omps_worker.errors import MessageError
 from omps_worker.events import BODY_LIMIT
-from omps_worker.message_files import StoredMessage, from_dump, from_dumps
+from omps_worker.message_files import StoredMessage, from_dump, from_dumps, in_file
 from omps_worker.model import BuildEvent, Ignored
 
 MESSAGES = Path(__file__).parent.parent / "data" / "messages"
@@ -81,6 +81,22 @@ def test_a_file_with_one_message_over_several_lines_holds_one() -> None:
         "0fad8d25-7f7a-4dfc-879d-b340e8adb8c8"
     ]
     assert from_dumps(b"no\nJSON\n") == [StoredMessage(b"no\nJSON\n")]
+
+
+@pytest.mark.parametrize("key", ["id", "topic"])
+def test_what_amqp_cannot_carry_is_refused_before_anybody_tries(key: str) -> None:
+    assert from_dump(json.dumps({key: "é" * 127, "body": {}}).encode())
+    with pytest.raises(MessageError, match=f"{key} has more than 255 bytes"):
+        from_dump(json.dumps({key: "é" * 128, "body": {}}).encode())
+
+
+@pytest.mark.parametrize("line", ["nothing like it", '{"body": ', '"half', json.dumps({"body": {}, "id": "x" * 300})])
+def test_a_line_that_is_damaged_is_named_by_its_number(line: str, tmp_path: Path) -> None:
+    good = json.dumps({"topic": "t", "id": "a", "body": {"attribute": "state"}})
+    file = tmp_path / "messages"
+    file.write_text(f"{good}\n\n{line}\n{good}\n")
+    with pytest.raises(MessageError, match="messages: line 3: "):
+        list(in_file(file))
 
 
 def test_what_is_too_large_is_refused() -> None:
