@@ -248,6 +248,21 @@ def test_simultaneous_pushes_to_one_package_become_as_many_consecutive_versions(
     assert crowd.contents() == crowd.pushes == count
 
 
+def test_builds_that_are_completed_together_all_become_releases_and_the_newest_is_on_top(crowd):
+    edit(crowd.directory / "mapping.yaml", "superseded: publish", "superseded: skip")
+    builds = [crowd.build(number) for number in range(16)]
+    with crowd.watching() as watch, crowd.replica() as one, crowd.replica() as two:
+        crowd.publish(*map(crowd.koji.message, reversed(builds)))
+        results = results_of(watch, len(builds), 90)
+        for replica in (one, two):
+            replica.send(signal.SIGTERM)
+        assert [replica.process.wait(30) for replica in (one, two)] == [0, 0]
+    assert {body["nvr"]: body["status"] for body in results} == {build["nvr"]: "published" for build in builds}
+    assert crowd.versions == [f"{number}.0.0" for number in range(1, len(builds) + 1)]
+    (newest,) = [body["version"] for body in results if body["nvr"] == builds[-1]["nvr"]]
+    assert newest == crowd.versions[-1]
+
+
 def test_people_who_push_at_the_same_time_wait_for_each_other(crowd):
     builds = [crowd.build(number) for number in range(4)]
     command = [sys.executable, "-m", "omps_worker", "--config", str(crowd.config), "push", "--json"]
