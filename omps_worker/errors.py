@@ -27,7 +27,8 @@
     ├── RequestError                     a request to the REST API
     │   ├── OMPSAuthorizationHeaderRequired
     │   ├── OMPSExpectedFileError
-    │   └── RequestEntityTooLarge
+    │   ├── RequestEntityTooLarge
+    │   └── RequestTimeout               its body does not arrive
     ├── BrokerError                      RabbitMQ
     │   ├── BrokerUnavailable            it is away (transient)
     │   └── BrokerRefused                it refuses the login, a queue or an exchange
@@ -226,6 +227,10 @@ class OMPSExpectedFileError(RequestError):
 
 class RequestEntityTooLarge(RequestError):
     """The request has a larger body than is taken."""
+
+
+class RequestTimeout(RequestError):
+    """The body of the request did not arrive in time."""
 
 
 class BrokerError(WorkerError):

@@ -34,14 +34,18 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """Time, level, logger and message; a message that came from outside cannot begin a new line."""
+    """Time, level, logger, the request if there is one, and the message, which cannot begin a new line."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
 
     def format(self, record: logging.LogRecord) -> str:
         """The line for ``record``, and below it the traceback if there is one."""
-        plain = logging.makeLogRecord({**vars(record), "args": None, "msg": one_line(record.getMessage())})
+        text = one_line(record.getMessage())
+        about = getattr(record, "request_id", None)
+        if about is not None:
+            text = f"[{about}] {text}"
+        plain = logging.makeLogRecord({**vars(record), "args": None, "msg": text})
         return super().format(plain)
 
 

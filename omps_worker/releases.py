@@ -256,7 +256,7 @@ class Releaser:
                 raise OMPSInvalidVersionFormat(str(error)) from None
         if version in known:
             raise QuayCourierError(
-                f"Failed to push: {wanted.place} has a release {version} with other content.",
+                f"Failed to push: {wanted.place} has a release {version} already.",
                 details={"quay_response": {}},
             )
         return Released(version, created=True)
