@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from omps_worker import __version__
+from omps_worker.cli_api import api
 from omps_worker.cli_catch_up import catch_up
 from omps_worker.cli_common import (
     DONE,
@@ -48,6 +49,7 @@ def main(context: click.Context, config: Path | None) -> None:
     context.obj = config
 
 
+main.add_command(api)
 main.add_command(catch_up)
 main.add_command(config_from_omps)
 main.add_command(delete)

@@ -42,6 +42,7 @@ ABOVE_THE_CORE = (
     "bootstrap",
     "cli",
     "cli_common",
+    "cli_api",
     "cli_catch_up",
     "cli_config",
     "container",
@@ -50,7 +51,8 @@ ABOVE_THE_CORE = (
     "api",
     "__main__",
 )
-BUS_AND_FRONT_ENDS = ("pika", "fedora_messaging", "click", "http.server", "socketserver", "flask", "werkzeug")
+OF_THE_API = ("starlette", "uvicorn", "h11", "python_multipart")
+BUS_AND_FRONT_ENDS = ("pika", "fedora_messaging", "click", "http.server", "socketserver", *OF_THE_API)
 
 
 def core_modules() -> list[str]:
@@ -110,7 +112,27 @@ def test_only_the_front_doors_know_the_sandbox():
 def test_only_bootstrap_wires_the_broker_to_the_core():
     knows_broker = {name for name in modules() if any(other.startswith("broker.") for other in imports_of(name))}
 
-    assert {name for name in knows_broker if not name.startswith("broker.")} == {"bootstrap"}
+    assert {name for name in knows_broker if not name.startswith("broker.")} == {"bootstrap", "api.wiring"}
+
+
+def test_only_the_rest_api_knows_its_libraries_and_only_its_command_knows_the_rest_api():
+    """They are an extra: everything else works without them."""
+    knows_libraries = {
+        name for name in modules() if {other.split(".")[0] for other in foreign_imports_of(name)} & set(OF_THE_API)
+    }
+    knows_api = {name for name in modules() if any(other.split(".")[0] == "api" for other in imports_of(name))}
+
+    assert {name for name in knows_libraries if not name.startswith("api.")} == set()
+    assert {name for name in knows_api if not name.startswith("api.")} == {"cli_api"}
+
+
+@pytest.mark.parametrize("name", ["api.service", "api.replies"])
+def test_what_requests_mean_is_known_without_a_web_framework(name):
+    foreign = set(foreign_imports_of(name))
+    for other in reachable_from(name):
+        foreign |= foreign_imports_of(other)
+
+    assert {library.split(".")[0] for library in foreign} & set(OF_THE_API) == set()
 
 
 def test_schemas_of_results_can_be_imported_where_only_fedora_messaging_is():

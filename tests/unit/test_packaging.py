@@ -38,7 +38,9 @@ def _lines(text: str) -> list[str]:
 
 
 def _requirements(setup) -> list[Requirement]:
-    return [Requirement(line) for line in _lines(setup["options"]["install_requires"])]
+    """What is installed for the worker, and for the REST API besides."""
+    texts = (setup["options"]["install_requires"], setup["options.extras_require"]["api"])
+    return [Requirement(line) for text in texts for line in _lines(text)]
 
 
 def _imported_libraries() -> set[str]:
@@ -75,10 +77,21 @@ def test_every_requirement_has_a_lower_bound_and_its_reason(setup):
     for requirement in _requirements(setup):
         assert any(specifier.operator == ">=" for specifier in requirement.specifier), requirement
     text = (ROOT / "setup.cfg").read_text(encoding="utf-8")
-    block = text[text.index("install_requires =") : text.index("[options.packages.find]")].splitlines()[1:]
-    before = dict(zip([line.strip() for line in block[1:]], [line.strip() for line in block[:-1]], strict=True))
-    for requirement in _lines(setup["options"]["install_requires"]):
-        assert before[requirement].startswith("#"), requirement
+    blocks = (
+        ("install_requires =", "[options.packages.find]", setup["options"]["install_requires"]),
+        ("api =", "test =", setup["options.extras_require"]["api"]),
+    )
+    for begin, end, requirements in blocks:
+        block = text[text.index(f"\n{begin}\n") : text.index(f"\n{end}\n")].splitlines()[2:]
+        before = dict(zip([line.strip() for line in block[1:]], [line.strip() for line in block[:-1]], strict=True))
+        for requirement in _lines(requirements):
+            assert before[requirement].startswith("#"), requirement
+
+
+def test_who_runs_the_tests_has_the_rest_api(setup):
+    extras = setup["options.extras_require"]
+
+    assert set(_lines(extras["api"])) <= set(_lines(extras["test"]))
 
 
 def test_the_python_versions_that_are_promised_are_one_list(setup):

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Telling the bus in the background: a broker that is slow or away holds up no reply."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from omps_worker.errors import BrokerError
+
+log = logging.getLogger(__name__)
+
+WAITING = 1000
+"""How many results wait for the broker at most; what comes then is only in the log."""
+
+T = TypeVar("T")
+
+
+class Announcer(Generic[T]):
+    """Sends results one by one, in a thread of its own. ``send`` may take its time, and raise BrokerError."""
+
+    def __init__(self, send: Callable[[T], object]) -> None:
+        self._send = send
+        self._waiting: queue.Queue[T | None] = queue.Queue(WAITING)
+        self._thread = threading.Thread(target=self._run, name="announcer", daemon=True)
+        self._thread.start()
+
+    def announce(self, result: T) -> None:
+        """Send ``result`` soon. Returns at once, and never raises."""
+        try:
+            self._waiting.put_nowait(result)
+        except queue.Full:
+            log.warning("a result was not announced on the bus: %d others are waiting", WAITING)
+
+    def close(self, seconds: float = 5.0) -> None:
+        """Send what is waiting, for at most so many seconds."""
+        try:
+            self._waiting.put(None, timeout=seconds)
+        except queue.Full:
+            return
+        self._thread.join(seconds)
+
+    def _run(self) -> None:
+        while (result := self._waiting.get()) is not None:
+            try:
+                self._send(result)
+            except BrokerError as error:
+                log.warning("a result was not announced on the bus: %s", error)
+            except Exception:
+                log.exception("a result was not announced on the bus")

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Errors as replies: the status and the body that clients of OMPS know.
+
+``{status, error, message}``, and for some errors what a peer said in full. No reply holds a traceback, a
+secret, or a path of this machine; what nobody thought of is a neutral sentence, and its traceback is in the log.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from omps_worker import errors
+from omps_worker.errors import WorkerError
+
+log = logging.getLogger(__name__)
+
+RETRY_AFTER = 10
+"""After how many seconds to try again when this service cannot work for now and nobody knows better."""
+
+STATUSES: Mapping[type[WorkerError], int] = {
+    errors.OMPSUploadedFileError: 400,
+    errors.OMPSExpectedFileError: 400,
+    errors.PackageValidationError: 400,
+    errors.OMPSInvalidVersionFormat: 400,
+    errors.KojiNotAnOperatorImage: 400,
+    errors.GreenwaveUnsatisfiedError: 400,
+    errors.OMPSAuthorizationHeaderRequired: 403,
+    errors.QuayAuthorizationError: 403,
+    errors.KojiNVRBuildNotFound: 404,
+    errors.QuayPackageNotFound: 404,
+    errors.RequestTimeout: 408,
+    errors.RequestEntityTooLarge: 413,
+    errors.KojiManifestsArchiveNotFound: 500,
+    errors.KojiError: 500,
+    errors.QuayCourierError: 500,
+    errors.QuayPackageError: 500,
+    errors.GreenwaveError: 500,
+    errors.SettingsError: 500,
+    errors.UnexpectedError: 500,
+    errors.PackageBusy: 503,
+    errors.BrokerUnavailable: 503,
+    errors.BrokerRefused: 503,
+    errors.StorageError: 503,
+}
+"""The status of each error that a request can end with."""
+
+EXTRAS: Mapping[type[WorkerError], str] = {
+    errors.PackageValidationError: "validation_info",
+    errors.GreenwaveUnsatisfiedError: "greenwave_response",
+    errors.GreenwaveError: "greenwave_response",
+    errors.QuayAuthorizationError: "quay_response",
+    errors.QuayCourierError: "quay_response",
+}
+"""The further key that the reply to some errors has; {} where there is nothing to tell."""
+
+_NEUTRAL: Mapping[type[WorkerError], str] = {
+    errors.SettingsError: "The configuration of this service is at fault; its log says what is.",
+    errors.BrokerError: "The lock on the package cannot be had for now: nothing was changed.",
+}
+"""What is said instead of messages that are for the operator of this service alone."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One reply: ``body`` becomes JSON."""
+
+    status: int
+    body: Mapping[str, Any]
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Refused(Exception):
+    """The request ends with ``error``; ``more`` is what else the reply says."""
+
+    def __init__(self, error: WorkerError, more: Mapping[str, Any] | None = None) -> None:
+        super().__init__(error.message)
+        self.error = error
+        self.more = more or {}
+
+
+def error_reply(status: int, name: str, message: str, more: Mapping[str, Any] | None = None) -> Reply:
+    """The reply that tells of an error."""
+    return Reply(status, {"status": status, "error": name, "message": message, **(more or {})})
+
+
+def reply_to(error: BaseException) -> Reply:
+    """The reply to a request that ended with ``error``, whatever it is. Logs what only the log may know."""
+    more: Mapping[str, Any] = {}
+    if isinstance(error, Refused):
+        more, error = error.more, error.error
+    if not isinstance(error, WorkerError):
+        log.error("an exception that nobody thought of ended a request", exc_info=error)
+        error = errors.UnexpectedError.wrap(error)
+    neutral = _of(error, _NEUTRAL)
+    if neutral is not None:
+        log.error("%s: %s", error.name, error.message)
+    extra = _of(error, EXTRAS)
+    if extra is not None:
+        more = {**more, extra: error.details.get(extra, {})}
+    reply = error_reply(_of(error, STATUSES) or 500, error.name, neutral or error.message, more)
+    seconds = error.retry_after or (RETRY_AFTER if reply.status == 503 else None)
+    return Reply(reply.status, reply.body, {"Retry-After": str(math.ceil(seconds))} if seconds else {})
+
+
+def _of(error: WorkerError, table: Mapping[type[WorkerError], Any]) -> Any:
+    """What ``table`` has for the error's class, or for the nearest one above it."""
+    return next((table[kind] for kind in type(error).__mro__ if kind in table), None)

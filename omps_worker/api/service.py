@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What requests mean: the work that each asks for, and the body of the reply when it is done.
+
+Everything here takes its time, and runs in a thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from pydantic import SecretStr
+
+from omps_worker import versions
+from omps_worker.api.replies import Refused
+from omps_worker.errors import (
+    GreenwaveError,
+    KojiError,
+    KojiNotAnOperatorImage,
+    KojiNVRBuildNotFound,
+    OMPSInvalidVersionFormat,
+    QuayPackageError,
+    UnexpectedError,
+    WorkerError,
+)
+from omps_worker.http import printable
+from omps_worker.model import Attempt, BuildEvent, Ignored, Outcome, Status
+from omps_worker.organizations import Organizations
+from omps_worker.processor import Request
+from omps_worker.releases import Place
+from omps_worker.superseded import SUPERSEDED
+
+log = logging.getLogger(__name__)
+
+PAUSES = (0.5, 2.0)
+"""How many seconds to wait before asking Koji or Greenwave again when they could not answer."""
+
+SOON = 10.0
+"""How many seconds a try may have taken that is made again: a client waits for the reply."""
+
+NO_VERSION = "invalid"
+"""What the story of a build is told instead of a version that is none: there, texts may be templates."""
+
+Work = Callable[[Request], "list[Outcome] | Ignored"]
+
+
+class Story(Protocol):
+    """The part of the core that publishes; see ``processor.Processor``."""
+
+    def process(
+        self, event: BuildEvent, attempt: Attempt | None = None, request: Request | None = None
+    ) -> list[Outcome] | Ignored:
+        """Publish one build."""
+        ...
+
+    def process_archive(self, archive_file: Path, request: Request) -> list[Outcome] | Ignored:
+        """Publish an archive of manifests."""
+        ...
+
+
+class Deletions(Protocol):
+    """The part of the core that deletes; see ``deletions.Deleter``."""
+
+    def delete(self, place: Place, version: str | None = None) -> list[Outcome]:
+        """Delete one release of a package, or all."""
+        ...
+
+
+class Service:
+    """The requests of v1 and v2, for any number of threads.
+
+    ``tell`` is told what became of each, and must return at once. ``deduplicate``: a push
+    without a version makes no new release of content that is released already.
+    """
+
+    def __init__(
+        self,
+        story: Story,
+        deletions: Deletions,
+        organizations: Organizations,
+        tell: Callable[[Sequence[Outcome]], object],
+        *,
+        deduplicate: bool = False,
+        pauses: Sequence[float] = PAUSES,
+    ) -> None:
+        self._story = story
+        self._deletions = deletions
+        self._organizations = organizations
+        self._tell = tell
+        self._deduplicate = deduplicate
+        self._pauses = tuple(pauses)
+
+    def push_archive(
+        self,
+        archive_file: Path,
+        authorization: SecretStr,
+        organization: str,
+        repository: str | None = None,
+        version: str | None = None,
+    ) -> dict[str, Any]:
+        """Publish an uploaded archive; raises WorkerError."""
+        outcome = self._push(
+            partial(self._story.process_archive, archive_file), authorization, organization, repository, version
+        )
+        return _pushed(outcome)
+
+    def push_build(
+        self,
+        nvr: str,
+        authorization: SecretStr,
+        organization: str,
+        repository: str | None = None,
+        version: str | None = None,
+    ) -> dict[str, Any]:
+        """Publish the archive of a build; raises WorkerError."""
+
+        def work(request: Request) -> list[Outcome] | Ignored:
+            return self._story.process(BuildEvent(nvr=nvr), Attempt(), request)
+
+        try:
+            outcome = self._push(work, authorization, organization, repository, version)
+        except KojiNVRBuildNotFound:
+            raise KojiNVRBuildNotFound(f"NVR not found: {printable(nvr, 200)}") from None
+        if outcome is None or outcome.status is Status.SKIPPED:
+            raise KojiNotAnOperatorImage(f"Not an operator image: {printable(nvr, 200)}")
+        return {**_pushed(outcome), "nvr": outcome.nvr}
+
+    def delete(
+        self, authorization: SecretStr, organization: str, repository: str, version: str | None = None
+    ) -> dict[str, Any]:
+        """Delete one release of a package, or all; raises WorkerError, and Refused for what went only half."""
+        outcomes = self._deletions.delete(self._organizations.place(organization, repository, authorization), version)
+        self._tell(outcomes)
+        deleted = [outcome.version for outcome in outcomes if outcome.error is None]
+        body = {"organization": organization, "repo": repository, "deleted": deleted}
+        failures = [outcome.error for outcome in outcomes if outcome.error is not None]
+        if failures:
+            message = failures[0].message
+            if len(outcomes) > 1:
+                message = f"{len(failures)} of {len(outcomes)} releases could not be deleted; the first: {message}"
+            raise Refused(QuayPackageError(message, retry_after=failures[0].retry_after), body)
+        return body
+
+    def _push(
+        self, work: Work, authorization: SecretStr, organization: str, repository: str | None, version: str | None
+    ) -> Outcome | None:
+        """What became of it; None if there is no finished build. Raises the WorkerError that it failed with."""
+        request = Request(
+            organization,
+            repository,
+            version if version is None or versions.is_valid(version) else NO_VERSION,
+            new_release=version is not None or not self._deduplicate,
+            authorization=authorization,
+        )
+        outcome = self._insist(work, request)
+        if outcome is not None and outcome.reason == SUPERSEDED:
+            # Whoever asks for a push by name means that build, old or not.
+            outcome = self._insist(work, replace(request, new_release=True))
+        if outcome is None:
+            return None
+        self._tell([outcome])
+        if outcome.error is None:
+            return outcome
+        if version is not None and isinstance(outcome.error, OMPSInvalidVersionFormat):
+            versions.checked(version, "from the request")
+        raise outcome.error
+
+    def _insist(self, work: Work, request: Request) -> Outcome | None:
+        """Do it, and again as long as somebody who is asked before anything is pushed only needs a moment."""
+        pauses = list(self._pauses)
+        while True:
+            start = time.monotonic()
+            outcomes = work(request)
+            if isinstance(outcomes, Ignored):
+                log.info("nothing to publish: %s: %s", outcomes.reason, outcomes.detail)
+                return None
+            (outcome,) = outcomes
+            if not (pauses and _passing(outcome.error) and time.monotonic() - start < SOON):
+                return outcome
+            time.sleep(pauses.pop(0))
+
+
+def _passing(error: WorkerError | None) -> bool:
+    return isinstance(error, (KojiError, GreenwaveError)) and error.transient and not error.retry_after
+
+
+def _pushed(outcome: Outcome | None) -> dict[str, Any]:
+    if outcome is None or outcome.extracted_files is None:
+        # A push without a fault says what it pushed.
+        raise UnexpectedError("A push ended without saying how; the log may tell.")
+    return {
+        "organization": outcome.organization,
+        "repo": outcome.repo,
+        "version": outcome.version,
+        "extracted_files": sorted(outcome.extracted_files),
+    }

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Puts the parts of a configured site together for the REST API, of which each process has its own."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import ExitStack, asynccontextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omps_worker import __version__, logs
+from omps_worker.api.announcer import Announcer
+from omps_worker.api.app import Api, Limits, Pool, create_app
+from omps_worker.api.health import ASK_SECONDS, Health
+from omps_worker.api.requests import RequestIds
+from omps_worker.api.service import PAUSES, Service
+from omps_worker.deletions import Deleter
+from omps_worker.file_lock import FileLock, state_directory
+from omps_worker.greenwave import Greenwave
+from omps_worker.koji_builds import KojiBuilds
+from omps_worker.locks import PackageLock
+from omps_worker.mapping.file import parse
+from omps_worker.model import Attempt, Outcome
+from omps_worker.organizations import Organizations
+from omps_worker.processor import Processor
+from omps_worker.registry import AppRegistry
+from omps_worker.releases import Releaser
+from omps_worker.reporting import Reporter, ResultMessage, outcome_line
+from omps_worker.settings import Settings
+from omps_worker.settings import file as settings_file
+from omps_worker.settings.units import Duration
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+    from starlette.types import ASGIApp
+
+    from omps_worker.mapping import Mapping
+
+log = logging.getLogger(__name__)
+
+NO_RULES = "version: 1\nrules: []\n"
+"""The mapping of a service whose clients say themselves where things go."""
+
+
+def read_settings(path: Path | None) -> Settings:
+    """The configuration as the REST API needs it. Raises SettingsError."""
+    return settings_file.load(path, api=True)
+
+
+def set_up_logs(settings: Settings) -> None:
+    """Send the logs of this process to standard error, with the ids of requests."""
+    logs.set_up(settings.worker.log_format, settings.worker.log_level)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(RequestIds())
+
+
+class _NoMapping:
+    """Nothing goes anywhere by itself."""
+
+    def __init__(self) -> None:
+        self.current: Mapping = parse(NO_RULES, "no mapping")
+
+
+class ApiSite:
+    """One process's parts. ``upload_seconds``: how long an upload may take. Raises SettingsError."""
+
+    def __init__(self, settings: Settings, *, upload_seconds: float, pauses: Sequence[float] = PAUSES) -> None:
+        self._settings = settings
+        self._closing = ExitStack()
+        worker = settings.worker
+        bundle = worker.ca_bundle
+        builds = KojiBuilds(worker.koji, worker.limits, bundle)
+        registry = AppRegistry(worker.registry.url, timeout=worker.registry.timeout, ca_bundle=bundle)
+        self._reporter = Reporter(settings.topic_prefix, registry.url)
+        self._announcer = self._make_announcer()
+        lock = self._make_lock()
+        processor = Processor(
+            _NoMapping(),
+            builds,
+            Releaser(registry, lock, worker.default_release_version),
+            worker.organizations,
+            worker.limits,
+            gate=self._make_greenwave(worker.koji.timeout),
+        )
+        self.service = Service(
+            processor,
+            Deleter(registry, lock),
+            Organizations(worker.organizations),
+            self._tell,
+            deduplicate=worker.api.deduplicate,
+            pauses=pauses,
+        )
+        self.health = self._make_health()
+        self.pool = Pool(worker.concurrency)
+        self._limits = Limits(worker.api.max_content_length, upload_seconds)
+
+    def app(self) -> ASGIApp:
+        """The ASGI application; its shutdown closes the site."""
+        about = {"version": __version__, "operatorcourier": metadata.version("operator-courier")}
+        return create_app(Api(self.service, self.health, self.pool, self._limits, about), self._lifespan)
+
+    @asynccontextmanager
+    async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
+        yield
+        self.close()
+
+    def close(self) -> None:
+        """Begin nothing more, tell the bus what there is to tell, and let go of everything."""
+        self.pool.close()
+        self.health.close()
+        self._closing.close()
+
+    def _make_lock(self) -> PackageLock:
+        settings = self._settings
+        push_seconds = settings.worker.registry.timeout
+        if settings.has_broker and settings.worker.lock == "broker":
+            from omps_worker.broker.connection import parameters
+            from omps_worker.broker.lock import BrokerLock
+
+            lock = BrokerLock(parameters(settings, "api lock"), push_seconds)
+            self._closing.callback(lock.close)
+            return lock
+        directory = state_directory()
+        log.info("pushes to one package take turns among the processes of this host that use %s", directory)
+        return FileLock(directory, push_seconds)
+
+    def _make_announcer(self) -> Announcer[ResultMessage] | None:
+        settings = self._settings
+        if not settings.has_broker:
+            return None
+        from omps_worker.broker.connection import parameters
+        from omps_worker.broker.publisher import Publisher
+        from omps_worker.broker.work import result
+
+        publisher = Publisher(parameters(settings, "api")).start()
+        self._closing.callback(publisher.close)
+
+        def send(message: ResultMessage) -> None:
+            publisher.publish(result(message, settings.publish_exchange, settings.publish_priority))
+
+        announcer = Announcer(send)
+        self._closing.callback(announcer.close)
+        return announcer
+
+    def _make_greenwave(self, timeout: float) -> Greenwave | None:
+        wanted = self._settings.worker.greenwave
+        if wanted is None:
+            return None
+        bundle = self._settings.worker.ca_bundle
+        return Greenwave(wanted.url, wanted.context, wanted.product_version, timeout=timeout, ca_bundle=bundle)
+
+    def _make_health(self) -> Health:
+        """Clients of its own: they wait less long, and share no connection with what pushes."""
+        worker = self._settings.worker
+        soon = Duration.parse(ASK_SECONDS)
+        koji = KojiBuilds(worker.koji.model_copy(update={"timeout": soon}), worker.limits, worker.ca_bundle)
+        registry = AppRegistry(worker.registry.url, timeout=ASK_SECONDS, ca_bundle=worker.ca_bundle)
+        greenwave = self._make_greenwave(ASK_SECONDS)
+        return Health(
+            {"koji": koji.version, "quay": registry.version, "greenwave": greenwave.version if greenwave else None}
+        )
+
+    def _tell(self, outcomes: Sequence[Outcome]) -> None:
+        attempt = Attempt()
+        for outcome in outcomes:
+            log.info("%s", outcome_line(outcome, None, attempt))
+            if self._announcer is not None:
+                self._announcer.announce(self._reporter.message(outcome, None, attempt))
