@@ -9,6 +9,7 @@ import re
 import time
 import uuid
 from contextvars import ContextVar
+from http import HTTPStatus
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -90,6 +91,11 @@ class _Exchange:
         self._awaits_leave = headers.get("Expect", "").lower() == "100-continue"
         self.status: int | None = None
 
+    @property
+    def _hopeless(self) -> bool:
+        """Whether there is no use in waiting for the rest of the request."""
+        return self._awaits_leave or self.status == HTTPStatus.REQUEST_TIMEOUT
+
     async def receive(self) -> Message:
         """The next part of the request."""
         self._awaits_leave = False
@@ -108,7 +114,7 @@ class _Exchange:
             headers["Cache-Control"] = "no-store"
             if self._unread:
                 headers["Connection"] = "close"
-        elif not message.get("more_body", False) and self._unread and not self._awaits_leave:
+        elif not message.get("more_body", False) and self._unread and not self._hopeless:
             await self._send({**message, "more_body": True})
             try:
                 await asyncio.wait_for(self._drain(), DRAIN_SECONDS)
