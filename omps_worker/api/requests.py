@@ -70,11 +70,9 @@ class Surroundings:
             await self._app(scope, exchange.receive, exchange.send)
         finally:
             client = scope["client"][0] if scope.get("client") else "?"
+            what = f"{scope['method']} {one_line(scope['path'][:500])}"
             seconds = time.monotonic() - start
-            status = exchange.status or "no reply"
-            log.info(
-                "%s %s %s %.3f s, from %s", scope["method"], one_line(scope["path"][:500]), status, seconds, client
-            )
+            log.info("%s: %s, %.3f s, from %s", what, exchange.status or "no reply", seconds, client)
             request_id.reset(token)
 
 

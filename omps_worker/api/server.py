@@ -134,6 +134,8 @@ class Protocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first request, but not for ever."""
         super().connection_made(transport)
+        # Its line would have the query, and there is one in our own log already.
+        self.access_log = False
         self._watch()
 
     def data_received(self, data: bytes) -> None:
