@@ -320,9 +320,14 @@ def _shown(organization: str, repository: str) -> str:
     return printable(f"{organization}/{repository}", 300)
 
 
+def is_name(text: str) -> bool:
+    """Whether an organization or a repository can be called that."""
+    return _NAME.fullmatch(text) is not None
+
+
 def _path(what: str, organization: str, repository: str) -> str:
     for name in (organization, repository):
-        if not _NAME.fullmatch(name):
+        if not is_name(name):
             raise QuayPackageError(f"{what}: {name[:100]!a} is no name of an organization or a repository.")
     return f"{quote(organization, safe='')}/{quote(repository, safe='')}"
 

@@ -25,6 +25,7 @@ from omps_worker.errors import (
     KojiNVRBuildNotFound,
     OMPSInvalidVersionFormat,
     QuayPackageError,
+    QuayPackageNotFound,
     UnexpectedError,
     WorkerError,
 )
@@ -32,6 +33,7 @@ from omps_worker.http import printable
 from omps_worker.model import Attempt, BuildEvent, Ignored, Outcome, Status
 from omps_worker.organizations import Organizations
 from omps_worker.processor import Request
+from omps_worker.registry import is_name
 from omps_worker.releases import Place
 from omps_worker.superseded import SUPERSEDED
 
@@ -134,6 +136,9 @@ class Service:
         self, authorization: SecretStr, organization: str, repository: str, version: str | None = None
     ) -> dict[str, Any]:
         """Delete one release of a package, or all; raises WorkerError, and Refused for what went only half."""
+        if not (is_name(organization) and is_name(repository)):
+            shown = printable(f"{organization}/{repository}", 200)
+            raise QuayPackageNotFound(f"There is no package {shown}: no organization or repository is called that.")
         outcomes = self._deletions.delete(self._organizations.place(organization, repository, authorization), version)
         self._tell(outcomes)
         deleted = [outcome.version for outcome in outcomes if outcome.error is None]

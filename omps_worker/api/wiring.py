@@ -54,6 +54,8 @@ def set_up_logs(settings: Settings) -> None:
     logs.set_up(settings.worker.log_format, settings.worker.log_level)
     for handler in logging.getLogger().handlers:
         handler.addFilter(RequestIds())
+    # Its warnings are about what clients send, who are told in their replies.
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 
 class _NoMapping:
@@ -75,7 +77,7 @@ class ApiSite:
         registry = AppRegistry(worker.registry.url, timeout=worker.registry.timeout, ca_bundle=bundle)
         self._reporter = Reporter(settings.topic_prefix, registry.url)
         self._announcer = self._make_announcer()
-        lock = self._make_lock()
+        lock = self._lock = self._make_lock()
         processor = Processor(
             _NoMapping(),
             builds,
