@@ -32,9 +32,9 @@ from omps_worker.errors import (
 from omps_worker.http import printable
 from omps_worker.model import Attempt, BuildEvent, Ignored, Outcome, Status
 from omps_worker.organizations import Organizations
+from omps_worker.places import Place
 from omps_worker.processor import Request
 from omps_worker.registry import is_name
-from omps_worker.releases import Place
 from omps_worker.superseded import SUPERSEDED
 
 log = logging.getLogger(__name__)

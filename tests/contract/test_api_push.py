@@ -397,3 +397,11 @@ def test_greenwave_is_asked_about_builds_after_the_download_and_never_about_uplo
     check(server.push_build("v2", build(server, metadata_only=True), "x"), 500, "KojiManifestsArchiveNotFound")
     assert len(asked) == count
     assert server.get("/v1/health/ping").json()["services"]["greenwave"] == {"ok": True, "details": "It works!"}
+
+
+def test_what_a_configured_organization_wants_changed_is_changed(tmp_path):
+    with api(tmp_path, organizations={"community": {"package_name_suffix": "-internal"}}) as server:
+        assert server.push("v2", NESTED, "otter-cache").json()["repo"] == "otter-cache-internal"
+        check(server.push("v1", NESTED, "otter-cache"), 400, "PackageValidationError", "internal", validation_info={})
+        assert server.push("v1", NESTED, "otter-cache-internal").json()["version"] == "2.0.0"
+        assert server.registry.packages() == (("community", "otter-cache-internal"),)
