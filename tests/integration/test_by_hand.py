@@ -11,10 +11,10 @@ import sys
 from pathlib import Path
 
 import pytest
-import requests
 
 from omps_worker.sandbox import operators
 from omps_worker.sandbox.site import QUEUE
+from tests.support import curl
 from tests.support.site import edit, results_of
 
 FLAT = operators.flat_operator("lantern")
@@ -136,10 +136,13 @@ def test_what_an_organization_wants_changed_is_changed_on_every_way(site, archiv
 @pytest.mark.parametrize("document", ["README.md", "docs/operations.md"])
 def test_a_token_is_got_as_the_documents_say(site, document):
     text = (Path(__file__).parents[2] / document).read_text()
-    (found,) = re.findall(r"curl -s -H '([^']+)' -d '([^']+)' \\\n +https://quay\.example\.com(\S+)", text)
-    header, body, path = found
+    (command,) = re.findall(r"curl -s -H .*?/cnr/api/v1/users/login", text, re.DOTALL)
     site.registry.accounts.add_robot("community", "fresh", "secret", "creator")
-    body = body.replace("community+push", "community+fresh").replace("…", "secret")
-    name, _, value = header.partition(": ")
-    answer = requests.post(site.registry.url + path, data=body, headers={name: value}, timeout=10)
-    assert answer.json()["token"].startswith("basic ")
+    for said, meant in (
+        ("community+push", "community+fresh"),
+        ("…", "secret"),
+        ("https://quay.example.com", site.registry.url),
+        ("\\\n", ""),
+    ):
+        command = command.replace(said, meant)
+    assert curl.run(command, {}, site.directory).json()["token"].startswith("basic ")
