@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How many uploads a second the REST API makes into releases, against plain operator-courier on all cores.
+
+Plain operator-courier is what OMPS was built around: it validates, packs and pushes to the same
+registry, in one process for each core, with no service in front, no look for the version and no lock.
+The registry and the clients run on the same cores.
+
+    python -m benchmarks.rest [--json] [--seconds N] [SIZE ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import logging
+import multiprocessing
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import requests
+
+from benchmarks.report import show
+from omps_worker.manifests import Manifests
+from omps_worker.sandbox.operators import SIZES, Files, sized_operator, zip_of
+from omps_worker.sandbox.registry import SandboxRegistry
+
+CLIENTS = 8
+
+
+def measure(size: str, seconds: float) -> dict[str, object]:
+    """One row of the table."""
+    files = sized_operator(size)
+    with SandboxRegistry() as registry, tempfile.TemporaryDirectory() as directory:
+        tokens = {}
+        for number in range(CLIENTS):
+            registry.add_organization(f"organization-{number}")
+            tokens[f"organization-{number}"] = registry.add_robot(f"organization-{number}")
+        plain = _plain(registry.url, tokens, files, Path(directory), seconds)
+        with _service(registry.url, Path(directory)) as url:
+            ours = _uploads(url, tokens, zip_of(files), seconds)
+    return {"size": size, "plain": plain, "ours": ours, "ratio": ours / plain}
+
+
+def _uploads(url: str, tokens: Mapping[str, str], archive: bytes, seconds: float) -> float:
+    """Uploads a second by several clients at once, each to an organization of its own, one after the other."""
+    end = time.monotonic() + seconds
+
+    def client(organization: str) -> int:
+        done, session = 0, requests.Session()
+        session.trust_env = False
+        while time.monotonic() < end:
+            answer = session.post(
+                f"{url}/v2/{organization}/zipfile",
+                files={"file": ("a.zip", archive)},
+                headers={"Authorization": tokens[organization]},
+            )
+            answer.raise_for_status()
+            done += 1
+        return done
+
+    begun = time.monotonic()
+    with ThreadPoolExecutor(CLIENTS) as threads:
+        done = sum(threads.map(client, tokens))
+    return done / (time.monotonic() - begun)
+
+
+@contextlib.contextmanager
+def _service(registry: str, directory: Path) -> Iterator[str]:
+    """``omps-worker api`` as a site would run it."""
+    config = directory / "config.toml"
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as free:
+        port = free.getsockname()[1]
+    config.write_text(
+        f'[consumer_config.api]\nport = {port}\nmax_content_length = "8MiB"\n'
+        f'[consumer_config.koji]\nhub_url = "{registry}"\nroot_url = "{registry}"\n'
+        f'[consumer_config.registry]\nurl = "{registry}"\n'
+    )
+    environment = {**os.environ, "OMPS_WORKER_STATE_DIRECTORY": str(directory / "state")}
+    command = [sys.executable, "-m", "omps_worker", "--config", str(config), "api"]
+    service = subprocess.Popen(command, env=environment, stderr=(directory / "api.log").open("w"))
+    url = f"http://127.0.0.1:{port}"
+    try:
+        while True:
+            with contextlib.suppress(requests.ConnectionError):
+                requests.get(f"{url}/v2/about", timeout=5).raise_for_status()
+                break
+            time.sleep(0.05)
+        yield url
+    finally:
+        service.terminate()
+        service.wait()
+
+
+def _plain(registry: str, tokens: Mapping[str, str], files: Files, directory: Path, seconds: float) -> float:
+    """Pushes a second by plain operator-courier, in one process for each core."""
+    tree = directory / "tree"
+    with zipfile.ZipFile(io.BytesIO(zip_of(files))) as opened:
+        opened.extractall(tree)
+    cores = multiprocessing.cpu_count()
+    with multiprocessing.get_context("spawn").Pool(cores) as pool:
+        pool.map(_warm_up, range(cores))
+        begun = time.monotonic()
+        done = sum(
+            pool.starmap(
+                _push_on, [(registry, *each, tree, seconds) for each in list(tokens.items())[:cores]], chunksize=1
+            )
+        )
+        return done / (time.monotonic() - begun)
+
+
+def _warm_up(_number: int) -> None:
+    from operatorcourier import api  # noqa: F401
+
+
+def _push_on(registry: str, organization: str, token: str, tree: Path, seconds: float) -> int:
+    from operatorcourier import api, push
+
+    logging.disable(logging.CRITICAL)
+    session = requests.Session()
+    session.trust_env = False
+
+    def push_to_ours(_: object, namespace: str, repository: str, release: str, blob: str, token: str) -> None:
+        body = {"blob": blob, "release": release, "media_type": "helm"}
+        url = f"{registry}/cnr/api/v1/packages/{namespace}/{repository}"
+        session.post(url, json=body, headers={"Authorization": token}).raise_for_status()
+
+    push.PushCmd._push_to_registry = push_to_ours
+    name = Manifests.read(tree).package_name
+    done, end = 0, time.monotonic() + seconds
+    while time.monotonic() < end:
+        api.build_verify_and_push(organization, name, f"{done + 1}.0.0", token, source_dir=str(tree))
+        done += 1
+    return done
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="How many uploads a second the REST API makes into releases.")
+    parser.add_argument("sizes", nargs="*", metavar="SIZE", help=", ".join(SIZES))
+    parser.add_argument("--seconds", type=float, default=8.0)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args(arguments)
+    rows = [measure(size, options.seconds) for size in options.sizes or SIZES]
+    if options.json:
+        print(json.dumps(rows, indent=2))
+    else:
+        show("Uploads a second by the REST API, against plain operator-courier on all cores", rows)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
