@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any, Protocol
 
-from omps_worker import events
+from omps_worker import events, times
 from omps_worker.mapping import MappingHolder, Match
 from omps_worker.model import Attempt, Build, BuildEvent, BuildState, Ignored, Outcome, Status
 from omps_worker.processor import IGNORED_BY_RULE, NO_RULE, Processor, Request
@@ -222,9 +222,8 @@ def moment(text: str, now: datetime) -> datetime:
         if _AGE.fullmatch(text):
             raise ValueError(str(error)) from None
     try:
-        found = datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith(("Z", "z")) else text)
-        found = found.astimezone(timezone.utc) if found.tzinfo else found.replace(tzinfo=timezone.utc)
-    except (ValueError, OverflowError):
+        found = times.moment(text)
+    except ValueError:
         raise ValueError(_WHEN_HELP) from None
     if found > now + _AHEAD:
         raise ValueError("lies in the future")

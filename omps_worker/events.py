@@ -25,6 +25,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from typing import Any
 
+from omps_worker import times
 from omps_worker.errors import MessageError
 from omps_worker.model import BuildEvent, BuildState, Ignored
 
@@ -189,8 +190,7 @@ def _time(value: Any) -> datetime | None:
     """ISO 8601 with ``T`` or a space, or seconds since 1970; without a zone it is UTC, as Koji means it."""
     try:
         if isinstance(value, str):
-            time = datetime.fromisoformat(value[:-1] + "+00:00" if value.endswith("Z") else value)
-            return time.astimezone(timezone.utc) if time.tzinfo else time.replace(tzinfo=timezone.utc)
+            return times.moment(value)
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             return datetime.fromtimestamp(value, timezone.utc)
     except (ValueError, OverflowError, OSError):

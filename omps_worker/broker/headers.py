@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
+from omps_worker import times
+
 TOPIC = "omps-topic"
 """The routing key that the message had on the bus."""
 EXCHANGE = "omps-exchange"
@@ -75,8 +77,8 @@ def moment(headers: Mapping[Any, Any], name: str) -> datetime | None:
     """A header that holds a time, as text or as AMQP knows it, in UTC; None where it does not."""
     value = headers.get(name)
     try:
-        if isinstance(value, str) and len(value) <= 64:
-            value = datetime.fromisoformat(value.replace("Z", "+00:00"))
+        if isinstance(value, str):
+            return times.moment(value)
         if not isinstance(value, datetime):
             return None
         known = value if value.tzinfo else value.replace(tzinfo=timezone.utc)
