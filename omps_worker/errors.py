@@ -28,7 +28,8 @@
     │   ├── OMPSAuthorizationHeaderRequired
     │   ├── OMPSExpectedFileError
     │   ├── RequestEntityTooLarge
-    │   └── RequestTimeout               its body does not arrive
+    │   ├── RequestTimeout
+    │   └── ServiceStopping               its body does not arrive
     ├── BrokerError                      RabbitMQ
     │   ├── BrokerUnavailable            it is away (transient)
     │   └── BrokerRefused                it refuses the login, a queue or an exchange
@@ -231,6 +232,10 @@ class RequestEntityTooLarge(RequestError):
 
 class RequestTimeout(RequestError):
     """The body of the request did not arrive in time."""
+
+
+class ServiceStopping(RequestError):
+    """The service stopped before the request was finished; what came of it is not known."""
 
 
 class BrokerError(WorkerError):

@@ -116,7 +116,9 @@ class Reporter:
 def outcome_line(outcome: Outcome, source: Source | None, attempt: Attempt) -> str:
     """One line for the log."""
     place = "/".join(part for part in (outcome.organization, outcome.repo) if part)
-    parts = [outcome.status.value, outcome.nvr or "a build"]
+    parts = [outcome.status.value]
+    if outcome.nvr or not place:
+        parts.append(outcome.nvr or "a build")
     if place:
         parts.append(f"{place} {outcome.version}" if outcome.version else place)
     if outcome.reason:

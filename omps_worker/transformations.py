@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from omps_worker import yaml_edit
+from omps_worker.errors import PackageValidationError
 from omps_worker.manifest_yaml import Reader, YamlFault
 from omps_worker.manifests import (
     CSV,
@@ -118,7 +119,11 @@ def apply(directory: Path, transformations: Transformations) -> None:
 def _append_to_package_name(directory: Path, suffix: str) -> str:
     """Make the package name end with ``suffix``; returns it."""
     paths = {name: path for name, path in yaml_files(directory) if "/" not in name}
-    name, document = find_package(_documents(paths, "packageName"))
+    try:
+        name, document = find_package(_documents(paths, "packageName"))
+    except PackageValidationError:
+        # A file that cannot be read is to be named rather than a name that is missing.
+        name, document = find_package(_documents(paths, ""))
     package_name: str = document["packageName"]
     if package_name.endswith(suffix):
         return package_name

@@ -26,7 +26,7 @@ from omps_worker.api.health import Health
 from omps_worker.api.replies import Reply, error_reply, reply_to
 from omps_worker.api.requests import Surroundings
 from omps_worker.api.service import Service
-from omps_worker.errors import OMPSAuthorizationHeaderRequired, OMPSExpectedFileError
+from omps_worker.errors import OMPSAuthorizationHeaderRequired, OMPSExpectedFileError, ServiceStopping
 
 T = TypeVar("T")
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -94,10 +94,10 @@ class Api:
     async def push_archive(self, request: Request) -> Reply:
         """POST …/zipfile: the upload is read before it waits for a thread."""
         authorization = _authorization(request)
-        limits, headers = self._limits, request.headers
-        uploads.check_length(headers.get("Content-Length"), limits.max_content_length)
+        self._check_length(request)
+        limits = self._limits
         upload = await uploads.receive(
-            headers.get("Content-Type"),
+            request.headers.get("Content-Type"),
             _body(request),
             most=limits.max_content_length,
             seconds=limits.upload_seconds,
@@ -108,11 +108,13 @@ class Api:
     async def push_build(self, request: Request) -> Reply:
         """POST …/koji/NVR."""
         authorization = _authorization(request)
+        self._check_length(request)
         return await self._run(partial(self._service.push_build, authorization=authorization, **request.path_params))
 
     async def delete(self, request: Request) -> Reply:
         """DELETE …/ORGANIZATION/REPOSITORY."""
         authorization = _authorization(request)
+        self._check_length(request)
         return await self._run(partial(self._service.delete, authorization, **request.path_params))
 
     async def ping(self, _request: Request) -> Reply:
@@ -126,6 +128,9 @@ class Api:
     async def describe(self, _request: Request) -> Reply:
         """GET /openapi.json."""
         return Reply(200, openapi.document())
+
+    def _check_length(self, request: Request) -> None:
+        uploads.check_length(request.headers.get("Content-Length"), self._limits.max_content_length)
 
     async def _run(self, work: Callable[[], dict[str, Any]]) -> Reply:
         return Reply(200, await self._pool.run(work))
@@ -158,6 +163,9 @@ def _answering(endpoint: Callable[[Request], Awaitable[Reply]]) -> Endpoint:
     async def answer(request: Request) -> Response:
         try:
             return _response(await endpoint(request))
+        except asyncio.CancelledError:
+            # The server has no more time. Whoever waits is told, as far as there is something to tell.
+            return _response(reply_to(ServiceStopping("The service is stopping: whether this was done is not known.")))
         except Exception as error:
             return _response(reply_to(error))
 

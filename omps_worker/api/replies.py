@@ -45,6 +45,7 @@ STATUSES: Mapping[type[WorkerError], int] = {
     errors.BrokerUnavailable: 503,
     errors.BrokerRefused: 503,
     errors.StorageError: 503,
+    errors.ServiceStopping: 503,
 }
 """The status of each error that a request can end with."""
 

@@ -26,7 +26,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from omps_worker.api.replies import error_reply
-from omps_worker.api.wiring import ApiSite, read_settings, set_up_logs
+from omps_worker.api.wiring import ApiSite, check_locks, read_settings, set_up_logs
 from omps_worker.errors import Fault, SettingsError
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ HEADER_SECONDS = 15.0
 
 BACKLOG = 1024
 UPLOAD_SECONDS = 30.0
-RESTART_SECONDS = 1.0
-"""How long a process must have lived to be replaced at once."""
+RESTART_SECONDS, LONGEST_RESTART_SECONDS = 1.0, 30.0
+"""How long a process must have lived to be replaced at once; longer each time that one dies sooner."""
 
 WORKERS_VARIABLE, TIMEOUT_VARIABLE = "WORKERS_NUM", "WORKER_TIMEOUT"
 
@@ -95,6 +95,7 @@ def run(path: Path | None, workers: int | None = None) -> int:
     settings = read_settings(path)
     wanted, seconds = workers_wanted(workers), upload_seconds()
     set_up_logs(settings)
+    check_locks(settings)
     for warning in settings.warnings:
         log.warning("%s", warning)
     with listen(settings.worker.api.address, settings.worker.api.port) as listener:
@@ -243,6 +244,7 @@ class _Processes:
         self._patience = shutdown_timeout + 10
         self._started: dict[SpawnProcess, float] = {}
         self._stopping = False
+        self._pause = RESTART_SECONDS
 
     def run(self) -> int:
         """The exit code: 0 if all ended well."""
@@ -270,7 +272,11 @@ class _Processes:
             if self._stopping:
                 return
             log.error("the process %s ended (%s) and is replaced", process.pid, process.exitcode)
-            time.sleep(max(began + RESTART_SECONDS - time.monotonic(), 0.0))
+            early = began + self._pause - time.monotonic()
+            self._pause = min(2 * self._pause, LONGEST_RESTART_SECONDS) if early > 0 else RESTART_SECONDS
+            end = time.monotonic() + max(early, 0.0)
+            while not self._stopping and time.monotonic() < end:
+                time.sleep(0.1)
             self._start()
 
     def _end(self) -> int:

@@ -58,6 +58,16 @@ def set_up_logs(settings: Settings) -> None:
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 
+def check_locks(settings: Settings) -> None:
+    """Make sure that the files of locks can be written, where files they are. Raises SettingsError."""
+    if not _locks_by_broker(settings):
+        state_directory()
+
+
+def _locks_by_broker(settings: Settings) -> bool:
+    return settings.has_broker and settings.worker.lock == "broker"
+
+
 class _NoMapping:
     """Nothing goes anywhere by itself."""
 
@@ -117,7 +127,7 @@ class ApiSite:
     def _make_lock(self) -> PackageLock:
         settings = self._settings
         push_seconds = settings.worker.registry.timeout
-        if settings.has_broker and settings.worker.lock == "broker":
+        if _locks_by_broker(settings):
             from omps_worker.broker.connection import parameters
             from omps_worker.broker.lock import BrokerLock
 

@@ -75,7 +75,7 @@ class Publisher:
         self._closing = threading.Event()
         self._idle = threading.Condition(self._lock)
         self._backoff = Backoff()
-        self._ready_at = 0.0
+        self._ready_at: float | None = None
         self._away_since: float | None = None
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
         self.blocked: str | None = None
@@ -179,7 +179,8 @@ class Publisher:
             except Exception:
                 log.exception("the publisher's connection failed in an unforeseen way")
             self._forget_connection()
-            if time.monotonic() - self._ready_at > STEADY_SECONDS:
+            ready_at, self._ready_at = self._ready_at, None
+            if ready_at is not None and time.monotonic() - ready_at > STEADY_SECONDS:
                 self._backoff.reset()
             if not self._closing.is_set():
                 self._closing.wait(self._backoff.next())

@@ -15,8 +15,9 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from importlib import metadata
+from types import SimpleNamespace
 
 import jsonschema
 import pytest
@@ -473,12 +474,15 @@ def command(path, *arguments, **environment):
     )
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_the_command_serves_until_it_is_told_to_stop_and_finishes_what_is_in_hand(tmp_path, workers):
+@contextmanager
+def held_push(directory, workers, preface=""):
+    """``omps-worker api`` with a push that the registry holds up until the gate is opened."""
     with SandboxKoji() as koji, SandboxRegistry() as registry, ExitStack() as ending:
         registry.add_organization("community")
         token = registry.add_robot("community")
-        process = command(write_configuration(tmp_path, koji, registry), "--workers", workers)
+        path = write_configuration(directory, koji, registry)
+        path.write_text(preface + path.read_text())
+        process = command(path, "--workers", workers)
         ending.callback(process.kill)
         log = []
         reader = threading.Thread(target=lambda: log.extend(iter(process.stderr.readline, "")), daemon=True)
@@ -499,14 +503,40 @@ def test_the_command_serves_until_it_is_told_to_stop_and_finishes_what_is_in_han
         client = threading.Thread(target=push)
         client.start()
         wait_until(lambda: registry.faults.fired(held), 30)
-        process.send_signal(signal.SIGTERM)
-        wait_until(lambda: "Shutting down" in "".join(log), 30, "the end to begin")
-        gate.set()
-        client.join(30)
-        assert process.wait(30) == 0, log
-        reader.join(10)
-        assert got[0].json()["version"] == "1.0.0"
-        assert token not in "".join(log)
+
+        def reply():
+            client.join(30)
+            return got[0]
+
+        def everything_logged():
+            reader.join(10)
+            return "".join(log)
+
+        yield SimpleNamespace(
+            process=process, token=token, gate=gate, reply=reply, log=log, everything_logged=everything_logged
+        )
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_the_command_serves_until_it_is_told_to_stop_and_finishes_what_is_in_hand(tmp_path, workers):
+    with held_push(tmp_path, workers) as push:
+        push.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: "Shutting down" in "".join(push.log), 30, "the end to begin")
+        push.gate.set()
+        assert push.reply().json()["version"] == "1.0.0"
+        assert push.process.wait(30) == 0, push.log
+        assert push.token not in push.everything_logged()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_push_that_outlasts_the_shutdown_is_told_so(tmp_path, workers):
+    with held_push(tmp_path, workers, '[consumer_config]\nshutdown_timeout = "1s"\n') as push:
+        push.process.send_signal(signal.SIGTERM)
+        reply = push.reply()
+        check(reply, 503, "ServiceStopping", "not known")
+        assert "X-Request-ID" in reply.headers
+        assert push.process.wait(30) == 1
+        assert "Traceback" not in push.everything_logged()
 
 
 def test_a_port_that_is_taken_and_odd_environments_are_told_before_anything_runs(tmp_path):
@@ -533,3 +563,19 @@ def test_without_its_libraries_the_command_says_what_to_install(tmp_path):
     told = process.communicate(timeout=30)[1]
     assert process.returncode == 2
     assert "pip install 'omps-worker[api]'" in told
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_state_directory_that_cannot_be_used_is_told_before_anybody_is_served(tmp_path, workers):
+    with SandboxKoji() as koji, SandboxRegistry() as registry:
+        path = write_configuration(tmp_path, koji, registry)
+        process = command(path, "--workers", workers, OMPS_WORKER_STATE_DIRECTORY="/proc/no-such-place")
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert "OMPS_WORKER_STATE_DIRECTORY" in said
+    assert "listens" not in said
+
+
+def test_a_body_that_nobody_asked_for_has_a_limit_too(server):
+    for method, path in (("DELETE", "/v2/community/etcd"), ("POST", "/v2/community/koji/a-1-1")):
+        check(server.ask(method, path, data=b"x" * (2 * LIMIT)), 413, "RequestEntityTooLarge")

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import socket
 import threading
 import time
 
 import pytest
 from pika.spec import BasicProperties
 
+from omps_worker.broker.connection import FIRST_DELAY
 from omps_worker.broker.publisher import Outgoing, Publisher
 from omps_worker.errors import BrokerRefused, BrokerUnavailable
 from tests.support.bus import Bus, where
@@ -173,3 +175,11 @@ def test_a_blocked_broker_is_waited_for(own_rabbit):
         assert not thread.is_alive()
         assert publisher.blocked is None
     assert b"during" in [got.body for got in bus.take_all("box")]
+
+
+def test_a_broker_that_is_away_is_tried_less_and_less_often(caplog):
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    with Publisher(where(f"amqp://127.0.0.1:{port}/")) as publisher:
+        wait_until(lambda: caplog.text.count("has no connection") >= 3, 30, "three tries")
+        assert publisher._backoff._delay > 4 * FIRST_DELAY

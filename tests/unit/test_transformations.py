@@ -147,6 +147,11 @@ def test_a_name_that_would_be_text_no_more_gets_quotes(tmp_path: Path, name: str
     assert result.endswith("  # here\n")
 
 
+def test_a_file_that_cannot_be_read_is_named_rather_than_a_package_name_that_is_missing(tmp_path: Path) -> None:
+    told = refusal(tmp_path, {"a.yaml": "kind: Service\n", "x.yaml": "a: ["}, Transformations("-x"))
+    assert "Failed to process yaml file /x.yaml" in told
+
+
 def test_a_name_that_ends_with_the_suffix_stays(tmp_path: Path) -> None:
     files = {"p.yaml": "packageName: otter-dev\n"}
 
