@@ -38,7 +38,7 @@ _PARAMETERS = {
     "version": "The version of the release: three integers joined by dots. When pushing: without it the next one.",
     "nvr": "The name-version-release of a build in Koji.",
 }
-_TAKEN = (400, 403, 404, 500, 503)
+_TAKEN = (400, 403, 404, 413, 500, 503)
 _TEXT: dict[str, Any] = {"type": "string"}
 _TEXTS: dict[str, Any] = {"type": "array", "items": _TEXT}
 
@@ -48,13 +48,13 @@ def document() -> dict[str, Any]:
     """The OpenAPI document."""
     paths: dict[str, Any] = {}
     for path in PUSH_ARCHIVE:
-        what = _operation(path, "Publish an uploaded archive of manifests", "Pushed", (*_TAKEN, 408, 413))
+        what = _operation(path, "Publish an uploaded archive of manifests", "Pushed", (*_TAKEN, 408))
         paths[path] = {"post": {**what, "requestBody": _FORM}}
     for path in PUSH_BUILD:
         paths[path] = {"post": _operation(path, "Publish the manifests of a build", "PushedBuild", _TAKEN)}
     for path in DELETE:
         some = "one release" if "{version}" in path else "all releases"
-        what = _operation(path, f"Delete {some} of a package", "Deleted", (403, 404, 500, 503))
+        what = _operation(path, f"Delete {some} of a package", "Deleted", (403, 404, 413, 500, 503))
         paths[path] = {"delete": what}
     for path in PING:
         health = {"200": _answer("All is well", "Health"), "503": _answer("Something is not", "Health")}

@@ -579,3 +579,9 @@ def test_a_state_directory_that_cannot_be_used_is_told_before_anybody_is_served(
 def test_a_body_that_nobody_asked_for_has_a_limit_too(server):
     for method, path in (("DELETE", "/v2/community/etcd"), ("POST", "/v2/community/koji/a-1-1")):
         check(server.ask(method, path, data=b"x" * (2 * LIMIT)), 413, "RequestEntityTooLarge")
+
+
+def test_every_status_of_a_refused_body_is_in_the_openapi_document():
+    for path, operations in openapi.document()["paths"].items():
+        for operation in operations.values():
+            assert ("413" in operation["responses"]) is ("security" in operation), path
