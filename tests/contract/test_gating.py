@@ -50,11 +50,12 @@ def test_a_build_that_passed_is_published(site, build, server):
 
 
 @pytest.mark.parametrize(
-    ("attempt", "transient"),
-    [(seen(1), True), (seen(61), False), (Attempt(), False)],
+    ("seconds_ago", "transient"),
+    [(1, True), (61, False), (None, False)],
     ids=["patience lasts", "patience has ended", "asked for by hand"],
 )
-def test_a_build_that_did_not_pass_is_tried_again_while_patience_lasts(site, build, server, attempt, transient):
+def test_a_build_that_did_not_pass_is_tried_again_while_patience_lasts(site, build, server, seconds_ago, transient):
+    attempt = Attempt() if seconds_ago is None else seen(seconds_ago)
     server.unsatisfied.add(build["nvr"])
     outcome = only(site.process(build, attempt))
     assert (outcome.status, outcome.error.name) == (Status.FAILED, "GreenwaveUnsatisfiedError")
