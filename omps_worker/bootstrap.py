@@ -136,16 +136,7 @@ class Site(BrokerSite):
     def greenwave(self) -> Greenwave | None:
         """Greenwave, where the configuration has one."""
         worker = self.settings.worker
-        if worker.greenwave is None:
-            return None
-        wanted = worker.greenwave
-        return Greenwave(
-            wanted.url,
-            wanted.context,
-            wanted.product_version,
-            timeout=worker.koji.timeout,
-            ca_bundle=worker.ca_bundle,
-        )
+        return Greenwave.of(worker.greenwave, timeout=worker.koji.timeout, ca_bundle=worker.ca_bundle)
 
     @cached_property
     def process_lock(self) -> ProcessLock:

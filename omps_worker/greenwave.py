@@ -9,13 +9,32 @@ version and the NVR as a ``koji_build``; the answer says ``policies_satisfied``,
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from omps_worker.errors import GreenwaveError, GreenwaveUnsatisfiedError
 from omps_worker.http import Answer, HttpClient, HttpFault, printable
 
 _PASSING = frozenset({408, 425, 429})
 """Statuses below 500 that say nothing against the request itself."""
+
+
+class Gate(Protocol):
+    """What to ask where; see ``settings.GreenwaveSettings``."""
+
+    @property
+    def url(self) -> str:
+        """The base URL."""
+        ...
+
+    @property
+    def context(self) -> str:
+        """The decision context."""
+        ...
+
+    @property
+    def product_version(self) -> str:
+        """The product version."""
+        ...
 
 
 class Greenwave:
@@ -31,6 +50,13 @@ class Greenwave:
         self._context = context
         self._product_version = product_version
         self._http = HttpClient(timeout=timeout, ca_bundle=ca_bundle)
+
+    @classmethod
+    def of(cls, gate: Gate | None, *, timeout: float, ca_bundle: Path | None = None) -> Greenwave | None:
+        """The one that is configured, if one is."""
+        if gate is None:
+            return None
+        return cls(gate.url, gate.context, gate.product_version, timeout=timeout, ca_bundle=ca_bundle)
 
     def check(self, nvr: str) -> None:
         """Return if the build has passed.

@@ -20,7 +20,7 @@ from typing import Protocol
 
 from pydantic import SecretStr
 
-from omps_worker import versions
+from omps_worker import build_orders, versions
 from omps_worker.archive import Limits
 from omps_worker.build_orders import BuildOrders
 from omps_worker.contents import Contents
@@ -66,19 +66,11 @@ Another is ``superseded.SUPERSEDED``."""
 _NOTHING_TO_PUBLISH = {OperatorKind.NONE: NOT_AN_OPERATOR_IMAGE, OperatorKind.BUNDLE: BUNDLE_BUILD}
 
 
-class Builds(Protocol):
+class Builds(build_orders.Builds, Protocol):
     """The part of Koji that the story needs; see ``koji_builds.KojiBuilds``."""
 
     def find(self, *, build_id: int | None = None, nvr: str | None = None, with_target: bool = True) -> Build:
         """One build."""
-        ...
-
-    def download(self, build: Build, destination: Path) -> None:
-        """Its archive of manifests, verified."""
-        ...
-
-    def siblings(self, build: Build, since: datetime) -> Iterator[Build]:
-        """The operator builds of its component and target completed since then, the newest first."""
         ...
 
 

@@ -157,11 +157,8 @@ class ApiSite:
         return announcer
 
     def _make_greenwave(self, timeout: float) -> Greenwave | None:
-        wanted = self._settings.worker.greenwave
-        if wanted is None:
-            return None
-        bundle = self._settings.worker.ca_bundle
-        return Greenwave(wanted.url, wanted.context, wanted.product_version, timeout=timeout, ca_bundle=bundle)
+        worker = self._settings.worker
+        return Greenwave.of(worker.greenwave, timeout=timeout, ca_bundle=worker.ca_bundle)
 
     def _make_health(self) -> Health:
         """Clients of its own: they wait less long, and share no connection with what pushes."""
