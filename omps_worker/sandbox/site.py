@@ -128,9 +128,13 @@ class SandboxSite:
         return pika.BlockingConnection(pika.URLParameters(self.amqp_url))
 
     def send(self, channel: Any, message: BusMessage) -> None:
-        """Publish a message as the build system does."""
+        """Publish a message as the build system does, except that it must reach a queue.
+
+        Raises :class:`pika.exceptions.UnroutableError` where ``channel`` confirms and no queue is bound
+        yet: a worker declares its queue before it binds it, and what comes between is dropped.
+        """
         properties = pika.BasicProperties(**message.properties)
-        channel.basic_publish("amq.topic", message.routing_key, message.body, properties)
+        channel.basic_publish("amq.topic", message.routing_key, message.body, properties, mandatory=True)
 
     def save(self, message: BusMessage, path: Path) -> None:
         """Keep a message in a file, in fedora-messaging's dump format."""
