@@ -5,17 +5,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import datetime
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omps_worker import checks, configuration, logs, message_files
-from omps_worker.catch_up import CATCH_UP_TOPIC, CatchUp, Found, LookingBack, Message
+from omps_worker.catch_up import CATCH_UP_TOPIC, CatchUp, Found, Message
 from omps_worker.checks import Check
 from omps_worker.deletions import Deleter
-from omps_worker.errors import BrokerError, SettingsError
+from omps_worker.errors import BrokerError
 from omps_worker.explain import Explanation, explain
 from omps_worker.greenwave import Greenwave
 from omps_worker.http import HttpClient
@@ -24,18 +24,17 @@ from omps_worker.locks import PackageLock, ProcessLock
 from omps_worker.mapping import Verdict
 from omps_worker.mapping.file import MappingFile
 from omps_worker.model import Attempt, BuildEvent, BuildFacts, Ignored, Outcome, Status
-from omps_worker.monitoring import Monitoring
+from omps_worker.observer import SILENT
 from omps_worker.organizations import Organizations, unknown_organization
 from omps_worker.processor import IGNORED_BY_RULE, NO_RULE, Processor, Request
 from omps_worker.registry import AppRegistry
 from omps_worker.releases import Releaser
-from omps_worker.reporting import Reporter, outcome_line, result_body
+from omps_worker.reporting import Reporter, log_outcome, result_body
 from omps_worker.settings import Settings
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
 
-    from omps_worker.broker.consumer import Consumer
     from omps_worker.broker.failed import FailedQueue
     from omps_worker.broker.lock import BrokerLock
     from omps_worker.broker.publisher import Publisher
@@ -46,9 +45,6 @@ log = logging.getLogger(__name__)
 
 ANNOUNCE_SECONDS = 10.0
 """How long a push by hand waits for the broker to take its result; the release is made anyway."""
-
-STILL_SECONDS = 60.0
-"""How long the worker's loop may stand still, connecting to a slow broker included, before it counts as dead."""
 
 
 class BrokerSite:
@@ -93,6 +89,8 @@ class Site(BrokerSite):
     def __init__(self, settings: Settings, mapping: MappingFile) -> None:
         super().__init__(settings)
         self.mapping = mapping
+        self.observer = SILENT
+        """Who hears what the parts do; to be set before they are made."""
 
     @classmethod
     def from_file(cls, path: Path | None) -> Site:
@@ -105,13 +103,18 @@ class Site(BrokerSite):
     def builds(self) -> KojiBuilds:
         """Koji."""
         worker = self.settings.worker
-        return KojiBuilds(worker.koji, worker.limits, worker.ca_bundle)
+        return KojiBuilds(worker.koji, worker.limits, worker.ca_bundle, observer=self.observer)
 
     @cached_property
     def registry(self) -> AppRegistry:
         """The app registry."""
         worker = self.settings.worker
-        return AppRegistry(worker.registry.url, timeout=worker.registry.timeout, ca_bundle=worker.ca_bundle)
+        return AppRegistry(
+            worker.registry.url,
+            timeout=worker.registry.timeout,
+            ca_bundle=worker.ca_bundle,
+            observer=self.observer,
+        )
 
     @cached_property
     def processor(self) -> Processor:
@@ -120,7 +123,7 @@ class Site(BrokerSite):
 
     def _processor(self, lock: PackageLock) -> Processor:
         worker = self.settings.worker
-        releaser = Releaser(self.registry, lock, worker.default_release_version)
+        releaser = Releaser(self.registry, lock, worker.default_release_version, observer=self.observer)
         patience = worker.greenwave.patience.seconds if worker.greenwave else 0.0
         return Processor(
             self.mapping,
@@ -130,13 +133,15 @@ class Site(BrokerSite):
             worker.limits,
             gate=self.greenwave,
             patience=patience,
+            observer=self.observer,
         )
 
     @cached_property
     def greenwave(self) -> Greenwave | None:
         """Greenwave, where the configuration has one."""
         worker = self.settings.worker
-        return Greenwave.of(worker.greenwave, timeout=worker.koji.timeout, ca_bundle=worker.ca_bundle)
+        timeout, bundle = worker.koji.timeout, worker.ca_bundle
+        return Greenwave.of(worker.greenwave, timeout=timeout, ca_bundle=bundle, observer=self.observer)
 
     @cached_property
     def process_lock(self) -> ProcessLock:
@@ -155,7 +160,7 @@ class Site(BrokerSite):
         return BrokerLock(parameters(self.settings, "lock"), worker.registry.timeout)
 
     @contextmanager
-    def _locks(self) -> Iterator[None]:
+    def locks(self) -> Iterator[None]:
         """Release the locks at the end, also of work that did not end."""
         try:
             yield
@@ -168,40 +173,6 @@ class Site(BrokerSite):
         """Writes result messages."""
         return Reporter(self.settings.topic_prefix, self.registry.url)
 
-    def run(self) -> int:
-        """Listen until told to stop; the exit code. Raises BrokerRefused and SettingsError."""
-        from omps_worker import events
-        from omps_worker.broker.connection import parameters
-        from omps_worker.broker.consumer import Consumer
-        from omps_worker.broker.publisher import Publisher
-        from omps_worker.broker.work import Handler
-
-        for warning in (*self.settings.warnings, *self.mapping.current.warnings):
-            log.warning("%s", warning)
-        worker = self.settings.worker
-        handler = Handler(
-            decode=events.decode,
-            dismiss=self.dismiss,
-            process=self.processor.process,
-            messages_for=self.reporter.messages,
-            reload=self.mapping.reload,
-            housekeeping=self.mapping.reload_if_changed,
-        )
-        publisher = Publisher(parameters(self.settings, "publisher"))
-        consumer = Consumer(
-            parameters(self.settings, "consumer"),
-            self.topology,
-            handler,
-            publisher,
-            concurrency=worker.concurrency,
-            prefetch=worker.prefetch,
-            shutdown_timeout=worker.shutdown_timeout,
-            publish_priority=self.settings.publish_priority,
-            give_up_after=worker.retry.give_up_after,
-        )
-        with self._locks(), self._monitoring(consumer, publisher), self._rounds(publisher):
-            return consumer.run()
-
     def catch_up(self, since: datetime, until: datetime | None, *, dry_run: bool) -> Iterator[tuple[Found, int]]:
         """What there is to say about each operator build of a period, and how many there are.
 
@@ -211,66 +182,26 @@ class Site(BrokerSite):
         from omps_worker.broker.connection import parameters
         from omps_worker.broker.publisher import Publisher
 
-        work = self._catch_up
+        work = self.catching_up
         builds = work.completed(since, until)
         if dry_run:
             yield from ((found, len(builds)) for found in work.look_into(builds))
             return
         with Publisher(parameters(self.settings, "catch-up")) as publisher:
-            for found in work.send(builds, partial(self._send_missing, publisher)):
+            for found in work.send(builds, partial(self.send_missing, publisher)):
                 yield found, len(builds)
 
     @property
-    def _catch_up(self) -> CatchUp:
+    def catching_up(self) -> CatchUp:
+        """Finds builds without a release."""
         return CatchUp(self.builds, self.mapping, self.processor)
 
-    def _send_missing(self, publisher: Publisher, message: Message) -> None:
+    def send_missing(self, publisher: Publisher, message: Message) -> None:
+        """Send the message of a build that was missed to the queue. Raises BrokerError."""
         from omps_worker.broker.catch_up import outgoing
 
         queue = self.settings.queue.name
         publisher.publish(outgoing(message.id, message.body, topic=CATCH_UP_TOPIC, queue=queue))
-
-    def _rounds(self, publisher: Publisher) -> AbstractContextManager[object]:
-        """Catches up now and then, if the configuration wants that."""
-        from omps_worker.broker.catch_up import Rounds, Turn
-        from omps_worker.broker.connection import parameters
-        from omps_worker.broker.lock_connection import LockConnection
-
-        worker = self.settings.worker
-        period, window = worker.catch_up.period.seconds, worker.catch_up.window.seconds
-        if not period:
-            return nullcontext()
-        work = LookingBack(self._catch_up, period, window, partial(self._send_missing, publisher))
-        link = LockConnection(parameters(self.settings, "catch-up")) if worker.lock == "broker" else None
-        return Rounds(work.once, period, Turn(link, self.settings.queue.name) if link else None)
-
-    def _monitoring(self, consumer: Consumer, publisher: Publisher) -> AbstractContextManager[object]:
-        place = self.settings.monitoring
-        if place is None:
-            return nullcontext()
-
-        def live() -> Iterator[str]:
-            if consumer.still_for > STILL_SECONDS:
-                yield f"the loop has not turned for {consumer.still_for:.0f} s"
-
-        def ready() -> Iterator[str]:
-            yield from live()
-            if not consumer.consuming:
-                yield "not consuming: the broker is away, or the worker is stopping"
-            if publisher.blocked:
-                yield f"the broker takes no results: {publisher.blocked}"
-            elif not publisher.connected:
-                yield "the publisher is not connected"
-            if self.mapping.last_error:
-                yield f"the last edit of the mapping is broken: {self.mapping.last_error}"
-
-        probes = {"/live": lambda: list(live()), "/ready": lambda: list(ready())}
-        try:
-            return Monitoring(place.address, place.port, probes)
-        except SettingsError as error:
-            # Builds can be published all the same; who watches the port will notice.
-            log.error("no health port: %s", error)
-            return nullcontext()
 
     def dismiss(self, facts: BuildFacts) -> Ignored | None:
         """Why a build is surely none of our business, going by the mapping alone; None if it may be."""
@@ -301,7 +232,7 @@ class Site(BrokerSite):
         known = self.settings.worker.organizations
         if request.organization is not None and request.organization not in known and request.authorization is None:
             raise unknown_organization(request.organization, self.settings.file)
-        with self._locks():
+        with self.locks():
             outcomes = process(self._processor(self._lock_by_hand()))
         if isinstance(outcomes, Ignored):
             outcomes = [Outcome(Status.SKIPPED, nvr=nvr, reason=f"{outcomes.reason}: {outcomes.detail}")]
@@ -323,7 +254,7 @@ class Site(BrokerSite):
         Raises SettingsError, RegistryError and the errors of the lock.
         """
         place = Organizations(self.settings.worker.organizations).place(organization, repository, authorization)
-        with self._locks():
+        with self.locks():
             deleter = Deleter(self.registry, self._lock_by_hand())
             if dry_run:
                 versions = deleter.versions(place, version)
@@ -367,7 +298,7 @@ class Site(BrokerSite):
 
         attempt = Attempt()
         for outcome in outcomes:
-            log.info("%s", outcome_line(outcome, None, attempt))
+            log_outcome(outcome, None, attempt)
         try:
             with Publisher(parameters(self.settings, "push"), timeout=ANNOUNCE_SECONDS) as publisher:
                 for message in self.reporter.messages(outcomes, None, attempt):

@@ -171,8 +171,8 @@ class LookingBack:
         self._send = send
         self._sent: set[int] = set()
 
-    def once(self, over: Callable[[], bool]) -> None:
-        """Do it now, until ``over``. Raises KojiError, and what ``send`` raises."""
+    def once(self, over: Callable[[], bool]) -> int:
+        """Do it now, until ``over``; how many builds were sent. Raises KojiError, and what ``send`` raises."""
         now = datetime.now(timezone.utc)
         builds = self._work.completed(now - self._window, now - self._pause)
         found = []
@@ -182,9 +182,11 @@ class LookingBack:
                 self._sent.add(each.build.id)
                 log.info("catch-up: %s has no release: sent to the queue", each.build.nvr)
             if over():
-                return
-        self._sent.intersection_update(build.id for build in builds)
-        log.info("catch-up: %s", summary(found))
+                break
+        else:
+            self._sent.intersection_update(build.id for build in builds)
+            log.info("catch-up: %s", summary(found))
+        return sum(each.status == SENT for each in found)
 
 
 def message_of(build: Build) -> Message:

@@ -10,11 +10,15 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from omps_worker.errors import Fault, KojiError, QuayAuthorizationError, UnexpectedError, WorkerError
+from omps_worker.greenwave import Greenwave
 from omps_worker.http import HttpClient, HttpFault
+from omps_worker.koji_builds import KojiBuilds
+from omps_worker.registry import AppRegistry
+from omps_worker.settings.units import Duration
 
 if TYPE_CHECKING:
     from omps_worker.organizations import Organization
-    from omps_worker.registry import AppRegistry
+    from omps_worker.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
 
@@ -99,3 +103,19 @@ def log_in(registry: AppRegistry, organization: Organization) -> str:
     if not verdict.accepted:
         raise QuayAuthorizationError(f"The registry does not accept the credentials: {verdict.detail}")
     return verdict.detail
+
+
+def service_questions(worker: WorkerSettings, seconds: float) -> dict[str, Callable[[], object]]:
+    """Who is asked, and how, whether each service is there; a question raises what is wrong.
+
+    The clients are made for this: they wait ``seconds`` for an answer, and share no connection with
+    those that work. ``greenwave`` is among them where there is one.
+    """
+    koji = worker.koji.model_copy(update={"timeout": Duration.parse(seconds)})
+    bundle = worker.ca_bundle
+    greenwave = Greenwave.of(worker.greenwave, timeout=seconds, ca_bundle=bundle)
+    questions: dict[str, Callable[[], object]] = {
+        "koji": KojiBuilds(koji, worker.limits, bundle).version,
+        "registry": AppRegistry(worker.registry.url, timeout=seconds, ca_bundle=bundle).version,
+    }
+    return questions if greenwave is None else {**questions, "greenwave": greenwave.version}

@@ -66,7 +66,9 @@ def run(site: Site) -> None:
 
     SIGTERM finishes the work in hand; a second one stops at once. SIGHUP reads the mapping again.
     """
-    sys.exit(site.run())
+    from omps_worker import running
+
+    sys.exit(running.run(site))
 
 
 @main.command()

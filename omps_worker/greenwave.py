@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from omps_worker.errors import GreenwaveError, GreenwaveUnsatisfiedError
 from omps_worker.http import Answer, HttpClient, HttpFault, printable
+from omps_worker.observer import SILENT, Observer
 
 _PASSING = frozenset({408, 425, 429})
 """Statuses below 500 that say nothing against the request itself."""
@@ -40,23 +41,34 @@ class Gate(Protocol):
 class Greenwave:
     """One Greenwave, asked about one decision; may be shared by threads.
 
-    ``timeout`` is the deadline in seconds of a whole call.
+    ``timeout`` is the deadline in seconds of a whole call. ``observer`` hears of each.
     """
 
     def __init__(
-        self, url: str, context: str, product_version: str, *, timeout: float, ca_bundle: Path | None = None
+        self,
+        url: str,
+        context: str,
+        product_version: str,
+        *,
+        timeout: float,
+        ca_bundle: Path | None = None,
+        observer: Observer = SILENT,
     ) -> None:
         self._url = url.rstrip("/")
         self._context = context
         self._product_version = product_version
-        self._http = HttpClient(timeout=timeout, ca_bundle=ca_bundle)
+        self._http = HttpClient(timeout=timeout, ca_bundle=ca_bundle, observer=observer, service="greenwave")
 
     @classmethod
-    def of(cls, gate: Gate | None, *, timeout: float, ca_bundle: Path | None = None) -> Greenwave | None:
+    def of(
+        cls, gate: Gate | None, *, timeout: float, ca_bundle: Path | None = None, observer: Observer = SILENT
+    ) -> Greenwave | None:
         """The one that is configured, if one is."""
         if gate is None:
             return None
-        return cls(gate.url, gate.context, gate.product_version, timeout=timeout, ca_bundle=ca_bundle)
+        return cls(
+            gate.url, gate.context, gate.product_version, timeout=timeout, ca_bundle=ca_bundle, observer=observer
+        )
 
     def check(self, nvr: str) -> None:
         """Return if the build has passed.

@@ -26,6 +26,7 @@ import urllib3.exceptions
 from requests.structures import CaseInsensitiveDict
 
 from omps_worker.deadline import CONNECT_SECONDS, Deadline, Session, UnusableBundle, deadline, new_session
+from omps_worker.observer import SILENT, Observer, status_label
 
 __all__ = [
     "Answer",
@@ -107,12 +108,17 @@ class Answer:
 class HttpClient:
     """Calls with limits. One kept session per thread; may be shared by threads.
 
-    ``timeout`` is the deadline in seconds of a whole call: connect, headers and body.
+    ``timeout`` is the deadline in seconds of a whole call: connect, headers and body. ``observer``
+    hears of each call as one to ``service``.
     """
 
-    def __init__(self, *, timeout: float, ca_bundle: Path | None = None) -> None:
+    def __init__(
+        self, *, timeout: float, ca_bundle: Path | None = None, observer: Observer = SILENT, service: str = ""
+    ) -> None:
         self._timeout = timeout
         self._ca_bundle = ca_bundle
+        self._observer = observer
+        self._service = service
         self._thread = threading.local()
 
     def request(
@@ -131,7 +137,7 @@ class HttpClient:
         when a kept connection turns out to be dead. Raises HttpFault.
         """
         body = bytearray()
-        answer = self._call(method, url, headers, json, max_bytes, max_bytes, timeout, body.extend)
+        answer = self._observed(method, url, headers, json, max_bytes, max_bytes, timeout, body.extend)
         return Answer(answer.status, answer.headers, answer.body or bytes(body))
 
     def download(
@@ -147,13 +153,23 @@ class HttpClient:
         The body of any other answer is in ``Answer.body``, as far as it helps to understand it.
         Raises HttpFault, when ``sink`` may have received a part, and what ``sink`` raises.
         """
-        return self._call("GET", url, None, None, max_bytes, ERROR_BYTES, timeout, sink)
+        return self._observed("GET", url, None, None, max_bytes, ERROR_BYTES, timeout, sink)
 
     def _session(self) -> Session:
         session: Session | None = getattr(self._thread, "session", None)
         if session is None:
             session = self._thread.session = new_session(self._ca_bundle)
         return session
+
+    def _observed(self, *arguments: Any) -> Answer:
+        with self._observer.call(self._service) as call:
+            try:
+                answer = self._call(*arguments)
+            except HttpFault as fault:
+                call.result = fault.kind
+                raise
+            call.result = status_label(answer.status)
+            return answer
 
     def _call(
         self,

@@ -27,6 +27,7 @@ from omps_worker.http import HttpClient, HttpFault, printable
 from omps_worker.koji_answers import MAX_NAME, build_of, dict_of, is_id, is_integer, rows_of, target_of, text_of
 from omps_worker.koji_listing import Listing
 from omps_worker.model import Build
+from omps_worker.observer import SILENT, Observer
 
 if TYPE_CHECKING:
     from omps_worker.koji_session import Hub
@@ -64,6 +65,7 @@ class KojiBuilds:
     """Finds builds and downloads their archives; may be shared by threads.
 
     ``pause`` waits a number of seconds; only for files that are missing from a fresh build.
+    ``observer`` hears of each call.
     """
 
     def __init__(
@@ -73,12 +75,14 @@ class KojiBuilds:
         ca_bundle: Path | None = None,
         *,
         pause: Callable[[float], object] = time.sleep,
+        observer: Observer = SILENT,
     ) -> None:
         self._settings = settings
         self._limits = limits
         self._ca_bundle = ca_bundle
         self._pause = pause
-        self._files = HttpClient(timeout=settings.timeout, ca_bundle=ca_bundle)
+        self._observer = observer
+        self._files = HttpClient(timeout=settings.timeout, ca_bundle=ca_bundle, observer=observer, service="koji_files")
         self._listing = Listing(self._ask)
 
     @cached_property
@@ -86,7 +90,8 @@ class KojiBuilds:
         # Importing koji takes longer than some commands run.
         from omps_worker.koji_session import Hub
 
-        return Hub(self._settings.hub_url, timeout=self._settings.timeout, ca_bundle=self._ca_bundle)
+        settings = self._settings
+        return Hub(settings.hub_url, timeout=settings.timeout, ca_bundle=self._ca_bundle, observer=self._observer)
 
     def version(self) -> str:
         """The version of the hub, e.g. ``1.35.3``. Raises KojiError."""

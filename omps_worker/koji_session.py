@@ -17,10 +17,23 @@ import urllib3.exceptions
 
 from omps_worker.deadline import Deadline
 from omps_worker.errors import KojiError
-from omps_worker.http import HttpFault, body_of, deadline, fault_of, new_session, place_of, printable, seconds_of
+from omps_worker.http import (
+    HttpFault,
+    body_of,
+    deadline,
+    fault_of,
+    new_session,
+    place_of,
+    printable,
+    seconds_of,
+)
+from omps_worker.observer import SILENT, Observer, status_label
 
 ANSWER_BYTES = 16 * 1024 * 1024
 """How large an answer of the hub may be; a build is described in about 8 KB."""
+
+FAULT, UNREADABLE = "fault", "unreadable"
+"""How a call may end beside with a status or an HttpFault: a fault of XML-RPC, or no XML-RPC at all."""
 
 _OPTIONS = {"anon_retry": False, "offline_retry": False, "max_retries": 0, "retry_interval": 1}
 """Without these, koji's client tries 31 times, for ever when the hub is offline, and waits 12 hours."""
@@ -40,13 +53,14 @@ class Refusal(Exception):
 class Hub:
     """Calls to one hub. One kept session per thread; may be shared by threads.
 
-    ``timeout`` is the deadline in seconds of a whole call.
+    ``timeout`` is the deadline in seconds of a whole call. ``observer`` hears of each.
     """
 
-    def __init__(self, url: str, *, timeout: float, ca_bundle: Path | None = None) -> None:
+    def __init__(self, url: str, *, timeout: float, ca_bundle: Path | None = None, observer: Observer = SILENT) -> None:
         self._url = url
         self._timeout = timeout
         self._ca_bundle = ca_bundle
+        self._observer = observer
         self._thread = threading.local()
 
     def call(self, method: str, *arguments: Any, **options: Any) -> Any:
@@ -54,27 +68,36 @@ class Hub:
 
         Raises Refusal, and KojiError when there is no answer: trying again may help.
         """
-        with deadline(self._timeout) as clock:
+        with self._observer.call("koji") as call, deadline(self._timeout) as clock:
             session = self._session()
             session.clock = clock
             try:
-                return session.callMethod(method, *arguments, **options)
+                answer = session.callMethod(method, *arguments, **options)
+                call.result = "200"
+                return answer
             except koji.ServerOffline as error:
+                call.result = FAULT
                 # A subclass of GenericError: it comes for "offline", lock-out and a database outage.
                 raise KojiError(f"Koji's hub is offline: {printable(str(error), 300)}") from None
             except (koji.GenericError, koji.Fault) as error:
+                call.result = FAULT
                 text = printable(str(getattr(error, "faultString", "") or error), 300)
                 if type(error) is koji.GenericError:
                     raise Refusal(text) from None
                 raise KojiError.refusal(f"Koji's hub could not answer {method}: {text}") from None
             except requests.exceptions.HTTPError as error:
+                call.result = status_label(error.response.status_code)
                 raise self._for_status(error) from None
             except HttpFault as fault:
+                call.result = fault.kind
                 raise KojiError(f"Koji's hub: {fault}") from None
             except Exception as error:
                 # The peer's bytes drive koji's parser: it raises what it likes.
                 if clock.expired or isinstance(error, _NETWORK):
-                    raise KojiError(f"Koji's hub: {fault_of(error, clock, self._url)}") from None
+                    found = fault_of(error, clock, self._url)
+                    call.result = found.kind
+                    raise KojiError(f"Koji's hub: {found}") from None
+                call.result = UNREADABLE
                 raise KojiError(
                     f"Koji's hub at {place_of(self._url)} answered with something that is no XML-RPC "
                     f"({type(error).__name__})."

@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The small HTTP port of a running worker: ``/live`` and ``/ready``.
+"""The small HTTP port of a running worker: ``/live``, ``/ready`` and ``/metrics``.
 
-``/live`` says whether the process does anything at all; when it does not, a restart helps.
-``/ready`` says whether a message that comes now would be worked on; when it is not, the reasons
-are in the answer and a restart does not help. Both answer 200 or 503 and JSON ``{ok, reasons}``.
+What the first two mean, see ``readiness``. Both answer 200 or 503 and JSON ``{ok, reasons}``.
 """
 
 from __future__ import annotations
@@ -25,18 +23,23 @@ log = logging.getLogger(__name__)
 Probe = Callable[[], Sequence[str]]
 """Gives the reasons why all is not well; none: all is."""
 
+Page = Callable[[], tuple[str, bytes]]
+"""Gives a page: its media type and its content."""
+
 REQUEST_SECONDS = 5.0
 """How long a client may take to send its request."""
 
 
 class Monitoring:
-    """The port, as a context manager. ``probes`` maps a path to who answers for it."""
+    """The port, as a context manager. ``probes`` and ``pages`` map a path to who answers for it."""
 
-    def __init__(self, address: str, port: int, probes: Mapping[str, Probe]) -> None:
+    def __init__(
+        self, address: str, port: int, probes: Mapping[str, Probe], pages: Mapping[str, Page] | None = None
+    ) -> None:
         """Listens at once; raises SettingsError when that cannot be. Port 0 is any free one."""
         try:
             server = _ServerOfIPv6 if ":" in address else _Server
-            self._server = server((address, port), _handler(probes))
+            self._server = server((address, port), _handler(probes, pages or {}))
         except (OSError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             where = f"{address or 'any address'}, port {port}"
@@ -72,25 +75,30 @@ class _ServerOfIPv6(_Server):
     address_family = socket.AF_INET6
 
 
-def _handler(probes: Mapping[str, Probe]) -> type[BaseHTTPRequestHandler]:
+def _handler(probes: Mapping[str, Probe], pages: Mapping[str, Page]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         timeout = REQUEST_SECONDS
 
         def do_GET(self) -> None:
-            """Answer for one of the probes."""
-            probe = probes.get(self.path.partition("?")[0])
-            if probe is None:
-                self._answer(404, {"ok": False, "reasons": [f"there is only {', '.join(probes)}"]})
-                return
-            reasons = list(probe())
-            self._answer(503 if reasons else 200, {"ok": not reasons, "reasons": reasons})
+            """Answer one of the probes, or with a page."""
+            path = self.path.partition("?")[0]
+            page, probe = pages.get(path), probes.get(path)
+            if page is not None:
+                self._send(200, *page())
+            elif probe is not None:
+                reasons = list(probe())
+                self._answer(503 if reasons else 200, {"ok": not reasons, "reasons": reasons})
+            else:
+                self._answer(404, {"ok": False, "reasons": [f"there is only {', '.join((*probes, *pages))}"]})
 
         do_HEAD = do_GET  # noqa: N815  the library's name
 
         def _answer(self, status: int, document: Mapping[str, object]) -> None:
-            body = (json.dumps(document) + "\n").encode()
+            self._send(status, "application/json", (json.dumps(document) + "\n").encode())
+
+        def _send(self, status: int, media_type: str, body: bytes) -> None:
             self.send_response(status)
-            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Type", media_type)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             if self.command != "HEAD":

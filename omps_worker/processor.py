@@ -45,6 +45,7 @@ from omps_worker.model import (
     Status,
     Target,
 )
+from omps_worker.observer import SILENT, STAGES, Observer
 from omps_worker.organizations import Organization, Organizations
 from omps_worker.releases import Releaser, Wanted
 from omps_worker.superseded import SKIP, SUPERSEDED, BuildOrder
@@ -105,6 +106,7 @@ class _Work:
     build: Build | None
     attempt: Attempt
     request: Request
+    observer: Observer
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -114,12 +116,15 @@ class _Work:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Add the time spent inside to ``seconds[name]``."""
+        """Add the time spent inside to ``seconds[name]``, and tell of it."""
         start = time.monotonic()
         try:
             yield
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - start
+            spent = time.monotonic() - start
+            self.seconds[name] = self.seconds.get(name, 0.0) + spent
+            if name in STAGES:
+                self.observer.stage(name, spent)
 
     def outcome(self, status: Status, target: Target | None, **known: object) -> Outcome:
         """An Outcome of this work for ``target``."""
@@ -139,7 +144,7 @@ class Processor:
     """Processes builds, any number of them at a time, each in the thread that asks.
 
     ``gate`` is asked about each build; that one does not pass is no lasting failure for so many
-    seconds of ``patience`` after its message was first seen.
+    seconds of ``patience`` after its message was first seen. ``observer`` hears how long the stages take.
     """
 
     def __init__(
@@ -152,6 +157,7 @@ class Processor:
         *,
         gate: Gate | None = None,
         patience: float = 0.0,
+        observer: Observer = SILENT,
     ) -> None:
         self._mapping = mapping
         self._builds = builds
@@ -160,6 +166,7 @@ class Processor:
         self._limits = limits
         self._gate = gate
         self._patience = timedelta(seconds=patience)
+        self._observer = observer
         self._orders = BuildOrders(mapping, builds, limits)
 
     def process(
@@ -172,7 +179,8 @@ class Processor:
         """
         attempt, request = attempt or Attempt(), request or Request()
         try:
-            build = self._builds.find(build_id=event.build_id, nvr=event.nvr)
+            with self._observer.timing("koji"):
+                build = self._builds.find(build_id=event.build_id, nvr=event.nvr)
         except Exception as error:
             return [Outcome(Status.FAILED, nvr=event.nvr, error=_named(error, event.nvr))]
         if event.nvr is not None and event.nvr != build.nvr:
@@ -182,7 +190,7 @@ class Processor:
 
     def process_build(self, build: Build, attempt: Attempt, request: Request) -> list[Outcome] | Ignored:
         """The same for a build that Koji has described already."""
-        work = _Work(build, attempt, request)
+        work = _Work(build, attempt, request, self._observer)
         if build.state != BuildState.COMPLETE:
             return Ignored(NOT_COMPLETE, f"{build.nvr} is in state {_state_name(build.state)}")
         try:
@@ -194,11 +202,11 @@ class Processor:
         reason = _NOTHING_TO_PUBLISH.get(build.kind)
         if reason is not None:
             return [work.outcome(Status.SKIPPED, target, reason=reason) for target in targets]
-        return self._publish_to_all(work, targets, partial(self._fetch, build, attempt))
+        return self._publish_to_all(work, targets, partial(self._fetch, work, build))
 
     def process_archive(self, archive_file: Path, request: Request) -> list[Outcome] | Ignored:
         """The same for an archive of manifests that is no build's; the file stays as it is."""
-        work = _Work(None, Attempt(), request)
+        work = _Work(None, Attempt(), request, self._observer)
         try:
             targets = self._targets(BuildFacts(), "an archive without a build", request)
         except Exception as error:
@@ -225,15 +233,17 @@ class Processor:
             for target in match.targets
         ]
 
-    def _fetch(self, build: Build, attempt: Attempt, scratch: Path) -> Path:
+    def _fetch(self, work: _Work, build: Build, scratch: Path) -> Path:
         """The build's archive, in ``scratch``, once the gate lets it pass."""
         archive_file = scratch / "archive.zip"
-        self._builds.download(build, archive_file)
+        with work.stage("download"):
+            self._builds.download(build, archive_file)
         if self._gate is not None:
             try:
-                self._gate.check(build.nvr)
+                with work.stage("gate"):
+                    self._gate.check(build.nvr)
             except GreenwaveUnsatisfiedError as error:
-                seen = attempt.first_seen
+                seen = work.attempt.first_seen
                 error.transient = seen is not None and datetime.now(timezone.utc) - seen < self._patience
                 raise
         return archive_file
@@ -241,8 +251,7 @@ class Processor:
     def _publish_to_all(self, work: _Work, targets: Sequence[Target], fetch: Callable[[Path], Path]) -> list[Outcome]:
         try:
             with tempfile.TemporaryDirectory(prefix="omps-worker-") as scratch:
-                with work.stage("download"):
-                    archive_file = fetch(Path(scratch))
+                archive_file = fetch(Path(scratch))
                 with work.stage("extract"):
                     contents = Contents(archive_file, Path(scratch), self._limits)
                 with work.stage("validate"):

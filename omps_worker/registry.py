@@ -34,6 +34,7 @@ from omps_worker.errors import (
 )
 from omps_worker.http import Answer, HttpClient, HttpFault, printable
 from omps_worker.model import Release
+from omps_worker.observer import SILENT, Observer
 from omps_worker.registry_answers import Said, Scrubber, basic_credentials, releases_of, said
 
 MEDIA_TYPE = "helm"
@@ -79,13 +80,14 @@ class AppRegistry:
     """One app registry; safe for any number of threads.
 
     ``url`` is the base to which /cnr/api/v1/… and /api/v1/… are appended, ``timeout`` the
-    seconds that one call may take as a whole. Errors hold the registry's own words, never a
-    credential, and in ``details["quay_response"]`` its JSON, or {} if it sent none.
+    seconds that one call may take as a whole, ``observer`` who hears of each. Errors hold the
+    registry's own words, never a credential, and in ``details["quay_response"]`` its JSON, or {}
+    if it sent none.
     """
 
-    def __init__(self, url: str, *, timeout: float, ca_bundle: Path | None = None) -> None:
+    def __init__(self, url: str, *, timeout: float, ca_bundle: Path | None = None, observer: Observer = SILENT) -> None:
         self.url = url.rstrip("/")
-        self._http = HttpClient(timeout=timeout, ca_bundle=ca_bundle)
+        self._http = HttpClient(timeout=timeout, ca_bundle=ca_bundle, observer=observer, service="registry")
         self._sent: dict[SecretStr, None] = {}
         self._lock = threading.Lock()
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Iterator, Set
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -28,6 +29,7 @@ from omps_worker.errors import (
 )
 from omps_worker.locks import Hold, PackageLock, held_too_long
 from omps_worker.model import Bundle, Release
+from omps_worker.observer import SILENT, Observer
 from omps_worker.places import Place
 
 log = logging.getLogger(__name__)
@@ -141,16 +143,23 @@ class Releaser:
     """Turns bundles into releases of one registry, once each.
 
     ``quiet_seconds``: for so long there must be no new release of a package until one that is to be
-    the last of several is made.
+    the last of several is made. ``observer`` hears how long looks and pushes take.
     """
 
     def __init__(
-        self, registry: Registry, lock: PackageLock, default_version: str, *, quiet_seconds: float = QUIET_SECONDS
+        self,
+        registry: Registry,
+        lock: PackageLock,
+        default_version: str,
+        *,
+        quiet_seconds: float = QUIET_SECONDS,
+        observer: Observer = SILENT,
     ) -> None:
         self.registry = registry
         self._lock = lock
         self._default_version = default_version
         self._quiet_seconds = quiet_seconds
+        self._observer = observer
 
     def plan(self, wanted: Wanted) -> Released | None:
         """What ``release`` would do now: the version, and whether it would make it. Changes nothing."""
@@ -167,7 +176,7 @@ class Releaser:
         place, incremented = wanted.place, wanted.version is None
         if incremented and not wanted.new_release and wanted.order is not None and wanted.order.goes_last():
             self._let_others_go_first(wanted)
-        with self._lock.hold(self.registry.url, place.organization, place.repository) as hold:
+        with self._hold(place) as hold:
             pushed: set[str] = set()
             for _ in range(CONFLICTS if incremented else 2):
                 package = self._look(place)
@@ -189,6 +198,14 @@ class Releaser:
         raise QuayCourierError(
             f"Failed to push: {CONFLICTS} versions of {place} in a row were taken by others.", transient=True
         )
+
+    @contextmanager
+    def _hold(self, place: Place) -> Iterator[Hold]:
+        """The lock of a package; only the wait for it is timed."""
+        with ExitStack() as held:
+            with self._observer.timing("lock"):
+                hold = held.enter_context(self._lock.hold(self.registry.url, place.organization, place.repository))
+            yield hold
 
     def _let_others_go_first(self, wanted: Wanted) -> None:
         """Wait until the package is quiet, unless the content is there already. Raises RegistryError."""
@@ -282,14 +299,15 @@ class Releaser:
         if timeout <= 0:
             raise held_too_long(str(place))
         try:
-            self.registry.push(
-                place.organization,
-                place.repository,
-                version,
-                wanted.bundle.blob,
-                place.credentials.authorization,
-                timeout=timeout,
-            )
+            with self._observer.timing("push"):
+                self.registry.push(
+                    place.organization,
+                    place.repository,
+                    version,
+                    wanted.bundle.blob,
+                    place.credentials.authorization,
+                    timeout=timeout,
+                )
         except QuayCourierError as error:
             if error.conflict:
                 hold.end_push()
@@ -355,7 +373,8 @@ class Releaser:
         return False
 
     def _look(self, place: Place) -> Package:
-        return self.registry.look(place.organization, place.repository, place.credentials.authorization)
+        with self._observer.timing("look"):
+            return self.registry.look(place.organization, place.repository, place.credentials.authorization)
 
 
 def _digests(releases: Iterable[Release]) -> defaultdict[str, set[str]]:

@@ -8,6 +8,7 @@ without its global configuration and its half second of imports.
 from __future__ import annotations
 
 import json
+import logging
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,6 +21,10 @@ from omps_worker.text import one_line, table
 
 NAMESPACE = uuid.UUID("6f1cf5b5-5f0f-5a6c-9d0b-0d4d2f4a7c1e")
 """Result message ids are uuid5 in this namespace."""
+
+log = logging.getLogger("omps_worker.outcomes")
+
+_LEVELS = {Status.FAILED: logging.ERROR, Status.RETRYING: logging.WARNING}
 
 _DEBUG, _INFO, _WARNING, _ERROR = 10, 20, 30, 40
 SEVERITIES = {
@@ -133,6 +138,32 @@ def outcome_line(outcome: Outcome, source: Source | None, attempt: Attempt) -> s
         "message": source.message_id if source else None,
     }
     return " ".join(parts) + " [" + " ".join(f"{key}={value}" for key, value in known.items() if value) + "]"
+
+
+def log_outcome(outcome: Outcome, source: Source | None, attempt: Attempt) -> None:
+    """Tell the log: a line for people, and what it says as fields for machines."""
+    error, target = outcome.error, outcome.target
+    fields = {
+        "status": outcome.status.value,
+        "nvr": outcome.nvr,
+        "organization": outcome.organization,
+        "repository": outcome.repo,
+        "target": target.label if target else None,
+        "version": outcome.version,
+        "digest": outcome.digest,
+        "reason": outcome.reason,
+        "error": error.name if error else None,
+        "transient": error.transient if error else None,
+        "attempt": attempt.number,
+        "next_attempt_at": _time(outcome.next_attempt_at),
+        "seconds": round(sum(outcome.seconds.values()), 3),
+        "stages": {stage: round(seconds, 3) for stage, seconds in outcome.seconds.items()},
+        "message_id": source.message_id if source else None,
+        "topic": source.topic if source else None,
+    }
+    told = {key: value for key, value in fields.items() if value not in (None, {})}
+    level = _LEVELS.get(outcome.status, logging.INFO)
+    log.log(level, "%s", outcome_line(outcome, source, attempt), extra=told)
 
 
 def outcomes_table(outcomes: Iterable[Outcome]) -> str:

@@ -16,6 +16,7 @@ from omps_worker.api.app import Api, Limits, Pool, create_app
 from omps_worker.api.health import ASK_SECONDS, Health
 from omps_worker.api.requests import RequestIds
 from omps_worker.api.service import PAUSES, Service
+from omps_worker.checks import service_questions
 from omps_worker.deletions import Deleter
 from omps_worker.file_lock import FileLock, state_directory
 from omps_worker.greenwave import Greenwave
@@ -27,10 +28,9 @@ from omps_worker.organizations import Organizations
 from omps_worker.processor import Processor
 from omps_worker.registry import AppRegistry
 from omps_worker.releases import Releaser
-from omps_worker.reporting import Reporter, ResultMessage, outcome_line
+from omps_worker.reporting import Reporter, ResultMessage, log_outcome
 from omps_worker.settings import Settings
 from omps_worker.settings import file as settings_file
-from omps_worker.settings.units import Duration
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -161,19 +161,14 @@ class ApiSite:
         return Greenwave.of(worker.greenwave, timeout=timeout, ca_bundle=worker.ca_bundle)
 
     def _make_health(self) -> Health:
-        """Clients of its own: they wait less long, and share no connection with what pushes."""
-        worker = self._settings.worker
-        soon = Duration.parse(ASK_SECONDS)
-        koji = KojiBuilds(worker.koji.model_copy(update={"timeout": soon}), worker.limits, worker.ca_bundle)
-        registry = AppRegistry(worker.registry.url, timeout=ASK_SECONDS, ca_bundle=worker.ca_bundle)
-        greenwave = self._make_greenwave(ASK_SECONDS)
+        questions = service_questions(self._settings.worker, ASK_SECONDS)
         return Health(
-            {"koji": koji.version, "quay": registry.version, "greenwave": greenwave.version if greenwave else None}
+            {"koji": questions["koji"], "quay": questions["registry"], "greenwave": questions.get("greenwave")}
         )
 
     def _tell(self, outcomes: Sequence[Outcome]) -> None:
         attempt = Attempt()
         for outcome in outcomes:
-            log.info("%s", outcome_line(outcome, None, attempt))
+            log_outcome(outcome, None, attempt)
             if self._announcer is not None:
                 self._announcer.announce(self._reporter.message(outcome, None, attempt))

@@ -95,13 +95,16 @@ class Consumer:
             ladder=Ladder(topology.delays, give_up_after if topology.delays else 0.0),
             restore=self._want_topology,
         )
-        self._in_hand = InHand(self._desk.perform, concurrency, self._wake, lambda: publisher.blocked is None)
+        self._in_hand = InHand(
+            self._desk.perform, concurrency, self._wake, lambda: publisher.blocked is None, handler.observer
+        )
         self._conversation: _Conversation | None = None
         self._generation = 0
         self._topology_wanted = threading.Event()
         self._next_housekeeping = 0.0
         self._ever_consumed = False
         self._turned_at = time.monotonic()
+        self._hurry = threading.Event()
 
     @property
     def still_for(self) -> float:
@@ -118,6 +121,20 @@ class Consumer:
     def counts(self) -> Counter[str]:
         """How many messages ended as ``ignored:<reason>``, and how many outcomes had which status."""
         return self._in_hand.counts
+
+    @property
+    def in_hand(self) -> tuple[int, int, float]:
+        """How many messages are being worked on, how many wait for a thread, and for how many seconds the oldest is."""
+        return self._in_hand.running, self._in_hand.waiting, self._in_hand.oldest
+
+    @property
+    def longest_work(self) -> float:
+        """For how many seconds the slowest piece of work goes on; waiting for the broker does not count. 0: none."""
+        return self._desk.longest_work
+
+    def hurry(self) -> None:
+        """The broker seems to be back: connect now, instead of after the pause. From any thread."""
+        self._hurry.set()
 
     def stop(self) -> None:
         """What SIGTERM does: finish the work in hand, then return from ``run``. From any thread."""
@@ -198,6 +215,8 @@ class Consumer:
     def _subscribe(self, conversation: _Conversation) -> None:
         conversation.consumer_tag = conversation.channel.basic_consume(self._topology.queue, self._on_message)
         log.info("consuming from the queue %s on %s", self._topology.queue, place(self._where))
+        if self._ever_consumed:
+            self._handler.observer.reconnected("consumer")
         self._ever_consumed = True
 
     def _turn(self, conversation: _Conversation) -> None:
@@ -235,6 +254,7 @@ class Consumer:
         conversation = self._conversation
         if conversation is None or conversation.channel is not channel:
             return
+        self._handler.observer.received()
         number = method.delivery_tag or 0
         event: BuildEvent | None = None
         fault: WorkerError | None = None
@@ -276,6 +296,7 @@ class Consumer:
 
     def _ignore(self, ignored: Ignored) -> None:
         self._in_hand.counts[f"ignored:{ignored.reason}"] += 1
+        self._handler.observer.ignored(ignored.reason)
         if log.isEnabledFor(logging.DEBUG):
             log.debug("ignored: %s %s", ignored.reason, one_line(ignored.detail))
 
@@ -307,8 +328,10 @@ class Consumer:
     def _pause(self, seconds: float) -> None:
         end = time.monotonic() + seconds
         while not self._signals.stopping and (left := end - time.monotonic()) > 0:
-            time.sleep(min(left, TURN_SECONDS))
+            if self._hurry.wait(min(left, TURN_SECONDS)):
+                break
             self._keep_house()
+        self._hurry.clear()
 
     def _want_topology(self) -> None:
         self._topology_wanted.set()

@@ -8,6 +8,7 @@ broker delivers its message again, and the new delivery joins the old work inste
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from omps_worker.broker.acks import Acks
 from omps_worker.broker.delivery import Delivery
 from omps_worker.broker.work import Done, Threads
 from omps_worker.errors import WorkerError
+from omps_worker.observer import SILENT, Observer
 from omps_worker.text import one_line
 
 log = logging.getLogger(__name__)
@@ -34,6 +36,8 @@ class _Work:
     """Its tag is where to ack it, if that channel still lives."""
     fault: WorkerError | None
     done: Done | None = None
+    begun: float | None = None
+    """When the work began, by the monotonic clock."""
     followers: list[tuple[Delivery, WorkerError | None]] = field(default_factory=list)
     """Further copies of the very same message, to be looked at when this one is finished."""
 
@@ -50,11 +54,13 @@ class InHand:
         concurrency: int,
         wake: Callable[[], object],
         may_begin: Callable[[], bool] = lambda: True,
+        observer: Observer = SILENT,
     ) -> None:
         self._perform = perform
         self._concurrency = concurrency
         self._wake = wake
         self._may_begin = may_begin
+        self._observer = observer
         self._threads = Threads(concurrency)
         self._works: dict[bytes, _Work] = {}
         self._waiting: deque[_Work] = deque()
@@ -70,6 +76,17 @@ class InHand:
         """Whether, while closing, something could not be acked, so that the broker redelivers it."""
         self.counts: Counter[str] = Counter()
         """How many messages ended as ``ignored:<reason>``, and how many outcomes had which status."""
+
+    @property
+    def waiting(self) -> int:
+        """How many messages wait for a thread."""
+        return len(self._waiting)
+
+    @property
+    def oldest(self) -> float:
+        """For how many seconds the oldest work has been under way; 0: none is."""
+        begun = min((work.begun for work in self._works.copy().values() if work.begun is not None), default=None)
+        return 0.0 if begun is None else time.monotonic() - begun
 
     def attach(self, acks: Acks, generation: int) -> None:
         """From now on deliveries come from this channel."""
@@ -144,6 +161,7 @@ class InHand:
         while self._waiting and self.running < self._concurrency and not self.closing and self._may_begin():
             work = self._waiting.popleft()
             self.running += 1
+            work.begun = time.monotonic()
             self._threads.submit(partial(self._work_on, work))
 
     def _work_on(self, work: _Work) -> None:
@@ -162,6 +180,7 @@ class InHand:
             return
         if work.done.ignored is not None:
             self.counts[f"ignored:{work.done.ignored.reason}"] += 1
+            self._observer.ignored(work.done.ignored.reason)
         self.counts.update(str(status) for status in work.done.statuses)
         self._recent[work.delivery.key] = None
         while len(self._recent) > REMEMBERED:

@@ -23,6 +23,7 @@ from pika.spec import Basic, BasicProperties
 from omps_worker.broker import parking
 from omps_worker.broker.connection import Backoff, declined, named, place
 from omps_worker.errors import BrokerError, BrokerRefused, BrokerUnavailable
+from omps_worker.observer import SILENT, Observer
 from omps_worker.text import one_line
 
 log = logging.getLogger(__name__)
@@ -62,9 +63,13 @@ class _Pending:
 class Publisher:
     """Publishes from any thread. Reconnects by itself; what was not confirmed is sent again."""
 
-    def __init__(self, where: pika.URLParameters, *, timeout: float = PUBLISH_SECONDS) -> None:
+    def __init__(
+        self, where: pika.URLParameters, *, timeout: float = PUBLISH_SECONDS, observer: Observer = SILENT
+    ) -> None:
         self._where = where
         self._timeout = timeout
+        self._observer = observer
+        self._ever_ready = False
         self._lock = threading.Lock()
         self._waiting: deque[_Pending] = deque()
         self._sent: dict[int, _Pending] = {}
@@ -73,6 +78,7 @@ class Publisher:
         self._last_tag = 0
         self._returned: str | None = None
         self._closing = threading.Event()
+        self._hurry = threading.Event()
         self._idle = threading.Condition(self._lock)
         self._backoff = Backoff()
         self._ready_at: float | None = None
@@ -100,6 +106,10 @@ class Publisher:
         """Whether the broker would take a message now."""
         channel = self._channel
         return channel is not None and channel.is_open and self.blocked is None
+
+    def hurry(self) -> None:
+        """The broker seems to be back: connect now, instead of after the pause. From any thread."""
+        self._hurry.set()
 
     def publish(self, outgoing: Outgoing, *, timeout: float | None = None, patient: bool = False) -> None:
         """Publish and return when the broker has confirmed that it keeps the message.
@@ -155,6 +165,7 @@ class Publisher:
         with self._lock:
             flushed = self._idle.wait_for(lambda: not self._awaited(), timeout)
             self._closing.set()
+        self.hurry()
         self._wake()
         if self._thread.ident is not None:
             self._thread.join(max(deadline - time.monotonic(), 2.0))
@@ -183,7 +194,8 @@ class Publisher:
             if ready_at is not None and time.monotonic() - ready_at > STEADY_SECONDS:
                 self._backoff.reset()
             if not self._closing.is_set():
-                self._closing.wait(self._backoff.next())
+                self._hurry.wait(self._backoff.next())
+                self._hurry.clear()
         with self._lock:
             left = [*self._sent.values(), *self._waiting]
             self._sent.clear()
@@ -242,6 +254,9 @@ class Publisher:
     def _on_ready(self, channel: Channel) -> None:
         self._channel, self._last_tag, self._returned = channel, 0, None
         self._ready_at = time.monotonic()
+        if self._ever_ready:
+            self._observer.reconnected("publisher")
+        self._ever_ready = True
         if self._away_since is not None:
             log.info("the publisher is connected again after %.1f s", time.monotonic() - self._away_since)
             self._away_since = None

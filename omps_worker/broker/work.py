@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -24,13 +25,11 @@ from omps_worker.broker.publisher import Outgoing, Publisher
 from omps_worker.broker.topology import failed_queue, retry_queue
 from omps_worker.errors import BrokerError, BrokerRefused, UnexpectedError, WorkerError
 from omps_worker.model import Attempt, BuildEvent, BuildFacts, Ignored, Outcome, Source, Status
-from omps_worker.reporting import outcome_line
+from omps_worker.observer import SILENT, Observer
+from omps_worker.reporting import log_outcome
 from omps_worker.text import one_line
 
 log = logging.getLogger(__name__)
-
-
-_LEVELS = {Status.FAILED: logging.ERROR, Status.RETRYING: logging.WARNING}
 
 
 class ResultMessage(Protocol):
@@ -82,6 +81,7 @@ class Handler:
     tells why a build is surely none of our business, or None if it may be. ``process`` does the
     work, in one of several threads, and ``messages_for`` writes the results. ``reload`` is called
     after a SIGHUP, ``housekeeping`` about once a second, both in the connection's thread.
+    ``observer`` hears of everything.
 
     An exception in any of them parks the message at hand and never stops the worker.
     """
@@ -92,6 +92,7 @@ class Handler:
     messages_for: Callable[[Sequence[Outcome], Source | None, Attempt], Sequence[ResultMessage]]
     reload: Callable[[], object] = lambda: None
     housekeeping: Callable[[], object] = lambda: None
+    observer: Observer = SILENT
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,13 @@ class Desk:
         self._priority = publish_priority
         self._restore = restore
         self._abandoned = threading.Event()
+        self._processing: dict[int, float] = {}
+
+    @property
+    def longest_work(self) -> float:
+        """For how many seconds the slowest piece of work goes on; recording outcomes does not count. 0: none."""
+        begun = min(self._processing.copy().values(), default=None)
+        return 0.0 if begun is None else time.monotonic() - begun
 
     def abandon(self) -> None:
         """Stop waiting for the broker: what is not recorded yet stays un-acked."""
@@ -135,20 +143,36 @@ class Desk:
         ``fault`` is given where the message itself is at fault, and there is no work to do.
         """
         attempt, source = delivery.attempt, delivery.source
-        outcomes = self._outcomes(delivery, attempt, fault)
+        self._processing[id(delivery)] = time.monotonic()
+        try:
+            outcomes = self._outcomes(delivery, attempt, fault)
+        finally:
+            del self._processing[id(delivery)]
         if isinstance(outcomes, Ignored):
             return Done(ignored=outcomes)
+        with self._handler.observer.timing("result"):
+            return self._recorded(outcomes, delivery, attempt, source)
+
+    def _recorded(
+        self, outcomes: Sequence[Outcome], delivery: Delivery, attempt: Attempt, source: Source
+    ) -> Done | None:
+        observer = self._handler.observer
         disposition, messages = self._told(self._decide(outcomes, delivery), delivery)
         for outcome in disposition.outcomes:
-            log.log(_LEVELS.get(outcome.status, logging.INFO), "%s", outcome_line(outcome, source, attempt))
+            log_outcome(outcome, source, attempt)
+            observer.outcome(outcome.status.value, outcome.error.name if outcome.error else None)
         for message in messages:
             if not self._record(lambda message=message: result(message, self._exchange, self._priority)):  # type: ignore[misc]
                 return None
         parked, again = disposition.parked, disposition.again
-        if parked is not None and not self._record(lambda: self._parked(delivery, parked)):
-            return None
-        if again is not None and not self._record(lambda: self._waiting(delivery, again)):
-            return None
+        if parked is not None:
+            if not self._record(lambda: self._parked(delivery, parked)):
+                return None
+            observer.parked(parked.error.name)
+        if again is not None:
+            if not self._record(lambda: self._waiting(delivery, again)):
+                return None
+            observer.retry(again.delay.text)
         return Done(tuple(outcome.status for outcome in disposition.outcomes))
 
     def _outcomes(self, delivery: Delivery, attempt: Attempt, fault: WorkerError | None) -> Sequence[Outcome] | Ignored:

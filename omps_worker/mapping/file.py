@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from omps_worker.errors import Fault, MappingError
 from omps_worker.mapping import Mapping, positioned_yaml
 from omps_worker.mapping.rules import MappingTable
+from omps_worker.observer import SILENT
 from omps_worker.settings.tables import Location, Reading, dotted, plain_reason
 
 log = logging.getLogger(__name__)
@@ -117,6 +118,8 @@ class MappingFile:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Reads the file; raises MappingError if it cannot be used. ``look_every`` is in seconds."""
+        self.observer = SILENT
+        """Who hears when it is read again."""
         self._path = path
         self._organizations = organizations
         self._look_every = look_every
@@ -158,10 +161,12 @@ class MappingFile:
             mapping = load(self._path, self._organizations)
         except MappingError as error:
             self._last_error = "; ".join(error.message.splitlines())
+            self.observer.mapping_read(good=False)
             log.error("the mapping cannot be used, the last good one stays in use: %s", self._last_error)
             return False
         again = " again" if self._last_error else ""
         self._current, self._last_error = mapping, None
+        self.observer.mapping_read(good=True)
         log.info("the mapping was read%s: %d rules", again, len(mapping))
         for warning in mapping.warnings:
             log.warning("%s", warning)

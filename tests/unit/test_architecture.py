@@ -38,6 +38,8 @@ FLOORS = (
 ABOVE_THE_CORE = (
     "broker",
     "monitoring",
+    "metrics",
+    "running",
     "sandbox",
     "bootstrap",
     "cli",
@@ -109,10 +111,10 @@ def test_only_the_front_doors_know_the_sandbox():
     assert {name for name in guests if name.split(".")[0] != "sandbox"} <= {"cli"}
 
 
-def test_only_bootstrap_wires_the_broker_to_the_core():
+def test_only_the_wiring_knows_the_broker_and_the_core():
     knows_broker = {name for name in modules() if any(other.startswith("broker.") for other in imports_of(name))}
 
-    assert {name for name in knows_broker if not name.startswith("broker.")} == {"bootstrap", "api.wiring"}
+    assert {name for name in knows_broker if not name.startswith("broker.")} == {"bootstrap", "running", "api.wiring"}
 
 
 def test_only_the_rest_api_knows_its_libraries_and_only_its_command_knows_the_rest_api():

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Asks the services that the work depends on, again and again, whether they are there.
+
+Each is asked by a thread of its own, so that one that hangs hides nothing about the others. What is
+known is at most ``EVERY_SECONDS`` and the time of one question old; a question that is not answered
+in time counts as a service that is away, whatever its client thinks.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from types import TracebackType
+
+from omps_worker.errors import WorkerError
+from omps_worker.text import one_line
+
+log = logging.getLogger(__name__)
+
+EVERY_SECONDS = 5.0
+"""From one question to the next."""
+
+ANSWER_SECONDS = 3.0
+"""How long a service may take to answer; a client's own time-out should be this."""
+
+SLACK_SECONDS = 1.0
+"""How much longer one waits: looking up a name in the DNS knows no time-out."""
+
+
+class _Service:
+    """One service, its thread, and what is known of it."""
+
+    def __init__(
+        self, name: str, ask: Callable[[], object], back: Callable[[str], object], every: float, patience: float
+    ) -> None:
+        self.name = name
+        self._ask = ask
+        self._back = back
+        self._every = every
+        self._patience = patience
+        self._over = threading.Event()
+        self._asked_at: float | None = time.monotonic()
+        """When the question was asked that is not answered yet."""
+        self._trouble: str | None = "was not asked yet"
+        self._away_since: float | None = None
+        self.thread = threading.Thread(target=self._run, name=f"lookout-{name}", daemon=True)
+
+    @property
+    def trouble(self) -> str | None:
+        """What is wrong with it; None: nothing is."""
+        asked_at = self._asked_at
+        if asked_at is not None and (silent := time.monotonic() - asked_at) > self._patience:
+            return f"has not answered for {silent:.0f} s"
+        return self._trouble
+
+    def end(self) -> None:
+        """Ask no more."""
+        self._over.set()
+
+    def _run(self) -> None:
+        while not self._over.is_set():
+            begun = self._asked_at = time.monotonic()
+            trouble = self._answer()
+            self._asked_at = None
+            self._learn(trouble)
+            self._over.wait(max(self._every - (time.monotonic() - begun), 0.0))
+
+    def _answer(self) -> str | None:
+        try:
+            self._ask()
+        except WorkerError as error:
+            return one_line(error.message)
+        except Exception as error:
+            log.exception("asking %s failed in an unforeseen way", self.name)
+            return f"cannot be asked: {type(error).__name__}"
+        return None
+
+    def _learn(self, trouble: str | None) -> None:
+        now = time.monotonic()
+        self._trouble = trouble
+        if trouble is not None and self._away_since is None:
+            self._away_since = now
+            log.warning("%s is away: %s", self.name, trouble)
+        elif trouble is None and self._away_since is not None:
+            log.info("%s is back after %.0f s", self.name, now - self._away_since)
+            self._away_since = None
+            self._back(self.name)
+
+
+class Lookout:
+    """Asks while it is entered. ``questions``: a name, and a function that raises what is wrong.
+
+    ``back`` is told the name of a service that was away and answers again.
+    """
+
+    def __init__(
+        self,
+        questions: Mapping[str, Callable[[], object]],
+        *,
+        back: Callable[[str], object] = bool,
+        every: float = EVERY_SECONDS,
+        patience: float = ANSWER_SECONDS + SLACK_SECONDS,
+    ) -> None:
+        self._services = [_Service(name, ask, back, every, patience) for name, ask in questions.items()]
+
+    def troubles(self) -> dict[str, str | None]:
+        """For each service what is wrong with it, and None if nothing is."""
+        return {service.name: service.trouble for service in self._services}
+
+    def __enter__(self) -> Lookout:
+        for service in self._services:
+            service.thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        # Whoever is just being asked may take its time: nobody waits for that.
+        for service in self._services:
+            service.end()

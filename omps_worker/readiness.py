@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What ``/live`` and ``/ready`` say.
+
+``/live``: whether the process does anything at all; when it does not, a restart helps. ``/ready``:
+whether a message that came now would be worked on to its end; when not, a restart does not help.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+Trouble = Callable[[], str | None]
+"""Tells what is wrong with one part; None: nothing is."""
+
+
+class Readiness:
+    """Knows the state of all parts.
+
+    ``vital`` tells why the process should be started anew. ``parts`` are asked one by one,
+    ``services`` all at once; both by name.
+    """
+
+    def __init__(
+        self,
+        vital: Callable[[], list[str]],
+        parts: Mapping[str, Trouble],
+        services: Callable[[], Mapping[str, str | None]] = dict,
+    ) -> None:
+        self._vital = vital
+        self._parts = dict(parts)
+        self._services = services
+
+    def live(self) -> list[str]:
+        """Why a restart would help."""
+        return self._vital()
+
+    def ready(self) -> list[str]:
+        """Why a message that came now would not be worked on."""
+        troubles = (f"{name}: {trouble}" for name, trouble in self.troubles().items() if trouble is not None)
+        return [*self._vital(), *troubles]
+
+    def troubles(self) -> dict[str, str | None]:
+        """For each part what is wrong with it, and None if nothing is."""
+        return {**{name: ask() for name, ask in self._parts.items()}, **self._services()}

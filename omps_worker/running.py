@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Wires what ``omps-worker run`` is made of: the consumer, its helpers, and what is to be seen of them.
+
+The parts that other commands use as well come from ``bootstrap.Site``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
+from typing import TYPE_CHECKING
+
+from omps_worker import events
+from omps_worker.bootstrap import Site
+from omps_worker.broker.catch_up import Rounds, Turn
+from omps_worker.broker.connection import parameters
+from omps_worker.broker.consumer import Consumer
+from omps_worker.broker.depths import Depths
+from omps_worker.broker.lock_connection import LockConnection
+from omps_worker.broker.publisher import Publisher
+from omps_worker.broker.work import Handler
+from omps_worker.catch_up import LookingBack
+from omps_worker.checks import service_questions
+from omps_worker.errors import SettingsError
+from omps_worker.lookout import ANSWER_SECONDS, Lookout
+from omps_worker.monitoring import Monitoring
+from omps_worker.readiness import Readiness
+
+if TYPE_CHECKING:
+    from omps_worker.metrics import State
+    from omps_worker.settings import Settings
+
+log = logging.getLogger(__name__)
+
+STILL_SECONDS = 60.0
+"""How long the worker's loop may stand still, connecting to a slow broker included, before it counts as dead."""
+
+
+def stuck_after(settings: Settings) -> float:
+    """After how many seconds a piece of work counts as stuck: none takes that long, whatever is slow.
+
+    Every call has its time-out; this is room for the calls of several targets, the waits for the
+    lock, and the unpacking. Less than the half hour after which RabbitMQ gives up on a consumer.
+    """
+    worker = settings.worker
+    return 300.0 + 20 * (worker.koji.timeout + worker.registry.timeout)
+
+
+def run(site: Site) -> int:
+    """Listen until told to stop; the exit code. Raises BrokerRefused and SettingsError."""
+    for warning in (*site.settings.warnings, *site.mapping.current.warnings):
+        log.warning("%s", warning)
+    return _Worker(site).run()
+
+
+class _Worker:
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._settings = settings = site.settings
+        self._show: Callable[[], bytes] | None = None
+        self._content_type = ""
+        self._observe()
+        worker = settings.worker
+        handler = Handler(
+            decode=events.decode,
+            dismiss=site.dismiss,
+            process=site.processor.process,
+            messages_for=site.reporter.messages,
+            reload=site.mapping.reload,
+            housekeeping=site.mapping.reload_if_changed,
+            observer=site.observer,
+        )
+        self._publisher = Publisher(parameters(settings, "publisher"), observer=site.observer)
+        self._consumer = Consumer(
+            parameters(settings, "consumer"),
+            site.topology,
+            handler,
+            self._publisher,
+            concurrency=worker.concurrency,
+            prefetch=worker.prefetch,
+            shutdown_timeout=worker.shutdown_timeout,
+            publish_priority=settings.publish_priority,
+            give_up_after=worker.retry.give_up_after,
+        )
+        self._depths = Depths(parameters(settings, "depths"), site.topology)
+        self._lookout = Lookout(self._questions(), back=self._is_back)
+        self._readiness = Readiness(
+            self._vital,
+            {
+                "consumer": self._consumer_trouble,
+                "publisher": self._publisher_trouble,
+                "mapping": self._mapping_trouble,
+            },
+            self._lookout.troubles,
+        )
+
+    def run(self) -> int:
+        with ExitStack() as stack:
+            stack.enter_context(self._site.locks())
+            if self._settings.monitoring is not None:
+                self._open_port(stack)
+            self._begin_rounds(stack)
+            return self._consumer.run()
+
+    # What is to be seen.
+
+    def _observe(self) -> None:
+        """Have everything counted, if there is a port where the counts can be read."""
+        if self._settings.monitoring is None:
+            return
+        from omps_worker import metrics
+
+        counts = metrics.Metrics(self._states)
+        self._show, self._content_type = counts.page, metrics.CONTENT_TYPE
+        self._site.observer = self._site.mapping.observer = counts
+
+    def _open_port(self, stack: ExitStack) -> None:
+        place, show = self._settings.monitoring, self._show
+        if place is None or show is None:
+            return
+        probes = {"/live": self._readiness.live, "/ready": self._readiness.ready}
+        try:
+            port = Monitoring(place.address, place.port, probes, {"/metrics": lambda: (self._content_type, show())})
+        except SettingsError as error:
+            # Builds can be published all the same; who watches the port will notice.
+            log.error("no health port: %s", error)
+            return
+        stack.callback(self._depths.close)
+        stack.enter_context(self._lookout)
+        stack.enter_context(port)
+
+    def _questions(self) -> dict[str, Callable[[], object]]:
+        return {"broker": self._depths.look, **service_questions(self._settings.worker, ANSWER_SECONDS)}
+
+    def _is_back(self, service: str) -> None:
+        if service == "broker":
+            self._publisher.hurry()
+            self._consumer.hurry()
+
+    def _vital(self) -> list[str]:
+        reasons = []
+        if self._consumer.still_for > STILL_SECONDS:
+            reasons.append(f"the loop has not turned for {self._consumer.still_for:.0f} s")
+        if self._consumer.longest_work > stuck_after(self._settings):
+            reasons.append(f"a build has been worked on for {self._consumer.longest_work:.0f} s, and is stuck")
+        return reasons
+
+    def _consumer_trouble(self) -> str | None:
+        return None if self._consumer.consuming else "not consuming: the broker is away, or the worker is stopping"
+
+    def _publisher_trouble(self) -> str | None:
+        if self._publisher.blocked:
+            return f"the broker takes no results: {self._publisher.blocked}"
+        return None if self._publisher.connected else "not connected"
+
+    def _mapping_trouble(self) -> str | None:
+        error = self._site.mapping.last_error
+        return f"its last edit is broken: {error}" if error else None
+
+    def _states(self) -> Iterator[State]:
+        from omps_worker.metrics import State, build_info, state_of_parts
+
+        consumer, worker = self._consumer, self._settings.worker
+        working, waiting, oldest = consumer.in_hand
+        yield build_info()
+        yield from state_of_parts(self._readiness.troubles(), ready=not self._readiness.ready())
+        yield State(
+            "messages_in_hand",
+            "Relevant messages: being worked on, or waiting for a thread.",
+            [(("working",), working), (("waiting",), waiting)],
+            ("state",),
+        )
+        yield State("oldest_in_hand_seconds", "How long the oldest has been worked on.", [((), oldest)])
+        limit = stuck_after(self._settings)
+        yield State("stuck_after_seconds", "How long work may take before /live fails.", [((), limit)])
+        yield State("concurrency", "How many builds are worked on at once.", [((), worker.concurrency)])
+        yield State("broker_blocked", "Whether the broker blocks publishers.", [((), bool(self._publisher.blocked))])
+        yield State("mapping_rules", "Rules of the mapping in use.", [((), len(self._site.mapping.current))])
+        depths = self._depths
+        samples = [((depth.queue, depth.kind), float(depth.messages)) for depth in depths.known]
+        yield State("queue_messages", "Messages that wait in a queue.", samples, ("queue", "kind"))
+        yield State("queues_seen_timestamp_seconds", "When the queues were last looked at.", [((), depths.seen_at)])
+
+    # Catching up.
+
+    def _begin_rounds(self, stack: ExitStack) -> None:
+        """Catch up now and then, if the configuration wants that."""
+        site, worker = self._site, self._settings.worker
+        period, window = worker.catch_up.period.seconds, worker.catch_up.window.seconds
+        if not period:
+            return
+        looking_back = LookingBack(site.catching_up, period, window, partial(site.send_missing, self._publisher))
+
+        def go(over: Callable[[], bool]) -> None:
+            sent: int | None = None
+            try:
+                sent = looking_back.once(over)
+            finally:
+                site.observer.round_ended(sent)
+
+        link = LockConnection(parameters(self._settings, "catch-up")) if worker.lock == "broker" else None
+        stack.enter_context(Rounds(go, period, Turn(link, self._settings.queue.name) if link else None))

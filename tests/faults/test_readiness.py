@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``/ready`` and ``/metrics`` tell the truth within ten seconds, whatever goes away, and however."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import requests
+
+from tests.support.proxy import Proxy
+from tests.support.site import TestSite, edit
+from tests.support.waiting import wait_until
+
+SECONDS = 10.0
+"""What is promised."""
+
+PARTS = ("broker", "koji", "registry")
+
+
+class Seen:
+    """The monitoring port of a worker, as a probe and Prometheus see it."""
+
+    def __init__(self, port: int) -> None:
+        self._base = f"http://127.0.0.1:{port}"
+
+    def ready(self) -> bool:
+        try:
+            return requests.get(f"{self._base}/ready", timeout=5).status_code == 200
+        except requests.ConnectionError:
+            return False
+
+    def reasons(self) -> list[str]:
+        return requests.get(f"{self._base}/ready", timeout=5).json()["reasons"]
+
+    def misses(self, part: str) -> bool:
+        told = any(reason.startswith(f"{part}: ") for reason in self.reasons())
+        return told and not self.ready() and self.metric(f'omps_worker_part_up{{part="{part}"}}') == 0
+
+    def live(self) -> bool:
+        return requests.get(f"{self._base}/live", timeout=5).status_code == 200
+
+    def metric(self, sample: str) -> float | None:
+        page = requests.get(f"{self._base}/metrics", timeout=5).text
+        found = re.search(rf"^{re.escape(sample)} (\S+)$", page, re.MULTILINE)
+        return float(found[1]) if found else None
+
+
+class Surroundings:
+    """Broker, Koji and registry, each behind a proxy."""
+
+    def __init__(self, site: TestSite, stack: ExitStack) -> None:
+        self.proxies = {}
+        for part, url in zip(PARTS, (site.amqp_url, site.koji.hub_url, site.registry.url), strict=True):
+            port = urlsplit(url).port
+            proxy = self.proxies[part] = stack.enter_context(Proxy(port))
+            edit(site.config, f'"{url}"', f'"{url.replace(f":{port}", f":{proxy.port}", 1)}"')
+
+    def take_away(self, part: str, how: str) -> None:
+        proxy = self.proxies[part]
+        if how == "killed":
+            proxy.refusing = True
+            proxy.cut()
+        else:
+            proxy.silent.set()
+
+    def bring_back(self, part: str) -> None:
+        proxy = self.proxies[part]
+        proxy.refusing = False
+        proxy.silent.clear()
+        # What a frozen peer swallowed will never be answered.
+        proxy.cut()
+
+
+@pytest.fixture
+def surroundings(site: TestSite) -> Iterator[Surroundings]:
+    with ExitStack() as stack:
+        yield Surroundings(site, stack)
+
+
+@pytest.fixture
+def seen(site: TestSite, surroundings: Surroundings) -> Iterator[Seen]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    edit(site.config, "[consumer_config]", f"[monitoring]\nport = {port}\n[consumer_config]")
+    with site.running():
+        seen = Seen(port)
+        wait_until(seen.ready, what="the worker to be ready")
+        yield seen
+
+
+@pytest.mark.parametrize("how", ["killed", "frozen"])
+def test_what_goes_away_is_told_within_ten_seconds_and_so_is_its_return(how, surroundings, seen):
+    for part in PARTS:
+        surroundings.take_away(part, how)
+    for part in PARTS:
+        wait_until(lambda part=part: seen.misses(part), SECONDS, f"{part} to be missed")
+    assert seen.metric("omps_worker_ready") == 0
+    assert seen.live(), "a restart would not help"
+
+    for part in PARTS:
+        surroundings.bring_back(part)
+    wait_until(seen.ready, SECONDS, "the worker to be ready again")
+    assert seen.metric("omps_worker_ready") == 1
+    assert [seen.metric(f'omps_worker_part_up{{part="{part}"}}') for part in PARTS] == [1, 1, 1]
+
+
+def test_a_long_absence_of_the_broker_does_not_make_the_return_slower(surroundings, seen, site):
+    surroundings.take_away("broker", "killed")
+    tried = surroundings.proxies["broker"].accepted
+    wait_until(lambda: surroundings.proxies["broker"].accepted > tried + 14, 60, "many tries to connect")
+    surroundings.bring_back("broker")
+    wait_until(seen.ready, SECONDS, "the worker to be ready")
+    assert site.consumers() == 1
+
+
+def test_a_broken_edit_of_the_mapping_is_no_good_state(seen, site: TestSite):
+    mapping: Path = site.directory / "mapping.yaml"
+    good = mapping.read_text()
+    edit(mapping, good, "version: 1\nrules: 7\n")
+    wait_until(lambda: not seen.ready(), SECONDS, "the broken mapping to be told")
+    assert any(reason.startswith("mapping: its last edit is broken") for reason in seen.reasons())
+    assert seen.metric('omps_worker_mapping_reloads_total{result="broken"}') == 1
+    edit(mapping, "version: 1\nrules: 7\n", good)
+    wait_until(seen.ready, SECONDS, "the mended mapping to be read")
+    assert seen.metric('omps_worker_mapping_reloads_total{result="good"}') == 1
+    assert seen.metric("omps_worker_mapping_rules") == 4
