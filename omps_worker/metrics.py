@@ -55,7 +55,6 @@ class Metrics(Observer):
     def __init__(self, states: States = tuple, *, directory: Path | None = None) -> None:
         self._registry = registry = CollectorRegistry()
         self._page = registry if directory is None else CollectorRegistry()
-        self._directory = directory
         if directory is not None:
             multiprocess.MultiProcessCollector(self._page, str(directory))  # type: ignore[no-untyped-call]
         ProcessCollector(registry=self._page)
@@ -111,11 +110,6 @@ class Metrics(Observer):
         """All of it, in Prometheus's text format."""
         return generate_latest(self._page)
 
-    def forget_process(self, process: int) -> None:
-        """A process that shared its counts has ended: they stay, but nothing of it is under way any more."""
-        if self._directory is not None:
-            multiprocess.mark_process_dead(process, str(self._directory))  # type: ignore[no-untyped-call]
-
     # What the parts tell.
 
     def received(self) -> None:
@@ -162,7 +156,7 @@ class Metrics(Observer):
 
     def http_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """See Observer."""
-        self._http_requests.labels(method, route, str(status)).inc()
+        self._http_requests.labels(method, route, str(status or "none")).inc()
         self._http_seconds.labels(route).observe(seconds)
 
 

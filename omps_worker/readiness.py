@@ -8,9 +8,23 @@ whether a message that came now would be worked on to its end; when not, a resta
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from omps_worker.settings import WorkerSettings
 
 Trouble = Callable[[], str | None]
 """Tells what is wrong with one part; None: nothing is."""
+
+
+def stuck_after(worker: WorkerSettings) -> float:
+    """After how many seconds a piece of work counts as stuck: none takes that long, whatever is slow.
+
+    Every call has its time-out; this is room for the calls of several targets, the waits for the
+    lock, and the unpacking. With the defaults it is less than the half hour after which RabbitMQ
+    gives up on a consumer.
+    """
+    return 300.0 + 20 * (worker.koji.timeout + worker.registry.timeout)
 
 
 class Readiness:

@@ -26,26 +26,15 @@ from omps_worker.checks import service_questions
 from omps_worker.errors import SettingsError
 from omps_worker.lookout import ANSWER_SECONDS, Lookout
 from omps_worker.monitoring import Monitoring
-from omps_worker.readiness import Readiness
+from omps_worker.readiness import Readiness, stuck_after
 
 if TYPE_CHECKING:
     from omps_worker.metrics import State
-    from omps_worker.settings import Settings
 
 log = logging.getLogger(__name__)
 
 STILL_SECONDS = 60.0
 """How long the worker's loop may stand still, connecting to a slow broker included, before it counts as dead."""
-
-
-def stuck_after(settings: Settings) -> float:
-    """After how many seconds a piece of work counts as stuck: none takes that long, whatever is slow.
-
-    Every call has its time-out; this is room for the calls of several targets, the waits for the
-    lock, and the unpacking. Less than the half hour after which RabbitMQ gives up on a consumer.
-    """
-    worker = settings.worker
-    return 300.0 + 20 * (worker.koji.timeout + worker.registry.timeout)
 
 
 def run(site: Site) -> int:
@@ -90,7 +79,7 @@ class _Worker:
             self._vital,
             {
                 "consumer": self._consumer_trouble,
-                "publisher": self._publisher_trouble,
+                "publisher": self._publisher.trouble,
                 "mapping": self._mapping_trouble,
             },
             self._lookout.troubles,
@@ -143,17 +132,12 @@ class _Worker:
         reasons = []
         if self._consumer.still_for > STILL_SECONDS:
             reasons.append(f"the loop has not turned for {self._consumer.still_for:.0f} s")
-        if self._consumer.longest_work > stuck_after(self._settings):
+        if self._consumer.longest_work > stuck_after(self._settings.worker):
             reasons.append(f"a build has been worked on for {self._consumer.longest_work:.0f} s, and is stuck")
         return reasons
 
     def _consumer_trouble(self) -> str | None:
         return None if self._consumer.consuming else "not consuming: the broker is away, or the worker is stopping"
-
-    def _publisher_trouble(self) -> str | None:
-        if self._publisher.blocked:
-            return f"the broker takes no results: {self._publisher.blocked}"
-        return None if self._publisher.connected else "not connected"
 
     def _mapping_trouble(self) -> str | None:
         error = self._site.mapping.last_error
@@ -173,7 +157,7 @@ class _Worker:
             ("state",),
         )
         yield State("oldest_in_hand_seconds", "How long the oldest has been worked on.", [((), oldest)])
-        limit = stuck_after(self._settings)
+        limit = stuck_after(self._settings.worker)
         yield State("stuck_after_seconds", "How long work may take before /live fails.", [((), limit)])
         yield State("concurrency", "How many builds are worked on at once.", [((), worker.concurrency)])
         yield State("broker_blocked", "Whether the broker blocks publishers.", [((), bool(self._publisher.blocked))])

@@ -24,9 +24,11 @@ from starlette.types import ASGIApp
 from omps_worker.api import openapi, uploads
 from omps_worker.api.health import Health
 from omps_worker.api.replies import Reply, error_reply, reply_to
-from omps_worker.api.requests import Surroundings
+from omps_worker.api.requests import ROUTE, Surroundings
 from omps_worker.api.service import Service
 from omps_worker.errors import OMPSAuthorizationHeaderRequired, OMPSExpectedFileError, ServiceStopping
+from omps_worker.observer import SILENT, Observer
+from omps_worker.under_way import UnderWay
 
 T = TypeVar("T")
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -47,11 +49,17 @@ class Pool:
     def __init__(self, size: int) -> None:
         self._threads = ThreadPoolExecutor(size, thread_name_prefix="push")
         self._under_way = 0
+        self._works = UnderWay()
 
     @property
     def idle(self) -> bool:
         """Whether nothing is under way, and nobody waits."""
         return self._under_way == 0
+
+    @property
+    def longest(self) -> float:
+        """For how many seconds the slowest piece of work goes on, waiting in line not included. 0: none does."""
+        return self._works.longest
 
     async def run(self, work: Callable[[], T], finally_do: Callable[[], object] = lambda: None) -> T:
         """What ``work`` returns. It is finished even if nobody waits for it any more, and then comes ``finally_do``."""
@@ -65,13 +73,17 @@ class Pool:
                 loop.call_soon_threadsafe(self._one_less)
 
         try:
-            future = self._threads.submit(contextvars.copy_context().run, work)
+            future = self._threads.submit(contextvars.copy_context().run, self._timed, work)
         except BaseException:
             self._one_less()
             finally_do()
             raise
         future.add_done_callback(done)
         return await asyncio.wrap_future(future)
+
+    def _timed(self, work: Callable[[], T]) -> T:
+        with self._works.one():
+            return work()
 
     def _one_less(self) -> None:
         self._under_way -= 1
@@ -136,7 +148,7 @@ class Api:
         return Reply(200, await self._pool.run(work))
 
 
-def create_app(api: Api, lifespan: Lifespan | None = None) -> ASGIApp:
+def create_app(api: Api, lifespan: Lifespan | None = None, observer: Observer = SILENT) -> ASGIApp:
     """The ASGI application; ``lifespan`` is entered when a server starts with it, and left at its end."""
     table = (
         ("GET", openapi.ABOUT, api.about),
@@ -147,7 +159,7 @@ def create_app(api: Api, lifespan: Lifespan | None = None) -> ASGIApp:
         ("GET", ("/openapi.json",), api.describe),
     )
     routes = [
-        Route(path, _answering(endpoint), methods=[method]) for method, paths, endpoint in table for path in paths
+        Route(path, _answering(endpoint, path), methods=[method]) for method, paths, endpoint in table for path in paths
     ]
     routes.append(Route("/docs", _docs, methods=["GET"]))
 
@@ -156,11 +168,12 @@ def create_app(api: Api, lifespan: Lifespan | None = None) -> ASGIApp:
 
     app = Starlette(routes=routes, exception_handlers={HTTPException: not_there}, lifespan=lifespan)
     app.router.redirect_slashes = False
-    return Surroundings(app)
+    return Surroundings(app, observer)
 
 
-def _answering(endpoint: Callable[[Request], Awaitable[Reply]]) -> Endpoint:
+def _answering(endpoint: Callable[[Request], Awaitable[Reply]], path: str) -> Endpoint:
     async def answer(request: Request) -> Response:
+        request.scope[ROUTE] = path
         try:
             return _response(await endpoint(request))
         except asyncio.CancelledError:

@@ -14,6 +14,7 @@ from http import HTTPStatus
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from omps_worker.observer import SILENT, Observer
 from omps_worker.text import one_line
 
 log = logging.getLogger(__name__)
@@ -27,6 +28,11 @@ Most clients look for the reply when they have sent everything, and would only s
 
 DRAIN_SECONDS = 10.0
 """How long that may take."""
+
+ROUTE = "omps_worker.route"
+"""The key under which an endpoint leaves the template of its path in the scope."""
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 
@@ -49,11 +55,13 @@ class Surroundings:
     """The ASGI layer around an application: ids, the access log, and draining.
 
     A client's X-Request-ID is taken over if it is short and plain; the reply has it in any case.
-    The log has method, path, status and time, and neither headers nor query.
+    The log has method, path, status and time, and neither headers nor query. ``observer`` hears of
+    each request.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, observer: Observer = SILENT) -> None:
         self._app = app
+        self._observer = observer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -72,7 +80,10 @@ class Surroundings:
             client = scope["client"][0] if scope.get("client") else "?"
             what = f"{scope['method']} {one_line(scope['path'][:500])}"
             seconds = time.monotonic() - start
-            log.info("%s: %s, %.3f s, from %s", what, exchange.status or "no reply", seconds, client)
+            fields = {"method": scope["method"], "status": exchange.status, "seconds": round(seconds, 3)}
+            log.info("%s: %s, %.3f s, from %s", what, exchange.status or "no reply", seconds, client, extra=fields)
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            self._observer.http_request(method, scope.get(ROUTE, ""), exchange.status or 0, seconds)
             request_id.reset(token)
 
 

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from omps_worker.api.monitoring import ApiMonitoring, shared_counts
 from omps_worker.api.replies import error_reply
 from omps_worker.api.wiring import ApiSite, check_locks, read_settings, set_up_logs
 from omps_worker.errors import Fault, SettingsError
@@ -47,6 +48,9 @@ HEADER_SECONDS = 15.0
 
 BACKLOG = 1024
 UPLOAD_SECONDS = 30.0
+STILL_SECONDS = 2 * 60.0
+"""How long nothing may have been looked after, a pause before a restart included, until that counts as dead."""
+
 RESTART_SECONDS, LONGEST_RESTART_SECONDS = 1.0, 30.0
 """How long a process must have lived to be replaced at once; longer each time that one dies sooner."""
 
@@ -102,8 +106,12 @@ def run(path: Path | None, workers: int | None = None) -> int:
         host, port = listener.getsockname()[:2]
         log.info("the REST API listens on %s, port %d, with %d process(es)", host, port, wanted)
         if wanted == 1:
-            return _serve(settings, listener, seconds)
-        return _Processes(wanted, path, listener, seconds, settings.worker.shutdown_timeout.seconds).run()
+            return _serve_alone(settings, listener, seconds)
+        processes = _Processes(wanted, path, listener, seconds, settings.worker.shutdown_timeout.seconds)
+        with shared_counts(settings) as directory:
+            monitoring = ApiMonitoring(settings, directory)
+            with monitoring.port(processes.vital, {"processes": processes.trouble}):
+                return processes.run()
 
 
 class Server(uvicorn.Server):
@@ -189,9 +197,15 @@ class Protocol(H11Protocol):
         self.transport.close()
 
 
-def _serve(settings: Settings, listener: socket.socket, seconds: float) -> int:
-    """Serve in this process; the exit code."""
-    site = ApiSite(settings, upload_seconds=seconds)
+def _serve_alone(settings: Settings, listener: socket.socket, seconds: float) -> int:
+    """Serve in this process, which is the only one; the exit code."""
+    monitoring = ApiMonitoring(settings)
+    site = ApiSite(settings, upload_seconds=seconds, observer=monitoring.observer)
+    with monitoring.port(site.vital, site.parts()):
+        return _serve(site, settings, listener)
+
+
+def _serve(site: ApiSite, settings: Settings, listener: socket.socket) -> int:
     server = Server(site.app(), shutdown_timeout=settings.worker.shutdown_timeout.seconds)
 
     def stop(_number: int, _frame: FrameType | None) -> None:
@@ -216,7 +230,8 @@ def _serve_as_child(path: Path | None, listener: socket.socket, seconds: float) 
     _end_with_parent()
     settings = read_settings(path)
     set_up_logs(settings)
-    code = _serve(settings, listener, seconds)
+    site = ApiSite(settings, upload_seconds=seconds, observer=ApiMonitoring(settings).observer)
+    code = _serve(site, settings, listener)
     logging.shutdown()
     os._exit(code)
 
@@ -245,6 +260,7 @@ class _Processes:
         self._started: dict[SpawnProcess, float] = {}
         self._stopping = False
         self._pause = RESTART_SECONDS
+        self._turned_at = time.monotonic()
 
     def run(self) -> int:
         """The exit code: 0 if all ended well."""
@@ -253,9 +269,20 @@ class _Processes:
         for _ in range(self._count):
             self._start()
         while not self._stopping:
+            self._turned_at = time.monotonic()
             connection.wait([process.sentinel for process in self._started], timeout=0.5)
             self._replace_the_dead()
         return self._end()
+
+    def vital(self) -> list[str]:
+        """Why all of this should be started anew."""
+        still = time.monotonic() - self._turned_at
+        return [f"the processes have not been looked after for {still:.0f} s"] if still > STILL_SECONDS else []
+
+    def trouble(self) -> str | None:
+        """What is wrong with the processes; None: nothing is."""
+        alive = sum(process.is_alive() for process in tuple(self._started))
+        return None if alive == self._count else f"{alive} of {self._count} serve"
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
         self._stopping = True

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from importlib import metadata
@@ -24,8 +26,10 @@ from omps_worker.koji_builds import KojiBuilds
 from omps_worker.locks import PackageLock
 from omps_worker.mapping.file import parse
 from omps_worker.model import Attempt, Outcome
+from omps_worker.observer import SILENT, Observer
 from omps_worker.organizations import Organizations
 from omps_worker.processor import Processor
+from omps_worker.readiness import Trouble, stuck_after
 from omps_worker.registry import AppRegistry
 from omps_worker.releases import Releaser
 from omps_worker.reporting import Reporter, ResultMessage, log_outcome
@@ -36,9 +40,13 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.types import ASGIApp
 
+    from omps_worker.broker.publisher import Publisher
     from omps_worker.mapping import Mapping
 
 log = logging.getLogger(__name__)
+
+STILL_SECONDS = 60.0
+"""How long the event loop may stand still before it counts as dead."""
 
 NO_RULES = "version: 1\nrules: []\n"
 """The mapping of a service whose clients say themselves where things go."""
@@ -78,23 +86,36 @@ class _NoMapping:
 class ApiSite:
     """One process's parts. ``upload_seconds``: how long an upload may take. Raises SettingsError."""
 
-    def __init__(self, settings: Settings, *, upload_seconds: float, pauses: Sequence[float] = PAUSES) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        upload_seconds: float,
+        pauses: Sequence[float] = PAUSES,
+        observer: Observer = SILENT,
+    ) -> None:
         self._settings = settings
+        self._observer = observer
+        self._turned_at = time.monotonic()
         self._closing = ExitStack()
         worker = settings.worker
         bundle = worker.ca_bundle
-        builds = KojiBuilds(worker.koji, worker.limits, bundle)
-        registry = AppRegistry(worker.registry.url, timeout=worker.registry.timeout, ca_bundle=bundle)
+        builds = KojiBuilds(worker.koji, worker.limits, bundle, observer=observer)
+        registry = AppRegistry(
+            worker.registry.url, timeout=worker.registry.timeout, ca_bundle=bundle, observer=observer
+        )
         self._reporter = Reporter(settings.topic_prefix, registry.url)
+        self.publisher: Publisher | None = None
         self._announcer = self._make_announcer()
         lock = self._lock = self._make_lock()
         processor = Processor(
             _NoMapping(),
             builds,
-            Releaser(registry, lock, worker.default_release_version),
+            Releaser(registry, lock, worker.default_release_version, observer=observer),
             worker.organizations,
             worker.limits,
-            gate=self._make_greenwave(worker.koji.timeout),
+            gate=Greenwave.of(worker.greenwave, timeout=worker.koji.timeout, ca_bundle=bundle, observer=observer),
+            observer=observer,
         )
         self.service = Service(
             processor,
@@ -111,12 +132,38 @@ class ApiSite:
     def app(self) -> ASGIApp:
         """The ASGI application; its shutdown closes the site."""
         about = {"version": __version__, "operatorcourier": metadata.version("operator-courier")}
-        return create_app(Api(self.service, self.health, self.pool, self._limits, about), self._lifespan)
+        return create_app(
+            Api(self.service, self.health, self.pool, self._limits, about), self._lifespan, self._observer
+        )
 
     @asynccontextmanager
     async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
+        turning = asyncio.create_task(self._turn())
         yield
+        turning.cancel()
         self.close()
+
+    def vital(self) -> list[str]:
+        """Why this process should be started anew."""
+        reasons = []
+        still, longest = time.monotonic() - self._turned_at, self.pool.longest
+        if still > STILL_SECONDS:
+            reasons.append(f"the loop has not turned for {still:.0f} s")
+        if longest > stuck_after(self._settings.worker):
+            reasons.append(f"a push has been under way for {longest:.0f} s, and is stuck")
+        return reasons
+
+    def parts(self) -> dict[str, Trouble]:
+        """What is wrong with the parts of this process."""
+        publisher = self.publisher
+        if publisher is None:
+            return {}
+        return {"publisher": publisher.trouble}
+
+    async def _turn(self) -> None:
+        while True:
+            self._turned_at = time.monotonic()
+            await asyncio.sleep(1.0)
 
     def close(self) -> None:
         """Begin nothing more, tell the bus what there is to tell, and let go of everything."""
@@ -146,7 +193,7 @@ class ApiSite:
         from omps_worker.broker.publisher import Publisher
         from omps_worker.broker.work import result
 
-        publisher = Publisher(parameters(settings, "api")).start()
+        publisher = self.publisher = Publisher(parameters(settings, "api"), observer=self._observer).start()
         self._closing.callback(publisher.close)
 
         def send(message: ResultMessage) -> None:
@@ -155,10 +202,6 @@ class ApiSite:
         announcer = Announcer(send)
         self._closing.callback(announcer.close)
         return announcer
-
-    def _make_greenwave(self, timeout: float) -> Greenwave | None:
-        worker = self._settings.worker
-        return Greenwave.of(worker.greenwave, timeout=timeout, ca_bundle=worker.ca_bundle)
 
     def _make_health(self) -> Health:
         questions = service_questions(self._settings.worker, ASK_SECONDS)
@@ -170,5 +213,6 @@ class ApiSite:
         attempt = Attempt()
         for outcome in outcomes:
             log_outcome(outcome, None, attempt)
+            self._observer.outcome(outcome.status.value, outcome.error.name if outcome.error else None)
             if self._announcer is not None:
                 self._announcer.announce(self._reporter.message(outcome, None, attempt))

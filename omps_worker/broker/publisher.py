@@ -107,6 +107,12 @@ class Publisher:
         channel = self._channel
         return channel is not None and channel.is_open and self.blocked is None
 
+    def trouble(self) -> str | None:
+        """Why the broker would not take a message now; None: it would."""
+        if self.blocked is not None:
+            return f"the broker takes no messages: {self.blocked}"
+        return None if self.connected else "not connected"
+
     def hurry(self) -> None:
         """The broker seems to be back: connect now, instead of after the pause. From any thread."""
         self._hurry.set()

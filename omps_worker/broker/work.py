@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -28,6 +27,7 @@ from omps_worker.model import Attempt, BuildEvent, BuildFacts, Ignored, Outcome,
 from omps_worker.observer import SILENT, Observer
 from omps_worker.reporting import log_outcome
 from omps_worker.text import one_line
+from omps_worker.under_way import UnderWay
 
 log = logging.getLogger(__name__)
 
@@ -125,13 +125,12 @@ class Desk:
         self._priority = publish_priority
         self._restore = restore
         self._abandoned = threading.Event()
-        self._processing: dict[int, float] = {}
+        self._processing = UnderWay()
 
     @property
     def longest_work(self) -> float:
         """For how many seconds the slowest piece of work goes on; recording outcomes does not count. 0: none."""
-        begun = min(self._processing.copy().values(), default=None)
-        return 0.0 if begun is None else time.monotonic() - begun
+        return self._processing.longest
 
     def abandon(self) -> None:
         """Stop waiting for the broker: what is not recorded yet stays un-acked."""
@@ -143,11 +142,8 @@ class Desk:
         ``fault`` is given where the message itself is at fault, and there is no work to do.
         """
         attempt, source = delivery.attempt, delivery.source
-        self._processing[id(delivery)] = time.monotonic()
-        try:
+        with self._processing.one():
             outcomes = self._outcomes(delivery, attempt, fault)
-        finally:
-            del self._processing[id(delivery)]
         if isinstance(outcomes, Ignored):
             return Done(ignored=outcomes)
         with self._handler.observer.timing("result"):

@@ -3,16 +3,14 @@
 
 from __future__ import annotations
 
-import re
-import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-import requests
 
+from tests.support.monitoring import Seen, free_port
 from tests.support.proxy import Proxy
 from tests.support.site import TestSite, edit
 from tests.support.waiting import wait_until
@@ -21,34 +19,6 @@ SECONDS = 10.0
 """What is promised."""
 
 PARTS = ("broker", "koji", "registry")
-
-
-class Seen:
-    """The monitoring port of a worker, as a probe and Prometheus see it."""
-
-    def __init__(self, port: int) -> None:
-        self._base = f"http://127.0.0.1:{port}"
-
-    def ready(self) -> bool:
-        try:
-            return requests.get(f"{self._base}/ready", timeout=5).status_code == 200
-        except requests.ConnectionError:
-            return False
-
-    def reasons(self) -> list[str]:
-        return requests.get(f"{self._base}/ready", timeout=5).json()["reasons"]
-
-    def misses(self, part: str) -> bool:
-        told = any(reason.startswith(f"{part}: ") for reason in self.reasons())
-        return told and not self.ready() and self.metric(f'omps_worker_part_up{{part="{part}"}}') == 0
-
-    def live(self) -> bool:
-        return requests.get(f"{self._base}/live", timeout=5).status_code == 200
-
-    def metric(self, sample: str) -> float | None:
-        page = requests.get(f"{self._base}/metrics", timeout=5).text
-        found = re.search(rf"^{re.escape(sample)} (\S+)$", page, re.MULTILINE)
-        return float(found[1]) if found else None
 
 
 class Surroundings:
@@ -85,9 +55,7 @@ def surroundings(site: TestSite) -> Iterator[Surroundings]:
 
 @pytest.fixture
 def seen(site: TestSite, surroundings: Surroundings) -> Iterator[Seen]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     edit(site.config, "[consumer_config]", f"[monitoring]\nport = {port}\n[consumer_config]")
     with site.running():
         seen = Seen(port)

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The lookout: who is away, for how long nobody knows, and who is back."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from omps_worker.errors import KojiError
+from omps_worker.lookout import Lookout
+from omps_worker.readiness import Readiness
+from tests.support.waiting import wait_until
+
+
+class Part:
+    """Something that can be asked, and be away."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+        self.asked = 0
+
+    def ask(self) -> None:
+        self.asked += 1
+        if self.error is not None:
+            raise self.error
+
+
+def test_nothing_is_said_to_be_well_before_it_was_asked():
+    gate = threading.Event()
+    with Lookout({"koji": gate.wait}, every=0.01, patience=60) as lookout:
+        assert lookout.troubles() == {"koji": "was not asked yet"}
+        gate.set()
+        wait_until(lambda: lookout.troubles() == {"koji": None})
+
+
+def test_what_goes_away_and_comes_back_is_told_once_each(caplog):
+    koji, registry, returned = Part(), Part(), []
+    caplog.set_level(logging.INFO)
+    with Lookout({"koji": koji.ask, "registry": registry.ask}, back=returned.append, every=0.01) as lookout:
+        wait_until(lambda: lookout.troubles() == {"koji": None, "registry": None})
+        koji.error = KojiError("Koji's hub\ncannot be reached.")
+        wait_until(lambda: lookout.troubles()["koji"] == "Koji's hub cannot be reached.")
+        assert lookout.troubles()["registry"] is None
+        asked = koji.asked
+        wait_until(lambda: koji.asked > asked + 5)
+        koji.error = None
+        wait_until(lambda: returned == ["koji"])
+    assert [record.message for record in caplog.records if "is away" in record.message] == [
+        "koji is away: Koji's hub cannot be reached."
+    ]
+    assert [record.levelname for record in caplog.records if "is back" in record.message] == ["INFO"]
+
+
+def test_who_does_not_answer_is_away_and_holds_nobody_up():
+    gate, other = threading.Event(), Part()
+    with Lookout({"silent": gate.wait, "other": other.ask}, every=0.01, patience=0.05) as lookout:
+        wait_until(lambda: "has not answered for" in (lookout.troubles()["silent"] or ""))
+        asked = other.asked
+        wait_until(lambda: other.asked > asked + 5)
+        assert lookout.troubles()["other"] is None
+        gate.set()
+        wait_until(lambda: lookout.troubles()["silent"] is None)
+
+
+def test_an_exception_that_nobody_thought_of_is_trouble_and_not_the_end(caplog):
+    part = Part()
+    part.error = RuntimeError("secret detail")
+    with Lookout({"odd": part.ask}, every=0.01) as lookout:
+        wait_until(lambda: lookout.troubles()["odd"] == "cannot be asked: RuntimeError")
+        part.error = None
+        wait_until(lambda: lookout.troubles()["odd"] is None)
+    assert "in an unforeseen way" in caplog.text
+
+
+def test_readiness_names_every_part_in_trouble_and_life_only_what_a_restart_mends():
+    vital: list[str] = []
+    readiness = Readiness(lambda: vital, {"consumer": lambda: "not consuming"}, lambda: {"koji": None, "registry": "x"})
+    assert readiness.live() == []
+    assert readiness.ready() == ["consumer: not consuming", "registry: x"]
+    assert readiness.troubles() == {"consumer": "not consuming", "koji": None, "registry": "x"}
+    vital.append("stuck")
+    assert readiness.live() == ["stuck"]
+    assert readiness.ready()[0] == "stuck"
