@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The only place that wires parts together."""
+"""Wires the parts of a configured site together; ``running`` and ``api.wiring`` add what only they need."""
 
 from __future__ import annotations
 

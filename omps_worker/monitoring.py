@@ -52,6 +52,7 @@ class Monitoring:
         return int(self._server.server_address[1])
 
     def __enter__(self) -> Monitoring:
+        log.info("health and metrics on %s, port %d", self._server.server_address[0], self.port)
         self._thread.start()
         return self
 
