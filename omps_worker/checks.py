@@ -105,17 +105,26 @@ def log_in(registry: AppRegistry, organization: Organization) -> str:
     return verdict.detail
 
 
-def service_questions(worker: WorkerSettings, seconds: float) -> dict[str, Callable[[], object]]:
-    """Who is asked, and how, whether each service is there; a question raises what is wrong.
+@dataclass(frozen=True)
+class Services:
+    """Clients that only ask whether the services are there: they share no connection with those that work."""
 
-    The clients are made for this: they wait ``seconds`` for an answer, and share no connection with
-    those that work. ``greenwave`` is among them where there is one.
-    """
-    koji = worker.koji.model_copy(update={"timeout": Duration.parse(seconds)})
-    bundle = worker.ca_bundle
-    greenwave = Greenwave.of(worker.greenwave, timeout=seconds, ca_bundle=bundle)
-    questions: dict[str, Callable[[], object]] = {
-        "koji": KojiBuilds(koji, worker.limits, bundle).version,
-        "registry": AppRegistry(worker.registry.url, timeout=seconds, ca_bundle=bundle).version,
-    }
-    return questions if greenwave is None else {**questions, "greenwave": greenwave.version}
+    koji: KojiBuilds
+    registry: AppRegistry
+    greenwave: Greenwave | None
+
+    @classmethod
+    def of(cls, worker: WorkerSettings, seconds: float) -> Services:
+        """Those of a site, which wait ``seconds`` for an answer."""
+        koji = worker.koji.model_copy(update={"timeout": Duration.parse(seconds)})
+        bundle = worker.ca_bundle
+        return cls(
+            KojiBuilds(koji, worker.limits, bundle),
+            AppRegistry(worker.registry.url, timeout=seconds, ca_bundle=bundle),
+            Greenwave.of(worker.greenwave, timeout=seconds, ca_bundle=bundle),
+        )
+
+    def questions(self) -> dict[str, Callable[[], object]]:
+        """Whether each is there at all; a question raises what is wrong."""
+        asked: dict[str, Callable[[], object]] = {"koji": self.koji.is_there, "registry": self.registry.is_there}
+        return asked if self.greenwave is None else {**asked, "greenwave": self.greenwave.is_there}

@@ -113,6 +113,12 @@ class Greenwave:
             raise GreenwaveError(f"Greenwave answered {answer.status} without a version.")
         return printable(version, 50)
 
+    def is_there(self) -> None:
+        """Return if it answers requests, whatever it says to this one; raises GreenwaveError."""
+        answer = self._ask("GET", "/api/v1.0/about")
+        if answer.status >= 500 or answer.status in _PASSING:
+            raise GreenwaveError(f"Greenwave answered {answer.status}.")
+
     def _ask(self, method: str, path: str, question: Any = None, timeout: float | None = None) -> Answer:
         try:
             return self._http.request(method, self._url + path, json=question, timeout=timeout)

@@ -97,6 +97,14 @@ class KojiBuilds:
         """The version of the hub, e.g. ``1.35.3``. Raises KojiError."""
         return printable(str(self._ask("getKojiVersion")), 50)
 
+    def is_there(self) -> None:
+        """Return if the hub answers calls, be it with a refusal of this one; raises KojiError."""
+        try:
+            self.version()
+        except KojiError as error:
+            if not error.refused:
+                raise
+
     def find(self, *, build_id: int | None = None, nvr: str | None = None, with_target: bool = True) -> Build:
         """The build of this id or, if there is none, of this NVR, in whatever state it is.
 

@@ -105,6 +105,13 @@ class AppRegistry:
             raise _failure(QuayPackageError, f"{what}: this is no app registry", answer, told)
         raise _failure(QuayPackageError, what, answer, told)
 
+    def is_there(self) -> None:
+        """Return if it answers requests, whatever it says to this one; raises QuayPackageError."""
+        what = "Failed to reach the registry"
+        answer = self._ask(what, "GET", "/cnr/version", {}, QuayPackageError)
+        if answer.status >= 500 or answer.status in _PASSING:
+            raise _failure(QuayPackageError, what, answer, self._said(answer))
+
     def look(self, organization: str, repository: str, authorization: SecretStr | None) -> Package:
         """The releases of one package.
 

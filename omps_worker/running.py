@@ -22,7 +22,7 @@ from omps_worker.broker.lock_connection import LockConnection
 from omps_worker.broker.publisher import Publisher
 from omps_worker.broker.work import Handler
 from omps_worker.catch_up import LookingBack
-from omps_worker.checks import service_questions
+from omps_worker.checks import Services
 from omps_worker.errors import SettingsError
 from omps_worker.lookout import ANSWER_SECONDS, Lookout
 from omps_worker.monitoring import Monitoring
@@ -121,7 +121,7 @@ class _Worker:
         stack.enter_context(port)
 
     def _questions(self) -> dict[str, Callable[[], object]]:
-        return {"broker": self._depths.look, **service_questions(self._settings.worker, ANSWER_SECONDS)}
+        return {"broker": self._depths.look, **Services.of(self._settings.worker, ANSWER_SECONDS).questions()}
 
     def _is_back(self, service: str) -> None:
         if service == "broker":

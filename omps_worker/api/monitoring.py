@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omps_worker.checks import service_questions
+from omps_worker.checks import Services
 from omps_worker.errors import SettingsError
 from omps_worker.lookout import ANSWER_SECONDS, Lookout
 from omps_worker.monitoring import Monitoring
@@ -51,7 +51,7 @@ class ApiMonitoring:
         place = self._settings.monitoring
         with ExitStack() as stack:
             if place is not None:
-                lookout = Lookout(service_questions(self._settings.worker, ANSWER_SECONDS))
+                lookout = Lookout(Services.of(self._settings.worker, ANSWER_SECONDS).questions())
                 self._readiness = readiness = Readiness(vital, parts, lookout.troubles)
                 probes = {"/live": readiness.live, "/ready": readiness.ready}
                 try:

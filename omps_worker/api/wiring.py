@@ -18,7 +18,7 @@ from omps_worker.api.app import Api, Limits, Pool, create_app
 from omps_worker.api.health import ASK_SECONDS, Health
 from omps_worker.api.requests import RequestIds
 from omps_worker.api.service import PAUSES, Service
-from omps_worker.checks import service_questions
+from omps_worker.checks import Services
 from omps_worker.deletions import Deleter
 from omps_worker.file_lock import FileLock, state_directory
 from omps_worker.greenwave import Greenwave
@@ -204,9 +204,14 @@ class ApiSite:
         return announcer
 
     def _make_health(self) -> Health:
-        questions = service_questions(self._settings.worker, ASK_SECONDS)
+        services = Services.of(self._settings.worker, ASK_SECONDS)
+        greenwave = services.greenwave
         return Health(
-            {"koji": questions["koji"], "quay": questions["registry"], "greenwave": questions.get("greenwave")}
+            {
+                "koji": services.koji.version,
+                "quay": services.registry.version,
+                "greenwave": greenwave.version if greenwave else None,
+            }
         )
 
     def _tell(self, outcomes: Sequence[Outcome]) -> None:

@@ -216,6 +216,21 @@ def test_what_is_no_app_registry_is_named_so(quay: Quay) -> None:
     assert caught.value.transient
 
 
+@pytest.mark.parametrize("status", [200, 401, 403, 404])
+def test_a_registry_that_says_anything_at_all_is_there(quay: Quay, status: int) -> None:
+    quay.faults.add(Fault("GET /cnr/version", status=status, body="<title>Nothing here</title>"))
+
+    quay.client.is_there()
+
+
+@pytest.mark.parametrize("fault", [{"status": 503}, {"status": 429}, {"drop": True}])
+def test_a_registry_in_trouble_is_not_there(quay: Quay, fault: dict[str, object]) -> None:
+    quay.faults.add(Fault("GET /cnr/version", times=None, **fault))
+
+    with pytest.raises(QuayPackageError, match="Failed to reach the registry"):
+        quay.client.is_there()
+
+
 def test_appr_names_itself_differently(quay: Quay) -> None:
     quay.faults.add(Fault("GET /cnr/version", body={"appr-api": "0.7.4"}))
 

@@ -88,6 +88,15 @@ def test_what_is_no_decision_is_an_error_that_knows_whether_waiting_helps(server
     assert caught.value.details == {"greenwave_response": response}
 
 
+def test_it_is_there_as_long_as_it_answers(server, greenwave):
+    greenwave.is_there()
+    server.faults.add(Fault("GET /api/v1.0/about", status=404))
+    greenwave.is_there()
+    server.faults.add(Fault("GET /api/v1.0/about", status=502))
+    with pytest.raises(GreenwaveError, match="502"):
+        greenwave.is_there()
+
+
 def test_it_says_its_version(server, greenwave):
     assert greenwave.version() == VERSION
     server.faults.add(Fault("GET /api/v1.0/about", status=200, body={"version": None}))

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -338,6 +339,20 @@ def test_tls_is_verified(tmp_path: Path) -> None:
 
 def test_the_version_of_the_hub(koji: SandboxKoji) -> None:
     assert builds_of(koji).version() == "1.35.3"
+
+
+@pytest.mark.parametrize("outage", ["offline", "lockout", "database"])
+def test_a_hub_that_is_offline_is_not_there_and_one_that_refuses_is(koji: SandboxKoji, outage: str) -> None:
+    builds = builds_of(koji)
+    builds.is_there()
+    koji.fail_calls(outage)
+    with pytest.raises(KojiError, match="offline"):
+        builds.is_there()
+    koji.recover()
+    hub = builds._hub
+    # An old hub does not know the question.
+    builds.__dict__["_hub"] = SimpleNamespace(call=lambda _method: hub.call("noSuchMethod"))
+    builds.is_there()
 
 
 # Downloading
