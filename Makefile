@@ -23,7 +23,7 @@ test: setup ## all tests
 	@$(PYTEST) $(PYTEST_ARGS) tests
 
 unit: setup ## tests without sockets and processes, in seconds
-	@$(RUN) .venv/bin/python -m pytest $(PYTEST_ARGS) tests/unit
+	@$(PYTEST) $(PYTEST_ARGS) tests/unit
 
 contract integration faults: setup ## tests against the real parts
 	@$(PYTEST) $(PYTEST_ARGS) tests/$@
