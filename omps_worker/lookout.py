@@ -25,6 +25,9 @@ EVERY_SECONDS = 5.0
 ANSWER_SECONDS = 3.0
 """How long a service may take to answer; a client's own time-out should be this."""
 
+GOODBYE_SECONDS = 0.5
+"""How long one waits at the end for those who are being asked."""
+
 SLACK_SECONDS = 1.0
 """How much longer one waits: looking up a name in the DNS knows no time-out."""
 
@@ -32,12 +35,10 @@ SLACK_SECONDS = 1.0
 class _Service:
     """One service, its thread, and what is known of it."""
 
-    def __init__(
-        self, name: str, ask: Callable[[], object], back: Callable[[str], object], every: float, patience: float
-    ) -> None:
+    def __init__(self, name: str, ask: Callable[[], object], lookout: Lookout, every: float, patience: float) -> None:
         self.name = name
         self._ask = ask
-        self._back = back
+        self._lookout = lookout
         self._every = every
         self._patience = patience
         self._over = threading.Event()
@@ -66,6 +67,7 @@ class _Service:
             self._asked_at = None
             self._learn(trouble)
             self._over.wait(max(self._every - (time.monotonic() - begun), 0.0))
+        self._lookout.goodbye(self.name)
 
     def _answer(self) -> str | None:
         try:
@@ -86,13 +88,14 @@ class _Service:
         elif trouble is None and self._away_since is not None:
             log.info("%s is back after %.0f s", self.name, now - self._away_since)
             self._away_since = None
-            self._back(self.name)
+            self._lookout.back(self.name)
 
 
 class Lookout:
     """Asks while it is entered. ``questions``: a name, and a function that raises what is wrong.
 
-    ``back`` is told the name of a service that was away and answers again.
+    ``back`` is told the name of a service that was away and answers again, and ``goodbye`` that of one
+    which is not asked any more; both in the thread that asks it.
     """
 
     def __init__(
@@ -100,10 +103,12 @@ class Lookout:
         questions: Mapping[str, Callable[[], object]],
         *,
         back: Callable[[str], object] = bool,
+        goodbye: Callable[[str], object] = bool,
         every: float = EVERY_SECONDS,
         patience: float = ANSWER_SECONDS + SLACK_SECONDS,
     ) -> None:
-        self._services = [_Service(name, ask, back, every, patience) for name, ask in questions.items()]
+        self.back, self.goodbye = back, goodbye
+        self._services = [_Service(name, ask, self, every, patience) for name, ask in questions.items()]
 
     def troubles(self) -> dict[str, str | None]:
         """For each service what is wrong with it, and None if nothing is."""
@@ -117,6 +122,9 @@ class Lookout:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        # Whoever is just being asked may take its time: nobody waits for that.
         for service in self._services:
             service.end()
+        # Whoever is just being asked may take its time: nobody waits long for that.
+        until = time.monotonic() + GOODBYE_SECONDS
+        for service in self._services:
+            service.thread.join(max(until - time.monotonic(), 0.0))

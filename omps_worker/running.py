@@ -74,7 +74,7 @@ class _Worker:
             give_up_after=worker.retry.give_up_after,
         )
         self._depths = Depths(parameters(settings, "depths"), site.topology)
-        self._lookout = Lookout(self._questions(), back=self._is_back)
+        self._lookout = Lookout(self._questions(), back=self._is_back, goodbye=self._is_over)
         self._readiness = Readiness(
             self._vital,
             {
@@ -116,7 +116,6 @@ class _Worker:
             # Builds can be published all the same; who watches the port will notice.
             log.error("no health port: %s", error)
             return
-        stack.callback(self._depths.close)
         stack.enter_context(self._lookout)
         stack.enter_context(port)
 
@@ -127,6 +126,10 @@ class _Worker:
         if service == "broker":
             self._publisher.hurry()
             self._consumer.hurry()
+
+    def _is_over(self, service: str) -> None:
+        if service == "broker":
+            self._depths.close()
 
     def _vital(self) -> list[str]:
         reasons = []

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -54,13 +56,26 @@ def surroundings(site: TestSite) -> Iterator[Surroundings]:
 
 
 @pytest.fixture
-def seen(site: TestSite, surroundings: Surroundings) -> Iterator[Seen]:
-    port = free_port()
-    edit(site.config, "[consumer_config]", f"[monitoring]\nport = {port}\n[consumer_config]")
-    with site.running():
-        seen = Seen(port)
-        wait_until(seen.ready, what="the worker to be ready")
-        yield seen
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture
+def worker(site: TestSite, surroundings: Surroundings, port: int) -> Iterator[subprocess.Popen[str]]:
+    edit(
+        site.config,
+        "[consumer_config]",
+        f'[monitoring]\nport = {port}\n[consumer_config]\nshutdown_timeout = "2s"',
+    )
+    with site.running() as process:
+        yield process
+
+
+@pytest.fixture
+def seen(worker: subprocess.Popen[str], port: int) -> Seen:
+    seen = Seen(port)
+    wait_until(seen.ready, what="the worker to be ready")
+    return seen
 
 
 @pytest.mark.parametrize("how", ["killed", "frozen"])
@@ -77,6 +92,15 @@ def test_what_goes_away_is_told_within_ten_seconds_and_so_is_its_return(how, sur
     wait_until(seen.ready, SECONDS, "the worker to be ready again")
     assert seen.metric("omps_worker_ready") == 1
     assert [seen.metric(f'omps_worker_part_up{{part="{part}"}}') for part in PARTS] == [1, 1, 1]
+
+
+def test_a_worker_ends_in_time_though_nobody_answers(surroundings, seen, worker):
+    for part in PARTS:
+        surroundings.take_away(part, "frozen")
+    wait_until(lambda: seen.misses("broker"), SECONDS, "the broker to be missed")
+    worker.send_signal(signal.SIGTERM)
+    # Its patience, the two seconds until a hanging thread is torn away, and those of its last words.
+    worker.wait(15)
 
 
 def test_a_long_absence_of_the_broker_does_not_make_the_return_slower(surroundings, seen, site):
