@@ -2,7 +2,8 @@
 # Every target makes what it needs first: system packages (as root) and a virtual environment in .venv.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit contract integration faults check format bench chaos check-image clean
+.PHONY: help setup demo test unit contract integration faults check check-licences format bench chaos check-image \
+	constraints sbom dist clean
 
 PYTEST_ARGS ?=
 RUN := .venv/bin/python scripts/in_own_tmpdir.py
@@ -28,10 +29,14 @@ unit: setup ## tests without sockets and processes, in seconds
 contract integration faults: setup ## tests against the real parts
 	@$(PYTEST) $(PYTEST_ARGS) tests/$@
 
-check: setup ## ruff and mypy
+check: setup ## ruff, mypy, and the licences of what is needed at run time
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy --strict omps_worker
+	.venv/bin/python -m scripts.licences
+
+check-licences: setup ## do all libraries go with GPL-3.0-or-later?
+	@.venv/bin/python -m scripts.licences
 
 format: setup ## let ruff put the code into shape
 	.venv/bin/ruff check --fix .
@@ -45,6 +50,15 @@ chaos: setup ## a long storm of kills and faults (CHAOS_ARGS for options; the sh
 
 check-image: ## build the container image with buildah and try it (as root, on Debian)
 	@scripts/check-image
+
+constraints: setup ## pin the newest versions of everything (needs Python 3.10 to 3.13)
+	@$(RUN) .venv/bin/python -m scripts.constraints
+
+sbom: setup ## the bill of materials, in CycloneDX's JSON, into dist
+	@$(RUN) .venv/bin/python -m scripts.sbom dist/omps-worker.cdx.json
+
+dist: setup ## sdist and wheel into dist, the same bytes every time
+	@$(RUN) .venv/bin/python -m scripts.dist dist
 
 clean: ## remove everything that make made
 	rm -rf .venv .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
