@@ -9,13 +9,23 @@ FROM ${BASE} AS build
 ENV DEBIAN_FRONTEND=noninteractive
 RUN apt-get update \
  && apt-get install -y --no-install-recommends ca-certificates gcc libc6-dev libkrb5-dev python3-dev python3-venv
-# pip stays outside the environment that is shipped.
-RUN python3 -m venv /pip && python3 -m venv --without-pip /opt/omps-worker
+# pip and what it builds with stay outside the environment that is shipped.
+RUN python3 -m venv /build && python3 -m venv --without-pip /opt/omps-worker
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /source
+# Nothing is built or installed whose hash is not known; see docs/releasing.md.
+COPY requirements requirements
+RUN /build/bin/pip install --require-hashes -r requirements/build.txt
+# -s: what is compiled here needs no symbols.
+RUN LDFLAGS=-s /build/bin/pip wheel --no-build-isolation --use-pep517 --require-hashes -r requirements/runtime.txt -w /wheels
 COPY . .
-# -s: what is compiled here needs no symbols. The libraries' own tests are a tenth of the whole.
-RUN LDFLAGS=-s /pip/bin/pip --python /opt/omps-worker/bin/python install --no-cache-dir --use-pep517 '.[api]' \
+# The libraries' own tests are a tenth of the whole.
+RUN /build/bin/pip wheel --no-build-isolation --use-pep517 --no-deps -w /wheels . \
+ && /build/bin/pip --python /opt/omps-worker/bin/python install --no-index --no-deps /wheels/*.whl \
+ && /build/bin/pip --python /opt/omps-worker/bin/python check \
  && find /opt/omps-worker -type d '(' -name test -o -name tests ')' -prune -exec rm -rf {} +
+# What is in it, apart from Debian's packages.
+RUN /opt/omps-worker/bin/python -m scripts.sbom /opt/omps-worker/share/doc/omps-worker/sbom.cdx.json
 
 FROM ${BASE}
 RUN export DEBIAN_FRONTEND=noninteractive \
