@@ -141,3 +141,24 @@ def test_the_licence_is_the_one_that_every_file_names(setup):
     assert setup["metadata"]["license"] == "GPL-3.0-or-later"
     assert "GNU GENERAL PUBLIC LICENSE" in licence
     assert "Version 3, 29 June 2007" in licence
+
+
+def test_the_changelog_has_a_section_for_this_version_or_for_the_next():
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    sections = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    released = [section.partition(" - ")[0] for section in sections if section != "Unreleased"]
+
+    assert "Unreleased" in sections[:1] or omps_worker.__version__ in released
+    assert all(
+        re.fullmatch(r"\d+\.\d+\.\d+ - \d{4}-\d\d-\d\d", section) for section in sections if section != "Unreleased"
+    )
+    assert released == sorted(released, key=lambda version: [int(part) for part in version.split(".")], reverse=True)
+
+
+def test_the_changelog_has_the_form_that_it_names():
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    kinds = re.findall(r"^### (.+)$", text, re.MULTILINE)
+
+    assert text.startswith("# Changelog\n")
+    assert set(kinds) <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+    assert all(line.startswith(("- ", "  ", "#")) for line in text[text.index("\n## ") :].splitlines() if line)
