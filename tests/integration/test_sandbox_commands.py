@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.commands_page import examples, fits
 from tests.support.waiting import wait_until
 
 
@@ -42,6 +43,7 @@ def test_the_demo_tells_its_story_and_leaves_nothing_behind(environment, tmp_pat
     assert "Everything ended as it should." in ran.stdout
     assert "UNEXPECTED" not in ran.stdout
     assert "\x1b" not in ran.stdout
+    assert fits(examples()["demo"][1], ran.stdout)
     for status in ("published", "unchanged", "skipped", "failed", "ignored"):
         assert f"{status}: " in ran.stdout
     wait_until(lambda: not processes_that_mention(str(tmp_path)), what="the demo's processes to end")
@@ -63,6 +65,7 @@ def test_the_sandbox_stays_until_it_is_told_to_end_and_says_how_to_use_it(enviro
             if "that the mapping leaves alone" in line:
                 break
         text = "".join(guide)
+        assert fits(examples()["sandbox"][1], text)
         nvr = re.search(r"omps-worker push (\S+)", text)[1]
         assert f"export PATH={beside}:$PATH" in text
         settings = {**environment, "FEDORA_MESSAGING_CONF": str(place / "config.toml")}

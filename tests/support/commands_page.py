@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""docs/commands.md in parts: what it says about each command, and the examples in it."""
+
+from __future__ import annotations
+
+import re
+
+from tests.support.sources import ROOT
+
+TEXT = (ROOT / "docs/commands.md").read_text(encoding="utf-8")
+LEFT_OUT = "…"
+"""A line that stands for any number of others."""
+
+_VARYING = (
+    (r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d([.,]\d+)?(Z|\+00:00)?", "TIME"),
+    (r"\b127\.0\.0\.1(:|, port )\d+", "ADDRESS"),
+    (r"\bvirtual host \S+?(?=;|$)", "virtual host V"),
+    (r"\bseconds=[\d.]+", "seconds=N"),
+    (r"^( *)\d+\.\d s ", r"\1N s "),
+    (r"\bversion \d+\.\d+\.\d+\S*", "version N"),
+    (r"-{3,}", "---"),
+    (r"(?<=\S) {2,}", "  "),
+    (r" +$", ""),
+)
+
+
+def sections() -> dict[str, str]:
+    """What stands below the heading of each command, by its words; "" is the program itself."""
+    parts = re.split(r"^#{2,} `omps-worker ?(.*)`$", TEXT, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def options(section: str) -> dict[str, str]:
+    """What the table of a section says about each option."""
+    rows = re.findall(r"^\| `(--.+?)` \| (.+) \|$", section, re.MULTILINE)
+    return {name.split()[0]: meaning.replace("\\|", "|") for name, meaning in rows}
+
+
+def examples() -> dict[str, tuple[str, str]]:
+    """The line that is typed, without the program's name, and what follows it, by the command's words."""
+    found = {}
+    for words, section in sections().items():
+        for line, output in re.findall(r"^```console\n\$ omps-worker ([^\n]*)\n(.*?)^```$", section, re.M | re.S):
+            found[words] = (line, output)
+    return found
+
+
+def fits(said: str, real: str) -> bool:
+    """Whether an output is what the page says, apart from times, addresses, widths of columns and what is left out."""
+    parts = [re.escape(line) + r"\n" for line in _normal(said).splitlines()]
+    pattern = "".join(r"(?:.*\n)*?" if part == re.escape(LEFT_OUT) + r"\n" else part for part in parts)
+    return re.fullmatch(pattern, _normal(real)) is not None
+
+
+def _normal(text: str) -> str:
+    for pattern, name in _VARYING:
+        text = re.sub(pattern, name, text, flags=re.MULTILINE)
+    return text if text.endswith("\n") else text + "\n"
