@@ -12,7 +12,7 @@ PROCESSES ?= $(shell expr $$(nproc) + 1)
 PYTEST := $(RUN) .venv/bin/python -m pytest --numprocesses=$(PROCESSES) --maxprocesses=6 --dist=worksteal
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
 
 setup: ## install what is missing: system packages (as root), Python packages into .venv
 	@scripts/setup
