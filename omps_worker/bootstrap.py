@@ -29,7 +29,7 @@ from omps_worker.organizations import Organizations, unknown_organization
 from omps_worker.processor import IGNORED_BY_RULE, NO_RULE, Processor, Request
 from omps_worker.registry import AppRegistry
 from omps_worker.releases import Releaser
-from omps_worker.reporting import Reporter, log_outcome, result_body
+from omps_worker.reporting import Reporter, log_outcome, result_body, result_topic
 from omps_worker.settings import Settings
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from omps_worker.broker.publisher import Publisher
     from omps_worker.broker.replay import Replay
     from omps_worker.broker.topology import Topology
+    from omps_worker.broker.watch import Watch
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +82,19 @@ class BrokerSite:
         from omps_worker.broker.replay import Replay
 
         return Replay(parameters(self.settings, "replay"), self.topology.queue)
+
+    def watch(self, notice: Callable[[str], object]) -> Watch:
+        """Follows the results on the bus; ``notice`` is told what a person should know."""
+        from omps_worker.broker.connection import parameters
+        from omps_worker.broker.watch import Watch
+
+        settings = self.settings
+        return Watch(
+            parameters(settings, "watch"),
+            settings.publish_exchange,
+            result_topic(settings.topic_prefix, "*"),
+            notice=notice,
+        )
 
 
 class Site(BrokerSite):

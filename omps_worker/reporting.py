@@ -83,18 +83,23 @@ def result_id(registry: str, body: dict[str, Any]) -> str:
     return str(uuid.uuid5(NAMESPACE, json.dumps(fact, sort_keys=True, separators=(",", ":"))))
 
 
+def result_topic(prefix: str, status: str) -> str:
+    """The topic of results of this status, under the site's prefix."""
+    prefix = prefix.rstrip(".")
+    return f"{prefix}.omps.release.{status}" if prefix else f"omps.release.{status}"
+
+
 class Reporter:
     """Writes result messages for one site."""
 
     def __init__(self, topic_prefix: str, registry: str) -> None:
-        self._topic_prefix = topic_prefix.rstrip(".")
+        self._topic_prefix = topic_prefix
         self._registry = registry
 
     def message(self, outcome: Outcome, source: Source | None, attempt: Attempt) -> ResultMessage:
         """The message that tells of ``outcome``."""
         body = result_body(outcome, source, attempt)
-        name = f"omps.release.{outcome.status}"
-        topic = f"{self._topic_prefix}.{name}" if self._topic_prefix else name
+        topic = result_topic(self._topic_prefix, outcome.status.value)
         return ResultMessage(topic, result_id(self._registry, body), self._headers(outcome, body), body)
 
     def messages(self, outcomes: Iterable[Outcome], source: Source | None, attempt: Attempt) -> list[ResultMessage]:

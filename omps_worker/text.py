@@ -13,10 +13,10 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     Control characters from outside are replaced: a cell cannot move the cursor of a terminal.
     """
     lines = [[_cell(value) for value in row] for row in [heads, *rows]]
-    widths = [max(_width(line[column]) for line in lines) for column in range(len(heads))]
+    widths = [max(width_of(line[column]) for line in lines) for column in range(len(heads))]
     lines.insert(1, ["-" * width for width in widths])
     return "\n".join(
-        "  ".join(cell + " " * (width - _width(cell)) for cell, width in zip(line, widths, strict=True)).rstrip()
+        "  ".join(cell + " " * (width - width_of(cell)) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     )
 
@@ -26,9 +26,24 @@ def one_line(text: str) -> str:
     return text if text.isprintable() else "".join(letter if letter.isprintable() else " " for letter in text)
 
 
+def fit(text: str, width: int) -> str:
+    """``text`` on one line of exactly ``width`` columns: padded, or cut with an ellipsis."""
+    # What is cut off need not be looked at.
+    text = one_line(text[: 4 * width + 4])
+    if width_of(text) <= width:
+        return text + " " * (width - width_of(text))
+    kept = ""
+    for letter in text:
+        if width_of(kept) + width_of(letter) > width - 1:
+            break
+        kept += letter
+    return (kept + "…" + " " * (width - 1 - width_of(kept))) if width > 0 else ""
+
+
 def _cell(value: object) -> str:
     return "" if value is None else one_line(str(value))
 
 
-def _width(text: str) -> int:
+def width_of(text: str) -> int:
+    """How many columns of a terminal ``text`` takes."""
     return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)

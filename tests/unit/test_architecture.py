@@ -50,6 +50,7 @@ ABOVE_THE_CORE = (
     "container",
     "cli_failed",
     "cli_push",
+    "cli_watch",
     "api",
     "__main__",
 )
