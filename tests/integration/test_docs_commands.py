@@ -17,6 +17,7 @@ from omps_worker.sandbox.site import QUEUE
 from tests.support.commands_page import examples, fits
 from tests.support.site import results_of
 from tests.support.waiting import wait_until
+from tests.support.watching import result, tell, watching
 
 LANTERN = "6f1c1cb4-6a37-4b7e-9a0c-1b1a7e3a6d21"
 DAMAGED = "a8e4d7f0-52c9-4c39-8d1f-90b7b1f5c3e2"
@@ -57,6 +58,8 @@ def outputs(site, messages):
             yield words, log_of_a_run(site, messages)
         elif words == "api":
             yield words, log_of_the_api(site, shlex.split(line))
+        elif words == "watch":
+            yield words, seen_by_a_watcher(site, shlex.split(line))
         elif words not in ELSEWHERE:
             ran = site.command(*shlex.split(line))
             assert ran.code == 0, ran.err
@@ -74,6 +77,14 @@ def log_of_a_run(site, messages):
         results_of(watch, 1)
     site.registry.faults.clear()
     return site.log
+
+
+def seen_by_a_watcher(site, arguments):
+    with watching(site, *arguments[1:]) as watcher:
+        nvr = "otter-cache-operator-container-1.1.0-1"
+        tell(site, result(organization="partners"), result(component="otter-cache", nvr=nvr))
+        assert watcher.ended() == 0
+    return "\n".join(watcher.out)
 
 
 def log_of_the_api(site, arguments):

@@ -13,6 +13,7 @@ LEFT_OUT = "…"
 
 _VARYING = (
     (r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d([.,]\d+)?(Z|\+00:00)?", "TIME"),
+    (r"^\d\d:\d\d:\d\d\b", "TIME"),
     (r"\b127\.0\.0\.1(:|, port )\d+", "ADDRESS"),
     (r"\bvirtual host \S+?(?=;|$)", "virtual host V"),
     (r"\bseconds=[\d.]+", "seconds=N"),
