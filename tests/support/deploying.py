@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is in ``deploy/``, put to work."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import certifi
+import yaml
+
+from omps_worker import configuration
+from omps_worker.settings import Settings, file
+from tests.support.sources import ROOT
+
+DEPLOY = ROOT / "deploy"
+DEFINITIONS = DEPLOY / "rabbitmq/definitions.json"
+KUBERNETES = DEPLOY / "kubernetes"
+SYSTEMD = DEPLOY / "systemd"
+
+BROKER = {"OMPS_WORKER_AMQP_URL": "amqps://omps-worker:secret@rabbitmq.example.com/%2F"}
+"""What the Secret for the broker brings into the environment."""
+
+
+def documents(path: Path) -> list[dict[str, Any]]:
+    """What is in a file of Kubernetes's."""
+    return list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+
+
+def definitions() -> dict[str, Any]:
+    """The broker's definitions."""
+    loaded: dict[str, Any] = json.loads(DEFINITIONS.read_text(encoding="utf-8"))
+    return loaded
+
+
+def mounted(config: Path, mapping: Path, root: Path, *, api: bool = False) -> tuple[Settings, Any]:
+    """The configuration as a pod has it: ``root`` stands for /etc/omps-worker, where all that it names is mounted."""
+    for path in set(re.findall(r'"/etc/omps-worker/([^"]+)"', config.read_text(encoding="utf-8"))):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(_content(path))
+    (root / "mapping").mkdir(exist_ok=True)
+    (root / "mapping/mapping.yaml").write_text(mapping.read_text(encoding="utf-8"))
+    text = config.read_text(encoding="utf-8").replace("/etc/omps-worker/", f"{root}/")
+    (root / "config.toml").write_text(text)
+    if api:
+        return file.load(root / "config.toml", environment=BROKER, api=True), None
+    return configuration.load(root / "config.toml", environment=BROKER)
+
+
+def _content(path: str) -> str:
+    if path.endswith(".pem"):
+        return Path(certifi.where()).read_text(encoding="utf-8")
+    return "basic c2VjcmV0" if path.endswith(".token") else "secret"
+
+
+def documented_commands(page: str, command: str) -> list[list[str]]:
+    """The lines of a page's code blocks that begin like that, as a shell splits them."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8").replace("\\\n", " ")
+    blocks = re.findall(r"^```\w*\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()]
+    return [shlex.split(line, comments=True) for line in lines if line.startswith(command)]
