@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``deploy/rabbitmq`` is what the worker of ``deploy/kubernetes`` would declare, and lets its user do just that."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from omps_worker.broker.lock_queues import Package
+from omps_worker.broker.topology import Topology, failed_queue, retry_arguments, retry_queue
+from omps_worker.model import Status
+from tests.support.deploying import KUBERNETES, definitions, mounted
+
+BASE = KUBERNETES / "base"
+
+
+@pytest.fixture
+def topology(tmp_path: Path) -> Topology:
+    return Topology.of(mounted(BASE / "config.toml", BASE / "mapping.yaml", tmp_path)[0])
+
+
+def queue(name: str, arguments: Any) -> dict[str, Any]:
+    return {"name": name, "vhost": "/", "durable": True, "auto_delete": False, "arguments": dict(arguments)}
+
+
+def test_the_queues_are_those_that_the_worker_declares(topology: Topology) -> None:
+    assert definitions()["queues"] == [
+        queue(topology.queue, topology.arguments),
+        *(
+            queue(retry_queue(topology.queue, delay), retry_arguments(topology.queue, delay))
+            for delay in topology.delays
+        ),
+        queue(failed_queue(topology.queue), topology.failed_arguments),
+    ]
+
+
+def test_the_bindings_are_those_that_the_worker_makes(topology: Topology) -> None:
+    bound = [(each["source"], each["routing_key"]) for each in definitions()["bindings"]]
+    assert tuple(bound) == topology.bindings
+    assert {each["destination"] for each in definitions()["bindings"]} == {topology.queue}
+
+
+def test_nothing_limits_or_expires_what_waits_in_the_failed_queue() -> None:
+    (failed,) = (each for each in definitions()["queues"] if each["name"].endswith(".failed"))
+    losing = {"x-expires", "x-max-length", "x-max-length-bytes", "x-message-ttl"}
+    assert not losing & set(failed["arguments"])
+    assert "policies" not in definitions()
+
+
+def test_there_is_no_user_so_that_importing_again_changes_no_password() -> None:
+    assert set(definitions()) == {"permissions", "topic_permissions", "queues", "bindings"}
+
+
+def test_the_patterns_fit_whole_names_of_ours_alone(topology: Topology) -> None:
+    (permissions,) = definitions()["permissions"]
+    for kind in ("configure", "write", "read"):
+        assert permissions[kind].startswith("^(")
+        assert permissions[kind].endswith(")$")
+    package = Package.of("https://quay.example.com", "community", "etcd")
+    own = [each["name"] for each in definitions()["queues"]]
+    configure = re.compile(permissions["configure"])
+    assert [name for name in (*own, package.lock, package.mark) if not configure.search(name)] == []
+    others = (
+        "omps-worker2",
+        "my-omps-worker",
+        "omps-worker.other",
+        "omps-workerXfailed",
+        f"{package.lock}0",
+        "amq.topic",
+    )
+    assert [name for name in others if configure.search(name)] == []
+    assert [name for name in others[:-1] if re.search(permissions["read"], name)] == []
+
+
+@pytest.mark.parametrize("delay", ["500ms", "10s", "1.5h", "30"])
+def test_delays_of_any_form_need_no_new_permissions(delay: str) -> None:
+    (permissions,) = definitions()["permissions"]
+    assert re.search(permissions["configure"], f"omps-worker.retry.{delay}")
+
+
+def test_results_may_be_told_and_builds_be_heard_of_and_no_other_topics(topology: Topology, tmp_path: Path) -> None:
+    (topics,) = definitions()["topic_permissions"]
+    prefix = mounted(BASE / "config.toml", BASE / "mapping.yaml", tmp_path)[0].topic_prefix
+    results = [f"{prefix}.omps.release.{status}" for status in (*(each.value for each in Status), "deleted")]
+    assert topics["exchange"] == topology.publish_exchange
+    assert [topic for topic in results if not re.search(topics["write"], topic)] == []
+    assert [key for _, key in topology.bindings if not re.search(topics["read"], key)] == []
+    others = (f"{prefix}.omps.release", f"{prefix}.buildsys.tag", f"{prefix}Xomps.release.failed", "#")
+    assert [topic for topic in others if re.search(topics["write"], topic) or re.search(topics["read"], topic)] == []
