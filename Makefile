@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test unit contract integration faults check check-licences format bench chaos check-image \
-	constraints sbom dist clean
+	check-deploy constraints sbom dist clean
 
 PYTEST_ARGS ?=
 RUN := .venv/bin/python scripts/in_own_tmpdir.py
@@ -59,6 +59,9 @@ sbom: setup ## the bill of materials, in CycloneDX's JSON, into dist
 
 dist: setup ## sdist and wheel into dist, the same bytes every time
 	@$(RUN) .venv/bin/python -m scripts.dist dist
+
+check-deploy: setup ## hold deploy/ against Kubernetes's schemas, systemd, RabbitMQ and the image (IMAGE=no: without it)
+	@scripts/check-deploy
 
 clean: ## remove everything that make made
 	rm -rf .venv .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info

@@ -97,7 +97,9 @@ def test_a_python_that_will_not_do_is_passed_over(tmp_path):
     assert found.stdout.strip() != str(too_old)
 
 
-@pytest.mark.parametrize("script", ["setup", "system-packages", "find-python", "without-services", "check-image"])
+@pytest.mark.parametrize(
+    "script", ["setup", "system-packages", "find-python", "without-services", "check-image", "check-deploy"]
+)
 def test_shell_scripts_can_be_run_and_stop_at_the_first_error(script):
     path = SCRIPTS / script
 

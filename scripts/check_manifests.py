@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Validates rendered Kubernetes manifests; run by ``check-deploy`` with kubernetes-validate at hand.
+
+    check_manifests.py FILE VERSION…
+
+Each object must fit the strict schema of each version of Kubernetes, and what the objects say of each other must hold.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import kubernetes_validate
+import yaml
+
+TEXTS = {"type": "object", "additionalProperties": {"type": "string"}}
+
+
+def closed(required: list[str], **properties: Any) -> dict[str, Any]:
+    """The schema of an object with these properties and no others."""
+    return {"type": "object", "additionalProperties": False, "required": required, "properties": properties}
+
+
+ROUTE = closed(
+    ["apiVersion", "kind", "metadata", "spec"],
+    apiVersion={"const": "route.openshift.io/v1"},
+    kind={"const": "Route"},
+    metadata=closed(["name"], name={"type": "string"}, namespace={"type": "string"}, labels=TEXTS, annotations=TEXTS),
+    spec=closed(
+        ["to"],
+        host={"type": "string"},
+        path={"type": "string"},
+        port=closed(["targetPort"], targetPort={"type": ["string", "integer"]}),
+        to=closed(
+            ["kind", "name"],
+            kind={"const": "Service"},
+            name={"type": "string"},
+            weight={"type": "integer", "minimum": 0, "maximum": 256},
+        ),
+        tls=closed(
+            ["termination"],
+            termination={"enum": ["edge", "passthrough", "reencrypt"]},
+            insecureEdgeTerminationPolicy={"enum": ["None", "Allow", "Redirect"]},
+        ),
+        wildcardPolicy={"enum": ["None", "Subdomain"]},
+    ),
+)
+"""Of OpenShift's Routes, which kubernetes-validate does not know: the part that is used here."""
+
+OWN_SECRETS = {"omps-worker-broker", "omps-worker-registry"}
+"""Those that a person makes, as docs/deployment.md says."""
+
+
+def faults(documents: list[dict[str, Any]], versions: list[str]) -> Iterator[str]:
+    """What is wrong with them."""
+    for document in documents:
+        label = f"{document.get('kind')} {document.get('metadata', {}).get('name')}"
+        for fault in schema_faults(document, versions):
+            yield f"{label}: {fault}"
+    names = [(document["kind"], document["metadata"]["name"]) for document in documents]
+    yield from (f"{kind} {name} is there twice" for kind, name in set(names) if names.count((kind, name)) > 1)
+    for document in documents:
+        if document["kind"] == "Deployment":
+            yield from reference_faults(document, set(names))
+
+
+def schema_faults(document: dict[str, Any], versions: list[str]) -> Iterator[str]:
+    """What does not fit the schema of its kind."""
+    if document.get("kind") == "Route":
+        yield from (error.message for error in jsonschema.Draft202012Validator(ROUTE).iter_errors(document))
+        return
+    for version in versions:
+        try:
+            kubernetes_validate.validate(document, version, strict=True)
+        except kubernetes_validate.ValidationError as error:
+            yield f"Kubernetes {version}: {'.'.join(map(str, error.path))}: {error.message}"
+        except (kubernetes_validate.SchemaNotFoundError, kubernetes_validate.VersionNotSupportedError) as error:
+            yield f"Kubernetes {version}: {error}"
+
+
+def reference_faults(deployment: dict[str, Any], there: set[tuple[str, str]]) -> Iterator[str]:
+    """What a Deployment names that is not there."""
+    label = f"Deployment {deployment['metadata']['name']}"
+    pod = deployment["spec"]["template"]["spec"]
+    if ("ServiceAccount", pod["serviceAccountName"]) not in there:
+        yield f"{label}: there is no ServiceAccount {pod['serviceAccountName']}"
+    for volume in pod["volumes"]:
+        config = volume.get("configMap", {"optional": True})
+        if not config.get("optional") and ("ConfigMap", config["name"]) not in there:
+            yield f"{label}: there is no ConfigMap {config['name']}"
+        if "secret" in volume and volume["secret"]["secretName"] not in OWN_SECRETS:
+            yield f"{label}: nobody makes the Secret {volume['secret']['secretName']}"
+    for container in pod["containers"]:
+        mounted = {mount["name"] for mount in container["volumeMounts"]}
+        if mounted != {volume["name"] for volume in pod["volumes"]}:
+            yield f"{label}: volumes and mounts differ"
+        for variable in container["env"]:
+            secret = variable.get("valueFrom", {}).get("secretKeyRef")
+            if secret and secret["name"] not in OWN_SECRETS:
+                yield f"{label}: nobody makes the Secret {secret['name']}"
+
+
+def main() -> int:
+    """Say what is wrong; 1 if anything is."""
+    file, *versions = sys.argv[1:]
+    documents = list(yaml.safe_load_all(Path(file).read_text(encoding="utf-8")))
+    found = list(faults(documents, versions))
+    for fault in found:
+        print(f"  {fault}", file=sys.stderr)
+    return 1 if found or not documents else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
