@@ -162,3 +162,10 @@ def test_the_changelog_has_the_form_that_it_names():
     assert text.startswith("# Changelog\n")
     assert set(kinds) <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
     assert all(line.startswith(("- ", "  ", "#")) for line in text[text.index("\n## ") :].splitlines() if line)
+
+
+def test_the_page_tells_the_limit_of_the_image_that_is_checked():
+    (limit,) = re.findall(r"^limit_megabytes=(\d+)", (ROOT / "scripts/check-image").read_text(), re.MULTILINE)
+    ((measured, told),) = re.findall(r"adds (\d+) MB to its base \((\d+) at most", (ROOT / "README.md").read_text())
+    assert told == limit
+    assert int(measured) <= int(limit)
