@@ -2,7 +2,7 @@
 # Every target makes what it needs first: system packages (as root) and a virtual environment in .venv.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit contract integration faults check check-licences format bench chaos check-image \
+.PHONY: help setup demo test unit contract integration faults check check-licences format bench chaos check-alerts check-image \
 	check-deploy constraints sbom dist clean
 
 PYTEST_ARGS ?=
@@ -47,6 +47,9 @@ bench: setup ## measure against plain operator-courier and plain pika (BENCH_ARG
 
 chaos: setup ## a long storm of kills and faults (CHAOS_ARGS for options; the short form is in test)
 	@$(RUN) .venv/bin/python -m tests.chaos $(CHAOS_ARGS)
+
+check-alerts: ## check the alert rules with promtool, and that each fires when it should
+	@scripts/check-alerts
 
 check-image: ## build the container image with buildah and try it (as root, on Debian)
 	@scripts/check-image
