@@ -98,6 +98,9 @@ def run(path: Path | None, workers: int | None = None) -> int:
     """Serve until told to stop; the exit code. Raises SettingsError."""
     settings = read_settings(path)
     wanted, seconds = workers_wanted(workers), upload_seconds()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # Until there is something to finish: whoever is told to stop now just does.
+        signal.signal(number, _leave)
     set_up_logs(settings)
     check_locks(settings)
     for warning in settings.warnings:
@@ -112,6 +115,10 @@ def run(path: Path | None, workers: int | None = None) -> int:
             monitoring = ApiMonitoring(settings, directory)
             with monitoring.port(processes.vital, {"processes": processes.trouble}):
                 return processes.run()
+
+
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(0)
 
 
 class Server(uvicorn.Server):

@@ -32,7 +32,6 @@ class Depths:
 
     def __init__(self, where: pika.URLParameters, topology: Topology) -> None:
         self._where = where
-        # A broker that is silent is to be noticed here long before its heartbeat is missed.
         self._queues = [
             (topology.queue, MAIN),
             *((retry_queue(topology.queue, delay), RETRY) for delay in topology.delays),

@@ -211,3 +211,14 @@ def test_a_process_that_dies_is_missed_and_its_counts_stay(tmp_path):
         wait_until(seen.ready, 20, "the service to be ready again")
         push.process.send_signal(signal.SIGTERM)
         assert push.process.wait(30) == 0, push.log
+
+
+def test_being_told_to_stop_while_it_starts_is_a_good_end(tmp_path):
+    with SandboxKoji() as koji, SandboxRegistry() as registry:
+        process = command(write_configuration(tmp_path, koji, registry), "--workers", "1")
+        said = process.stderr.readline()
+        assert "listens on" in said or "take turns" in said
+        process.send_signal(signal.SIGTERM)
+        _, rest = process.communicate(timeout=30)
+        assert process.returncode == 0, said + rest
+        assert "Traceback" not in rest
