@@ -17,6 +17,10 @@ Trouble = Callable[[], str | None]
 """Tells what is wrong with one part; None: nothing is."""
 
 
+STILL_SECONDS = 60.0
+"""How long a loop may stand still, connecting to a slow broker included, before it counts as dead."""
+
+
 def stuck_after(worker: WorkerSettings) -> float:
     """After how many seconds a piece of work counts as stuck: none takes that long, whatever is slow.
 
@@ -25,6 +29,19 @@ def stuck_after(worker: WorkerSettings) -> float:
     gives up on a consumer.
     """
     return 300.0 + 20 * (worker.koji.timeout + worker.registry.timeout)
+
+
+def vital(still_for: float, longest_work: float, worker: WorkerSettings) -> list[str]:
+    """Why a process should be started anew.
+
+    Its loop has stood still, and its slowest work has been under way, for so many seconds.
+    """
+    reasons = []
+    if still_for > STILL_SECONDS:
+        reasons.append(f"the loop has not turned for {still_for:.0f} s")
+    if longest_work > stuck_after(worker):
+        reasons.append(f"a piece of work has been under way for {longest_work:.0f} s, and is stuck")
+    return reasons
 
 
 class Readiness:

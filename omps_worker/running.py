@@ -26,15 +26,12 @@ from omps_worker.checks import Services
 from omps_worker.errors import SettingsError
 from omps_worker.lookout import ANSWER_SECONDS, Lookout
 from omps_worker.monitoring import Monitoring
-from omps_worker.readiness import Readiness, stuck_after
+from omps_worker.readiness import Readiness, stuck_after, vital
 
 if TYPE_CHECKING:
     from omps_worker.metrics import State
 
 log = logging.getLogger(__name__)
-
-STILL_SECONDS = 60.0
-"""How long the worker's loop may stand still, connecting to a slow broker included, before it counts as dead."""
 
 
 def run(site: Site) -> int:
@@ -132,12 +129,7 @@ class _Worker:
             self._depths.close()
 
     def _vital(self) -> list[str]:
-        reasons = []
-        if self._consumer.still_for > STILL_SECONDS:
-            reasons.append(f"the loop has not turned for {self._consumer.still_for:.0f} s")
-        if self._consumer.longest_work > stuck_after(self._settings.worker):
-            reasons.append(f"a build has been worked on for {self._consumer.longest_work:.0f} s, and is stuck")
-        return reasons
+        return vital(self._consumer.still_for, self._consumer.longest_work, self._settings.worker)
 
     def _consumer_trouble(self) -> str | None:
         return None if self._consumer.consuming else "not consuming: the broker is away, or the worker is stopping"

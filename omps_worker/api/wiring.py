@@ -29,7 +29,7 @@ from omps_worker.model import Attempt, Outcome
 from omps_worker.observer import SILENT, Observer
 from omps_worker.organizations import Organizations
 from omps_worker.processor import Processor
-from omps_worker.readiness import Trouble, stuck_after
+from omps_worker.readiness import Trouble, vital
 from omps_worker.registry import AppRegistry
 from omps_worker.releases import Releaser
 from omps_worker.reporting import Reporter, ResultMessage, log_outcome
@@ -44,9 +44,6 @@ if TYPE_CHECKING:
     from omps_worker.mapping import Mapping
 
 log = logging.getLogger(__name__)
-
-STILL_SECONDS = 60.0
-"""How long the event loop may stand still before it counts as dead."""
 
 NO_RULES = "version: 1\nrules: []\n"
 """The mapping of a service whose clients say themselves where things go."""
@@ -145,13 +142,7 @@ class ApiSite:
 
     def vital(self) -> list[str]:
         """Why this process should be started anew."""
-        reasons = []
-        still, longest = time.monotonic() - self._turned_at, self.pool.longest
-        if still > STILL_SECONDS:
-            reasons.append(f"the loop has not turned for {still:.0f} s")
-        if longest > stuck_after(self._settings.worker):
-            reasons.append(f"a push has been under way for {longest:.0f} s, and is stuck")
-        return reasons
+        return vital(time.monotonic() - self._turned_at, self.pool.longest, self._settings.worker)
 
     def parts(self) -> dict[str, Trouble]:
         """What is wrong with the parts of this process."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import logging
 import threading
+from types import SimpleNamespace
 
 from omps_worker.errors import KojiError
 from omps_worker.lookout import Lookout
-from omps_worker.readiness import Readiness
+from omps_worker.readiness import STILL_SECONDS, Readiness, stuck_after, vital
+from omps_worker.under_way import UnderWay
 from tests.support.waiting import wait_until
 
 
@@ -81,3 +83,29 @@ def test_readiness_names_every_part_in_trouble_and_life_only_what_a_restart_mend
     vital.append("stuck")
     assert readiness.live() == ["stuck"]
     assert readiness.ready()[0] == "stuck"
+
+
+def settings(seconds):
+    return SimpleNamespace(koji=SimpleNamespace(timeout=seconds), registry=SimpleNamespace(timeout=seconds))
+
+
+def test_a_loop_that_stands_still_and_work_that_never_ends_are_reasons_to_start_anew():
+    assert vital(STILL_SECONDS, 1500.0, settings(30)) == []
+    assert vital(STILL_SECONDS + 1, 0.0, settings(30)) == ["the loop has not turned for 61 s"]
+    assert vital(0.0, 1501.0, settings(30)) == ["a piece of work has been under way for 1501 s, and is stuck"]
+    assert vital(0.0, 1501.0, settings(60)) == [], "what waits longer may take longer"
+
+
+def test_with_the_defaults_stuck_work_is_noticed_before_the_broker_gives_up_on_the_consumer():
+    assert stuck_after(settings(30)) < 30 * 60
+
+
+def test_the_slowest_of_the_work_under_way_counts():
+    works = UnderWay()
+    assert works.longest == 0
+    with works.one():
+        first = works.longest
+        with works.one():
+            assert works.longest >= first
+        assert works.longest >= first
+    assert works.longest == 0
