@@ -14,7 +14,7 @@ PAGES = [path for path in text_files() if path.suffix == ".md"]
 LINK = re.compile(r"(?<!!)\[[^\]\n]*\]\(([^)\s]+)\)")
 PICTURE = re.compile(r"!\[[^\]\n]*\]\(([^)\s]+)\)")
 INDEX = ROOT / "README.md"
-COMING = {"docs/errors.md"}
+COMING: set[str] = set()
 """What pages lead to already, and is still to be written."""
 
 
