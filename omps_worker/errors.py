@@ -28,8 +28,8 @@
     │   ├── OMPSAuthorizationHeaderRequired
     │   ├── OMPSExpectedFileError
     │   ├── RequestEntityTooLarge
-    │   ├── RequestTimeout
-    │   └── ServiceStopping               its body does not arrive
+    │   ├── RequestTimeout               its body does not arrive
+    │   └── ServiceStopping
     ├── BrokerError                      RabbitMQ
     │   ├── BrokerUnavailable            it is away (transient)
     │   └── BrokerRefused                it refuses the login, a queue or an exchange
