@@ -51,6 +51,30 @@ ROUTE = closed(
 )
 """Of OpenShift's Routes, which kubernetes-validate does not know: the part that is used here."""
 
+POD_MONITOR = closed(
+    ["apiVersion", "kind", "metadata", "spec"],
+    apiVersion={"const": "monitoring.coreos.com/v1"},
+    kind={"const": "PodMonitor"},
+    metadata=closed(["name"], name={"type": "string"}, namespace={"type": "string"}, labels=TEXTS),
+    spec=closed(
+        ["selector", "podMetricsEndpoints"],
+        selector=closed(["matchLabels"], matchLabels=TEXTS),
+        podMetricsEndpoints={
+            "type": "array",
+            "minItems": 1,
+            "items": closed(
+                ["port"],
+                port={"type": "string"},
+                path={"type": "string"},
+                interval={"type": "string", "pattern": "^[0-9]+(ms|s|m|h)$"},
+            ),
+        },
+    ),
+)
+"""Of the Prometheus operator's PodMonitors, the same."""
+
+FOREIGN = {"Route": ROUTE, "PodMonitor": POD_MONITOR}
+
 OWN_SECRETS = {"omps-worker-broker", "omps-worker-registry"}
 """Those that a person makes, as docs/deployment.md says."""
 
@@ -70,8 +94,8 @@ def faults(documents: list[dict[str, Any]], versions: list[str]) -> Iterator[str
 
 def schema_faults(document: dict[str, Any], versions: list[str]) -> Iterator[str]:
     """What does not fit the schema of its kind."""
-    if document.get("kind") == "Route":
-        yield from (error.message for error in jsonschema.Draft202012Validator(ROUTE).iter_errors(document))
+    if foreign := FOREIGN.get(document.get("kind", "")):
+        yield from (error.message for error in jsonschema.Draft202012Validator(foreign).iter_errors(document))
         return
     for version in versions:
         try:

@@ -20,7 +20,7 @@ from tests.support.sources import ROOT
 
 BASE, OVERLAYS = KUBERNETES / "base", KUBERNETES / "overlays"
 SITES = {"base": BASE, "example": OVERLAYS / "example"}
-KUSTOMIZATIONS = (BASE, *sorted(OVERLAYS.iterdir()))
+KUSTOMIZATIONS = (BASE, *sorted(OVERLAYS.iterdir()), *sorted((KUBERNETES / "components").iterdir()))
 DEPLOYMENTS = ("worker", "api")
 MEBIBYTES = {"Mi": 1, "Gi": 1024}
 
@@ -210,15 +210,25 @@ def test_the_page_shows_how_to_make_the_secrets_that_are_referred_to(site: str) 
         assert f"--from-file={name}" in page
 
 
-def test_the_services_select_the_pods_that_there_are() -> None:
+@pytest.mark.parametrize("which", DEPLOYMENTS)
+def test_who_selects_pods_selects_those_that_there_are(which: str) -> None:
+    labels = deployment(which)["spec"]["template"]["metadata"]["labels"]
+    assert deployment(which)["spec"]["selector"]["matchLabels"] == labels
+    (budget,) = documents(BASE / f"{which}-disruption.yaml")
+    assert budget["spec"]["selector"]["matchLabels"] == labels
+    policies = documents(BASE / "network-policies.yaml")
+    (policy,) = (each for each in policies if each["spec"]["podSelector"]["matchLabels"] == labels)
+    (rule,) = policy["spec"]["ingress"]
+    assert [port["port"] for port in rule["ports"]] == [port["name"] for port in container(which)["ports"]]
+    (monitor,) = documents(KUBERNETES / "components/pod-monitor/pod-monitor.yaml")
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= labels.items()
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    assert endpoint["port"] in {port["name"] for port in container(which)["ports"]}
+
+
+def test_the_route_leads_to_the_service_and_the_service_to_the_rest_api() -> None:
     (service,) = documents(BASE / "api-service.yaml")
-    (budget,) = documents(BASE / "worker-disruption.yaml")
-    for selector, which in (
-        (service["spec"]["selector"], "api"),
-        (budget["spec"]["selector"]["matchLabels"], "worker"),
-    ):
-        spec = deployment(which)["spec"]
-        assert selector == spec["selector"]["matchLabels"] == spec["template"]["metadata"]["labels"]
+    assert service["spec"]["selector"] == deployment("api")["spec"]["template"]["metadata"]["labels"]
     assert service["spec"]["ports"][0]["targetPort"] == "http"
     (route,) = documents(OVERLAYS / "openshift/route.yaml")
     assert route["spec"]["to"]["name"] == service["metadata"]["name"]

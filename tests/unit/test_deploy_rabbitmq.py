@@ -47,11 +47,20 @@ def test_nothing_limits_or_expires_what_waits_in_the_failed_queue() -> None:
     (failed,) = (each for each in definitions()["queues"] if each["name"].endswith(".failed"))
     losing = {"x-expires", "x-max-length", "x-max-length-bytes", "x-message-ttl"}
     assert not losing & set(failed["arguments"])
-    assert "policies" not in definitions()
+
+
+def test_the_policy_reaches_every_queue_that_holds_messages_and_limits_none_of_them(topology: Topology) -> None:
+    (policy,) = definitions()["policies"]
+    assert policy["definition"] == {"overflow": "reject-publish"}
+    reached = re.compile(policy["pattern"])
+    assert [each["name"] for each in definitions()["queues"] if not reached.search(each["name"])] == []
+    package = Package.of("https://quay.example.com", "community", "etcd")
+    others = ("omps-worker2", "my-omps-worker", "omps-workerXfailed", package.lock, package.mark)
+    assert [name for name in others if reached.search(name)] == []
 
 
 def test_there_is_no_user_so_that_importing_again_changes_no_password() -> None:
-    assert set(definitions()) == {"permissions", "topic_permissions", "queues", "bindings"}
+    assert set(definitions()) == {"permissions", "topic_permissions", "policies", "queues", "bindings"}
 
 
 def test_the_patterns_fit_whole_names_of_ours_alone(topology: Topology) -> None:
