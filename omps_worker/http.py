@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json as jsonlib
+import math
 import ssl
 import threading
 import time
@@ -349,7 +350,7 @@ def parse_json(body: bytes | str) -> Any:
         text = body if isinstance(body, str) else body.decode("utf-8-sig")
         if text.count("{") + text.count("[") > JSON_CONTAINERS:
             return None
-        value = jsonlib.loads(text, parse_constant=_refuse)
+        value = jsonlib.loads(text, parse_constant=_refuse, parse_float=_finite)
         if "\\ud" in text.lower() or not text.isascii():
             # Half a surrogate pair cannot be encoded again, and would fail far from here.
             value = jsonlib.loads(jsonlib.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
@@ -360,6 +361,14 @@ def parse_json(body: bytes | str) -> Any:
 
 def _refuse(constant: str) -> None:
     raise ValueError(constant)
+
+
+def _finite(text: str) -> float:
+    # 1e999 is JSON, but becomes infinity, which is none.
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(text)
+    return value
 
 
 def seconds_of(retry_after: str | None) -> float | None:

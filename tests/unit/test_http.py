@@ -44,10 +44,22 @@ def test_whatever_bytes_come_they_are_json_that_can_be_written_again_or_none(bod
         b'{"a":' * 1_000_000,
         b"NaN",
         b"[Infinity]",
+        b"[-1e999]",
         b"\xff\xfe1\x00",
         b"9" * 10_000,
     ],
-    ids=["empty", "html", "cut", "deep list", "deep object", "nan", "infinity", "utf-16", "huge number"],
+    ids=[
+        "empty",
+        "html",
+        "cut",
+        "deep list",
+        "deep object",
+        "nan",
+        "infinity",
+        "infinite number",
+        "utf-16",
+        "huge number",
+    ],
 )
 def test_what_cannot_be_used_as_json_is_none(body: bytes) -> None:
     assert Answer(200, {}, body).json() is None
