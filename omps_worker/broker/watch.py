@@ -6,8 +6,9 @@ What the broker had no queue for while we were away is gone: it is told that som
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,12 +19,15 @@ from pika.exceptions import AMQPError, ChannelClosedByBroker
 
 from omps_worker.broker import headers
 from omps_worker.broker.connection import Backoff, declined, named, place
-from omps_worker.errors import BrokerRefused
+from omps_worker.errors import BrokerError, BrokerRefused, BrokerUnavailable
 
 PREFETCH = 20
 """How many results are on their way at once: a slow reader holds up the queue, not this process."""
 
 TURN_SECONDS = 1.0
+
+STEADY_SECONDS = 10.0
+"""A connection that lived that long is no part of a series of failures."""
 
 
 @dataclass(frozen=True)
@@ -51,31 +55,33 @@ class Watch:
         self._notice = notice
         self._ever_there = False
 
-    def messages(self) -> Iterator[Arrival]:
-        """Each message, as it comes; ends never. Reconnects by itself.
+    def messages(self) -> Generator[Arrival, None, None]:
+        """Each message, as it comes; ends never. Reconnects by itself. To be closed, which ends the connection.
 
         Raises BrokerRefused if the broker lets nobody in, or has no such exchange, at the first time.
         """
         backoff, told = Backoff(), False
         while True:
+            begun = time.monotonic()
             try:
-                for arrival in self._converse():
-                    if told:
-                        backoff.reset()
+                with contextlib.closing(self._converse()) as arrivals:
+                    for arrival in arrivals:
                         told = False
-                    if arrival is not None:
-                        yield arrival
-            except (AMQPError, AMQPConnectorException, OSError, BrokerRefused) as error:
+                        if arrival is not None:
+                            yield arrival
+            except (AMQPError, AMQPConnectorException, OSError, BrokerError) as error:
                 found = named(error, self._where)
                 if isinstance(found, BrokerRefused) and not self._ever_there:
                     raise found from None
+                if time.monotonic() - begun > STEADY_SECONDS:
+                    backoff.reset()
                 if not told:
                     missed = " Results may be missed meanwhile." if self._ever_there else ""
                     self._notice(f"waiting for the broker: {found.message}{missed}")
                     told = True
             time.sleep(backoff.next())
 
-    def _converse(self) -> Iterator[Arrival | None]:
+    def _converse(self) -> Generator[Arrival | None, None, None]:
         """What comes on one connection; None now and then, also when it begins."""
         connection = pika.BlockingConnection(self._where)
         try:
@@ -97,8 +103,10 @@ class Watch:
                     body,
                 )
                 channel.basic_ack(method.delivery_tag or 0)
+            raise BrokerUnavailable(f"The broker ({place(self._where)}) took our queue away.")
         finally:
-            if connection.is_open:
+            # An interrupted connection may be unable to say goodbye; the broker removes the queue all the same.
+            with contextlib.suppress(Exception):
                 connection.close()
 
     def _queue(self, channel: BlockingChannel) -> str:
@@ -110,6 +118,8 @@ class Watch:
             raise declined(
                 error,
                 f"a queue of our own bound to the exchange {self._exchange} (publish_exchange)",
-                "The exchange must exist; the user needs to configure, write and read queues named amq.gen-….",
+                "The exchange must exist, and the user must be allowed to configure, write and read queues named "
+                f"amq.gen-…, and to read {self._exchange}, with topics like {self._pattern}; passive_declares "
+                "changes nothing about that. OMPS_WORKER_AMQP_URL can name another user.",
             ) from error
         return queue

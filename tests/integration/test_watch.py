@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
@@ -87,6 +87,35 @@ def test_a_connection_that_is_lost_is_told_and_made_again(site):
             tell(site, result())
             assert watcher.ended() == 0
     assert len(watcher.out) == 1
+
+
+def test_a_queue_that_is_taken_away_is_told_and_made_again(site, shared_rabbit):
+    node, vhost = shared_rabbit.node, unquote(urlsplit(site.amqp_url).path[1:])
+    with watching(site, "--count", "1") as watcher:
+        (queue,) = re.findall(r"amq\.gen-\S+", node.rabbitmqctl("list_queues", "-p", vhost, "name"))
+        node.eval(
+            f'{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"{vhost}">>, queue, <<"{queue}">>)), '
+            'rabbit_amqqueue:delete(Q, false, false, <<"test">>).'
+        )
+        watcher.noted("took our queue away. Results may be missed meanwhile")
+        watcher.noted("watching again: ")
+        tell(site, result())
+        assert watcher.ended() == 0
+    assert len(watcher.out) == 1
+
+
+@pytest.mark.parametrize("more", ["", "passive_declares = true\n"], ids=["declares", "passive declares"])
+def test_a_user_who_may_have_no_queue_is_told_which_rights_are_missing(site, shared_rabbit, more):
+    vhost = unquote(urlsplit(site.amqp_url).path[1:])
+    shared_rabbit.node.add_user(vhost, "secret-word", vhost, configure="^omps", write="^omps", read="^omps")
+    edit(site.config, site.amqp_url, re.sub(r"//[^@]*@", f"//{vhost}:secret-word@", site.amqp_url))
+    site.config.write_text(more + site.config.read_text())
+    refused = site.command("watch")
+    assert refused.code == 2
+    assert "refuses a queue of our own" in refused.err
+    assert "amq.gen-" in refused.err
+    assert "read amq.topic" in refused.err
+    assert "secret-word" not in refused.err
 
 
 def test_a_broken_mapping_and_missing_secrets_do_not_matter(site):
