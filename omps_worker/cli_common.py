@@ -72,6 +72,16 @@ def not_empty(_context: click.Context, _parameter: click.Parameter, value: str) 
     return value
 
 
+def duration_seconds(_context: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
+    """A click callback for durations such as ``10s`` or a number of seconds: seconds, None without the option."""
+    from omps_worker.settings.units import Duration
+
+    try:
+        return None if value is None else Duration.parse(float(value) if value.isdecimal() else value).seconds
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
 def with_broker(command: Command) -> Command:
     """Gives the command the BrokerSite that ``--config`` describes, with logs set up."""
 

@@ -13,20 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from omps_worker.cli_common import DONE, FAILED, Command, as_json, dry_run_option, with_broker
+from omps_worker.cli_common import DONE, FAILED, Command, as_json, dry_run_option, duration_seconds, with_broker
 
 if TYPE_CHECKING:
     from omps_worker.bootstrap import BrokerSite
     from omps_worker.parked import Parked, Selection
-
-
-def _seconds(_context: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
-    from omps_worker.settings.units import Duration
-
-    try:
-        return None if value is None else Duration.parse(float(value) if value.isdecimal() else value).seconds
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
 
 
 def _directory(_context: click.Context, _parameter: click.Parameter, value: str) -> Path:
@@ -55,11 +46,14 @@ def filters(command: Command) -> Command:
     chosen.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]
     for option in (
         click.option(
-            "--newer-than", callback=_seconds, metavar="DURATION", help="Those parked for a shorter time than this."
+            "--newer-than",
+            callback=duration_seconds,
+            metavar="DURATION",
+            help="Those parked for a shorter time than this.",
         ),
         click.option(
             "--older-than",
-            callback=_seconds,
+            callback=duration_seconds,
             metavar="DURATION",
             help='Those parked for longer than this, such as "30m" or "2d".',
         ),

@@ -4,24 +4,28 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from types import FrameType
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from omps_worker.cli_common import with_broker
+from omps_worker.cli_common import DONE, duration_seconds, with_broker
 from omps_worker.model import Status
 from omps_worker.text import one_line
 
 if TYPE_CHECKING:
     from omps_worker.bootstrap import BrokerSite
     from omps_worker.watching import Seen, Tally
+
+ENDING_SECONDS = 3.0
+"""How long the last words to broker and terminal may take."""
 
 _ERASE = "\r\x1b[K"
 
@@ -37,6 +41,7 @@ _ERASE = "\r\x1b[K"
 )
 @click.option("--component", "components", multiple=True, metavar="GLOB", help="Only builds of these components.")
 @click.option("--count", type=click.IntRange(min=1), help="End after so many results.")
+@click.option("--for", "seconds", callback=duration_seconds, metavar="DURATION", help="End after so long, such as 10m.")
 @click.option("--json", "json_output", is_flag=True, help="Print one JSON document per line.")
 @with_broker
 def watch(
@@ -45,6 +50,7 @@ def watch(
     statuses: tuple[str, ...],
     components: tuple[str, ...],
     count: int | None,
+    seconds: float | None,
     json_output: bool,
 ) -> None:
     """Follow the results on the bus, from now on, until interrupted.
@@ -57,42 +63,72 @@ def watch(
     choice = Choice(frozenset(organizations), frozenset(statuses), components)
     tally = Tally()
     screen = _Screen(sys.stdout, sys.stderr, tally, json_output=json_output)
-    with _ending_quietly(screen):
-        shown = 0
-        for seen in _results(site, screen):
-            if choice.wants(seen):
-                tally.count(seen)
-                screen.show(seen)
-                shown += 1
-                if shown == count:
-                    break
+    with contextlib.suppress(KeyboardInterrupt), _Ending(seconds) as ending:
+        with contextlib.suppress(KeyboardInterrupt), contextlib.closing(_results(site, screen)) as results:
+            shown = 0
+            for seen in results:
+                if choice.wants(seen):
+                    tally.count(seen)
+                    screen.show(seen)
+                    shown += 1
+                    if shown == count:
+                        ending.begin()
+                        break
+        ending.begin()
+        screen.close()
 
 
-def _results(site: BrokerSite, screen: _Screen) -> Iterator[Seen]:
+def _results(site: BrokerSite, screen: _Screen) -> Generator[Seen, None, None]:
     from omps_worker.errors import MessageError
     from omps_worker.watching import read
 
-    for arrival in site.watch(screen.note).messages():
-        try:
-            yield read(arrival.topic, arrival.id, arrival.headers, arrival.body)
-        except MessageError as error:
-            screen.note(f"a message to {one_line(arrival.topic[:255])} {error.message}: passed over")
+    with contextlib.closing(site.watch(screen.note).messages()) as arrivals:
+        for arrival in arrivals:
+            try:
+                seen = read(arrival.topic, arrival.id, arrival.headers, arrival.body)
+            except MessageError as error:
+                screen.note(f"a message to {one_line(arrival.topic[:255])} {error.message}: passed over")
+            else:
+                yield seen
 
 
-@contextlib.contextmanager
-def _ending_quietly(screen: _Screen) -> Iterator[None]:
-    """SIGTERM and Ctrl-C are how this ends."""
+class _Ending:
+    """SIGTERM, Ctrl-C and the end of ``seconds`` raise KeyboardInterrupt: they are how this ends.
 
-    def stop(_number: int, _frame: FrameType | None) -> None:
+    Whoever is told a second time, or is not done with ending after a while, goes at once: neither a broker that says
+    nothing nor a terminal that takes nothing holds it up.
+    """
+
+    def __init__(self, seconds: float | None) -> None:
+        self._seconds = seconds
+        self._begun = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> _Ending:
+        self._before = {
+            number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+        }
+        if self._seconds is not None:
+            # Zero would mean never.
+            signal.setitimer(signal.ITIMER_REAL, max(self._seconds, 0.001))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def begin(self) -> None:
+        """From now on there is only so much time."""
+        if not self._begun:
+            self._begun = True
+            signal.setitimer(signal.ITIMER_REAL, ENDING_SECONDS)
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        if self._begun:
+            os._exit(DONE)  # what could not be written or said by now, nobody takes
+        self.begin()
         raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        with contextlib.suppress(KeyboardInterrupt):
-            yield
-        screen.close()
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 class _Screen:
@@ -103,6 +139,9 @@ class _Screen:
         self._json = json_output
         self._live = out.isatty() and not json_output and os.environ.get("TERM") != "dumb"
         self._colours = self._live and not os.environ.get("NO_COLOR")
+        if isinstance(out, io.TextIOWrapper):
+            # A letter that the terminal's encoding lacks must not end it.
+            out.reconfigure(errors="replace")
 
     def show(self, seen: Seen) -> None:
         """One result."""
@@ -131,11 +170,13 @@ class _Screen:
             self._out.flush()
         else:
             self._err.write(f"{self._tally.line()}\n")
+            self._err.flush()
 
     def _summarize(self) -> None:
         if self._live:
-            self._out.write(_ERASE + self._tally.line(self._width()))
+            # With room for what the terminal shows of a Ctrl-C, which would begin a new line.
+            self._out.write(_ERASE + self._tally.line(max(self._width() - len("^C"), 0)))
 
     def _width(self) -> int:
         # Not to the last column: some terminals then begin a new line.
-        return max(shutil.get_terminal_size((160, 24)).columns - 1, 40)
+        return max(shutil.get_terminal_size((160, 24)).columns - 1, 1)

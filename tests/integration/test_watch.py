@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -160,6 +161,56 @@ def test_a_reader_that_has_heard_enough_is_no_fault(site):
     tell(site, result())
     _, said = watcher.communicate(timeout=30)
     assert "Traceback" not in said
+
+
+def test_being_told_to_stop_is_a_good_end_also_when_the_broker_is_silent(site):
+    port = urlsplit(site.amqp_url).port
+    direct = site.amqp_url
+    with Proxy(port) as proxy:
+        edit(site.config, direct, direct.replace(f":{port}", f":{proxy.port}"))
+        with watching(site) as watcher:
+            proxy.silent.set()
+            watcher.process.send_signal(signal.SIGTERM)
+            assert watcher.ended(10) == 0
+    assert "Traceback" not in "".join(watcher.err)
+
+
+@pytest.mark.parametrize("kind", [os.pipe, pty.openpty])
+def test_being_told_to_stop_is_a_good_end_also_when_nobody_reads(site, kind):
+    reading, writing = kind()
+    watcher = subprocess.Popen(
+        [sys.executable, "-m", "omps_worker", "--config", str(site.config), "watch"],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert watcher.stderr.readline().startswith("watching: ")
+        # Each is longer than a page of a pipe: once all pages are taken, the next one hangs.
+        tell(site, *[result(reason="r" * 5000)] * 1000)
+        wait_until(lambda: not select.select([], [writing], [], 0)[1], 30, "no more to be taken")
+        watcher.send_signal(signal.SIGTERM)
+        assert watcher.wait(10) == 0
+    finally:
+        watcher.kill()
+        watcher.communicate()
+        os.close(reading)
+        os.close(writing)
+
+
+def test_letters_that_the_terminal_has_not_are_replaced(site):
+    with watching(site, "--count", "1", env={**os.environ, "PYTHONIOENCODING": "latin-1"}) as watcher:
+        tell(site, result(reason="sn\u00f6 \u2014 \u96ea"))
+        assert watcher.ended() == 0
+    assert watcher.out[0].endswith("sn? ? ?") or watcher.out[0].endswith("sn\ufffd ? ?")
+
+
+def test_it_ends_after_the_time_that_was_given(site):
+    with watching(site, "--for", "3s") as watcher:
+        tell(site, result())
+        assert watcher.ended() == 0
+    assert len(watcher.out) == 1
+    assert site.command("watch", "--for", "soon").code == 2
 
 
 def test_a_terminal_gets_colours_and_a_summary_that_stays_below(site):

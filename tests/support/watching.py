@@ -26,6 +26,7 @@ class Watcher:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            errors="replace",
             **more,
         )
         self._readers = [
@@ -43,16 +44,16 @@ class Watcher:
     def noted(self, text, times=1):
         wait_until(lambda: sum(text in line for line in self.err) >= times, 30, f"{text!r}: {self.err}")
 
-    def ended(self):
-        code = self.process.wait(30)
+    def ended(self, seconds=30):
+        code = self.process.wait(seconds)
         for reader in self._readers:
             reader.join(10)
         return code
 
 
 @contextmanager
-def watching(site, *arguments) -> Iterator[Watcher]:
-    watcher = Watcher(site, *arguments)
+def watching(site, *arguments, **more) -> Iterator[Watcher]:
+    watcher = Watcher(site, *arguments, **more)
     try:
         watcher.noted("watching: ")
         yield watcher

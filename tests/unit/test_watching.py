@@ -80,7 +80,7 @@ bodies = st.fixed_dictionaries(
 )
 
 
-@given(bodies, st.integers(40, 250), st.booleans(), anything)
+@given(bodies, st.integers(1, 250), st.booleans(), anything)
 def test_whatever_a_result_says_it_is_one_line_that_fits(body, width, colours, sent_at):
     found = read("t", None, {"sent-at": sent_at}, json.dumps(body).encode())
     plain = line(found, width, colours=False)
