@@ -179,18 +179,22 @@ class Processor:
         """
         attempt, request = attempt or Attempt(), request or Request()
         try:
+            begun = time.monotonic()
             with self._observer.timing("koji"):
                 build = self._builds.find(build_id=event.build_id, nvr=event.nvr)
+            seconds = {"koji": time.monotonic() - begun}
         except Exception as error:
             return [Outcome(Status.FAILED, nvr=event.nvr, error=_named(error, event.nvr))]
         if event.nvr is not None and event.nvr != build.nvr:
             named = one_line(event.nvr)
             log.warning("a message calls build %d %s, and Koji %s: Koji's word counts", build.id, named, build.nvr)
-        return self.process_build(build, attempt, request)
+        return self.process_build(build, attempt, request, seconds)
 
-    def process_build(self, build: Build, attempt: Attempt, request: Request) -> list[Outcome] | Ignored:
-        """The same for a build that Koji has described already."""
-        work = _Work(build, attempt, request, self._observer)
+    def process_build(
+        self, build: Build, attempt: Attempt, request: Request, seconds: Mapping[str, float] | None = None
+    ) -> list[Outcome] | Ignored:
+        """The same for a build that Koji has described already; ``seconds`` is what stages took until now."""
+        work = _Work(build, attempt, request, self._observer, dict(seconds or {}))
         if build.state != BuildState.COMPLETE:
             return Ignored(NOT_COMPLETE, f"{build.nvr} is in state {_state_name(build.state)}")
         try:

@@ -85,7 +85,7 @@ def test_a_release_a_retry_and_a_failure_are_counted_and_logged_as_they_were(sit
     assert (second["version"], second["digest"], second["attempt"]) == ("1.0.0", published["digest"], 2)
     assert second["message_id"] == message.properties["message_id"]
     assert second["seconds"] > 0
-    assert {"download", "extract", "validate", "release", "publish"} == set(second["stages"])
+    assert {"koji", "download", "extract", "validate", "release", "publish"} == set(second["stages"])
     assert (third["level"], third["nvr"], third["transient"]) == ("ERROR", bad["nvr"], False)
     for secret in (site.directory / "secrets").iterdir():
         token = secret.read_text().strip().split()[-1]
