@@ -201,4 +201,4 @@ def error_names() -> set[str]:
             yield each
             yield from below(each)
 
-    return {kind.__name__ for kind in below(errors.WorkerError)} - {"SettingsError", "MappingError"}
+    return {kind.__name__ for kind in below(errors.WorkerError)} - {"MappingError"}
