@@ -17,6 +17,7 @@ import yaml
 from omps_worker.broker import depths
 from omps_worker.metrics import error_names
 from omps_worker.model import Status
+from scripts.dashboard_rules import rules_of
 from tests.support.sources import ROOT
 
 DEPLOY = ROOT / "deploy"
@@ -160,6 +161,12 @@ def test_the_dashboard_shows_metrics_that_there_are():
             used = metrics_in(target["expr"])
             assert used, panel["title"]
             assert [name for name in used if not documented(name)] == [], panel["title"]
+
+
+def test_every_query_of_the_dashboard_is_handed_to_promtool_without_variables():
+    (group,) = rules_of(DASHBOARD)["groups"]
+    assert len(group["rules"]) == sum(len(panel["targets"]) for panel in panels())
+    assert [rule["expr"] for rule in group["rules"] if "$" in rule["expr"]] == []
 
 
 def test_the_dashboard_shows_every_metric_but_those_of_no_interest_over_time():
