@@ -214,4 +214,4 @@ def error_names() -> set[str]:
         for each in kinds:
             yield from below(each)
 
-    return {kind.__name__ for kind in below(errors.WorkerError)}
+    return {kind.__name__ for kind in below(errors.WorkerError)} - {"MappingError"}

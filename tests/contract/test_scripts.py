@@ -98,7 +98,8 @@ def test_a_python_that_will_not_do_is_passed_over(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "script", ["setup", "system-packages", "find-python", "without-services", "check-image", "check-deploy"]
+    "script",
+    ["setup", "system-packages", "find-python", "without-services", "check-image", "check-deploy", "check-alerts"],
 )
 def test_shell_scripts_can_be_run_and_stop_at_the_first_error(script):
     path = SCRIPTS / script

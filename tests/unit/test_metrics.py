@@ -106,7 +106,7 @@ def test_what_can_go_wrong_is_there_before_it_does():
         assert ("omps_worker_outcomes_total", {"status": "failed", "error": error}) in there
         assert ("omps_worker_messages_parked_total", {"error": error}) in there
     assert sample(metrics, "omps_worker_outcomes_total", status="published", error="") == 0
-    assert {"KojiError", "UnexpectedError", "QuayAuthorizationError"} <= error_names()
+    assert {"KojiError", "UnexpectedError", "QuayAuthorizationError", "SettingsError"} <= error_names()
     assert all(issubclass(getattr(errors, name), errors.WorkerError) for name in error_names())
 
 
