@@ -76,7 +76,7 @@ class _Worker:
             self._vital,
             {
                 "consumer": self._consumer_trouble,
-                "publisher": self._publisher.trouble,
+                "publisher": self._publisher_trouble,
                 "mapping": self._mapping_trouble,
             },
             self._lookout.troubles,
@@ -129,10 +129,14 @@ class _Worker:
             self._depths.close()
 
     def _vital(self) -> list[str]:
-        return vital(self._consumer.still_for, self._consumer.longest_work, self._settings.worker)
+        return vital(self._consumer.still_for, self._consumer.desk.longest_work, self._settings.worker)
 
     def _consumer_trouble(self) -> str | None:
         return None if self._consumer.consuming else "not consuming: the broker is away, or the worker is stopping"
+
+    def _publisher_trouble(self) -> str | None:
+        untold = self._consumer.desk.untold
+        return self._publisher.trouble() or (f"an outcome cannot be recorded: {untold}" if untold else None)
 
     def _mapping_trouble(self) -> str | None:
         error = self._site.mapping.last_error

@@ -106,9 +106,24 @@ def named(error: BaseException, where: pika.URLParameters) -> BrokerError:
     return BrokerUnavailable(f"The broker ({place(where)}) cannot be reached: {_reason(causes)}.")
 
 
-def declined(error: pika_errors.ChannelClosedByBroker, what: str, advice: str) -> BrokerRefused:
-    """The broker closed a channel because of ``what``; ``advice`` says what to do about it."""
+def declined(
+    error: pika_errors.ChannelClosedByBroker, what: str, advice: str, rights: str | None = None
+) -> BrokerRefused:
+    """The broker closed a channel because of ``what``; ``advice`` says what to do about it.
+
+    ``rights`` says it instead where the user may not.
+    """
+    if rights is not None and error.reply_code == _ACCESS_REFUSED:
+        advice = rights
     return BrokerRefused(f"The broker refuses {what}: {one_line(str(error.reply_text))}. {advice}")
+
+
+def may_write(topic: str) -> str:
+    """What to do where the broker refuses a message with this topic."""
+    return (
+        "The exchange must exist, and the user needs to write to it, where topic permissions are set also topics like "
+        f"{one_line(topic)[:255]}: compare topic_prefix with them."
+    )
 
 
 class Backoff:

@@ -128,9 +128,9 @@ class Consumer:
         return self._in_hand.running, self._in_hand.waiting, self._in_hand.oldest
 
     @property
-    def longest_work(self) -> float:
-        """For how many seconds the slowest piece of work goes on; waiting for the broker does not count. 0: none."""
-        return self._desk.longest_work
+    def desk(self) -> Desk:
+        """Where work is done and its outcome recorded; it knows how that goes."""
+        return self._desk
 
     def hurry(self) -> None:
         """The broker seems to be back: connect now, instead of after the pause. From any thread."""

@@ -11,10 +11,11 @@ from pika.adapters.blocking_connection import BlockingChannel
 from pika.adapters.utils.connection_workflow import AMQPConnectorException
 from pika.exceptions import AMQPError, ChannelClosedByBroker
 
-from omps_worker.broker.connection import declined, named, place
+from omps_worker.broker.connection import declined, may_write, named, place
 from omps_worker.broker.lock_queues import LockQueues
 from omps_worker.broker.topology import Topology, failed_queue
 from omps_worker.errors import BrokerRefused
+from omps_worker.reporting import result_topic
 
 _NOT_FOUND = 404
 
@@ -45,9 +46,21 @@ def look_at_broker(where: pika.URLParameters, topology: Topology) -> str:
                 channel.exchange_declare(exchange, passive=True)
             except ChannelClosedByBroker as error:
                 raise declined(error, f"the exchange {exchange}", "Have it declared, or name another one.") from None
+        _may_tell(connection.channel(), topology)
         if topology.locks:
             LockQueues(connection).probe()
         return f"{place(where)}; exchanges {', '.join(sorted(exchanges))}"
+
+
+def _may_tell(channel: BlockingChannel, topology: Topology) -> None:
+    """Whether results may be published: tried in a transaction that is taken back, so that nobody hears of it."""
+    channel.tx_select()
+    topic = result_topic(topology.topic_prefix, "published")
+    try:
+        channel.basic_publish(topology.publish_exchange, topic, b"")
+        channel.tx_rollback()
+    except ChannelClosedByBroker as error:
+        raise declined(error, f"results on the exchange {topology.publish_exchange}", may_write(topic)) from None
 
 
 def look_at_queue(where: pika.URLParameters, topology: Topology, *, failed: bool = False) -> str:
@@ -82,4 +95,5 @@ def _same_arguments(channel: BlockingChannel, name: str, arguments: dict[str, ob
             error,
             f"the queue {name} as the worker would declare it",
             "Drain and delete it so that it is declared anew, or set passive_declares = true to use it as it is.",
+            "The user needs the right to configure it; with passive_declares = true it does not.",
         ) from None

@@ -21,7 +21,7 @@ from pika.exceptions import ChannelClosedByBroker
 from pika.spec import Basic, BasicProperties
 
 from omps_worker.broker import parking
-from omps_worker.broker.connection import Backoff, declined, named, place
+from omps_worker.broker.connection import Backoff, declined, may_write, named, place
 from omps_worker.errors import BrokerError, BrokerRefused, BrokerUnavailable
 from omps_worker.observer import SILENT, Observer
 from omps_worker.text import one_line
@@ -355,7 +355,7 @@ class Publisher:
                 declined(
                     error,
                     f"a message to the exchange {outgoing.exchange!r}",
-                    "The exchange must exist, and the user needs to write to it.",
+                    may_write(outgoing.routing_key),
                 )
             )
         else:

@@ -64,6 +64,7 @@ class Topology:
     arguments: Mapping[str, Any]
     bindings: tuple[tuple[str, str], ...] = ()
     publish_exchange: str = ""
+    topic_prefix: str = ""
     passive: bool = False
     delays: tuple[Delay, ...] = ()
     locks: bool = False
@@ -78,6 +79,7 @@ class Topology:
             arguments=settings.queue.arguments,
             bindings=tuple((binding.exchange, key) for binding in settings.bindings for key in binding.routing_keys),
             publish_exchange=settings.publish_exchange,
+            topic_prefix=settings.topic_prefix,
             passive=settings.passive_declares,
             delays=tuple(Delay(delay.text, delay.seconds) for delay in settings.worker.retry.delays),
             locks=settings.worker.lock == "broker",
@@ -110,7 +112,8 @@ class Topology:
                 for exchange, key in self.bindings:
                     with _explained(
                         f"to bind the queue {self.queue} to the exchange {exchange} with {key!r} ([[bindings]])",
-                        "The exchange must exist; the user needs to write to the queue and to read from the exchange.",
+                        "The exchange must exist; the user needs to write to the queue and to read from the exchange, "
+                        "where topic permissions are set also this topic.",
                     ):
                         channel.queue_bind(self.queue, exchange, key)
         finally:
@@ -131,16 +134,18 @@ class Topology:
                 f"to declare the queue {name} with {_shown(arguments)}",
                 "A queue's arguments cannot be changed: drain and delete the queue so that it is declared anew, "
                 "or set passive_declares = true to use it as it is.",
+                "The user needs the right to configure this queue, to write to the default exchange and to read the "
+                "queue; with passive_declares = true and a queue that others declare, it need not configure it.",
             ):
                 channel.queue_declare(name, durable=True, arguments=dict(arguments))
 
 
 @contextmanager
-def _explained(what: str, advice: str) -> Iterator[None]:
+def _explained(what: str, advice: str, rights: str | None = None) -> Iterator[None]:
     try:
         yield
     except ChannelClosedByBroker as error:
-        raise declined(error, what, advice) from error
+        raise declined(error, what, advice, rights) from error
 
 
 def _shown(arguments: Mapping[str, Any]) -> str:

@@ -126,6 +126,12 @@ class Desk:
         self._restore = restore
         self._abandoned = threading.Event()
         self._processing = UnderWay()
+        self._untold: dict[object, str] = {}
+
+    @property
+    def untold(self) -> str | None:
+        """Why an outcome cannot be recorded, though somebody tries again and again; None: all can."""
+        return next(iter(self._untold.copy().values()), None)
 
     @property
     def longest_work(self) -> float:
@@ -230,15 +236,24 @@ class Desk:
 
     def _record(self, write: Callable[[], Outgoing]) -> bool:
         """Publish until the broker has it; False if that was given up."""
+        me = object()
+        try:
+            return self._record_as(me, write)
+        finally:
+            self._untold.pop(me, None)
+
+    def _record_as(self, me: object, write: Callable[[], Outgoing]) -> bool:
         backoff = Backoff()
         while not self._abandoned.is_set():
             try:
                 self._publisher.publish(write(), patient=True)
             except BrokerError as error:
+                self._untold[me] = error.message
                 log.error("kept un-acked, tried again: %s", error.message)
                 if isinstance(error, BrokerRefused):
                     self._restore()
-            except Exception:
+            except Exception as error:
+                self._untold[me] = f"an outcome cannot be published: {type(error).__name__}"
                 log.exception("kept un-acked, tried again: an outcome cannot be published")
             else:
                 return True

@@ -20,7 +20,7 @@ def test_in_an_alarm_nothing_is_begun_and_nothing_given_back(own_rabbit, caplog)
         # A broker in an alarm takes no messages, so those that are to come then are kept back here.
         for _ in range(4):
             assert kept.basic_get(bus.queue)[0]
-        with Worker(own_rabbit.amqp_url, prefetch=4, publish_seconds=0.3) as worker:
+        with Worker(own_rabbit.amqp_url, prefetch=4, publish_seconds=4) as worker:
             bus.publish(build_body(1, "wait"))
             wait_until(lambda: worker.script.at_once == 1, 30, "work in hand")
             own_rabbit.rabbitmqctl("set_vm_memory_high_watermark", "0.00001")
@@ -30,7 +30,9 @@ def test_in_an_alarm_nothing_is_begun_and_nothing_given_back(own_rabbit, caplog)
             kept.connection.process_data_events()
             wait_until(lambda: bus.depth() == 1, 30, "the worker to take as many as it may have")
             turned = worker.consumer._turned_at
-            wait_until(lambda: worker.consumer._turned_at > turned + 1, 30, "the loop to turn for a second")
+            wait_until(
+                lambda: worker.consumer._turned_at > turned + 5, 30, "the alarm to outlast the publisher's patience"
+            )
             assert [build for build, _ in worker.script.begun] == [1], "nothing is begun"
             assert bus.depth() == 1, "nothing is given back"
             own_rabbit.rabbitmqctl("set_vm_memory_high_watermark", "0.6")

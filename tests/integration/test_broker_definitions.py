@@ -16,6 +16,7 @@ from omps_worker.broker.lock_queues import LockQueues
 from omps_worker.sandbox import operators
 from omps_worker.sandbox.site import QUEUE, TOPIC_PREFIX
 from tests.support.deploying import DEFINITIONS, definitions, documented_commands
+from tests.support.monitoring import Seen, free_port
 from tests.support.site import edit, results_of
 from tests.support.waiting import wait_until
 from tests.support.watching import result, tell, watching
@@ -123,6 +124,40 @@ def test_a_worker_that_may_declare_needs_no_definitions_but_its_permissions(as_u
         for queue in definitions()["queues"]:
             channel.queue_delete(queue["name"].replace("10s", "500ms"))
     works(as_user)
+
+
+def test_rights_to_other_topics_only_are_told_by_check_and_when_results_cannot_be_told(as_user, account):
+    def may_write(topics: str) -> None:
+        account.node.rabbitmqctl("set_topic_permissions", "-p", account.vhost, account.name, "amq.topic", topics, ".*")
+
+    passive(as_user)
+    may_write("^org[.]elsewhere[.]")
+    checked = as_user.command("check")
+    assert checked.code == 2
+    assert "compare topic_prefix" in checked.out
+    seen = Seen(free_port())
+    edit(as_user.config, "[consumer_config]", f"[monitoring]\nport = {seen.port}\n[consumer_config]")
+    build = as_user.koji.add_build(COMPONENT, "1.0", "1", manifests=OTTER)
+    with as_user.watching() as watch, as_user.running():
+        wait_until(seen.ready, 20, "the worker to be ready")
+        as_user.publish(as_user.koji.message(build)._replace(routing_key=TOPIC))
+        wait_until(lambda: not seen.ready(), 20, "the worker to tell")
+        (reason,) = seen.reasons()
+        assert reason.startswith("publisher: an outcome cannot be recorded: The broker refuses a message")
+        may_write(".*")
+        (told,) = results_of(watch, 1, 60)
+        wait_until(seen.ready, 20, "the worker to be ready again")
+    assert told["status"] == "published"
+
+
+def test_a_missing_right_to_declare_is_no_reason_to_delete_a_queue(as_user, account):
+    (command,) = documented_commands("deployment.md", "rabbitmqctl set_permissions -p / omps-worker")
+    account.node.rabbitmqctl("set_permissions", "-p", account.vhost, account.name, *command[-3:])
+    for ran in (as_user.command("check"), as_user.command("run")):
+        assert ran.code == 2
+        said = ran.out + ran.err
+        assert "needs the right to configure" in said
+        assert "delete" not in said.lower()
 
 
 def test_the_rest_api_with_the_documented_rights_locks_and_tells_and_cannot_read(site, account):

@@ -20,6 +20,7 @@ class Seen:
     """The monitoring port of a worker, as a probe and Prometheus see it."""
 
     def __init__(self, port: int) -> None:
+        self.port = port
         self._base = f"http://127.0.0.1:{port}"
 
     def ready(self) -> bool:
