@@ -18,6 +18,7 @@ import click
 
 from omps_worker.cli_common import DONE, duration_seconds, with_broker
 from omps_worker.model import Status
+from omps_worker.progress import ERASE
 from omps_worker.text import one_line
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
 ENDING_SECONDS = 3.0
 """How long the last words to broker and terminal may take."""
-
-_ERASE = "\r\x1b[K"
 
 
 @click.command()
@@ -149,14 +148,14 @@ class _Screen:
 
         width = self._width() if self._live else None
         text = json.dumps(seen.as_json()) if self._json else line(seen, width, colours=self._colours)
-        self._out.write(f"{_ERASE}{text}\n" if self._live else f"{text}\n")
+        self._out.write(f"{ERASE}{text}\n" if self._live else f"{text}\n")
         self._summarize()
         self._out.flush()
 
     def note(self, text: str) -> None:
         """Something that a person should know."""
         if self._live:
-            self._out.write(_ERASE)
+            self._out.write(ERASE)
             self._out.flush()
         self._err.write(f"{one_line(text)}\n")
         self._err.flush()
@@ -166,7 +165,7 @@ class _Screen:
     def close(self) -> None:
         """The last word."""
         if self._live:
-            self._out.write(f"{_ERASE}{self._tally.line(self._width())}\n")
+            self._out.write(f"{ERASE}{self._tally.line(self._width())}\n")
             self._out.flush()
         else:
             self._err.write(f"{self._tally.line()}\n")
@@ -175,7 +174,7 @@ class _Screen:
     def _summarize(self) -> None:
         if self._live:
             # With room for what the terminal shows of a Ctrl-C, which would begin a new line.
-            self._out.write(_ERASE + self._tally.line(max(self._width() - len("^C"), 0)))
+            self._out.write(ERASE + self._tally.line(max(self._width() - len("^C"), 0)))
 
     def _width(self) -> int:
         # Not to the last column: some terminals then begin a new line.

@@ -214,3 +214,8 @@ class Outcome:
     next_attempt_at: datetime | None = None
     seconds: dict[str, float] = field(default_factory=dict[str, Any], compare=False)
     """How long each stage took; for logs and metrics."""
+
+    @property
+    def error_name(self) -> str | None:
+        """The name of what went wrong, if anything did."""
+        return self.error.name if self.error else None

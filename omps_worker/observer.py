@@ -73,13 +73,17 @@ class Observer:
             self.request(service, call.result, time.monotonic() - begun)
 
     @contextmanager
-    def timing(self, stage: str) -> Iterator[None]:
-        """Tell of the time spent inside as that ``stage``."""
+    def timing(self, stage: str, spent: dict[str, float] | None = None) -> Iterator[None]:
+        """Tell of the time spent inside, if that is one of ``STAGES``, and add it to ``spent``."""
         begun = time.monotonic()
         try:
             yield
         finally:
-            self.stage(stage, time.monotonic() - begun)
+            seconds = time.monotonic() - begun
+            if spent is not None:
+                spent[stage] = spent.get(stage, 0.0) + seconds
+            if stage in STAGES:
+                self.stage(stage, seconds)
 
 
 SILENT = Observer()

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import logging
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from functools import partial
@@ -45,7 +44,7 @@ from omps_worker.model import (
     Status,
     Target,
 )
-from omps_worker.observer import SILENT, STAGES, Observer
+from omps_worker.observer import SILENT, Observer
 from omps_worker.organizations import Organization, Organizations
 from omps_worker.releases import Releaser, Wanted
 from omps_worker.superseded import SKIP, SUPERSEDED, BuildOrder
@@ -114,17 +113,9 @@ class _Work:
         """The build's."""
         return self.build.nvr if self.build else None
 
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
+    def stage(self, name: str) -> AbstractContextManager[None]:
         """Add the time spent inside to ``seconds[name]``, and tell of it."""
-        start = time.monotonic()
-        try:
-            yield
-        finally:
-            spent = time.monotonic() - start
-            self.seconds[name] = self.seconds.get(name, 0.0) + spent
-            if name in STAGES:
-                self.observer.stage(name, spent)
+        return self.observer.timing(name, self.seconds)
 
     def outcome(self, status: Status, target: Target | None, **known: object) -> Outcome:
         """An Outcome of this work for ``target``."""
@@ -178,11 +169,10 @@ class Processor:
         without organization and repository.
         """
         attempt, request = attempt or Attempt(), request or Request()
+        seconds: dict[str, float] = {}
         try:
-            begun = time.monotonic()
-            with self._observer.timing("koji"):
+            with self._observer.timing("koji", seconds):
                 build = self._builds.find(build_id=event.build_id, nvr=event.nvr)
-            seconds = {"koji": time.monotonic() - begun}
         except Exception as error:
             return [Outcome(Status.FAILED, nvr=event.nvr, error=_named(error, event.nvr))]
         if event.nvr is not None and event.nvr != build.nvr:

@@ -9,7 +9,8 @@ from typing import TextIO
 
 from omps_worker.text import one_line
 
-_ERASE = "\r\x1b[K"
+ERASE = "\r\x1b[K"
+"""What empties the line that a terminal's cursor is on."""
 
 
 class Progress:
@@ -23,7 +24,7 @@ class Progress:
     def show(self, text: str) -> None:
         """Replace the line."""
         if self._shown:
-            self._stream.write(f"{_ERASE}{one_line(text)} …")
+            self._stream.write(f"{ERASE}{one_line(text)} …")
             self._stream.flush()
 
     def __enter__(self) -> Progress:
@@ -33,5 +34,5 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._shown:
-            self._stream.write(_ERASE)
+            self._stream.write(ERASE)
             self._stream.flush()

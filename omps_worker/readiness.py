@@ -67,8 +67,12 @@ class Readiness:
 
     def ready(self) -> list[str]:
         """Why a message that came now would not be worked on."""
-        troubles = (f"{name}: {trouble}" for name, trouble in self.troubles().items() if trouble is not None)
-        return [*self._vital(), *troubles]
+        return self.reasons(self.troubles())
+
+    def reasons(self, troubles: Mapping[str, str | None]) -> list[str]:
+        """The same, for who has asked for the ``troubles`` already."""
+        told = (f"{name}: {trouble}" for name, trouble in troubles.items() if trouble is not None)
+        return [*self._vital(), *told]
 
     def troubles(self) -> dict[str, str | None]:
         """For each part what is wrong with it, and None if nothing is."""

@@ -157,7 +157,7 @@ def log_outcome(outcome: Outcome, source: Source | None, attempt: Attempt) -> No
         "version": outcome.version,
         "digest": outcome.digest,
         "reason": outcome.reason,
-        "error": error.name if error else None,
+        "error": outcome.error_name,
         "transient": error.transient if error else None,
         "attempt": attempt.number,
         "next_attempt_at": _time(outcome.next_attempt_at),

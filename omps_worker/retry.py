@@ -101,7 +101,7 @@ def decide(
     delay = ladder.delay(attempt, max(asked, default=None)) if counts else ladder.shortest
     due = now + timedelta(seconds=delay.seconds)
     told = tuple(
-        replace(outcome, status=Status.RETRYING, reason=_reason(outcome), next_attempt_at=due)
+        replace(outcome, status=Status.RETRYING, reason=outcome.error_name, next_attempt_at=due)
         if outcome in waiting
         else outcome
         for outcome in outcomes
@@ -111,10 +111,6 @@ def decide(
 
 def _transient(outcome: Outcome) -> bool:
     return outcome.status is Status.FAILED and outcome.error is not None and outcome.error.transient
-
-
-def _reason(outcome: Outcome) -> str | None:
-    return outcome.error.name if outcome.error else None
 
 
 def _deciding(failed: Sequence[Outcome]) -> WorkerError:

@@ -23,10 +23,9 @@ from omps_worker.broker.publisher import Publisher
 from omps_worker.broker.work import Handler
 from omps_worker.catch_up import LookingBack
 from omps_worker.checks import Services
-from omps_worker.errors import SettingsError
-from omps_worker.lookout import ANSWER_SECONDS, Lookout
-from omps_worker.monitoring import Monitoring
-from omps_worker.readiness import Readiness, stuck_after, vital
+from omps_worker.lookout import ANSWER_SECONDS
+from omps_worker.observation import Observation
+from omps_worker.readiness import stuck_after, vital
 
 if TYPE_CHECKING:
     from omps_worker.metrics import State
@@ -45,9 +44,8 @@ class _Worker:
     def __init__(self, site: Site) -> None:
         self._site = site
         self._settings = settings = site.settings
-        self._show: Callable[[], bytes] | None = None
-        self._content_type = ""
-        self._observe()
+        self._observation = Observation(settings.monitoring, self._states)
+        site.observer = site.mapping.observer = self._observation.observer
         worker = settings.worker
         handler = Handler(
             decode=events.decode,
@@ -71,50 +69,19 @@ class _Worker:
             give_up_after=worker.retry.give_up_after,
         )
         self._depths = Depths(parameters(settings, "depths"), site.topology)
-        self._lookout = Lookout(self._questions(), back=self._is_back, goodbye=self._is_over)
-        self._readiness = Readiness(
-            self._vital,
-            {
-                "consumer": self._consumer_trouble,
-                "publisher": self._publisher_trouble,
-                "mapping": self._mapping_trouble,
-            },
-            self._lookout.troubles,
-        )
 
     def run(self) -> int:
-        with ExitStack() as stack:
-            stack.enter_context(self._site.locks())
-            if self._settings.monitoring is not None:
-                self._open_port(stack)
+        parts = {
+            "consumer": self._consumer_trouble,
+            "publisher": self._publisher_trouble,
+            "mapping": self._mapping_trouble,
+        }
+        port = self._observation.port(self._vital, parts, self._questions, back=self._is_back, goodbye=self._is_over)
+        with self._site.locks(), port, ExitStack() as stack:
             self._begin_rounds(stack)
             return self._consumer.run()
 
     # What is to be seen.
-
-    def _observe(self) -> None:
-        """Have everything counted, if there is a port where the counts can be read."""
-        if self._settings.monitoring is None:
-            return
-        from omps_worker import metrics
-
-        counts = metrics.Metrics(self._states)
-        self._show, self._content_type = counts.page, metrics.CONTENT_TYPE
-        self._site.observer = self._site.mapping.observer = counts
-
-    def _open_port(self, stack: ExitStack) -> None:
-        place, show = self._settings.monitoring, self._show
-        if place is None or show is None:
-            return
-        probes = {"/live": self._readiness.live, "/ready": self._readiness.ready}
-        try:
-            port = Monitoring(place.address, place.port, probes, {"/metrics": lambda: (self._content_type, show())})
-        except SettingsError as error:
-            # Builds can be published all the same; who watches the port will notice.
-            log.error("no health port: %s", error)
-            return
-        stack.enter_context(self._lookout)
-        stack.enter_context(port)
 
     def _questions(self) -> dict[str, Callable[[], object]]:
         return {"broker": self._depths.look, **Services.of(self._settings.worker, ANSWER_SECONDS).questions()}
@@ -143,12 +110,10 @@ class _Worker:
         return f"its last edit is broken: {error}" if error else None
 
     def _states(self) -> Iterator[State]:
-        from omps_worker.metrics import State, build_info, state_of_parts
+        from omps_worker.metrics import State
 
         consumer, worker = self._consumer, self._settings.worker
         working, waiting, oldest = consumer.in_hand
-        yield build_info()
-        yield from state_of_parts(self._readiness.troubles(), ready=not self._readiness.ready())
         yield State(
             "messages_in_hand",
             "Relevant messages: being worked on, or waiting for a thread.",

@@ -113,7 +113,7 @@ def run(path: Path | None, workers: int | None = None) -> int:
         processes = _Processes(wanted, path, listener, seconds, settings.worker.shutdown_timeout.seconds)
         with shared_counts(settings) as directory:
             monitoring = ApiMonitoring(settings, directory)
-            with monitoring.port(processes.vital, {"processes": processes.trouble}):
+            with monitoring.api_port(processes.vital, {"processes": processes.trouble}):
                 return processes.run()
 
 
@@ -208,7 +208,7 @@ def _serve_alone(settings: Settings, listener: socket.socket, seconds: float) ->
     """Serve in this process, which is the only one; the exit code."""
     monitoring = ApiMonitoring(settings)
     site = ApiSite(settings, upload_seconds=seconds, observer=monitoring.observer)
-    with monitoring.port(site.vital, site.parts()):
+    with monitoring.api_port(site.vital, site.parts()):
         return _serve(site, settings, listener)
 
 

@@ -209,6 +209,6 @@ class ApiSite:
         attempt = Attempt()
         for outcome in outcomes:
             log_outcome(outcome, None, attempt)
-            self._observer.outcome(outcome.status.value, outcome.error.name if outcome.error else None)
+            self._observer.outcome(outcome.status.value, outcome.error_name)
             if self._announcer is not None:
                 self._announcer.announce(self._reporter.message(outcome, None, attempt))

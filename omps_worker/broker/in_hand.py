@@ -8,7 +8,6 @@ broker delivers its message again, and the new delivery joins the old work inste
 from __future__ import annotations
 
 import logging
-import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from omps_worker.broker.work import Done, Threads
 from omps_worker.errors import WorkerError
 from omps_worker.observer import SILENT, Observer
 from omps_worker.text import one_line
+from omps_worker.under_way import UnderWay
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +36,6 @@ class _Work:
     """Its tag is where to ack it, if that channel still lives."""
     fault: WorkerError | None
     done: Done | None = None
-    begun: float | None = None
-    """When the work began, by the monotonic clock."""
     followers: list[tuple[Delivery, WorkerError | None]] = field(default_factory=list)
     """Further copies of the very same message, to be looked at when this one is finished."""
 
@@ -62,6 +60,7 @@ class InHand:
         self._may_begin = may_begin
         self._observer = observer
         self._threads = Threads(concurrency)
+        self._under_way = UnderWay()
         self._works: dict[bytes, _Work] = {}
         self._waiting: deque[_Work] = deque()
         self._finished: SimpleQueue[_Work] = SimpleQueue()
@@ -85,8 +84,7 @@ class InHand:
     @property
     def oldest(self) -> float:
         """For how many seconds the oldest work has been under way; 0: none is."""
-        begun = min((work.begun for work in self._works.copy().values() if work.begun is not None), default=None)
-        return 0.0 if begun is None else time.monotonic() - begun
+        return self._under_way.longest
 
     def attach(self, acks: Acks, generation: int) -> None:
         """From now on deliveries come from this channel."""
@@ -161,12 +159,12 @@ class InHand:
         while self._waiting and self.running < self._concurrency and not self.closing and self._may_begin():
             work = self._waiting.popleft()
             self.running += 1
-            work.begun = time.monotonic()
             self._threads.submit(partial(self._work_on, work))
 
     def _work_on(self, work: _Work) -> None:
         try:
-            work.done = self._perform(work.delivery, work.fault)
+            with self._under_way.one():
+                work.done = self._perform(work.delivery, work.fault)
         except BaseException:
             log.exception("message %s stays un-acked", one_line(work.delivery.message_id))
         self._finished.put(work)

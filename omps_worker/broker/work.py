@@ -162,7 +162,7 @@ class Desk:
         disposition, messages = self._told(self._decide(outcomes, delivery), delivery)
         for outcome in disposition.outcomes:
             log_outcome(outcome, source, attempt)
-            observer.outcome(outcome.status.value, outcome.error.name if outcome.error else None)
+            observer.outcome(outcome.status.value, outcome.error_name)
         for message in messages:
             if not self._record(lambda message=message: result(message, self._exchange, self._priority)):  # type: ignore[misc]
                 return None

@@ -39,6 +39,7 @@ ABOVE_THE_CORE = (
     "broker",
     "monitoring",
     "metrics",
+    "observation",
     "running",
     "sandbox",
     "bootstrap",
