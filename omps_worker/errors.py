@@ -48,8 +48,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from omps_worker.json_text import cut_below, is_deeper
+
 DETAILS_LIMIT = 64 * 1024
 """How many bytes the details of one error may take in a result message, as JSON."""
+
+DETAILS_DEPTH = 50
+"""How many objects and arrays may stand within each other in the details of one error."""
 
 MESSAGE_LIMIT = 4096
 """How many characters an error's message may have; what comes from outside may be longer."""
@@ -284,11 +289,14 @@ class UnexpectedError(WorkerError):
 
 
 def limited(details: Mapping[str, Any]) -> dict[str, Any]:
-    """``details`` as plain JSON of at most ``DETAILS_LIMIT`` bytes.
+    """``details`` as plain JSON of at most ``DETAILS_LIMIT`` bytes, nested no deeper than ``DETAILS_DEPTH``.
 
-    What does not fit is cut: long lists lose their tail and long texts their end, and
-    ``truncated: true`` says so.
+    What does not fit is cut: long lists lose their tail, long texts their end, and what is nested
+    too deeply becomes "…"; ``truncated: true`` says so.
     """
+    details = dict(details)
+    if is_deeper(details, DETAILS_DEPTH):
+        details = {**cut_below(details, DETAILS_DEPTH), "truncated": True}
     text = json.dumps(details, default=str)
     # NaN and Infinity are not JSON; a peer's answer may hold them all the same.
     whole: dict[str, Any] = json.loads(text, parse_constant=str)

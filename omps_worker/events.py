@@ -27,6 +27,7 @@ from typing import Any
 
 from omps_worker import times
 from omps_worker.errors import MessageError
+from omps_worker.json_text import DEPTH_LIMIT, TooDeep, TooMany, read_json
 from omps_worker.model import BuildEvent, BuildState, Ignored
 
 BODY_LIMIT = 4 * 1024 * 1024
@@ -222,19 +223,19 @@ def _loads(text: str) -> Any:
     except json.JSONDecodeError as error:
         reason = f"{error.msg} at line {error.lineno} column {error.colno}" if text.strip() else "it is empty"
         raise MessageError(f"The message's body is not JSON: {reason}.") from None
-    except RecursionError:
-        raise MessageError("The message's body is nested too deeply.") from None
+    except TooDeep:
+        raise MessageError(f"The message's body is nested too deeply: more than {DEPTH_LIMIT} levels.") from None
+    except TooMany:
+        raise MessageError(f"The message's body holds more than {_CONTAINERS} objects and arrays.") from None
 
 
 def _parsed(text: str) -> Any:
-    if text.count("{") + text.count("[") > _CONTAINERS:
-        raise MessageError(f"The message's body holds more than {_CONTAINERS} objects and arrays.")
     try:
-        return json.loads(text)
-    except json.JSONDecodeError:
+        return read_json(text, containers=_CONTAINERS)
+    except (json.JSONDecodeError, TooDeep, TooMany):
         raise
     except ValueError:  # an integer of more digits than Python converts
-        return json.loads(text, parse_int=_int_or_none)
+        return read_json(text, containers=_CONTAINERS, parse_int=_int_or_none)
 
 
 def _int_or_none(digits: str) -> int | None:

@@ -27,6 +27,7 @@ import urllib3.exceptions
 from requests.structures import CaseInsensitiveDict
 
 from omps_worker.deadline import CONNECT_SECONDS, Deadline, Session, UnusableBundle, deadline, new_session
+from omps_worker.json_text import read_json
 from omps_worker.observer import SILENT, Observer, status_label
 
 __all__ = [
@@ -348,13 +349,11 @@ def parse_json(body: bytes | str) -> Any:
     """``body`` as JSON; None if it is none, is nested too deep or too large, or holds what JSON cannot say (NaN)."""
     try:
         text = body if isinstance(body, str) else body.decode("utf-8-sig")
-        if text.count("{") + text.count("[") > JSON_CONTAINERS:
-            return None
-        value = jsonlib.loads(text, parse_constant=_refuse, parse_float=_finite)
+        value = read_json(text, containers=JSON_CONTAINERS, parse_constant=_refuse, parse_float=_finite)
         if "\\ud" in text.lower() or not text.isascii():
             # Half a surrogate pair cannot be encoded again, and would fail far from here.
             value = jsonlib.loads(jsonlib.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
-    except (ValueError, RecursionError):
+    except ValueError:
         return None
     return value
 

@@ -24,7 +24,17 @@ from omps_worker.errors import (
     OMPSUploadedFileError,
 )
 from omps_worker.http import HttpClient, HttpFault, printable
-from omps_worker.koji_answers import MAX_NAME, build_of, dict_of, is_id, is_integer, rows_of, target_of, text_of
+from omps_worker.koji_answers import (
+    MAX_NAME,
+    build_of,
+    dict_of,
+    is_id,
+    is_integer,
+    name_of,
+    rows_of,
+    target_of,
+    text_of,
+)
 from omps_worker.koji_listing import Listing
 from omps_worker.model import Build
 from omps_worker.observer import SILENT, Observer
@@ -95,7 +105,10 @@ class KojiBuilds:
 
     def version(self) -> str:
         """The version of the hub, e.g. ``1.35.3``. Raises KojiError."""
-        return printable(str(self._ask("getKojiVersion")), 50)
+        version = name_of(self._ask("getKojiVersion"))
+        if version is None:
+            raise KojiError("Koji's hub answers without a version.")
+        return printable(version, 50)
 
     def is_there(self) -> None:
         """Return if the hub answers calls, be it with a refusal of this one; raises KojiError."""

@@ -78,10 +78,10 @@ class Hub:
             except koji.ServerOffline as error:
                 call.result = FAULT
                 # A subclass of GenericError: it comes for "offline", lock-out and a database outage.
-                raise KojiError(f"Koji's hub is offline: {printable(str(error), 300)}") from None
+                raise KojiError(f"Koji's hub is offline: {_said(error)}") from None
             except (koji.GenericError, koji.Fault) as error:
                 call.result = FAULT
-                text = printable(str(getattr(error, "faultString", "") or error), 300)
+                text = _said(error)
                 if type(error) is koji.GenericError:
                     raise Refusal(text) from None
                 raise KojiError.refusal(f"Koji's hub could not answer {method}: {text}") from None
@@ -116,6 +116,12 @@ class Hub:
             return Refusal("bad request")
         message = f"Koji's hub at {place_of(self._url)} answered with status {response.status_code}."
         return KojiError(message, retry_after=seconds_of(response.headers.get("Retry-After")))
+
+
+def _said(error: Exception) -> str:
+    """What the hub gives as the reason of a fault: it should be text, and may be of any type and depth."""
+    reason = getattr(error, "faultString", None) or next(iter(error.args), "")
+    return printable(reason, 300) if isinstance(reason, str) else "it gives no reason that is text"
 
 
 class _HubSession(koji.ClientSession):  # type: ignore[misc]

@@ -260,6 +260,55 @@ def test_what_is_no_answer_may_be_one_later(koji: SandboxKoji, body: bytes | str
     assert builds.find(nvr=NVR).nvr == NVR
 
 
+def nested(levels: int, shape: str) -> str:
+    """A value of XML-RPC within values."""
+    if shape == "arrays":
+        return "<array><data><value>" * levels + "x" + "</value></data></array>" * levels
+    return "<struct><member><name>a</name><value>" * levels + "x" + "</value></member></struct>" * levels
+
+
+levels = pytest.mark.parametrize("levels", [500, 5_000, 100_000])
+shapes = pytest.mark.parametrize("shape", ["arrays", "structs"])
+
+
+@levels
+@shapes
+def test_whatever_is_nested_in_an_answer_the_error_is_kojis(koji: SandboxKoji, levels: int, shape: str) -> None:
+    deep = nested(levels, shape)
+    bodies = [reply(deep), struct(id=deep), struct(id="<int>1</int>", extra=deep)]
+    bodies += [fault_reply(code, deep) for code in ("<int>1</int>", "<int>1000</int>", "<int>1014</int>")]
+    bodies.append(fault_reply(deep))
+    builds = builds_of(koji)
+    for body in bodies:
+        koji.faults.add(Fault(HUB, body=body))
+        with pytest.raises(KojiError) as caught:
+            builds.find(build_id=1)
+        assert len(caught.value.message) < 600
+        koji.faults.add(Fault(HUB, body=body))
+        with pytest.raises(KojiError):
+            builds.version()
+
+
+@levels
+@shapes
+def test_whatever_is_nested_in_a_list_does_no_harm(koji: SandboxKoji, tmp_path: Path, levels: int, shape: str) -> None:
+    deep = nested(levels, shape)
+    builds = builds_of(koji)
+    build = builds.find(nvr=NVR)
+    for key in ("size", "checksum", "checksum_type", "metadata_only"):
+        koji.faults.add(Fault(HUB, body=rows({"filename": "<string>operator_manifests.zip</string>", key: deep})))
+        if key == "metadata_only":
+            with pytest.raises(KojiManifestsArchiveNotFound):
+                builds.download(build, tmp_path / "archive.zip")
+        else:
+            builds.download(build, tmp_path / "archive.zip")
+    koji.faults.add(Fault(HUB, body=rows({"name": deep})))
+    with pytest.raises(KojiManifestsArchiveNotFound):
+        builds.download(replace(build, legacy=True), tmp_path / "archive.zip")
+    koji.faults.add(Fault(HUB, body=rows({"build_id": deep})))
+    assert builds.completed(LONG_AGO - timedelta(days=1))
+
+
 def test_no_more_than_16_mib_of_an_answer_are_read(koji: SandboxKoji) -> None:
     koji.faults.add(Fault(HUB, body=NO_ANSWERS["too large"]))
     with pytest.raises(KojiError, match="more than 16777216 bytes"):
