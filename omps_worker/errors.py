@@ -157,17 +157,19 @@ class KojiNotAnOperatorImage(BuildSystemError):
 
 
 class KojiManifestsArchiveNotFound(BuildSystemError):
-    """The build says it has an archive of manifests, but it is nowhere to be found."""
+    """The build says it has an archive of manifests, and Koji has none of that name."""
 
 
 class KojiError(BuildSystemError):
     """Koji could not be reached, or answered with something that is no answer.
 
     ``refused``: its hub is there and does not answer this question, like one that does not know it.
+    ``insisted``: it was waited for and asked again already.
     """
 
     transient = True
     refused = False
+    insisted = False
 
     @classmethod
     def refusal(cls, message: str) -> KojiError:

@@ -34,6 +34,7 @@ __all__ = [
     "Answer",
     "HttpClient",
     "HttpFault",
+    "address_of",
     "body_of",
     "deadline",
     "fault_of",
@@ -335,6 +336,14 @@ def place_of(url: str) -> str:
     try:
         parts = urlsplit(url)
         return printable(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}", 200)
+    except ValueError:
+        return "an address that cannot be read"
+
+
+def address_of(url: str) -> str:
+    """``url`` for people who are to look there themselves: without a password, query or fragment."""
+    try:
+        return f"{place_of(url)}{printable(urlsplit(url).path, 1500)}"
     except ValueError:
         return "an address that cannot be read"
 

@@ -191,6 +191,8 @@ class Service:
 
 
 def _passing(error: WorkerError | None) -> bool:
+    if isinstance(error, KojiError) and error.insisted:
+        return False
     return isinstance(error, (KojiError, GreenwaveError)) and error.transient and not error.retry_after
 
 
