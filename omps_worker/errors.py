@@ -124,6 +124,10 @@ class MessageError(WorkerError):
     """A message that cannot be decoded, or that speaks of a complete build without naming it."""
 
 
+class BuildMismatchError(MessageError):
+    """A message gives the id of one build and the name of another: it speaks of no build of this Koji."""
+
+
 class ContentError(WorkerError):
     """The content of a build is at fault: only another build can mend it."""
 

@@ -45,7 +45,7 @@ class StoredMessage:
     bare: bool = field(default=False, compare=False)
     """Whether the file holds nothing but a body."""
 
-    def decode(self) -> BuildEvent | Ignored:
+    def decode(self, instance: str | None = None) -> BuildEvent | Ignored:
         """As ``decode``; raises MessageError."""
         return decode(
             self.body,
@@ -53,6 +53,7 @@ class StoredMessage:
             content_encoding=self.content_encoding,
             message_type=self.message_type,
             topic=self.topic,
+            instance=instance,
         )
 
 
@@ -184,8 +185,11 @@ def _from_base64(exact: dict[str, Any], key: str) -> bytes | None:
         raise MessageError(f"What stands under amqp, {key}, is damaged base64.") from None
 
 
-def event_named(build: str) -> BuildEvent | Ignored:
-    """What ``build`` names: the message in a file of that name, else the NVR. Raises MessageError."""
+def event_named(build: str, instance: str | None = None) -> BuildEvent | Ignored:
+    """What ``build`` names: the message in a file of that name, read as ``decode`` does, else the NVR.
+
+    Raises MessageError.
+    """
     # An NVR cannot be a path that exists unless somebody made such a file: then the file is meant.
     if not os.path.lexists(build):
         return BuildEvent(nvr=build)
@@ -197,6 +201,6 @@ def event_named(build: str) -> BuildEvent | Ignored:
     if len(content) > FILE_LIMIT:
         raise MessageError(f"{build} has more than {FILE_LIMIT} bytes: that is no message.")
     try:
-        return from_dump(content).decode()
+        return from_dump(content).decode(instance)
     except MessageError as error:
         raise MessageError(f"{build}: {error.message}") from None
