@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from omps_worker.errors import BuildMismatchError, KojiError, KojiNVRBuildNotFound
+from omps_worker.errors import KojiBuildMismatch, KojiError, KojiNVRBuildNotFound
 from omps_worker.events import as_draft
 from omps_worker.model import Build, BuildEvent, BuildState, Ignored
 from omps_worker.text import one_line
@@ -25,7 +25,7 @@ _MARGIN = timedelta(milliseconds=1)
 def check_names(event: BuildEvent, build: Build) -> None:
     """Return if the message and the hub mean the same build.
 
-    Raises BuildMismatchError, never to be retried, if they do not, and KojiError if the build was
+    Raises KojiBuildMismatch, never to be retried, if they do not, and KojiError if the build was
     promoted and the hub does not know that yet: trying again may help.
     """
     if event.build_id is None:
@@ -43,7 +43,7 @@ def check_names(event: BuildEvent, build: Build) -> None:
             return  # It was promoted since.
     if different:
         named = one_line(event.nvr or event.name or "without a name")
-        raise BuildMismatchError(
+        raise KojiBuildMismatch(
             f"The message means build {event.build_id}, {named}; to Koji's hub, build {build.id} is {build.nvr}. The "
             "message seems to come from another Koji: if several are on the bus, set instance in "
             "[consumer_config.koji]."

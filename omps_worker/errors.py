@@ -12,10 +12,11 @@
     │   ├── PackageValidationError       the manifests
     │   └── OMPSInvalidVersionFormat     the version they or the mapping ask for
     ├── BuildSystemError                 what Koji says, or that it says nothing
-    │   ├── KojiNVRBuildNotFound
+    │   ├── KojiNVRBuildNotFound         (transient where a message says that there is one)
+    │   ├── KojiBuildMismatch            a message means another build than Koji, by the same id
     │   ├── KojiNotAnOperatorImage
     │   ├── KojiManifestsArchiveNotFound
-    │   └── KojiError                    Koji cannot be reached (transient)
+    │   └── KojiError                    Koji cannot be reached, or lags behind (transient)
     ├── GatingError                      what Greenwave says of a build
     │   ├── GreenwaveUnsatisfiedError    its gates are not passed (transient while patience lasts)
     │   └── GreenwaveError               it cannot be reached, or makes no sense (transient)
@@ -124,10 +125,6 @@ class MessageError(WorkerError):
     """A message that cannot be decoded, or that speaks of a complete build without naming it."""
 
 
-class BuildMismatchError(MessageError):
-    """A message gives the id of one build and the name of another: it speaks of no build of this Koji."""
-
-
 class ContentError(WorkerError):
     """The content of a build is at fault: only another build can mend it."""
 
@@ -153,7 +150,14 @@ class BuildSystemError(WorkerError):
 
 
 class KojiNVRBuildNotFound(BuildSystemError):
-    """Koji knows no such build."""
+    """Koji knows no such build.
+
+    Transient where a message says that there is one.
+    """
+
+
+class KojiBuildMismatch(BuildSystemError):
+    """A message gives the id of one build and the name of another: it speaks of no build of this Koji."""
 
 
 class KojiNotAnOperatorImage(BuildSystemError):
@@ -165,7 +169,7 @@ class KojiManifestsArchiveNotFound(BuildSystemError):
 
 
 class KojiError(BuildSystemError):
-    """Koji could not be reached, or answered with something that is no answer.
+    """Koji could not be reached, answered with something that is no answer, or does not have yet what it must have.
 
     ``refused``: its hub is there and does not answer this question, like one that does not know it.
     ``insisted``: it was waited for and asked again already.

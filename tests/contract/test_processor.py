@@ -308,7 +308,7 @@ def test_a_message_that_calls_its_build_by_another_name_is_refused_for_good_and_
         BuildEvent(build_id=build["id"] + 1000, nvr=build["nvr"]),
     ):
         outcome = only(site.processor.process(event, from_the_bus()))
-        assert (outcome.status, outcome.error_name) == (Status.FAILED, "BuildMismatchError")
+        assert (outcome.status, outcome.error_name) == (Status.FAILED, "KojiBuildMismatch")
         assert not outcome.error.transient
     assert site.versions("community", "otter-cache") == []
 

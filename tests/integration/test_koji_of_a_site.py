@@ -80,9 +80,9 @@ def test_a_message_of_another_koji_is_ignored_or_parked_and_never_publishes_a_bu
         quick.publish(*theirs)
         (result,) = results_of(watch, 1)
         wait_until(lambda: ignored(quick, "other_instance") == 1, 20, "the message to be ignored")
-    assert (result["status"], result["error"]["name"]) == ("failed", "BuildMismatchError")
+    assert (result["status"], result["error"]["name"]) == ("failed", "KojiBuildMismatch")
     ((properties, kept),) = quick.take(f"{QUEUE}.failed")
-    assert (properties.headers["omps-error"], kept) == ("BuildMismatchError", theirs[1].body)
+    assert (properties.headers["omps-error"], kept) == ("KojiBuildMismatch", theirs[1].body)
     assert not quick.registry.releases("community", "otter-cache")
 
 
@@ -102,3 +102,24 @@ def test_a_draft_is_ignored_until_it_is_promoted(quick, dialect):
             assert caught_up.code == 0, caught_up.err
         (result,) = results_of(watch, 1)
     assert (result["status"], result["nvr"]) == ("published", f"{COMPONENT}-1.0-1")
+
+
+def test_explain_holds_a_message_against_the_hub_as_the_worker_does(site, tmp_path):
+    build = site.koji.add_build(COMPONENT, "1.0", "1", manifests=OTTER)
+    message = site.koji.message(build)
+    other = {**json.loads(message.body), "version": "2.0"}
+    bodies = {
+        "publish": message.body,
+        "fail": json.dumps(other).encode(),
+        "ignore": json.dumps({**other, "instance": "s390"}).encode(),
+    }
+    edit(site.config, "[consumer_config.koji]", '[consumer_config.koji]\ninstance = "primary"')
+    reasons = {}
+    for decision, body in bodies.items():
+        file = tmp_path / decision
+        file.write_bytes(body)
+        found = site.command("explain", "--json", str(file)).json
+        assert found["decision"] == decision
+        reasons[decision] = found["reason"]
+    assert reasons["fail"].startswith("KojiBuildMismatch: ")
+    assert reasons["ignore"].startswith("other_instance")
