@@ -226,7 +226,8 @@ class Site(BrokerSite):
 
     def explain(self, build: str) -> Explanation:
         """What would become of a build; ``build`` is an NVR, or a file that holds a message."""
-        return explain(message_files.event_named(build), self.mapping, self.builds, self.processor)
+        event = message_files.event_named(build, self.settings.worker.koji.instance)
+        return explain(event, self.mapping, self.builds, self.processor)
 
     def push(self, nvr: str, request: Request) -> tuple[list[Outcome], list[dict[str, Any]]]:
         """Publish one build now and tell the bus; what became of it, and the bodies of the results.

@@ -12,10 +12,11 @@
     │   ├── PackageValidationError       the manifests
     │   └── OMPSInvalidVersionFormat     the version they or the mapping ask for
     ├── BuildSystemError                 what Koji says, or that it says nothing
-    │   ├── KojiNVRBuildNotFound
+    │   ├── KojiNVRBuildNotFound         (transient where a message says that there is one)
+    │   ├── KojiBuildMismatch            a message means another build than Koji, by the same id
     │   ├── KojiNotAnOperatorImage
     │   ├── KojiManifestsArchiveNotFound
-    │   └── KojiError                    Koji cannot be reached (transient)
+    │   └── KojiError                    Koji cannot be reached, or lags behind (transient)
     ├── GatingError                      what Greenwave says of a build
     │   ├── GreenwaveUnsatisfiedError    its gates are not passed (transient while patience lasts)
     │   └── GreenwaveError               it cannot be reached, or makes no sense (transient)
@@ -48,8 +49,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from omps_worker.json_text import cut_below, is_deeper
+
 DETAILS_LIMIT = 64 * 1024
 """How many bytes the details of one error may take in a result message, as JSON."""
+
+DETAILS_DEPTH = 50
+"""How many objects and arrays may stand within each other in the details of one error."""
 
 MESSAGE_LIMIT = 4096
 """How many characters an error's message may have; what comes from outside may be longer."""
@@ -144,7 +150,14 @@ class BuildSystemError(WorkerError):
 
 
 class KojiNVRBuildNotFound(BuildSystemError):
-    """Koji knows no such build."""
+    """Koji knows no such build.
+
+    Transient where a message says that there is one.
+    """
+
+
+class KojiBuildMismatch(BuildSystemError):
+    """A message gives the id of one build and the name of another: it speaks of no build of this Koji."""
 
 
 class KojiNotAnOperatorImage(BuildSystemError):
@@ -152,17 +165,21 @@ class KojiNotAnOperatorImage(BuildSystemError):
 
 
 class KojiManifestsArchiveNotFound(BuildSystemError):
-    """The build says it has an archive of manifests, but it is nowhere to be found."""
+    """The build says it has an archive of manifests, and Koji has none of that name."""
 
 
 class KojiError(BuildSystemError):
-    """Koji could not be reached, or answered with something that is no answer.
+    """Koji could not be reached, answered with something that is no answer, or does not have yet what it must have.
 
     ``lacking``: its hub has no such call, or the call no such argument: it will never answer this question.
+    ``absent``: its file server does not have a file that the hub lists. ``insisted``: it was waited for and asked
+    again already.
     """
 
     transient = True
     lacking = False
+    absent = False
+    insisted = False
 
 
 class GatingError(WorkerError):
@@ -277,11 +294,14 @@ class UnexpectedError(WorkerError):
 
 
 def limited(details: Mapping[str, Any]) -> dict[str, Any]:
-    """``details`` as plain JSON of at most ``DETAILS_LIMIT`` bytes.
+    """``details`` as plain JSON of at most ``DETAILS_LIMIT`` bytes, nested no deeper than ``DETAILS_DEPTH``.
 
-    What does not fit is cut: long lists lose their tail and long texts their end, and
-    ``truncated: true`` says so.
+    What does not fit is cut: long lists lose their tail, long texts their end, and what is nested
+    too deeply becomes "…"; ``truncated: true`` says so.
     """
+    details = dict(details)
+    if is_deeper(details, DETAILS_DEPTH):
+        details = {**cut_below(details, DETAILS_DEPTH), "truncated": True}
     text = json.dumps(details, default=str)
     # NaN and Infinity are not JSON; a peer's answer may hold them all the same.
     whole: dict[str, Any] = json.loads(text, parse_constant=str)

@@ -48,7 +48,7 @@ class _Worker:
         site.observer = site.mapping.observer = self._observation.observer
         worker = settings.worker
         handler = Handler(
-            decode=events.decode,
+            decode=partial(events.decode, instance=worker.koji.instance),
             dismiss=site.dismiss,
             process=site.processor.process,
             messages_for=site.reporter.messages,

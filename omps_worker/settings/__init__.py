@@ -74,6 +74,9 @@ class KojiSettings(Table):
     hub_url: HttpUrl = Field(description="The URL of Koji's hub, such as https://koji.example.com/kojihub.")
     root_url: HttpUrl = Field(description="The URL of Koji's files, such as https://koji.example.com/kojifiles.")
     timeout: PositiveDuration = Field(default=_duration("30s"), description="How long one call or download may take.")
+    instance: Name | None = Field(
+        default=None, description="The name of this Koji: messages that name another are ignored. Without it, none is."
+    )
 
 
 class RegistrySettings(Table):
