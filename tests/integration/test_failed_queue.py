@@ -9,6 +9,7 @@ import pytest
 from pika.spec import BasicProperties
 
 from omps_worker.broker import failed
+from omps_worker.broker import look as looks
 from omps_worker.broker.replay import Replay
 from omps_worker.errors import BrokerRefused
 from omps_worker.parked import Selection
@@ -43,8 +44,8 @@ def test_a_hundred_looks_lose_nothing_and_keep_the_order(bus):
 
 
 def test_looks_in_several_windows_see_everything_in_order(bus, monkeypatch):
-    monkeypatch.setattr(failed, "FIRST_WINDOW", 8)
-    monkeypatch.setattr(failed, "LARGEST_WINDOW", 32)
+    monkeypatch.setattr(looks, "FIRST_WINDOW", 8)
+    monkeypatch.setattr(looks, "LARGEST_WINDOW", 32)
     fill_with(bus, 150)
     queue = failed_queue_of(bus)
     seen: list[tuple[int, int]] = []
@@ -105,7 +106,7 @@ def test_a_look_that_ends_in_an_exception_gives_everything_back(bus):
 
 
 def test_a_replay_takes_out_what_it_sent_and_leaves_the_rest_in_order(bus, monkeypatch):
-    monkeypatch.setattr(failed, "FIRST_WINDOW", 8)
+    monkeypatch.setattr(looks, "FIRST_WINDOW", 8)
     fill_with(bus, 40)
     chosen = Selection(nvrs=("build-?-1.0-1", "build-3*"))
     with Replay(where(bus.url), bus.queue) as replay:
