@@ -190,6 +190,22 @@ def test_a_replay_begins_anew_and_keeps_what_the_message_is():
     assert copy.delivery_mode == 2
 
 
+def test_a_replay_of_what_workers_died_of_is_marked_so():
+    poison = parked(1, error="PoisonMessage", **{"omps-deaths": 9})
+    assert replayed_copy(read(poison).delivery, NOW).headers["omps-deaths"] == 9
+    by_the_broker = read(dead(death(reason="delivery_limit")))
+    assert replayed_copy(by_the_broker.delivery, NOW, queue=QUEUE).headers["omps-deaths"] == 1
+
+
+def test_a_replay_of_anything_else_is_not():
+    for reason in ("rejected", "expired", "maxlen"):
+        assert "omps-deaths" not in replayed_copy(read(dead(death(reason=reason))).delivery, NOW, queue=QUEUE).headers
+    # It died once, was moved back, and was parked for another reason since.
+    later = parked(1, **{"omps-parked-at": (DIED + timedelta(days=1)).isoformat()})
+    later.headers["x-death"] = [death(reason="delivery_limit")]
+    assert "omps-deaths" not in replayed_copy(read(later).delivery, NOW, queue=QUEUE).headers
+
+
 def test_a_replay_is_sent_to_nobody_else_and_cannot_expire():
     properties = BasicProperties(headers={"CC": ["a"], "BCC": ["b"]}, expiration="5", user_id="koji")
     copy = replayed_copy(read(properties).delivery, NOW)
