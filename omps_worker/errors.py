@@ -35,6 +35,7 @@
     │   ├── BrokerUnavailable            it is away (transient)
     │   └── BrokerRefused                it refuses the login, a queue or an exchange
     ├── PackageBusy                      somebody else is pushing to the package (transient)
+    ├── PoisonMessage                    workers die of the message
     ├── StorageError                     this machine's own disk (transient)
     └── UnexpectedError                  what nobody thought of; its traceback is in the log
 
@@ -267,6 +268,23 @@ class PackageBusy(WorkerError):
 
     transient = True
     counts = False
+
+
+class PoisonMessage(WorkerError):
+    """Workers died again and again while they had this message, and nothing else, in hand. ``deaths``: how often."""
+
+    deaths = 0
+
+    @classmethod
+    def after(cls, deaths: int) -> PoisonMessage:
+        """That of a message with which so many workers died."""
+        error = cls(
+            f"{deaths} times a worker died, or lost the broker, with this message in hand, the last times with nothing "
+            "else. It was not begun again.",
+            details={"deaths": deaths},
+        )
+        error.deaths = deaths
+        return error
 
 
 class StorageError(WorkerError):

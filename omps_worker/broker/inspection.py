@@ -83,7 +83,7 @@ def look_at_queue(where: pika.URLParameters, topology: Topology, *, failed: bool
             return f"{name} is not there yet: `run` declares it"
         if not topology.passive:
             _same_arguments(connection.channel(), name, dict(arguments))
-        return f"{name} holds {depth} message(s)"
+        return f"{name} has {depth} message(s) ready"
 
 
 def _same_arguments(channel: BlockingChannel, name: str, arguments: dict[str, object]) -> None:

@@ -151,8 +151,8 @@ def test_looking_at_the_broker_tells_what_is_there(amqp_url):
     assert "amq.topic" in inspection.look_at_broker(where(amqp_url), ready)
     assert "not there yet" in inspection.look_at_queue(where(amqp_url), ready)
     Bus(amqp_url).set_up().publish(build_body(), build_body())
-    assert inspection.look_at_queue(where(amqp_url), ready) == "omps-worker holds 2 message(s)"
-    assert inspection.look_at_queue(where(amqp_url), ready, failed=True) == "omps-worker.failed holds 0 message(s)"
+    assert inspection.look_at_queue(where(amqp_url), ready) == "omps-worker has 2 message(s) ready"
+    assert inspection.look_at_queue(where(amqp_url), ready, failed=True) == "omps-worker.failed has 0 message(s) ready"
     assert FAILED_ARGUMENTS["x-delivery-limit"] == 1_000_000
 
 
