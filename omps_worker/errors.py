@@ -32,6 +32,7 @@
     │   └── ServiceStopping
     ├── BrokerError                      RabbitMQ
     │   ├── BrokerUnavailable            it is away (transient)
+    │   │   └── BrokerBlocked            it takes no messages: an alarm of its own (transient)
     │   └── BrokerRefused                it refuses the login, a queue or an exchange
     ├── PackageBusy                      somebody else is pushing to the package (transient)
     ├── StorageError                     this machine's own disk (transient)
@@ -246,6 +247,10 @@ class BrokerUnavailable(BrokerError):
     """The broker cannot be reached, or went away."""
 
     transient = True
+
+
+class BrokerBlocked(BrokerUnavailable):
+    """The broker takes no messages, as it is short of memory or disk."""
 
 
 class BrokerRefused(BrokerError):

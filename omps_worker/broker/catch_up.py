@@ -23,7 +23,7 @@ from pika.spec import BasicProperties
 from omps_worker.broker import headers
 from omps_worker.broker.lock_connection import LockConnection
 from omps_worker.broker.lock_queues import Package
-from omps_worker.broker.publisher import Outgoing
+from omps_worker.broker.outbox import Outgoing
 from omps_worker.errors import BrokerUnavailable, WorkerError
 
 log = logging.getLogger(__name__)

@@ -21,17 +21,19 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-import pika
 from pika.adapters.blocking_connection import BlockingChannel, BlockingConnection
 from pika.exceptions import AMQPError
 from pika.spec import Basic, BasicProperties
 
 from omps_worker.broker import headers
+from omps_worker.broker.access import Access
 from omps_worker.broker.acks import Acks
-from omps_worker.broker.connection import Backoff, named, place
+from omps_worker.broker.connection import Backoff
 from omps_worker.broker.delivery import Delivery, Tag
+from omps_worker.broker.housekeeping import Housekeeping
 from omps_worker.broker.in_hand import InHand
 from omps_worker.broker.publisher import Publisher
+from omps_worker.broker.refusals import Refusals
 from omps_worker.broker.signals import Interrupted, Signals, StopNow
 from omps_worker.broker.topology import Topology
 from omps_worker.broker.work import Desk, Handler
@@ -48,6 +50,9 @@ DONE, UNFINISHED = 0, 1
 TURN_SECONDS = 0.2
 """How long the connection waits for news before it looks around."""
 
+ANSWER_SECONDS = 5.0
+"""How long nothing is begun while the publisher does not know yet whether the broker takes messages."""
+
 STEADY_SECONDS = 10.0
 """A connection that lived that long is no part of a series of failures."""
 
@@ -59,6 +64,7 @@ class _Conversation:
     connection: BlockingConnection
     channel: BlockingChannel
     acks: Acks
+    begun: float
     consumer_tag: str = ""
     cancelled: bool = False
 
@@ -68,7 +74,7 @@ class Consumer:
 
     def __init__(
         self,
-        where: pika.URLParameters,
+        where: Access,
         topology: Topology,
         handler: Handler,
         publisher: Publisher,
@@ -101,8 +107,9 @@ class Consumer:
         self._conversation: _Conversation | None = None
         self._generation = 0
         self._topology_wanted = threading.Event()
-        self._next_housekeeping = 0.0
+        self._housekeeping = Housekeeping(handler, self._signals)
         self._ever_consumed = False
+        self._refusals = Refusals()
         self._turned_at = time.monotonic()
         self._hurry = threading.Event()
 
@@ -144,7 +151,7 @@ class Consumer:
         """Consume until SIGTERM or SIGINT; returns the exit code.
 
         A broker that is away is waited for. Raises BrokerRefused when it refuses the login, a queue
-        or an exchange at the start; later the same is logged and tried again. SIGTERM, SIGINT and
+        or an exchange before that ever worked; later the same is logged and tried again. SIGTERM, SIGINT and
         SIGHUP are handled meanwhile, if this is the main thread; a second SIGTERM stops at once.
         """
         try:
@@ -180,7 +187,8 @@ class Consumer:
     def _converse(self) -> None:
         connection = self._connect()
         try:
-            self._topology.set_up(connection)
+            with self._refusals.step("declare"):
+                self._topology.set_up(connection)
             self._topology_wanted.clear()
             self._publisher.start()
             conversation = self._open(connection)
@@ -195,33 +203,40 @@ class Consumer:
         _close(connection)
 
     def _connect(self) -> BlockingConnection:
-        try:
-            with self._signals.interrupting():
-                return BlockingConnection(self._where)
-        except Exception as error:
-            raise named(error, self._where) from error
+        with self._refusals.step("log in"), self._signals.interrupting():
+            return self._where.connect()
 
     def _open(self, connection: BlockingConnection) -> _Conversation:
         self._in_hand.collect()
         channel = connection.channel()
         channel.basic_qos(prefetch_count=self._prefetch)
         self._generation += 1
-        conversation = _Conversation(connection, channel, Acks(channel, self._prefetch // 2))
+        conversation = _Conversation(connection, channel, Acks(channel, self._prefetch // 2), time.monotonic())
         channel.add_on_cancel_callback(lambda _frame: self._on_cancelled(conversation))
         self._in_hand.attach(conversation.acks, self._generation)
         self._conversation = conversation
         return conversation
 
+    def _may_begin(self, conversation: _Conversation) -> bool:
+        """Whether the outcome of work could be recorded, as far as anybody knows."""
+        publisher = self._publisher
+        if publisher.refusal is not None and self._topology.locks:
+            with self._refusals.step("publish"):
+                raise publisher.refusal
+        if publisher.blocked is not None:
+            return False
+        return publisher.connected or time.monotonic() > conversation.begun + ANSWER_SECONDS
+
     def _subscribe(self, conversation: _Conversation) -> None:
         conversation.consumer_tag = conversation.channel.basic_consume(self._topology.queue, self._on_message)
-        log.info("consuming from the queue %s on %s", self._topology.queue, place(self._where))
+        log.info("consuming from the queue %s on %s", self._topology.queue, self._where.place)
         if self._ever_consumed:
             self._handler.observer.reconnected("consumer")
         self._ever_consumed = True
 
     def _turn(self, conversation: _Conversation) -> None:
         """Take what has come, ack what is done, and look around. Raises when the channel is gone."""
-        if not conversation.consumer_tag and self._publisher.blocked is None:
+        if not conversation.consumer_tag and self._may_begin(conversation):
             self._subscribe(conversation)
         conversation.connection.process_data_events(time_limit=TURN_SECONDS)
         self._in_hand.collect()
@@ -238,13 +253,7 @@ class Consumer:
 
     def _keep_house(self) -> None:
         self._turned_at = time.monotonic()
-        if self._signals.reload_wanted:
-            self._signals.reload_wanted = False
-            log.info("reloading, as SIGHUP asks")
-            _call(self._handler.reload, "reloading")
-        if time.monotonic() >= self._next_housekeeping:
-            self._next_housekeeping = time.monotonic() + 1.0
-            _call(self._handler.housekeeping, "housekeeping")
+        self._housekeeping.turn()
 
     # Messages come in.
 
@@ -316,8 +325,8 @@ class Consumer:
 
     def _explain(self, error: Exception) -> None:
         if isinstance(error, AMQPError | OSError | BrokerError):
-            found = named(error, self._where)
-            if isinstance(found, BrokerRefused) and not self._ever_consumed:
+            found = self._where.named(error)
+            if self._refusals.is_final(found):
                 raise found
             log.warning("not consuming, trying again: %s", found.message)
         elif isinstance(error, WorkerError):
@@ -379,13 +388,6 @@ def _close(connection: BlockingConnection) -> None:
 
 def _nothing() -> None:
     """Called to end a wait."""
-
-
-def _call(act: Any, what: str) -> None:
-    try:
-        act()
-    except Exception:
-        log.exception("%s failed", what)
 
 
 def _text_or_none(value: Any) -> str | None:

@@ -24,12 +24,12 @@ from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from typing import Any
 
-import pika
 from pika.adapters.blocking_connection import BlockingChannel, BlockingConnection
 from pika.exceptions import AMQPError, ChannelClosedByBroker
 from pika.spec import Basic, BasicProperties
 
 from omps_worker.broker import dumps, inspection, parked_message
+from omps_worker.broker.access import Access
 from omps_worker.broker.connection import declined
 from omps_worker.broker.lock_queues import LOCK
 from omps_worker.broker.parked_message import ParkedMessage
@@ -71,7 +71,7 @@ class FailedQueue:
 
     def __init__(
         self,
-        where: pika.URLParameters,
+        where: Access,
         topology: Topology,
         *,
         take_turns: bool = True,
