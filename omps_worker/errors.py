@@ -32,7 +32,7 @@
     │   └── ServiceStopping
     ├── BrokerError                      RabbitMQ
     │   ├── BrokerUnavailable            it is away (transient)
-    │   │   └── BrokerBlocked            it takes no messages: an alarm of its own (transient)
+    │   ├── BrokerBlocked                it takes no messages: an alarm of its own (transient)
     │   └── BrokerRefused                it refuses the login, a queue or an exchange
     ├── PackageBusy                      somebody else is pushing to the package (transient)
     ├── StorageError                     this machine's own disk (transient)
@@ -249,8 +249,10 @@ class BrokerUnavailable(BrokerError):
     transient = True
 
 
-class BrokerBlocked(BrokerUnavailable):
+class BrokerBlocked(BrokerError):
     """The broker takes no messages, as it is short of memory or disk."""
+
+    transient = True
 
 
 class BrokerRefused(BrokerError):

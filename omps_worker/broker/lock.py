@@ -187,7 +187,8 @@ class _Pauses:
 class LockIfReachable:
     """A PackageLock for work by hand: the broker's, or ``otherwise`` when the broker is away.
 
-    It is decided at the first hold, and said loudly.
+    It is decided at the first hold, and said loudly. A broker that only takes no messages is not away: a worker
+    may be connected to it, and in the middle of a push.
     """
 
     def __init__(self, first: BrokerLock, otherwise: PackageLock) -> None:
@@ -210,9 +211,6 @@ class LockIfReachable:
     def _decide(self) -> PackageLock:
         try:
             self._first.connect()
-        except BrokerBlocked:
-            # It is there, and so may be a worker: without the lock we might push at the same moment.
-            raise
         except BrokerUnavailable as error:
             log.warning(
                 "no lock against pushes by others: %s Should a worker push to the same package at this very moment, "
