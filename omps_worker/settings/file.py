@@ -84,7 +84,7 @@ def check(
         raise SettingsError([_blamed(fault, bool(from_environment)) for fault in faults])
     if without_broker:
         settings = settings.without_broker()
-    elif not from_environment:
+    elif not from_environment and path.is_file():
         settings.follow(path, partial(_url_in, path))
     settings.keep(file, review(settings, file))
     return settings
