@@ -49,6 +49,7 @@ _BEFORE_OPEN = (
 """What pika makes of the end of a connection that was not open yet: a guess, whose text tells what it was."""
 
 _CLOSED = re.compile(r"ConnectionClosedByBroker: \((?P<code>\d+)\) (?P<text>.*)", re.DOTALL)
+_ALERT = re.compile(r"\[SSL: (?P<name>[A-Z0-9_]*ALERT[A-Z0-9_]*)\]")
 
 
 def prepared(found: pika.URLParameters, client_properties: dict[str, Any]) -> pika.URLParameters:
@@ -205,6 +206,8 @@ def _reason(causes: list[BaseException], where: pika.URLParameters) -> str:
             return "the port does not speak TLS: is it that of amqp:// instead of amqps://?"
         if isinstance(cause, AMQPConnectorStackTimeout):
             return f"nobody spoke AMQP there within {where.stack_timeout or CONNECT_SECONDS:g} s"
+        if isinstance(cause, _BEFORE_OPEN) and (alert := _ALERT.search(str(cause.args[0] if cause.args else ""))):
+            return f"it broke off TLS ({alert['name']}): does it accept the certificate in [tls]?"
         if isinstance(cause, pika_errors.IncompatibleProtocolError):
             return "the connection was lost before the broker said a word: it is starting, or speaks no AMQP 0-9-1"
         if isinstance(cause, _BEFORE_OPEN):

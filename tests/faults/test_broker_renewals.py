@@ -11,7 +11,7 @@ import pytest
 from omps_worker.sandbox import broker
 from omps_worker.sandbox.broker import RabbitNode
 from tests.support.books import COMPONENT, Books, otter
-from tests.support.certificates import self_signed
+from tests.support.certificates import issued
 from tests.support.proxy import Proxy
 from tests.support.site import TestSite, edit
 from tests.support.waiting import wait_until
@@ -83,13 +83,13 @@ def certified(tmp_path: Path) -> Iterator[tuple[TestSite, RabbitNode]]:
     """A site whose broker and worker know each other by certificates only."""
     for name in ("server", "client"):
         (tmp_path / name).mkdir()
-        self_signed(tmp_path / name)
+        issued(tmp_path / name, "worker")
     (port,) = broker._free_ports(1)
     config = {
         "listeners.ssl.1": f"127.0.0.1:{port}",
         "ssl_options.certfile": str(tmp_path / "server" / "certificate.pem"),
         "ssl_options.keyfile": str(tmp_path / "server" / "key.pem"),
-        "ssl_options.cacertfile": str(tmp_path / "client" / "certificate.pem"),
+        "ssl_options.cacertfile": str(tmp_path / "client" / "ca.pem"),
         "ssl_options.verify": "verify_peer",
         "ssl_options.fail_if_no_peer_cert": "true",
         "auth_mechanisms.1": "EXTERNAL",
@@ -97,10 +97,10 @@ def certified(tmp_path: Path) -> Iterator[tuple[TestSite, RabbitNode]]:
         "ssl_cert_login_from": "common_name",
     }
     with _ByCertificate(config=config) as node, TestSite(tmp_path / "site", amqp_url=node.amqp_url) as site:
-        node.add_user("loopback", "never used", "/", configure=".*", write=".*", read=".*")
+        node.add_user("worker", "never used", "/", configure=".*", write=".*", read=".*")
         text = site.config.read_text().replace(node.amqp_url, f"amqps://127.0.0.1:{port}/%2F")
         tls = (
-            f'[tls]\nca_cert = "{tmp_path}/server/certificate.pem"\n'
+            f'[tls]\nca_cert = "{tmp_path}/server/ca.pem"\n'
             f'certfile = "{tmp_path}/client/certificate.pem"\nkeyfile = "{tmp_path}/client/key.pem"\n\n'
         )
         site.config.write_text(text.replace("[consumer_config]\n", f"{tls}[consumer_config]\n"))
@@ -112,7 +112,7 @@ def test_renewed_certificates_are_used_at_the_next_connection(certified, tmp_pat
     books = Books(site)
     with site.running() as worker:
         for name in ("server", "client"):
-            self_signed(tmp_path / name)
+            issued(tmp_path / name, "worker")
         node.eval("ssl:clear_pem_cache().")
         comes_back(site, node, books, 1)
         key = tmp_path / "client" / "key.pem"
