@@ -82,9 +82,9 @@ class Publisher:
 
     @property
     def connected(self) -> bool:
-        """Whether the broker would take a message now."""
-        channel = self._channel
-        return channel is not None and channel.is_open and self._answered and self.blocked is None
+        """Whether the broker would take a message now: it has shown that it does, on the connection that there is."""
+        connection = self._connection
+        return connection is not None and connection.is_open and self._answered and self.blocked is None
 
     def trouble(self) -> str | None:
         """Why the broker would not take a message now; None: it would."""
