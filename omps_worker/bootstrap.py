@@ -70,27 +70,27 @@ class BrokerSite:
 
     def failed_queue(self, notice: Callable[[str], object]) -> FailedQueue:
         """The failures that are parked; ``notice`` is told what a person should know."""
-        from omps_worker.broker.connection import parameters
+        from omps_worker.broker.access import Access
         from omps_worker.broker.failed import FailedQueue
 
         take_turns = self.settings.worker.lock == "broker"
-        return FailedQueue(parameters(self.settings, "failed"), self.topology, take_turns=take_turns, notice=notice)
+        return FailedQueue(Access.of(self.settings, "failed"), self.topology, take_turns=take_turns, notice=notice)
 
     def replay(self) -> Replay:
         """Sends messages to the queue once more, as a context manager."""
-        from omps_worker.broker.connection import parameters
+        from omps_worker.broker.access import Access
         from omps_worker.broker.replay import Replay
 
-        return Replay(parameters(self.settings, "replay"), self.topology.queue)
+        return Replay(Access.of(self.settings, "replay"), self.topology.queue)
 
     def watch(self, notice: Callable[[str], object]) -> Watch:
         """Follows the results on the bus; ``notice`` is told what a person should know."""
-        from omps_worker.broker.connection import parameters
+        from omps_worker.broker.access import Access
         from omps_worker.broker.watch import Watch
 
         settings = self.settings
         return Watch(
-            parameters(settings, "watch"),
+            Access.of(settings, "watch"),
             settings.publish_exchange,
             result_topic(settings.topic_prefix, "*"),
             notice=notice,
@@ -165,13 +165,13 @@ class Site(BrokerSite):
     @cached_property
     def broker_lock(self) -> BrokerLock | None:
         """What keeps all replicas from it, if the configuration wants that. Connects when it is first needed."""
-        from omps_worker.broker.connection import parameters
+        from omps_worker.broker.access import Access
         from omps_worker.broker.lock import BrokerLock
 
         worker = self.settings.worker
         if worker.lock != "broker" or not self.settings.has_broker:
             return None
-        return BrokerLock(parameters(self.settings, "lock"), worker.registry.timeout)
+        return BrokerLock(Access.of(self.settings, "lock"), worker.registry.timeout)
 
     @contextmanager
     def locks(self) -> Iterator[None]:
@@ -193,7 +193,7 @@ class Site(BrokerSite):
         Those that are missing are sent to the queue, unless this is a dry run. Raises KojiError,
         BrokerError and SettingsError.
         """
-        from omps_worker.broker.connection import parameters
+        from omps_worker.broker.access import Access
         from omps_worker.broker.publisher import Publisher
 
         work = self.catching_up
@@ -201,7 +201,7 @@ class Site(BrokerSite):
         if dry_run:
             yield from ((found, len(builds)) for found in work.look_into(builds))
             return
-        with Publisher(parameters(self.settings, "catch-up")) as publisher:
+        with Publisher(Access.of(self.settings, "catch-up")) as publisher:
             for found in work.send(builds, partial(self.send_missing, publisher)):
                 yield found, len(builds)
 
@@ -286,10 +286,11 @@ class Site(BrokerSite):
 
     def checks(self) -> Iterator[Check]:
         """One question for every part; none changes anything."""
-        from omps_worker.broker import connection, inspection
+        from omps_worker.broker import inspection
+        from omps_worker.broker.access import Access
 
         settings, topology, worker = self.settings, self.topology, self.settings.worker
-        where = connection.parameters(settings, "check")
+        where = Access.of(settings, "check")
         files = HttpClient(timeout=worker.koji.timeout, ca_bundle=worker.ca_bundle)
         rules = self.mapping.current
         yield Check("configuration", partial(checks.doubtless, settings.warnings, "valid"))
@@ -307,7 +308,7 @@ class Site(BrokerSite):
 
     def _tell(self, outcomes: list[Outcome]) -> None:
         """Tell the log, and the bus if it can be reached."""
-        from omps_worker.broker.connection import parameters
+        from omps_worker.broker.access import Access
         from omps_worker.broker.publisher import Publisher
         from omps_worker.broker.work import result
 
@@ -315,7 +316,7 @@ class Site(BrokerSite):
         for outcome in outcomes:
             log_outcome(outcome, None, attempt)
         try:
-            with Publisher(parameters(self.settings, "push"), timeout=ANNOUNCE_SECONDS) as publisher:
+            with Publisher(Access.of(self.settings, "push"), timeout=ANNOUNCE_SECONDS) as publisher:
                 for message in self.reporter.messages(outcomes, None, attempt):
                     publisher.publish(result(message, self.settings.publish_exchange, self.settings.publish_priority))
         except BrokerError as error:

@@ -33,6 +33,7 @@
     │   └── ServiceStopping
     ├── BrokerError                      RabbitMQ
     │   ├── BrokerUnavailable            it is away (transient)
+    │   ├── BrokerBlocked                it takes no messages: an alarm of its own (transient)
     │   └── BrokerRefused                it refuses the login, a queue or an exchange
     ├── PackageBusy                      somebody else is pushing to the package (transient)
     ├── PoisonMessage                    workers die of the message
@@ -255,6 +256,12 @@ class BrokerError(WorkerError):
 
 class BrokerUnavailable(BrokerError):
     """The broker cannot be reached, or went away."""
+
+    transient = True
+
+
+class BrokerBlocked(BrokerError):
+    """The broker takes no messages, as it is short of memory or disk."""
 
     transient = True
 

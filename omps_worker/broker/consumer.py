@@ -19,16 +19,17 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
 
-import pika
 from pika.adapters.blocking_connection import BlockingChannel, BlockingConnection
 from pika.exceptions import AMQPError
 
-from omps_worker.broker.connection import Backoff, named, place
+from omps_worker.broker.access import Access
+from omps_worker.broker.connection import Backoff
+from omps_worker.broker.housekeeping import Housekeeping
 from omps_worker.broker.in_hand import InHand
 from omps_worker.broker.intake import Intake
 from omps_worker.broker.publisher import Publisher
+from omps_worker.broker.refusals import Refusals
 from omps_worker.broker.signals import Interrupted, Signals, StopNow
 from omps_worker.broker.topology import Topology
 from omps_worker.broker.work import Desk, Handler
@@ -44,6 +45,9 @@ DONE, UNFINISHED = 0, 1
 TURN_SECONDS = 0.2
 """How long the connection waits for news before it looks around."""
 
+ANSWER_SECONDS = 5.0
+"""How long nothing is begun while the publisher does not know yet whether the broker takes messages."""
+
 STEADY_SECONDS = 10.0
 """A connection that lived that long is no part of a series of failures."""
 
@@ -54,6 +58,7 @@ class _Conversation:
 
     connection: BlockingConnection
     channel: BlockingChannel
+    begun: float
     cancelled: bool = False
 
 
@@ -62,7 +67,7 @@ class Consumer:
 
     def __init__(
         self,
-        where: pika.URLParameters,
+        where: Access,
         topology: Topology,
         handler: Handler,
         publisher: Publisher,
@@ -90,11 +95,12 @@ class Consumer:
         self._in_hand = InHand(
             self._desk.perform, concurrency, self._wake, lambda: publisher.blocked is None, handler.observer
         )
-        self._intake = Intake(handler, self._in_hand, topology, prefetch, lambda: publisher.blocked is None)
+        self._intake = Intake(handler, self._in_hand, topology, prefetch, self._may_begin)
         self._conversation: _Conversation | None = None
         self._topology_wanted = threading.Event()
-        self._next_housekeeping = 0.0
+        self._housekeeping = Housekeeping(handler, self._signals)
         self._ever_consumed = False
+        self._refusals = Refusals()
         self._turned_at = time.monotonic()
         self._hurry = threading.Event()
 
@@ -135,7 +141,7 @@ class Consumer:
         """Consume until SIGTERM or SIGINT; returns the exit code.
 
         A broker that is away is waited for. Raises BrokerRefused when it refuses the login, a queue
-        or an exchange at the start; later the same is logged and tried again. SIGTERM, SIGINT and
+        or an exchange before that ever worked; later the same is logged and tried again. SIGTERM, SIGINT and
         SIGHUP are handled meanwhile, if this is the main thread; a second SIGTERM stops at once.
         """
         try:
@@ -171,7 +177,8 @@ class Consumer:
     def _converse(self) -> None:
         connection = self._connect()
         try:
-            self._topology.set_up(connection)
+            with self._refusals.step("declare"):
+                self._topology.set_up(connection)
             self._topology_wanted.clear()
             self._publisher.start()
             conversation = self._open(connection)
@@ -186,23 +193,30 @@ class Consumer:
         _close(connection)
 
     def _connect(self) -> BlockingConnection:
-        try:
-            with self._signals.interrupting():
-                return BlockingConnection(self._where)
-        except Exception as error:
-            raise named(error, self._where) from error
+        with self._refusals.step("log in"), self._signals.interrupting():
+            return self._where.connect()
 
     def _open(self, connection: BlockingConnection) -> _Conversation:
         self._in_hand.collect()
         channel = connection.channel()
-        conversation = _Conversation(connection, channel)
+        conversation = _Conversation(connection, channel, time.monotonic())
         channel.add_on_cancel_callback(lambda _frame: self._on_cancelled(conversation))
         self._intake.open(channel)
         self._conversation = conversation
         return conversation
 
+    def _may_begin(self) -> bool:
+        """Whether the outcome of work could be recorded, as far as anybody knows."""
+        publisher, conversation = self._publisher, self._conversation
+        if publisher.refusal is not None and self._topology.locks:
+            with self._refusals.step("publish"):
+                raise publisher.refusal
+        if publisher.blocked is not None or conversation is None:
+            return False
+        return publisher.connected or time.monotonic() > conversation.begun + ANSWER_SECONDS
+
     def _begins_to_consume(self) -> None:
-        log.info("consuming from the queue %s on %s", self._topology.queue, place(self._where))
+        log.info("consuming from the queue %s on %s", self._topology.queue, self._where.place)
         if self._ever_consumed:
             self._handler.observer.reconnected("consumer")
         self._ever_consumed = True
@@ -226,13 +240,7 @@ class Consumer:
 
     def _keep_house(self) -> None:
         self._turned_at = time.monotonic()
-        if self._signals.reload_wanted:
-            self._signals.reload_wanted = False
-            log.info("reloading, as SIGHUP asks")
-            _call(self._handler.reload, "reloading")
-        if time.monotonic() >= self._next_housekeeping:
-            self._next_housekeeping = time.monotonic() + 1.0
-            _call(self._handler.housekeeping, "housekeeping")
+        self._housekeeping.turn()
 
     def _on_cancelled(self, conversation: _Conversation) -> None:
         conversation.cancelled = True
@@ -250,8 +258,8 @@ class Consumer:
 
     def _explain(self, error: Exception) -> None:
         if isinstance(error, AMQPError | OSError | BrokerError):
-            found = named(error, self._where)
-            if isinstance(found, BrokerRefused) and not self._ever_consumed:
+            found = self._where.named(error)
+            if self._refusals.is_final(found):
                 raise found
             log.warning("not consuming, trying again: %s", found.message)
         elif isinstance(error, WorkerError):
@@ -310,13 +318,6 @@ def _close(connection: BlockingConnection) -> None:
 
 def _nothing() -> None:
     """Called to end a wait."""
-
-
-def _call(act: Any, what: str) -> None:
-    try:
-        act()
-    except Exception:
-        log.exception("%s failed", what)
 
 
 def _closing_reason(channel: BlockingChannel) -> str:

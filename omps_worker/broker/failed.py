@@ -20,11 +20,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-import pika
 from pika.adapters.blocking_connection import BlockingConnection
 from pika.exceptions import AMQPError, ChannelClosedByBroker
 
 from omps_worker.broker import dumps, slow_link
+from omps_worker.broker.access import Access
 from omps_worker.broker.connection import declined
 from omps_worker.broker.lock_queues import LOCK
 from omps_worker.broker.look import Look, Seen
@@ -58,7 +58,7 @@ class FailedQueue:
 
     def __init__(
         self,
-        where: pika.URLParameters,
+        where: Access,
         topology: Topology,
         *,
         take_turns: bool = True,

@@ -15,17 +15,18 @@ from __future__ import annotations
 
 from datetime import datetime, timezone
 
-import pika
 from pika.exceptions import ChannelClosedByBroker
 from pika.spec import BasicProperties
 
 from omps_worker.broker import headers, inspection
+from omps_worker.broker.access import Access
 from omps_worker.broker.connection import declined
 from omps_worker.broker.delivery import Delivery
 from omps_worker.broker.dumps import restored
+from omps_worker.broker.outbox import Outgoing
 from omps_worker.broker.parked_message import ParkedMessage, deaths_of_workers
 from omps_worker.broker.parking import DEFAULT_FRAME, fit, moved
-from omps_worker.broker.publisher import Outgoing, Publisher
+from omps_worker.broker.publisher import Publisher
 from omps_worker.message_files import StoredMessage
 
 LEFT_BEHIND = (
@@ -59,7 +60,7 @@ def replayed_copy(
 class Replay:
     """Sends messages to one queue, each confirmed; a context manager."""
 
-    def __init__(self, where: pika.URLParameters, queue: str) -> None:
+    def __init__(self, where: Access, queue: str) -> None:
         self._where = where
         self._queue = queue
         self._publisher = Publisher(where)

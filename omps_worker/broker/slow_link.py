@@ -7,16 +7,13 @@ a large message may well be on their way over a slow link. Here every byte is a 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
 
 import pika
-from pika.adapters.utils.connection_workflow import AMQPConnectorException
 from pika.exceptions import AMQPError
 
-from omps_worker.broker.connection import named
+from omps_worker.broker.access import Access
 
 HEARTBEAT_SECONDS = 15
 """How often the broker shows that it lives, where ``amqp_url`` does not say; without a byte for 20 to 40 seconds, the
@@ -33,19 +30,19 @@ class _EveryByteCounts(pika.SelectConnection):
 
 
 @contextmanager
-def connected(where: pika.URLParameters) -> Iterator[pika.BlockingConnection]:
+def connected(where: Access) -> Iterator[pika.BlockingConnection]:
     """A connection for a while. Raises BrokerUnavailable or BrokerRefused."""
-    patient: Any = copy.copy(where)
-    if patient.heartbeat is None:
-        patient.heartbeat = HEARTBEAT_SECONDS
-    try:
-        connection = pika.BlockingConnection(patient, _impl_class=_EveryByteCounts)  # type: ignore[arg-type]
-    except (AMQPError, AMQPConnectorException, OSError) as error:
-        raise named(error, where) from None
+    connection = where.connect(_patient)
     try:
         yield connection
     except AMQPError as error:
-        raise named(error, where) from None
+        raise where.named(error) from None
     finally:
         with suppress(AMQPError):
             connection.close()
+
+
+def _patient(node: pika.URLParameters) -> pika.BlockingConnection:
+    if node.heartbeat is None:
+        node.heartbeat = HEARTBEAT_SECONDS
+    return pika.BlockingConnection(node, _impl_class=_EveryByteCounts)  # type: ignore[arg-type]

@@ -108,6 +108,10 @@ class Proxy:
         self.refusing = False
         self.silent = threading.Event()
         self.accepted = 0
+        self.passed = 0
+        """How many bytes the server has sent through it."""
+        self.at_most: int | None = None
+        """After how many bytes from the server a connection is cut, from the next one on."""
         self._catches: list[Catch] = []
         self.slowness: Slowness | None = None
         self.late_channel: LateChannel | None = None
@@ -190,7 +194,10 @@ class Proxy:
                 catch.caught.set()
 
     def _downwards(self, pair: _Pair) -> None:
-        while data := pair.server.recv(65536):
+        left = self.at_most
+        while left != 0 and (data := pair.server.recv(65536 if left is None else left)):
+            self.passed += len(data)
+            left = None if left is None else left - len(data)
             if pair.catch is not None:
                 pair.catch.answered.set()
             elif self.late_channel is not None:
