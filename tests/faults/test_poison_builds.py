@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import signal
 
 import pytest
 
@@ -79,6 +80,9 @@ def killed_until(bus: Bus, gate, poison: set[int], over, *, replicas: int = 1, m
             wait_until(lambda: struck() is not None or over(), 60, "a worker to be killed, or the end")
             number = struck()
             if number is None:
+                for worker in workers:
+                    # What is told and not yet acked would be told again.
+                    worker.send(signal.SIGTERM).exit_code()
                 return kills
             kills += 1
             assert kills <= most
