@@ -32,6 +32,8 @@ PARKED_AT = "omps-parked-at"
 """When the copy went to the failed queue: ISO 8601, UTC."""
 REPLAYED_AT = "omps-replayed-at"
 """When somebody sent a parked message again: ISO 8601, UTC. Its attempts count from 1 again."""
+REPLAYED = "omps-replayed"
+"""How many times somebody has sent it again; absent: 0."""
 CATCH_UP = "omps-catch-up"
 """When a catch-up made the message, because that of the build system may never have come: ISO 8601, UTC."""
 
@@ -57,6 +59,11 @@ def attempt_number(headers: Mapping[Any, Any]) -> int:
 def waits(headers: Mapping[Any, Any]) -> int:
     """How often the message was put off; 0 where the header is absent or nonsense."""
     return _count(headers.get(WAITS), 0)
+
+
+def replayed(headers: Mapping[Any, Any]) -> int:
+    """How many times the message was sent again; at least once where a header says when."""
+    return _count(headers.get(REPLAYED), 1 if REPLAYED_AT in headers else 0)
 
 
 def _count(value: Any, otherwise: int) -> int:

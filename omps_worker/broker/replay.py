@@ -3,7 +3,8 @@
 
 The copy goes through the default exchange, so that nobody else on the bus hears of it. Its attempts
 and its time to give up count anew, and ``omps-replayed-at`` tells the worker that earlier work may
-have got further than anybody knows. The error that parked it is left behind.
+have got further than anybody knows. ``omps-replayed`` counts how often that was done, so that what comes of it
+is told from what came before. The error that parked it is left behind.
 
 ``x-death`` is left behind too: RabbitMQ 3 takes it for the message's own history and drops without a word
 what would expire from a retry queue into a queue where it died before (measured;
@@ -44,7 +45,8 @@ def replayed_copy(delivery: Delivery, now: datetime, *, frame_max: int = DEFAULT
     """The properties of the copy for ``<queue>``; its body is the message's."""
     properties = moved(delivery)
     kept = {name: value for name, value in (properties.headers or {}).items() if name not in LEFT_BEHIND}
-    properties.headers = {**kept, headers.REPLAYED_AT: headers.iso(now)}
+    times = headers.replayed(delivery.headers) + 1
+    properties.headers = {**kept, headers.REPLAYED_AT: headers.iso(now), headers.REPLAYED: times}
     fit(properties, frame_max)
     return properties
 
