@@ -104,7 +104,8 @@ class CatchUp:
         """What there is to say about each, in their order, and as soon as it is known.
 
         A build is missing if one of its targets has no release of its content, and also if it can
-        never have one: then its message leads to a failure that is recorded.
+        never have one: then its message leads to a failure that is recorded. Content that is released
+        is not missing, wherever it lies.
         """
         matches = [self._mapping.current.resolve(build.facts) for build in builds]
         overtaken = _overtaken(builds, matches)
@@ -128,7 +129,7 @@ class CatchUp:
                 yield found
 
     def _look_into(self, build: Build) -> Found:
-        outcomes = self._processor.process_build(build, Attempt(late=True), Request(dry_run=True))
+        outcomes = self._processor.process_build(build, Attempt(late=True), Request(dry_run=True, reverts=False))
         if isinstance(outcomes, Ignored):
             return Found(build, IGNORED, outcomes.reason)
         errors = [outcome.error for outcome in outcomes if outcome.error is not None]

@@ -158,18 +158,11 @@ class KojiManifestsArchiveNotFound(BuildSystemError):
 class KojiError(BuildSystemError):
     """Koji could not be reached, or answered with something that is no answer.
 
-    ``refused``: its hub is there and does not answer this question, like one that does not know it.
+    ``lacking``: its hub has no such call, or the call no such argument: it will never answer this question.
     """
 
     transient = True
-    refused = False
-
-    @classmethod
-    def refusal(cls, message: str) -> KojiError:
-        """That of a hub which refuses."""
-        error = cls(message)
-        error.refused = True
-        return error
+    lacking = False
 
 
 class GatingError(WorkerError):

@@ -30,7 +30,7 @@ from omps_worker.model import Build
 from omps_worker.observer import SILENT, Observer
 
 if TYPE_CHECKING:
-    from omps_worker.koji_session import Hub
+    from omps_worker.koji_session import Hub, Refusal
     from omps_worker.settings import KojiSettings, Limits
 
 FRESH_SECONDS = 600.0
@@ -98,11 +98,11 @@ class KojiBuilds:
         return printable(str(self._ask("getKojiVersion")), 50)
 
     def is_there(self) -> None:
-        """Return if the hub answers calls, be it with a refusal of this one; raises KojiError."""
+        """Return if the hub answers calls, be it that it lacks this one; raises KojiError."""
         try:
             self.version()
         except KojiError as error:
-            if not error.refused:
+            if not error.lacking:
                 raise
 
     def find(self, *, build_id: int | None = None, nvr: str | None = None, with_target: bool = True) -> Build:
@@ -166,7 +166,7 @@ class KojiBuilds:
         try:
             return self._hub.call(method, *arguments, **options)
         except Refusal as refusal:
-            raise KojiError.refusal(f"Koji's hub refuses {method}: {refusal}") from None
+            raise _refused(method, refusal) from None
 
     def _ask_for_nvr(self, nvr: str) -> Any:
         from omps_worker.koji_session import Refusal
@@ -179,7 +179,7 @@ class KojiBuilds:
         except Refusal as refusal:
             if "invalid format" in str(refusal) or "bad request" in str(refusal):
                 return None
-            raise KojiError.refusal(f"Koji's hub refuses getBuild: {refusal}") from None
+            raise _refused("getBuild", refusal) from None
 
     def _target(self, info: Any) -> str | None:
         task_id = dict_of(info).get("task_id")
@@ -253,6 +253,12 @@ class KojiBuilds:
         limit = self._limits.archive_bytes
         message = f"The archive of manifests of {build.nvr} is larger than the limit of {limit} bytes."
         return OMPSUploadedFileError(message)
+
+
+def _refused(method: str, refusal: Refusal) -> KojiError:
+    error = KojiError(f"Koji's hub refuses {method}: {refusal}")
+    error.lacking = refusal.lacking
+    return error
 
 
 def _listed(rows: Iterable[dict[str, Any]]) -> _Listed:

@@ -47,7 +47,14 @@ _NETWORK = (
 
 
 class Refusal(Exception):
-    """The hub understood the call and refuses what it was asked; the text is the hub's."""
+    """The hub understood the call and refuses what it was asked; the text is the hub's.
+
+    ``lacking``: because it has no such call, or the call no such argument.
+    """
+
+    def __init__(self, text: str, *, lacking: bool = False) -> None:
+        super().__init__(text)
+        self.lacking = lacking
 
 
 class Hub:
@@ -81,10 +88,13 @@ class Hub:
                 raise KojiError(f"Koji's hub is offline: {printable(str(error), 300)}") from None
             except (koji.GenericError, koji.Fault) as error:
                 call.result = FAULT
-                text = printable(str(getattr(error, "faultString", "") or error), 300)
-                if type(error) is koji.GenericError:
-                    raise Refusal(text) from None
-                raise KojiError.refusal(f"Koji's hub could not answer {method}: {text}") from None
+                said = str(getattr(error, "faultString", "") or error)
+                text = printable(said, 300)
+                if isinstance(error, koji.ParameterError) or type(error) is koji.GenericError:
+                    raise Refusal(text, lacking=_lacks(error, said)) from None
+                # Fault 1 is an exception that the hub did not handle: a database that is restarted, a statement
+                # that took too long. What it will answer the next time is not known.
+                raise KojiError(f"Koji's hub could not answer {method}: {text}") from None
             except requests.exceptions.HTTPError as error:
                 call.result = status_label(error.response.status_code)
                 raise self._for_status(error) from None
@@ -116,6 +126,15 @@ class Hub:
             return Refusal("bad request")
         message = f"Koji's hub at {place_of(self._url)} answered with status {response.status_code}."
         return KojiError(message, retry_after=seconds_of(response.headers.get("Retry-After")))
+
+
+def _lacks(error: Exception, said: str) -> bool:
+    """Whether this is how a hub says that it has no such call, or the call no such argument.
+
+    Every hub since 2012 does it like that (kojihub/kojixmlrpc.py, HandlerRegistry.get; koji/util.py,
+    call_with_argcheck). What it says may be a whole traceback, where the site has set KojiDebug.
+    """
+    return isinstance(error, koji.ParameterError) or "Invalid method: " in said
 
 
 class _HubSession(koji.ClientSession):  # type: ignore[misc]

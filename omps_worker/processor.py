@@ -88,7 +88,7 @@ class Request:
     """What somebody who pushes by hand may ask for on top of a build's own rules.
 
     ``authorization`` is what that person shows the registry; with it, the organization need not be
-    a configured one.
+    a configured one. Without ``reverts``, content that is released is never released again.
     """
 
     organization: str | None = None
@@ -96,6 +96,7 @@ class Request:
     version: str | None = None
     new_release: bool = False
     dry_run: bool = False
+    reverts: bool = True
     authorization: SecretStr | None = None
 
 
@@ -294,6 +295,7 @@ class Processor:
             version=versions.wanted(target.version, work.build, prepared.csv_version),
             new_release=work.request.new_release,
             order=self._order(work, target, prepared),
+            reverts=work.request.reverts,
         )
         release = self._releaser.plan if work.request.dry_run else self._releaser.release
         with work.stage("release"):

@@ -9,7 +9,8 @@
         routing_key, properties, body = hub.message(build)
 
 Answers have the shape of those recorded from a Koji 1.35 hub. Faults of HTTP are injected with
-``faults`` (``POST /kojihub``, ``GET /kojiroot/…``), those of the hub itself with ``fail_calls``.
+``faults`` (``POST /kojihub``, ``GET /kojiroot/…``), those of the hub itself with ``fail_calls``,
+``break_call`` and ``remove_call``.
 """
 
 from __future__ import annotations
@@ -86,8 +87,16 @@ class SandboxKoji:
         """
         self._hub.fail_calls(outage, times)
 
+    def break_call(self, method: str, reason: str) -> None:
+        """Answer calls of ``method`` with Fault 1, as when a hub's database fails, until ``recover``."""
+        self._hub.break_call(method, reason)
+
+    def remove_call(self, method: str) -> None:
+        """Be a hub that never had the call ``method``."""
+        self._hub.remove_call(method)
+
     def recover(self) -> None:
-        """End the outage."""
+        """End the outage, and mend what is broken."""
         self._hub.recover()
 
     def add_build(

@@ -11,7 +11,7 @@ from omps_worker.catch_up import CatchUp, LookingBack
 from omps_worker.errors import KojiError
 from omps_worker.events import decode
 from omps_worker.http import HttpClient
-from omps_worker.model import OperatorKind
+from omps_worker.model import Attempt, OperatorKind
 from omps_worker.sandbox import operators
 from omps_worker.sandbox.faults import Fault
 from tests.support.parts import parts
@@ -135,12 +135,46 @@ def test_a_content_that_was_taken_out_of_the_registry_is_missing_again(place):
     assert place.look() == [(build["nvr"], "missing", None)]
 
 
-def test_a_content_that_is_no_longer_on_top_is_missing_if_its_build_is_the_newest(place):
-    first, second = place.build("otter", version="1.0.0"), place.build("otter")
-    place.site.process(first)
-    place.site.process(second)
+def test_a_content_that_is_released_is_not_missing_wherever_it_lies(place):
+    place.site.process(place.build("otter", version="1.0.0"))
+    place.site.process(place.build("otter"))
+    assert place.site.versions("community", "otter") == ["1.0.0", "2.0.0"]
     revert = place.build("otter", version="1.0.0")
-    assert place.look()[-1] == (revert["nvr"], "missing", None)
+    assert place.look()[-1] == (revert["nvr"], "released", None)
+
+
+SOURCES = {
+    "two targets of one component": [{"target": "otters-1"}, {"target": "otters-2"}],
+    "two components with one packageName": [{"component": "otter-container"}, {"component": "sea-otter-container"}],
+    "one with a task and one without": [{"target": "otters-1"}, {"task": False}],
+}
+
+
+@pytest.mark.parametrize("sources", SOURCES.values(), ids=SOURCES)
+def test_twenty_catch_ups_over_several_sources_of_one_package_release_nothing(place, sources):
+    builds = [place.build("otter", **source) for _ in range(2) for source in sources]
+    for build in builds:
+        place.site.process(build)
+    before = place.site.versions("community", "otter")
+    newest = [build["nvr"] for build in builds[-len(sources) :]]
+    for _ in range(20):
+        found = place.look()
+        assert {status for nvr, status, _ in found if nvr in newest} == {"released"}
+        assert not {status for _, status, _ in found} & {"missing", "undecided"}
+        assert place.sent_by(lambda send: list(place.work.send(place.work.completed(place.start), send))) == []
+        for build in builds:
+            place.site.process(build, Attempt(late=True))
+    assert place.site.versions("community", "otter") == before
+
+
+def test_what_is_released_costs_a_catch_up_one_download_each(place):
+    for source in SOURCES["two targets of one component"]:
+        for _ in range(3):
+            place.site.process(place.build("otter", **source))
+    downloads = [entry.target for entry in place.site.koji.server.log if "/files/" in entry.target]
+    place.look()
+    more = [entry.target for entry in place.site.koji.server.log if "/files/" in entry.target][len(downloads) :]
+    assert len(more) == len(set(more)) == 2
 
 
 def test_what_is_missing_is_sent_in_the_order_of_completion(place):
