@@ -19,8 +19,10 @@ EITHER = {
     "BrokerRefused",
     "GreenwaveError",
     "GreenwaveUnsatisfiedError",
+    "QuayAuthorizationError",
     "QuayCourierError",
     "QuayPackageError",
+    "SettingsError",
     "StorageError",
 }
 """Those of which one may be transient and the next not."""
