@@ -71,27 +71,27 @@ class BrokerSite:
 
     def failed_queue(self, notice: Callable[[str], object]) -> FailedQueue:
         """The failures that are parked; ``notice`` is told what a person should know."""
-        from omps_worker.broker.connection import parameters
+        from omps_worker.broker.access import Access
         from omps_worker.broker.failed import FailedQueue
 
         take_turns = self.settings.worker.lock == "broker"
-        return FailedQueue(parameters(self.settings, "failed"), self.topology, take_turns=take_turns, notice=notice)
+        return FailedQueue(Access.of(self.settings, "failed"), self.topology, take_turns=take_turns, notice=notice)
 
     def replay(self) -> Replay:
         """Sends messages to the queue once more, as a context manager."""
-        from omps_worker.broker.connection import parameters
+        from omps_worker.broker.access import Access
         from omps_worker.broker.replay import Replay
 
-        return Replay(parameters(self.settings, "replay"), self.topology.queue)
+        return Replay(Access.of(self.settings, "replay"), self.topology.queue)
 
     def watch(self, notice: Callable[[str], object]) -> Watch:
         """Follows the results on the bus; ``notice`` is told what a person should know."""
-        from omps_worker.broker.connection import parameters
+        from omps_worker.broker.access import Access
         from omps_worker.broker.watch import Watch
 
         settings = self.settings
         return Watch(
-            parameters(settings, "watch"),
+            Access.of(settings, "watch"),
             settings.publish_exchange,
             result_topic(settings.topic_prefix, "*"),
             notice=notice,
@@ -166,13 +166,13 @@ class Site(BrokerSite):
     @cached_property
     def broker_lock(self) -> BrokerLock | None:
         """What keeps all replicas from it, if the configuration wants that. Connects when it is first needed."""
-        from omps_worker.broker.connection import parameters
+        from omps_worker.broker.access import Access
         from omps_worker.broker.lock import BrokerLock
 
         worker = self.settings.worker
         if worker.lock != "broker" or not self.settings.has_broker:
             return None
-        return BrokerLock(parameters(self.settings, "lock"), worker.registry.timeout)
+        return BrokerLock(Access.of(self.settings, "lock"), worker.registry.timeout)
 
     @contextmanager
     def locks(self) -> Iterator[None]:
@@ -194,7 +194,7 @@ class Site(BrokerSite):
         Those that are missing are sent to the queue, unless this is a dry run. Raises KojiError,
         BrokerError and SettingsError.
         """
-        from omps_worker.broker.connection import parameters
+        from omps_worker.broker.access import Access
         from omps_worker.broker.publisher import Publisher
 
         work = self.catching_up
@@ -202,7 +202,7 @@ class Site(BrokerSite):
         if dry_run:
             yield from ((found, len(builds)) for found in work.look_into(builds))
             return
-        with Publisher(parameters(self.settings, "catch-up")) as publisher:
+        with Publisher(Access.of(self.settings, "catch-up")) as publisher:
             for found in work.send(builds, partial(self.send_missing, publisher)):
                 yield found, len(builds)
 
@@ -227,7 +227,8 @@ class Site(BrokerSite):
 
     def explain(self, build: str) -> Explanation:
         """What would become of a build; ``build`` is an NVR, or a file that holds a message."""
-        return explain(message_files.event_named(build), self.mapping, self.builds, self.processor)
+        event = message_files.event_named(build, self.settings.worker.koji.instance)
+        return explain(event, self.mapping, self.builds, self.processor)
 
     def push(self, nvr: str, request: Request) -> tuple[list[Outcome], list[dict[str, Any]]]:
         """Publish one build now and tell the bus; what became of it, and the bodies of the results.
@@ -295,10 +296,11 @@ class Site(BrokerSite):
 
     def checks(self) -> Iterator[Check]:
         """One question for every part; none changes anything."""
-        from omps_worker.broker import connection, inspection
+        from omps_worker.broker import inspection
+        from omps_worker.broker.access import Access
 
         settings, topology, worker = self.settings, self.topology, self.settings.worker
-        where = connection.parameters(settings, "check")
+        where = Access.of(settings, "check")
         files = HttpClient(timeout=worker.koji.timeout, ca_bundle=worker.ca_bundle)
         rules = self.mapping.current
         yield Check("configuration", partial(checks.doubtless, settings.warnings, "valid"))
@@ -316,7 +318,7 @@ class Site(BrokerSite):
 
     def _tell(self, outcomes: list[Outcome], origin: ByHand) -> None:
         """Tell the log, and the bus if it can be reached."""
-        from omps_worker.broker.connection import parameters
+        from omps_worker.broker.access import Access
         from omps_worker.broker.publisher import Publisher
         from omps_worker.broker.work import result
 
@@ -324,7 +326,7 @@ class Site(BrokerSite):
         for outcome in outcomes:
             log_outcome(outcome, origin, attempt)
         try:
-            with Publisher(parameters(self.settings, "push"), timeout=ANNOUNCE_SECONDS) as publisher:
+            with Publisher(Access.of(self.settings, "push"), timeout=ANNOUNCE_SECONDS) as publisher:
                 for message in self.reporter.messages(outcomes, origin, attempt):
                     publisher.publish(result(message, self.settings.publish_exchange, self.settings.publish_priority))
         except BrokerError as error:

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from omps_worker import events, times
 from omps_worker.mapping import MappingHolder, Match
 from omps_worker.model import Attempt, Build, BuildEvent, BuildState, Ignored, Outcome, Status
-from omps_worker.processor import IGNORED_BY_RULE, NO_RULE, Processor, Request
+from omps_worker.processor import DRAFT_BUILD, IGNORED_BY_RULE, NO_RULE, Processor, Request
 from omps_worker.settings.units import Duration
 from omps_worker.superseded import LATE_AFTER, SKIP, SUPERSEDED
 
@@ -107,10 +107,13 @@ class CatchUp:
         never have one: then its message leads to a failure that is recorded. Content that is released
         is not missing, wherever it lies.
         """
-        matches = [self._mapping.current.resolve(build.facts) for build in builds]
+        # A draft supersedes nothing.
+        matches = [None if build.draft else self._mapping.current.resolve(build.facts) for build in builds]
         overtaken = _overtaken(builds, matches)
         for build, match in zip(builds, matches, strict=True):
-            if match is None or not match.targets:
+            if build.draft:
+                yield Found(build, IGNORED, DRAFT_BUILD)
+            elif match is None or not match.targets:
                 yield Found(build, IGNORED, NO_RULE if match is None else IGNORED_BY_RULE)
             elif build.id in overtaken:
                 yield Found(build, SKIPPED, SUPERSEDED)

@@ -22,7 +22,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 from urllib3.util.connection import create_connection
+
+from omps_worker.file_versions import version_of
 
 CONNECT_SECONDS = 10.0
 """How long connecting to one address may take, within the deadline of the call."""
@@ -225,8 +227,16 @@ class UnusableBundle(OSError):
     """The configured file of certificates cannot be used."""
 
 
-@functools.cache
 def _tls_context(ca_bundle: Path | None) -> ssl.SSLContext:
+    """That of the certificates as they are now: renewed ones are for new connections."""
+    if ca_bundle is not None:
+        return _context_as_of(ca_bundle, version_of(ca_bundle))
+    system = ssl.get_default_verify_paths()
+    return _context_as_of(None, tuple(version_of(Path(path)) for path in (system.cafile, system.capath) if path))
+
+
+@functools.lru_cache(maxsize=8)
+def _context_as_of(ca_bundle: Path | None, _version: Hashable) -> ssl.SSLContext:
     """One for all threads and connections: reading the certificates takes about 20 ms."""
     try:
         if ca_bundle is not None:

@@ -12,10 +12,11 @@
     │   ├── PackageValidationError       the manifests
     │   └── OMPSInvalidVersionFormat     the version they or the mapping ask for
     ├── BuildSystemError                 what Koji says, or that it says nothing
-    │   ├── KojiNVRBuildNotFound
+    │   ├── KojiNVRBuildNotFound         (transient where a message says that there is one)
+    │   ├── KojiBuildMismatch            a message means another build than Koji, by the same id
     │   ├── KojiNotAnOperatorImage
     │   ├── KojiManifestsArchiveNotFound
-    │   └── KojiError                    Koji cannot be reached (transient)
+    │   └── KojiError                    Koji cannot be reached, or lags behind (transient)
     ├── GatingError                      what Greenwave says of a build
     │   ├── GreenwaveUnsatisfiedError    its gates are not passed (transient while patience lasts)
     │   └── GreenwaveError               it cannot be reached, or makes no sense (transient)
@@ -32,8 +33,10 @@
     │   └── ServiceStopping
     ├── BrokerError                      RabbitMQ
     │   ├── BrokerUnavailable            it is away (transient)
+    │   ├── BrokerBlocked                it takes no messages: an alarm of its own (transient)
     │   └── BrokerRefused                it refuses the login, a queue or an exchange
     ├── PackageBusy                      somebody else is pushing to the package (transient)
+    ├── PoisonMessage                    workers die of the message
     ├── StorageError                     this machine's own disk (transient)
     └── UnexpectedError                  what nobody thought of; its traceback is in the log
 
@@ -48,8 +51,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from omps_worker.json_text import cut_below, is_deeper
+
 DETAILS_LIMIT = 64 * 1024
 """How many bytes the details of one error may take in a result message, as JSON."""
+
+DETAILS_DEPTH = 50
+"""How many objects and arrays may stand within each other in the details of one error."""
 
 MESSAGE_LIMIT = 4096
 """How many characters an error's message may have; what comes from outside may be longer."""
@@ -147,7 +155,14 @@ class BuildSystemError(WorkerError):
 
 
 class KojiNVRBuildNotFound(BuildSystemError):
-    """Koji knows no such build."""
+    """Koji knows no such build.
+
+    Transient where a message says that there is one.
+    """
+
+
+class KojiBuildMismatch(BuildSystemError):
+    """A message gives the id of one build and the name of another: it speaks of no build of this Koji."""
 
 
 class KojiNotAnOperatorImage(BuildSystemError):
@@ -155,17 +170,21 @@ class KojiNotAnOperatorImage(BuildSystemError):
 
 
 class KojiManifestsArchiveNotFound(BuildSystemError):
-    """The build says it has an archive of manifests, but it is nowhere to be found."""
+    """The build says it has an archive of manifests, and Koji has none of that name."""
 
 
 class KojiError(BuildSystemError):
-    """Koji could not be reached, or answered with something that is no answer.
+    """Koji could not be reached, answered with something that is no answer, or does not have yet what it must have.
 
     ``lacking``: its hub has no such call, or the call no such argument: it will never answer this question.
+    ``absent``: its file server does not have a file that the hub lists. ``insisted``: it was waited for and asked
+    again already.
     """
 
     transient = True
     lacking = False
+    absent = False
+    insisted = False
 
 
 class GatingError(WorkerError):
@@ -250,6 +269,12 @@ class BrokerUnavailable(BrokerError):
     transient = True
 
 
+class BrokerBlocked(BrokerError):
+    """The broker takes no messages, as it is short of memory or disk."""
+
+    transient = True
+
+
 class BrokerRefused(BrokerError):
     """The broker refuses: the login, a queue with other arguments, an exchange that is missing."""
 
@@ -259,6 +284,23 @@ class PackageBusy(WorkerError):
 
     transient = True
     counts = False
+
+
+class PoisonMessage(WorkerError):
+    """Workers died again and again while they had this message, and nothing else, in hand. ``deaths``: how often."""
+
+    deaths = 0
+
+    @classmethod
+    def after(cls, deaths: int) -> PoisonMessage:
+        """That of a message with which so many workers died."""
+        error = cls(
+            f"{deaths} times a worker died, or lost the broker, with this message in hand, the last times with nothing "
+            "else. It was not begun again.",
+            details={"deaths": deaths},
+        )
+        error.deaths = deaths
+        return error
 
 
 class StorageError(WorkerError):
@@ -286,11 +328,14 @@ class UnexpectedError(WorkerError):
 
 
 def limited(details: Mapping[str, Any]) -> dict[str, Any]:
-    """``details`` as plain JSON of at most ``DETAILS_LIMIT`` bytes.
+    """``details`` as plain JSON of at most ``DETAILS_LIMIT`` bytes, nested no deeper than ``DETAILS_DEPTH``.
 
-    What does not fit is cut: long lists lose their tail and long texts their end, and
-    ``truncated: true`` says so.
+    What does not fit is cut: long lists lose their tail, long texts their end, and what is nested
+    too deeply becomes "…"; ``truncated: true`` says so.
     """
+    details = dict(details)
+    if is_deeper(details, DETAILS_DEPTH):
+        details = {**cut_below(details, DETAILS_DEPTH), "truncated": True}
     text = json.dumps(details, default=str)
     # NaN and Infinity are not JSON; a peer's answer may hold them all the same.
     whole: dict[str, Any] = json.loads(text, parse_constant=str)

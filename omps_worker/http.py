@@ -27,12 +27,14 @@ import urllib3.exceptions
 from requests.structures import CaseInsensitiveDict
 
 from omps_worker.deadline import CONNECT_SECONDS, Deadline, Session, UnusableBundle, deadline, new_session
+from omps_worker.json_text import read_json
 from omps_worker.observer import SILENT, Observer, status_label
 
 __all__ = [
     "Answer",
     "HttpClient",
     "HttpFault",
+    "address_of",
     "body_of",
     "deadline",
     "fault_of",
@@ -338,6 +340,14 @@ def place_of(url: str) -> str:
         return "an address that cannot be read"
 
 
+def address_of(url: str) -> str:
+    """``url`` for people who are to look there themselves: without a password, query or fragment."""
+    try:
+        return f"{place_of(url)}{printable(urlsplit(url).path, 1500)}"
+    except ValueError:
+        return "an address that cannot be read"
+
+
 def printable(text: str, limit: int) -> str:
     """``text`` on one line, fit for messages and logs: what cannot be printed becomes a space."""
     line = " ".join("".join(letter if letter.isprintable() else " " for letter in text[: 4 * limit]).split())
@@ -348,13 +358,11 @@ def parse_json(body: bytes | str) -> Any:
     """``body`` as JSON; None if it is none, is nested too deep or too large, or holds what JSON cannot say (NaN)."""
     try:
         text = body if isinstance(body, str) else body.decode("utf-8-sig")
-        if text.count("{") + text.count("[") > JSON_CONTAINERS:
-            return None
-        value = jsonlib.loads(text, parse_constant=_refuse, parse_float=_finite)
+        value = read_json(text, containers=JSON_CONTAINERS, parse_constant=_refuse, parse_float=_finite)
         if "\\ud" in text.lower() or not text.isascii():
             # Half a surrogate pair cannot be encoded again, and would fail far from here.
             value = jsonlib.loads(jsonlib.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
-    except (ValueError, RecursionError):
+    except ValueError:
         return None
     return value
 

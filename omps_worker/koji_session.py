@@ -32,6 +32,9 @@ from omps_worker.observer import SILENT, Observer, status_label
 ANSWER_BYTES = 16 * 1024 * 1024
 """How large an answer of the hub may be; a build is described in about 8 KB."""
 
+TEXT_LIMIT = 300
+"""How many characters of the hub's own words an error quotes."""
+
 FAULT, UNREADABLE = "fault", "unreadable"
 """How a call may end beside with a status or an HttpFault: a fault of XML-RPC, or no XML-RPC at all."""
 
@@ -85,16 +88,15 @@ class Hub:
             except koji.ServerOffline as error:
                 call.result = FAULT
                 # A subclass of GenericError: it comes for "offline", lock-out and a database outage.
-                raise KojiError(f"Koji's hub is offline: {printable(str(error), 300)}") from None
+                raise KojiError(f"Koji's hub is offline: {printable(_said(error), TEXT_LIMIT)}") from None
             except (koji.GenericError, koji.Fault) as error:
                 call.result = FAULT
-                said = str(getattr(error, "faultString", "") or error)
-                text = printable(said, 300)
+                text = _said(error)
                 if isinstance(error, koji.ParameterError) or type(error) is koji.GenericError:
-                    raise Refusal(text, lacking=_lacks(error, said)) from None
+                    raise Refusal(printable(text, TEXT_LIMIT), lacking=_lacks(error, text)) from None
                 # Fault 1 is an exception that the hub did not handle: a database that is restarted, a statement
                 # that took too long. What it will answer the next time is not known.
-                raise KojiError(f"Koji's hub could not answer {method}: {text}") from None
+                raise KojiError(f"Koji's hub could not answer {method}: {printable(text, TEXT_LIMIT)}") from None
             except requests.exceptions.HTTPError as error:
                 call.result = status_label(error.response.status_code)
                 raise self._for_status(error) from None
@@ -135,6 +137,12 @@ def _lacks(error: Exception, said: str) -> bool:
     call_with_argcheck). What it says may be a whole traceback, where the site has set KojiDebug.
     """
     return isinstance(error, koji.ParameterError) or "Invalid method: " in said
+
+
+def _said(error: Exception) -> str:
+    """What the hub gives as the reason of a fault: it should be text, and may be of any type and depth."""
+    reason = getattr(error, "faultString", None) or next(iter(error.args), "")
+    return reason if isinstance(reason, str) else "it gives no reason that is text"
 
 
 class _HubSession(koji.ClientSession):  # type: ignore[misc]

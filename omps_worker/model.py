@@ -109,6 +109,10 @@ class Build:
     legacy: bool = False
     """The archive is among the build's logs, as it was between February and May 2019."""
     volume: str | None = None
+    draft: bool = False
+    """It is not to be published until it is promoted, by which its release changes (Koji 1.34 and newer)."""
+    promoted_at: datetime | None = None
+    """When it was promoted, if it ever was a draft."""
 
     @property
     def facts(self) -> BuildFacts:
@@ -219,6 +223,11 @@ class Attempt:
     """The labels of the targets that are still open; None: all that the mapping names."""
     first_seen: datetime | None = field(default=None, compare=False)
     """When a worker first took the message; None where there is none."""
+
+    @property
+    def by_message(self) -> bool:
+        """Whether a message on the bus caused the work, and no person."""
+        return self.first_seen is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,12 +19,13 @@ from typing import Protocol
 
 from pydantic import SecretStr
 
-from omps_worker import build_orders, versions
+from omps_worker import build_orders, claims, events, versions
 from omps_worker.archive import Limits
 from omps_worker.build_orders import BuildOrders
 from omps_worker.contents import Contents
 from omps_worker.errors import (
     GreenwaveUnsatisfiedError,
+    KojiNVRBuildNotFound,
     PackageValidationError,
     StorageError,
     UnexpectedError,
@@ -49,14 +50,14 @@ from omps_worker.observer import SILENT, Observer
 from omps_worker.organizations import Organization, Organizations
 from omps_worker.releases import Releaser, Wanted
 from omps_worker.superseded import SKIP, SUPERSEDED, BuildOrder
-from omps_worker.text import one_line
 
 log = logging.getLogger(__name__)
 
 NOT_COMPLETE = "not_complete"
+DRAFT_BUILD = events.DRAFT_BUILD
 NO_RULE = "no_rule"
 IGNORED_BY_RULE = "ignored_by_rule"
-"""Reasons to ignore a build: nobody asked for it."""
+"""Reasons to ignore a build: nobody asked for it. Another is ``claims.NO_LONGER_COMPLETE``."""
 
 BUNDLE_BUILD = "bundle build"
 NOT_AN_OPERATOR_IMAGE = "not an operator image"
@@ -175,12 +176,13 @@ class Processor:
         try:
             with self._observer.timing("koji", seconds):
                 build = self._builds.find(build_id=event.build_id, nvr=event.nvr)
+            claims.check_names(event, build)
+            outdated = claims.check_state(event, build) if attempt.by_message else None
+        except KojiNVRBuildNotFound as error:
+            return [Outcome(Status.FAILED, nvr=event.nvr, error=claims.unknown(error) if attempt.by_message else error)]
         except Exception as error:
             return [Outcome(Status.FAILED, nvr=event.nvr, error=_named(error, event.nvr))]
-        if event.nvr is not None and event.nvr != build.nvr:
-            named = one_line(event.nvr)
-            log.warning("a message calls build %d %s, and Koji %s: Koji's word counts", build.id, named, build.nvr)
-        return self.process_build(build, attempt, request, seconds)
+        return outdated or self.process_build(build, attempt, request, seconds)
 
     def process_build(
         self, build: Build, attempt: Attempt, request: Request, seconds: Mapping[str, float] | None = None
@@ -188,7 +190,9 @@ class Processor:
         """The same for a build that Koji has described already; ``seconds`` is what stages took until now."""
         work = _Work(build, attempt, request, self._observer, dict(seconds or {}))
         if build.state != BuildState.COMPLETE:
-            return Ignored(NOT_COMPLETE, f"{build.nvr} is in state {_state_name(build.state)}")
+            return Ignored(NOT_COMPLETE, f"{build.nvr} is in state {claims.state_name(build.state)}")
+        if build.draft:
+            return Ignored(DRAFT_BUILD, f"{build.nvr} is a draft build, which is published when it is promoted")
         try:
             targets = _still_open(self._targets(build.facts, build.nvr, request), attempt)
         except Exception as error:
@@ -363,10 +367,3 @@ def _named(error: Exception, nvr: str | None) -> WorkerError:
         return StorageError.wrap(error)
     log.exception("an exception that nobody thought of interrupted the work on %s", nvr)
     return UnexpectedError.wrap(error)
-
-
-def _state_name(state: int) -> str:
-    try:
-        return BuildState(state).name
-    except ValueError:
-        return str(state)

@@ -120,7 +120,16 @@ class BuildOrder:
         return False
 
     def _older_had(self, contents: Set[str]) -> bool:
-        return any(self._digest_of(build) in contents for build in islice(self._older(), LOOKED_INTO))
+        return any(self._known_digest_of(build) in contents for build in islice(self._older(), LOOKED_INTO))
+
+    def _known_digest_of(self, build: Build) -> str | None:
+        try:
+            return self._digest_of(build)
+        except KojiError as error:
+            if not error.absent:
+                raise
+            # The files of old builds may have been taken away for good.
+            return None
 
     def _last_of_several(self) -> bool:
         if self._build.completed_at is None:

@@ -43,6 +43,7 @@ STATUSES: Mapping[type[WorkerError], int] = {
     errors.UnexpectedError: 500,
     errors.PackageBusy: 503,
     errors.BrokerUnavailable: 503,
+    errors.BrokerBlocked: 503,
     errors.BrokerRefused: 503,
     errors.StorageError: 503,
     errors.ServiceStopping: 503,

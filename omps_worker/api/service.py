@@ -33,7 +33,7 @@ from omps_worker.http import printable
 from omps_worker.model import Attempt, BroughtArchive, BuildEvent, ByHand, Ignored, Outcome, Status
 from omps_worker.organizations import Organizations
 from omps_worker.places import Place
-from omps_worker.processor import Request
+from omps_worker.processor import DRAFT_BUILD, Request
 from omps_worker.registry import is_name
 from omps_worker.superseded import SUPERSEDED
 
@@ -127,7 +127,9 @@ class Service:
             outcome = self._push(work, ByHand(), authorization, organization, repository, version)
         except KojiNVRBuildNotFound:
             raise KojiNVRBuildNotFound(f"NVR not found: {printable(nvr, 200)}") from None
-        if outcome is None or outcome.status is Status.SKIPPED:
+        if isinstance(outcome, Ignored) and outcome.reason == DRAFT_BUILD:
+            raise KojiNotAnOperatorImage(f"Not an operator image yet: {printable(outcome.detail, 300)}.")
+        if isinstance(outcome, Ignored) or outcome.status is Status.SKIPPED:
             raise KojiNotAnOperatorImage(f"Not an operator image: {printable(nvr, 200)}")
         return {**_pushed(outcome), "nvr": outcome.nvr}
 
@@ -158,8 +160,8 @@ class Service:
         organization: str,
         repository: str | None,
         version: str | None,
-    ) -> Outcome | None:
-        """What became of it; None if there is no finished build. Raises the WorkerError that it failed with."""
+    ) -> Outcome | Ignored:
+        """What became of it; Ignored if there is no finished build. Raises the WorkerError that it failed with."""
         request = Request(
             organization,
             repository,
@@ -168,11 +170,11 @@ class Service:
             authorization=authorization,
         )
         outcome = self._insist(work, request)
-        if outcome is not None and outcome.reason == SUPERSEDED:
+        if outcome.reason == SUPERSEDED:
             # Whoever asks for a push by name means that build, old or not.
             outcome = self._insist(work, replace(request, new_release=True))
-        if outcome is None:
-            return None
+        if isinstance(outcome, Ignored):
+            return outcome
         self._tell([outcome], origin)
         if outcome.error is None:
             return outcome
@@ -180,7 +182,7 @@ class Service:
             versions.checked(version, "from the request")
         raise outcome.error
 
-    def _insist(self, work: Work, request: Request) -> Outcome | None:
+    def _insist(self, work: Work, request: Request) -> Outcome | Ignored:
         """Do it, and again as long as somebody who is asked before anything is pushed only needs a moment."""
         pauses = list(self._pauses)
         while True:
@@ -188,7 +190,7 @@ class Service:
             outcomes = work(request)
             if isinstance(outcomes, Ignored):
                 log.info("nothing to publish: %s: %s", outcomes.reason, outcomes.detail)
-                return None
+                return outcomes
             (outcome,) = outcomes
             if not (pauses and _passing(outcome.error) and time.monotonic() - start < SOON):
                 return outcome
@@ -196,11 +198,13 @@ class Service:
 
 
 def _passing(error: WorkerError | None) -> bool:
+    if isinstance(error, KojiError) and error.insisted:
+        return False
     return isinstance(error, (KojiError, GreenwaveError)) and error.transient and not error.retry_after
 
 
-def _pushed(outcome: Outcome | None) -> dict[str, Any]:
-    if outcome is None or outcome.extracted_files is None:
+def _pushed(outcome: Outcome | Ignored) -> dict[str, Any]:
+    if isinstance(outcome, Ignored) or outcome.extracted_files is None:
         # A push without a fault says what it pushed.
         raise UnexpectedError("A push ended without saying how; the log may tell.")
     return {

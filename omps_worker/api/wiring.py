@@ -166,10 +166,10 @@ class ApiSite:
         settings = self._settings
         push_seconds = settings.worker.registry.timeout
         if _locks_by_broker(settings):
-            from omps_worker.broker.connection import parameters
+            from omps_worker.broker.access import Access
             from omps_worker.broker.lock import BrokerLock
 
-            lock = BrokerLock(parameters(settings, "api lock"), push_seconds)
+            lock = BrokerLock(Access.of(settings, "api lock"), push_seconds)
             self._closing.callback(lock.close)
             return lock
         directory = state_directory()
@@ -180,11 +180,11 @@ class ApiSite:
         settings = self._settings
         if not settings.has_broker:
             return None
-        from omps_worker.broker.connection import parameters
+        from omps_worker.broker.access import Access
         from omps_worker.broker.publisher import Publisher
         from omps_worker.broker.work import result
 
-        publisher = self.publisher = Publisher(parameters(settings, "api"), observer=self._observer).start()
+        publisher = self.publisher = Publisher(Access.of(settings, "api"), observer=self._observer).start()
         self._closing.callback(publisher.close)
 
         def send(message: ResultMessage) -> None:

@@ -91,6 +91,7 @@ class Delivery:
     def key(self) -> bytes:
         """The same for every delivery of the same message, another for a retry or replay of it."""
         ours = sorted((name, repr(value)) for name, value in self.headers.items() if str(name).startswith("omps-"))
-        digest = hashlib.sha256(repr((self.message_id, ours)).encode(errors="surrogateescape"))
+        # The id as it came: one that is made up follows from the rest, and a message that was not read has none yet.
+        digest = hashlib.sha256(repr((self.properties.message_id, ours)).encode(errors="surrogateescape"))
         digest.update(self.body)
         return digest.digest()

@@ -35,6 +35,7 @@ class _Work:
     delivery: Delivery
     """Its tag is where to ack it, if that channel still lives."""
     fault: WorkerError | None
+    alone: bool = False
     done: Done | None = None
     followers: list[tuple[Delivery, WorkerError | None]] = field(default_factory=list)
     """Further copies of the very same message, to be looked at when this one is finished."""
@@ -82,6 +83,16 @@ class InHand:
         return len(self._waiting)
 
     @property
+    def idle(self) -> bool:
+        """Whether nothing at all is in hand."""
+        return not self._works
+
+    @property
+    def alone(self) -> bool:
+        """Whether something is in hand that was to be alone."""
+        return any(work.alone for work in self._works.values())
+
+    @property
     def oldest(self) -> float:
         """For how many seconds the oldest work has been under way; 0: none is."""
         return self._under_way.longest
@@ -99,8 +110,15 @@ class InHand:
         for work in self._works.values():
             work.followers.clear()
 
-    def take(self, delivery: Delivery, fault: WorkerError | None) -> None:
-        """Work on a message as soon as there is a thread for it."""
+    def knows(self, delivery: Delivery) -> bool:
+        """Whether it is a new copy of what is in hand or finished here: ``take`` begins nothing for it."""
+        known = self._works.get(delivery.key)
+        if known is not None:
+            return known.delivery.tag.generation != self._generation
+        return delivery.redelivered and delivery.key in self._recent
+
+    def take(self, delivery: Delivery, fault: WorkerError | None, *, alone: bool = False) -> None:
+        """Work on a message as soon as there is a thread for it. ``alone`` is only remembered."""
         acks, tag, key = self._acks, delivery.tag.number, delivery.key
         if acks is None:
             return
@@ -117,7 +135,7 @@ class InHand:
             acks.settle(tag)
         else:
             acks.hold(tag)
-            work = self._works[key] = _Work(delivery, fault)
+            work = self._works[key] = _Work(delivery, fault, alone)
             self._waiting.append(work)
             self._start_waiting()
 

@@ -25,7 +25,7 @@ from pika.spec import BasicProperties
 
 from omps_worker.broker import headers
 from omps_worker.broker.delivery import Delivery
-from omps_worker.errors import WorkerError
+from omps_worker.errors import PoisonMessage, WorkerError
 from omps_worker.text import one_line
 
 log = logging.getLogger(__name__)
@@ -46,6 +46,7 @@ _OURS = {
     headers.PARKED_AT,
     headers.REPLAYED,
     headers.REPLAYED_AT,
+    headers.DEATHS,
 }
 
 FRAME_OVERHEAD = 64
@@ -71,6 +72,10 @@ def parked_copy(
     table[headers.ERROR] = error.name
     table[headers.ERROR_MESSAGE] = bounded(error.message, MESSAGE_BYTES)
     table[headers.PARKED_AT] = headers.iso(now)
+    # Whatever else parks it, its worker has survived the work.
+    table.pop(headers.DEATHS, None)
+    if isinstance(error, PoisonMessage):
+        table[headers.DEATHS] = error.deaths
     if targets is not None:
         table[headers.TARGETS] = list(targets)
     fit(properties, frame_max)

@@ -20,7 +20,8 @@ from omps_worker import retry
 from omps_worker.broker import parking
 from omps_worker.broker.connection import Backoff
 from omps_worker.broker.delivery import Delivery
-from omps_worker.broker.publisher import Outgoing, Publisher
+from omps_worker.broker.outbox import Outgoing
+from omps_worker.broker.publisher import Publisher
 from omps_worker.broker.topology import failed_queue, retry_queue
 from omps_worker.errors import BrokerError, BrokerRefused, UnexpectedError, WorkerError
 from omps_worker.model import Attempt, BuildEvent, BuildFacts, Ignored, Outcome, Source, Status

@@ -22,6 +22,8 @@ from datetime import datetime, timedelta, timezone
 from types import TracebackType
 from typing import Any
 
+import koji  # type: ignore[import-untyped]
+
 from omps_worker.model import BuildState, OperatorKind
 from omps_worker.sandbox import koji_messages, koji_records
 from omps_worker.sandbox.faults import Faults
@@ -125,6 +127,7 @@ class SandboxKoji:
         missing_file: bool = False,
         checksum: str | None = None,
         checksum_type: str = "md5",
+        draft: bool = False,
     ) -> dict[str, Any]:
         """A new build; returns what ``getBuild`` answers. Ids and times of completion grow.
 
@@ -139,7 +142,8 @@ class SandboxKoji:
         is. ``extra``: instead of OSBS's; None is what rpm builds have. ``task=False``: no task, so no target.
         ``subdirectory``: below the place where the file belongs, for a legacy one below the logs (an architecture).
         ``metadata_only``, ``missing_file``: Koji knows the archive, and there is no file. ``checksum``: a wrong one.
-        A build that is not complete yet has none of all that until ``set_state``.
+        A build that is not complete yet has none of all that until ``set_state``. ``draft``: it is one, and its
+        release ends accordingly, until ``promote``.
         """
         if kind is None:
             kind = OperatorKind.NONE
@@ -147,6 +151,8 @@ class SandboxKoji:
                 kind = OperatorKind.UNKNOWN if legacy else OperatorKind.PACKAGE_MANIFESTS
         with self._lock:
             record = self._new_record(name, version, release, epoch, owner, volume, content_generator)
+            if draft:
+                record.draft, record.release = True, koji.gen_draft_release(release, record.id)
             if task:
                 record.task = self._new_task(record, target)
             if extra is not _OSBS:
@@ -190,6 +196,30 @@ class SandboxKoji:
             if state == BuildState.DELETED:
                 record.files.clear()
             return record.row()
+
+    def promote(self, build: BuildName, *, promoted_at: datetime | None = None) -> dict[str, Any]:
+        """Make a draft a build like any other; returns what ``getBuild`` answers then.
+
+        It keeps its id and its time of completion. Its files are at the new place and at the old one.
+        """
+        with self._lock:
+            record = self._record(build)
+            if not record.draft or record.state != BuildState.COMPLETE:
+                raise ValueError(f"{record.nvr} cannot be promoted")
+            before = record.directory
+            record.release, record.draft = koji.parse_target_release(record.release), False
+            record.promoted = promoted_at or datetime.now(timezone.utc)
+            for path, content in list(record.files.items()):
+                record.files[record.directory + path.removeprefix(before)] = content
+            return record.row()
+
+    def promotion_message(
+        self, build: BuildName, dialect: str = "protonmsg", *, topic_prefix: str | None = None
+    ) -> BusMessage:
+        """What Koji's plugins publish when the build, a draft until now, is promoted."""
+        with self._lock:
+            row = self._record(build).row()
+        return koji_messages.promotion_message(row, dialect, topic_prefix)
 
     def message(
         self,

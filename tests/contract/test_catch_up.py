@@ -12,7 +12,7 @@ from omps_worker.errors import KojiError
 from omps_worker.events import decode
 from omps_worker.http import HttpClient
 from omps_worker.model import Attempt, OperatorKind
-from omps_worker.sandbox import operators
+from omps_worker.sandbox import koji_records, operators
 from omps_worker.sandbox.faults import Fault
 from tests.support.parts import parts
 
@@ -259,3 +259,37 @@ def test_a_message_that_could_not_be_sent_is_sent_the_next_time(place):
         work.once(never)
     work.once(never)
     assert decode(messages[1].body).nvr == build["nvr"]
+
+
+def test_drafts_are_ignored_and_supersede_nothing(place):
+    build, draft = place.build("otter"), place.build("otter", draft=True)
+    assert place.look() == [(build["nvr"], "missing", None), (draft["nvr"], "ignored", "draft_build")]
+
+
+def test_a_draft_that_was_completed_before_the_period_and_promoted_within_is_missing(place):
+    draft = place.build("otter", draft=True)
+    later = place.start + timedelta(minutes=30)
+    assert place.work.completed(later) == []
+    place.site.koji.promote(draft, promoted_at=later)
+    (found,) = place.work.look_into(place.work.completed(later))
+    assert (found.build.nvr, found.status) == ("otter-container-1.0-1", "missing")
+    assert place.work.completed(later, later) == []
+    # As of a build that is complete now: its message is still under way.
+    assert place.work.completed(place.start, later) == []
+
+
+def test_a_hub_that_cannot_list_by_promotion_lists_the_rest(place, monkeypatch):
+    draft, build = place.build("otter", draft=True), place.build("heron")
+    place.site.koji.promote(draft, promoted_at=place.start + timedelta(minutes=30))
+    monkeypatch.delitem(koji_records.FILTERS, "promotedAfter")
+    assert [each.id for each in place.work.completed(place.start)] == [draft["id"], build["id"]]
+
+
+def test_looking_back_sends_a_draft_once_it_is_promoted(place):
+    draft = place.build("otter", draft=True)
+    sent = []
+    looking_back = LookingBack(place.work, 60.0, 3600.0 * 3, sent.append)
+    assert looking_back.once(lambda: False) == 0
+    place.site.koji.promote(draft, promoted_at=place.start + timedelta(minutes=30))
+    assert looking_back.once(lambda: False) == 1
+    assert decode(sent[0].body).nvr == "otter-container-1.0-1"

@@ -175,10 +175,17 @@ def test_concurrency_and_prefetch_are_respected(bus):
     bus.publish(*[build_body(n, "wait") for n in range(12)])
     with Worker(bus.url, concurrency=3, prefetch=5) as worker:
         wait_until(lambda: worker.script.at_once == 3, what="three builds at once")
-        wait_until(lambda: bus.depth() == 7, what="five messages in hand")
+        wait_until(lambda: bus.depth() == 6, what="five messages in hand, and the one that came first")
         worker.script.gate.set()
         bus.results(12)
         assert worker.script.most_at_once == 3
+        bus.publish(*[build_body(n, "published") for n in range(12, 24)])
+        bus.results(12)
+        worker.script.gate.clear()
+        bus.publish(*[build_body(n, "wait") for n in range(24, 36)])
+        wait_until(lambda: bus.depth() == 7, what="five messages in hand")
+        worker.script.gate.set()
+        bus.results(12)
     bus.wait_until_empty()
 
 

@@ -19,6 +19,7 @@ EITHER = {
     "BrokerRefused",
     "GreenwaveError",
     "GreenwaveUnsatisfiedError",
+    "KojiNVRBuildNotFound",
     "QuayAuthorizationError",
     "QuayCourierError",
     "QuayPackageError",

@@ -30,6 +30,7 @@ def test_only_what_time_can_mend_is_transient():
         "KojiError",
         "GreenwaveError",
         "QuayAuthorizationError",
+        "BrokerBlocked",
         "BrokerUnavailable",
         "PackageBusy",
         "StorageError",

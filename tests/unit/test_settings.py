@@ -169,6 +169,7 @@ def test_a_value_that_cannot_be_meant_is_a_fault_of_its_key(
         (f"{OURS}.retry.delays", ["100ms", 3]),
         (f"{OURS}.retry.give_up_after", 0),
         (f"{OURS}.limits.archive_bytes", "1GB"),
+        (f"{OURS}.koji.instance", "primary"),
     ],
 )
 def test_what_makes_sense_is_taken(tmp_path: Path, key: str, value: object) -> None:

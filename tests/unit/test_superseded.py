@@ -171,6 +171,17 @@ def test_what_is_on_top_is_not_known_from_builds_of_long_ago():
     assert not site.order().reverts(listed("good", "bad"), "good")
 
 
+def test_an_older_build_whose_archive_was_taken_away_is_not_known_to_be_on_top():
+    def gone(_build):
+        error = KojiError("Koji's file server does not have it")
+        error.absent = True
+        raise error
+
+    site = Site(had=["bad"])
+    order = BuildOrder(BUILD, site.siblings, gone, late=False)
+    assert not order.reverts(listed("good", "bad"), "good")
+
+
 def test_a_build_whose_time_of_completion_is_unknown_reverts_nothing():
     order = Site(had=["bad"]).order(replace(BUILD, completed_at=None))
     assert not order.reverts(listed("good", "bad"), "good")
