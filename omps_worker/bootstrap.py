@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omps_worker import checks, configuration, logs, message_files
+from omps_worker.brought import brought
 from omps_worker.catch_up import CATCH_UP_TOPIC, CatchUp, Found, Message
 from omps_worker.checks import Check
 from omps_worker.deletions import Deleter
@@ -23,7 +24,7 @@ from omps_worker.koji_builds import KojiBuilds
 from omps_worker.locks import PackageLock, ProcessLock
 from omps_worker.mapping import Verdict
 from omps_worker.mapping.file import MappingFile
-from omps_worker.model import Attempt, BuildEvent, BuildFacts, Ignored, Outcome, Status
+from omps_worker.model import Attempt, BuildEvent, BuildFacts, ByHand, Ignored, Outcome, Status
 from omps_worker.observer import SILENT
 from omps_worker.organizations import Organizations, unknown_organization
 from omps_worker.processor import IGNORED_BY_RULE, NO_RULE, Processor, Request
@@ -235,14 +236,22 @@ class Site(BrokerSite):
         Raises SettingsError for what is wrong with the request itself.
         """
         attempt = Attempt()
-        return self._by_hand(request, nvr, lambda processor: processor.process(BuildEvent(nvr=nvr), attempt, request))
+        return self._by_hand(
+            request, nvr, ByHand(), lambda processor: processor.process(BuildEvent(nvr=nvr), attempt, request)
+        )
 
     def push_archive(self, archive_file: Path, request: Request) -> tuple[list[Outcome], list[dict[str, Any]]]:
         """The same for an archive of manifests in a file."""
-        return self._by_hand(request, None, lambda processor: processor.process_archive(archive_file, request))
+        with brought(archive_file, self.settings.worker.limits.archive_bytes) as (file, archive):
+            origin = ByHand(archive)
+            return self._by_hand(request, None, origin, lambda processor: processor.process_archive(file, request))
 
     def _by_hand(
-        self, request: Request, nvr: str | None, process: Callable[[Processor], list[Outcome] | Ignored]
+        self,
+        request: Request,
+        nvr: str | None,
+        origin: ByHand,
+        process: Callable[[Processor], list[Outcome] | Ignored],
     ) -> tuple[list[Outcome], list[dict[str, Any]]]:
         known = self.settings.worker.organizations
         if request.organization is not None and request.organization not in known and request.authorization is None:
@@ -252,8 +261,8 @@ class Site(BrokerSite):
         if isinstance(outcomes, Ignored):
             outcomes = [Outcome(Status.SKIPPED, nvr=nvr, reason=f"{outcomes.reason}: {outcomes.detail}")]
         elif not request.dry_run:
-            self._tell(outcomes)
-        return outcomes, [result_body(outcome, None, Attempt()) for outcome in outcomes]
+            self._tell(outcomes, origin)
+        return outcomes, [result_body(outcome, origin, Attempt()) for outcome in outcomes]
 
     def delete(
         self,
@@ -269,6 +278,7 @@ class Site(BrokerSite):
         Raises SettingsError, RegistryError and the errors of the lock.
         """
         place = Organizations(self.settings.worker.organizations).place(organization, repository, authorization)
+        origin = ByHand()
         with self.locks():
             deleter = Deleter(self.registry, self._lock_by_hand())
             if dry_run:
@@ -276,8 +286,8 @@ class Site(BrokerSite):
                 outcomes = [Outcome(Status.DELETED, organization, repository, each) for each in versions]
             else:
                 outcomes = deleter.delete(place, version)
-                self._tell(outcomes)
-        return outcomes, [result_body(outcome, None, Attempt()) for outcome in outcomes]
+                self._tell(outcomes, origin)
+        return outcomes, [result_body(outcome, origin, Attempt()) for outcome in outcomes]
 
     def _lock_by_hand(self) -> PackageLock:
         from omps_worker.broker.lock import LockIfReachable
@@ -306,7 +316,7 @@ class Site(BrokerSite):
         for name, organization in worker.organizations.items():
             yield Check(f"organization {name}", partial(checks.log_in, self.registry, organization))
 
-    def _tell(self, outcomes: list[Outcome]) -> None:
+    def _tell(self, outcomes: list[Outcome], origin: ByHand) -> None:
         """Tell the log, and the bus if it can be reached."""
         from omps_worker.broker.access import Access
         from omps_worker.broker.publisher import Publisher
@@ -314,10 +324,10 @@ class Site(BrokerSite):
 
         attempt = Attempt()
         for outcome in outcomes:
-            log_outcome(outcome, None, attempt)
+            log_outcome(outcome, origin, attempt)
         try:
             with Publisher(Access.of(self.settings, "push"), timeout=ANNOUNCE_SECONDS) as publisher:
-                for message in self.reporter.messages(outcomes, None, attempt):
+                for message in self.reporter.messages(outcomes, origin, attempt):
                     publisher.publish(result(message, self.settings.publish_exchange, self.settings.publish_priority))
         except BrokerError as error:
             log.warning("the result was not announced on the bus: %s", error)

@@ -101,7 +101,7 @@ def log_in(registry: AppRegistry, organization: Organization) -> str:
     if verdict.accepted is None:
         raise Doubt(verdict.detail)
     if not verdict.accepted:
-        raise QuayAuthorizationError(f"The registry does not accept the credentials: {verdict.detail}")
+        raise QuayAuthorizationError(f"The registry does not accept the credentials: {verdict.detail}", transient=False)
     return verdict.detail
 
 

@@ -21,7 +21,7 @@
     │   ├── GreenwaveUnsatisfiedError    its gates are not passed (transient while patience lasts)
     │   └── GreenwaveError               it cannot be reached, or makes no sense (transient)
     ├── RegistryError                    what the app registry says
-    │   ├── QuayAuthorizationError
+    │   ├── QuayAuthorizationError       a token, or its rights (transient)
     │   ├── QuayCourierError             a push failed
     │   ├── QuayPackageError             looking at a package, deleting from it, or making it public, failed
     │   └── QuayPackageNotFound
@@ -112,11 +112,14 @@ class Fault:
 
 
 class SettingsError(WorkerError):
-    """The configuration cannot be used. Holds every fault, not only the first."""
+    """The configuration cannot be used. Holds every fault, not only the first.
 
-    def __init__(self, faults: Sequence[Fault]) -> None:
+    Transient where work under way meets it: a secret or an organization may be there at the next try.
+    """
+
+    def __init__(self, faults: Sequence[Fault], *, transient: bool = False) -> None:
         self.faults = tuple(faults)
-        super().__init__("\n".join(str(fault) for fault in self.faults))
+        super().__init__("\n".join(str(fault) for fault in self.faults), transient=transient)
 
 
 class MappingError(SettingsError):
@@ -203,7 +206,13 @@ class RegistryError(WorkerError):
 
 
 class QuayAuthorizationError(RegistryError):
-    """The registry does not let these credentials do this."""
+    """The registry does not let these credentials do this.
+
+    Somebody renews the token or gives it the right, and then the same work succeeds. Also a token that
+    was read while its file was being written looks like this.
+    """
+
+    transient = True
 
 
 class QuayCourierError(RegistryError):

@@ -31,6 +31,7 @@ from omps_worker.errors import (
     UnexpectedError,
     WorkerError,
 )
+from omps_worker.listing import not_listed_yet
 from omps_worker.mapping import MappingHolder
 from omps_worker.model import (
     Attempt,
@@ -305,12 +306,15 @@ class Processor:
             released = release(wanted)
         if released is None:
             return work.outcome(Status.SKIPPED, target, **known, reason=SUPERSEDED)
-        known["version"] = released.version
+        known |= {"version": released.version, "released_at": released.made_at}
         if work.request.dry_run:
             status = Status.PUBLISHED if released.created else Status.UNCHANGED
             return work.outcome(status, target, **known, public=place.credentials.public)
         with work.stage("publish"):
             public = self._releaser.publish(place, released.version)
+        if not released.listed and work.attempt.first_seen is not None:
+            # A message comes again, and then the release is told of by what the registry says of it.
+            raise not_listed_yet(place, released.version)
         ours = released.created or work.attempt.interrupted
         status = Status.PUBLISHED if ours else Status.UNCHANGED
         return work.outcome(status, target, **known, public=public)

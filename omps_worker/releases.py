@@ -26,6 +26,7 @@ from omps_worker.errors import (
     RegistryError,
     WorkerError,
 )
+from omps_worker.listing import Package, Released, released
 from omps_worker.locks import Hold, PackageLock, held_too_long
 from omps_worker.model import Bundle, Release
 from omps_worker.observer import SILENT, Observer
@@ -42,20 +43,6 @@ LONGEST_WAIT = 30.0
 
 CONFLICTS = 10
 """How often an incremented version may turn out to be taken before the push is given up."""
-
-
-class Package(Protocol):
-    """What a look shows."""
-
-    @property
-    def exists(self) -> bool | None:
-        """None: the registry says only that it is missing, or not ours to see."""
-        ...
-
-    @property
-    def releases(self) -> tuple[Release, ...]:
-        """Its releases, each version and content once."""
-        ...
 
 
 class Registry(Protocol):
@@ -138,14 +125,6 @@ class Wanted:
         return self.bundle.digest
 
 
-@dataclass(frozen=True, slots=True)
-class Released:
-    """The release that holds the content; ``created``: by this very call."""
-
-    version: str
-    created: bool
-
-
 class Releaser:
     """Turns bundles into releases of one registry, once each.
 
@@ -191,13 +170,14 @@ class Releaser:
                 for done in pushed:
                     if digests[done] == {wanted.digest}:
                         # A proxy sent it twice: the first was stored, and the second a conflict.
-                        return Released(done, created=True)
+                        return released(package, done, wanted.digest, created=True)
                 plan = self._decide(package, wanted)
                 if plan is None or not plan.created:
                     return plan
                 pushed.add(plan.version)
-                if self._push(hold, wanted, plan.version):
-                    return plan
+                made = self._push(hold, wanted, plan.version)
+                if made is not None:
+                    return made
         if not incremented:
             raise QuayCourierError(
                 f"Failed to push: {place} has a release {wanted.version}, says the registry without listing it."
@@ -263,14 +243,14 @@ class Releaser:
         if wanted.new_release:
             unfinished = self._unfinished(package, top, wanted)
             if unfinished is not None:
-                return Released(unfinished, created=False)
+                return released(package, unfinished, wanted.digest)
         else:
             same = {release.version for release in package.releases if release.digest == wanted.digest}
             if version is None:
                 # Who asks for a version with two contents may get either: ours is not released by that.
                 same -= shared(package.releases)
             if same and not (version is None and top not in same and self._belongs_on_top(package, top, wanted)):
-                return Released(versions.highest(same) or min(same), created=False)
+                return released(package, versions.highest(same) or min(same), wanted.digest)
             if not same and order is not None and order.superseded(below(package.releases, version), package.releases):
                 return None
         if version is None:
@@ -308,8 +288,8 @@ class Releaser:
         public = self.registry.is_public(place.organization, place.repository, oauth)
         return version if public is False else None
 
-    def _push(self, hold: Hold, wanted: Wanted, version: str) -> bool:
-        """Push, and look what came of it; False if the version turns out to be another's."""
+    def _push(self, hold: Hold, wanted: Wanted, version: str) -> Released | None:
+        """Push, and look what came of it; None if the version turns out to be another's."""
         place = wanted.place
         until = hold.begin_push()
         timeout = until - time.monotonic()
@@ -329,7 +309,7 @@ class Releaser:
             if error.conflict:
                 hold.end_push()
                 log.info("%s %s was taken meanwhile: looking again", place, version)
-                return False
+                return None
             if not error.ambiguous:
                 hold.end_push()
                 raise
@@ -339,32 +319,33 @@ class Releaser:
             raise
         return self._verify(hold, wanted, version)
 
-    def _resolve(self, error: QuayCourierError, hold: Hold, wanted: Wanted, version: str) -> bool:
+    def _resolve(self, error: QuayCourierError, hold: Hold, wanted: Wanted, version: str) -> Released | None:
         """Find out by a look what a push did whose answer does not tell; raises ``error`` if it did nothing yet."""
         place = wanted.place
         log.warning("the push of %s %s ended without a clear answer (%s): looking again", place, version, error)
         try:
-            digests = contents_of(self._look(place).releases)[version]
+            package = self._look(place)
         except RegistryError:
             raise error from None
+        digests = contents_of(package.releases)[version]
         if wanted.digest in digests:
             hold.end_push()
-            return self._alone(wanted, version, digests)
+            return self._alone(package, wanted, version, digests)
         if not error.pending:
             hold.end_push()
         raise error
 
-    def _verify(self, hold: Hold, wanted: Wanted, version: str) -> bool:
+    def _verify(self, hold: Hold, wanted: Wanted, version: str) -> Released | None:
         """Make sure that a push which was accepted is listed."""
         place = wanted.place
         try:
             package = self._look(place)
         except RegistryError as error:
             log.warning("could not look at %s %s after its push: %s", place, version, error)
-            return True
+            return Released(version, created=True, listed=False)
         if package.exists is None:
             log.warning("%s was pushed, but these credentials may not look at it", place)
-            return True
+            return Released(version, created=True)
         digests = contents_of(package.releases)[version]
         if wanted.digest not in digests:
             what = "is listed with other content" if digests else "is not listed"
@@ -374,12 +355,12 @@ class Releaser:
                 details={"quay_response": {}},
             )
         hold.end_push()
-        return self._alone(wanted, version, digests)
+        return self._alone(package, wanted, version, digests)
 
-    def _alone(self, wanted: Wanted, version: str, digests: set[str]) -> bool:
-        """Whether ours is the only content of the version."""
+    def _alone(self, package: Package, wanted: Wanted, version: str, digests: set[str]) -> Released | None:
+        """The release, if ours is the only content of the version."""
         if digests == {wanted.digest}:
-            return True
+            return released(package, version, wanted.digest, created=True)
         if wanted.version is not None:
             raise QuayCourierError(
                 f"Failed to push: {wanted.place} {version} has other content as well: somebody pushed at the same "
@@ -387,7 +368,7 @@ class Releaser:
                 details={"quay_response": {}},
             )
         log.warning("somebody else pushed %s %s at the same time: taking the next version", wanted.place, version)
-        return False
+        return None
 
     def _look(self, place: Place) -> Package:
         with self._observer.timing("look"):

@@ -114,7 +114,7 @@ class Api:
             most=limits.max_content_length,
             seconds=limits.upload_seconds,
         )
-        work = partial(self._service.push_archive, upload.path, authorization, **request.path_params)
+        work = partial(self._service.push_archive, upload.path, upload.archive, authorization, **request.path_params)
         return Reply(200, await self._pool.run(work, upload.close))
 
     async def push_build(self, request: Request) -> Reply:

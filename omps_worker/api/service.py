@@ -30,7 +30,7 @@ from omps_worker.errors import (
     WorkerError,
 )
 from omps_worker.http import printable
-from omps_worker.model import Attempt, BuildEvent, Ignored, Outcome, Status
+from omps_worker.model import Attempt, BroughtArchive, BuildEvent, ByHand, Ignored, Outcome, Status
 from omps_worker.organizations import Organizations
 from omps_worker.places import Place
 from omps_worker.processor import DRAFT_BUILD, Request
@@ -76,7 +76,7 @@ class Deletions(Protocol):
 class Service:
     """The requests of v1 and v2, for any number of threads.
 
-    ``tell`` is told what became of each, and must return at once. ``deduplicate``: a push
+    ``tell`` is told what became of each, and who asked; it must return at once. ``deduplicate``: a push
     without a version makes no new release of content that is released already.
     """
 
@@ -85,7 +85,7 @@ class Service:
         story: Story,
         deletions: Deletions,
         organizations: Organizations,
-        tell: Callable[[Sequence[Outcome]], object],
+        tell: Callable[[Sequence[Outcome], ByHand], object],
         *,
         deduplicate: bool = False,
         pauses: Sequence[float] = PAUSES,
@@ -100,16 +100,15 @@ class Service:
     def push_archive(
         self,
         archive_file: Path,
+        archive: BroughtArchive,
         authorization: SecretStr,
         organization: str,
         repository: str | None = None,
         version: str | None = None,
     ) -> dict[str, Any]:
-        """Publish an uploaded archive; raises WorkerError."""
-        outcome = self._push(
-            partial(self._story.process_archive, archive_file), authorization, organization, repository, version
-        )
-        return _pushed(outcome)
+        """Publish an uploaded archive, of which ``archive`` says what it is; raises WorkerError."""
+        work = partial(self._story.process_archive, archive_file)
+        return _pushed(self._push(work, ByHand(archive), authorization, organization, repository, version))
 
     def push_build(
         self,
@@ -125,7 +124,7 @@ class Service:
             return self._story.process(BuildEvent(nvr=nvr), Attempt(), request)
 
         try:
-            outcome = self._push(work, authorization, organization, repository, version)
+            outcome = self._push(work, ByHand(), authorization, organization, repository, version)
         except KojiNVRBuildNotFound:
             raise KojiNVRBuildNotFound(f"NVR not found: {printable(nvr, 200)}") from None
         if isinstance(outcome, Ignored) and outcome.reason == DRAFT_BUILD:
@@ -142,7 +141,7 @@ class Service:
             shown = printable(f"{organization}/{repository}", 200)
             raise QuayPackageNotFound(f"There is no package {shown}: no organization or repository is called that.")
         outcomes = self._deletions.delete(self._organizations.place(organization, repository, authorization), version)
-        self._tell(outcomes)
+        self._tell(outcomes, ByHand())
         deleted = [outcome.version for outcome in outcomes if outcome.error is None]
         body = {"organization": organization, "repo": repository, "deleted": deleted}
         failures = [outcome.error for outcome in outcomes if outcome.error is not None]
@@ -154,7 +153,13 @@ class Service:
         return body
 
     def _push(
-        self, work: Work, authorization: SecretStr, organization: str, repository: str | None, version: str | None
+        self,
+        work: Work,
+        origin: ByHand,
+        authorization: SecretStr,
+        organization: str,
+        repository: str | None,
+        version: str | None,
     ) -> Outcome | Ignored:
         """What became of it; Ignored if there is no finished build. Raises the WorkerError that it failed with."""
         request = Request(
@@ -170,7 +175,7 @@ class Service:
             outcome = self._insist(work, replace(request, new_release=True))
         if isinstance(outcome, Ignored):
             return outcome
-        self._tell([outcome])
+        self._tell([outcome], origin)
         if outcome.error is None:
             return outcome
         if version is not None and isinstance(outcome.error, OMPSInvalidVersionFormat):

@@ -25,7 +25,7 @@ from omps_worker.greenwave import Greenwave
 from omps_worker.koji_builds import KojiBuilds
 from omps_worker.locks import PackageLock
 from omps_worker.mapping.file import parse
-from omps_worker.model import Attempt, Outcome
+from omps_worker.model import Attempt, ByHand, Outcome
 from omps_worker.observer import SILENT, Observer
 from omps_worker.organizations import Organizations
 from omps_worker.processor import Processor
@@ -205,10 +205,10 @@ class ApiSite:
             }
         )
 
-    def _tell(self, outcomes: Sequence[Outcome]) -> None:
+    def _tell(self, outcomes: Sequence[Outcome], origin: ByHand) -> None:
         attempt = Attempt()
         for outcome in outcomes:
-            log_outcome(outcome, None, attempt)
+            log_outcome(outcome, origin, attempt)
             self._observer.outcome(outcome.status.value, outcome.error_name)
             if self._announcer is not None:
-                self._announcer.announce(self._reporter.message(outcome, None, attempt))
+                self._announcer.announce(self._reporter.message(outcome, origin, attempt))

@@ -69,16 +69,19 @@ class Delivery:
     @property
     def source(self) -> Source:
         """How results name the message."""
-        return Source(self.message_id, self.topic)
+        again = headers.replayed(self.headers)
+        moment = headers.moment(self.headers, headers.REPLAYED_AT)
+        return Source(self.message_id, self.topic, again, headers.iso(moment) if moment else None)
 
     @property
     def attempt(self) -> Attempt:
         """Which try this delivery is."""
         number = headers.attempt_number(self.headers)
-        replayed = headers.REPLAYED_AT in self.headers
+        replayed = headers.replayed(self.headers) > 0
         return Attempt(
             number,
             interrupted=self.redelivered or number > 1 or replayed,
+            waits=headers.waits(self.headers),
             late=replayed or headers.CATCH_UP in self.headers,
             targets=headers.open_targets(self.headers),
             first_seen=self.first_seen,

@@ -32,6 +32,8 @@ PARKED_AT = "omps-parked-at"
 """When the copy went to the failed queue: ISO 8601, UTC."""
 REPLAYED_AT = "omps-replayed-at"
 """When somebody sent a parked message again: ISO 8601, UTC. Its attempts count from 1 again."""
+REPLAYED = "omps-replayed"
+"""How many times somebody has sent it again; absent: 0."""
 DEATHS = "omps-deaths"
 """How many times a worker died, or lost the broker, with the message in hand, before somebody sent it again."""
 CATCH_UP = "omps-catch-up"
@@ -61,6 +63,11 @@ def attempt_number(headers: Mapping[Any, Any]) -> int:
 def waits(headers: Mapping[Any, Any]) -> int:
     """How often the message was put off; 0 where the header is absent or nonsense."""
     return _count(headers.get(WAITS), 0)
+
+
+def replayed(headers: Mapping[Any, Any]) -> int:
+    """How many times the message was sent again; at least once where a header says when."""
+    return _count(headers.get(REPLAYED), 1 if REPLAYED_AT in headers else 0)
 
 
 def deaths(headers: Mapping[Any, Any]) -> int:

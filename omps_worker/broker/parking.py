@@ -44,6 +44,8 @@ _OURS = {
     headers.FIRST_SEEN,
     headers.ERROR,
     headers.PARKED_AT,
+    headers.REPLAYED,
+    headers.REPLAYED_AT,
     headers.DEATHS,
 }
 

@@ -3,7 +3,8 @@
 
 The copy goes through the default exchange, so that nobody else on the bus hears of it. Its attempts
 and its time to give up count anew, and ``omps-replayed-at`` tells the worker that earlier work may
-have got further than anybody knows. The error that parked it is left behind. What workers died of
+have got further than anybody knows. ``omps-replayed`` counts how often that was done, so that what comes of it
+is told from what came before. The error that parked it is left behind. What workers died of
 stays marked as such (``omps-deaths``), so that it is worked on alone from the first time on.
 
 ``x-death`` is left behind too: RabbitMQ 3 takes it for the message's own history and drops without a word
@@ -49,7 +50,8 @@ def replayed_copy(
     """The properties of the copy for ``queue``; its body is the message's."""
     properties = moved(delivery)
     kept = {name: value for name, value in (properties.headers or {}).items() if name not in LEFT_BEHIND}
-    properties.headers = {**kept, headers.REPLAYED_AT: headers.iso(now)}
+    times = headers.replayed(delivery.headers) + 1
+    properties.headers = {**kept, headers.REPLAYED_AT: headers.iso(now), headers.REPLAYED: times}
     deaths = deaths_of_workers(delivery.headers, queue)
     if deaths:
         properties.headers[headers.DEATHS] = deaths

@@ -90,7 +90,7 @@ class Handler:
     decode: Decode
     dismiss: Callable[[BuildFacts], Ignored | None]
     process: Callable[[BuildEvent, Attempt], Sequence[Outcome] | Ignored]
-    messages_for: Callable[[Sequence[Outcome], Source | None, Attempt], Sequence[ResultMessage]]
+    messages_for: Callable[[Sequence[Outcome], Source, Attempt], Sequence[ResultMessage]]
     reload: Callable[[], object] = lambda: None
     housekeeping: Callable[[], object] = lambda: None
     observer: Observer = SILENT

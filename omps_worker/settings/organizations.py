@@ -85,8 +85,9 @@ class SecretFile:
         with self._lock:
             seen = self._signature()
             if seen is None or seen != self._seen:
-                self._seen = seen
                 self._read()
+                # What was written meanwhile may have been read by half.
+                self._seen = seen if seen == self._signature() else None
             return self._value
 
     def _signature(self) -> tuple[int, ...] | None:
@@ -140,7 +141,8 @@ class Secret:
         value = self._fixed or (self._file.value_or_none() if self._file else None)
         if value is None:
             reason = self._file.fault if self._file else None
-            raise SettingsError([Fault("configuration", self._key, f"the secret {reason or 'is missing'}")])
+            fault = Fault("configuration", self._key, f"the secret {reason or 'is missing'}")
+            raise SettingsError([fault], transient=True)
         return value
 
     def belongs_to(self, organization: str) -> None:

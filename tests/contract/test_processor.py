@@ -203,11 +203,11 @@ def test_a_version_that_somebody_else_took_meanwhile_leads_to_the_next(site):
     assert (outcome.status, outcome.version) == (Status.PUBLISHED, "2.0.0")
 
 
-def test_wrong_credentials_are_a_permanent_failure_that_names_the_organization(site):
+def test_wrong_credentials_may_be_right_ones_later_and_the_organization_is_named(site):
     site.organizations["community"].token = "basic d3Jvbmc6d3Jvbmc="
     build = site.koji.add_build("otter-container", "1.0", "1", manifests=NESTED)
     outcome = only(site.process(build))
-    assert (outcome.error.name, outcome.error.transient) == ("QuayAuthorizationError", False)
+    assert (outcome.error.name, outcome.error.transient) == ("QuayAuthorizationError", True)
     assert "community/otter-cache" in outcome.error.message
 
 

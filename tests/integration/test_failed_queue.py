@@ -195,7 +195,7 @@ def test_what_the_broker_dead_lettered_is_explained_from_what_the_broker_knows(b
         list(failed_queue_of(bus).replay(EVERYTHING, replay))
     (again,) = bus.take(bus.queue, 1)
     assert again.headers.get("x-delivery-count", 0) == 0, "the queue's own counter begins anew"
-    ours = {"omps-topic", "omps-exchange", "omps-replayed-at", "omps-deaths"}
+    ours = {"omps-topic", "omps-exchange", "omps-replayed-at", "omps-replayed", "omps-deaths"}
     assert set(again.headers) <= {*ours, "x-delivery-count"}
     assert again.headers["omps-deaths"] == 1, "it stays a suspect"
     assert (again.headers["omps-topic"], again.headers["omps-exchange"]) == (found.topic, "amq.topic")

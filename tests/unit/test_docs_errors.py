@@ -20,8 +20,10 @@ EITHER = {
     "GreenwaveError",
     "GreenwaveUnsatisfiedError",
     "KojiNVRBuildNotFound",
+    "QuayAuthorizationError",
     "QuayCourierError",
     "QuayPackageError",
+    "SettingsError",
     "StorageError",
 }
 """Those of which one may be transient and the next not."""

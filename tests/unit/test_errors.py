@@ -29,6 +29,7 @@ def test_only_what_time_can_mend_is_transient():
     assert {kind.__name__ for kind in every_error() if kind.transient} == {
         "KojiError",
         "GreenwaveError",
+        "QuayAuthorizationError",
         "BrokerBlocked",
         "BrokerUnavailable",
         "PackageBusy",

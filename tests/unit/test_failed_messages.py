@@ -185,6 +185,7 @@ def test_a_replay_begins_anew_and_keeps_what_the_message_is():
         "omps-exchange": "amq.topic",
         "omps-targets": ["community/etcd"],
         "omps-replayed-at": NOW.isoformat(),
+        "omps-replayed": 1,
     }
     assert (copy.message_id, copy.content_type, copy.content_encoding) == ("id-1", "application/json", "utf-8")
     assert copy.delivery_mode == 2
