@@ -76,7 +76,7 @@ def explain(event: BuildEvent | Ignored, mapping: MappingHolder, builds: Builds,
     try:
         build = builds.find(build_id=event.build_id, nvr=event.nvr)
     except WorkerError as error:
-        return Explanation(FAIL, f"{error.name}: {error.message}", error=error)
+        return Explanation(FAIL, f"{error.name}: {error.message}", error=error.as_value())
     match = mapping.current.resolve(build.facts)
     rule = match.rule if match else None
     outcomes = processor.process_build(build, Attempt(), Request(dry_run=True))

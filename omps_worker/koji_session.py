@@ -7,6 +7,7 @@ Importing this module imports koji, which takes about 0.2 s: import it where it 
 from __future__ import annotations
 
 import http.client
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import requests
 import urllib3.exceptions
 
 from omps_worker.deadline import Deadline
-from omps_worker.errors import KojiError
+from omps_worker.errors import KojiError, empty_frames, let_go
 from omps_worker.http import (
     HttpFault,
     body_of,
@@ -78,10 +79,13 @@ class Hub:
             except koji.ServerOffline as error:
                 call.result = FAULT
                 # A subclass of GenericError: it comes for "offline", lock-out and a database outage.
-                raise KojiError(f"Koji's hub is offline: {printable(str(error), 300)}") from None
+                text = printable(str(error), 300)
+                let_go(error)
+                raise KojiError(f"Koji's hub is offline: {text}") from None
             except (koji.GenericError, koji.Fault) as error:
                 call.result = FAULT
                 text = printable(str(getattr(error, "faultString", "") or error), 300)
+                let_go(error)
                 if type(error) is koji.GenericError:
                     raise Refusal(text) from None
                 raise KojiError.refusal(f"Koji's hub could not answer {method}: {text}") from None
@@ -131,6 +135,8 @@ class _HubSession(koji.ClientSession):  # type: ignore[misc]
 
     def new_session(self) -> None:
         """Replace the requests session; koji does so after each failure."""
+        if (error := sys.exc_info()[1]) is not None:
+            empty_frames(error)
         if self.rsession:
             self.rsession.close()
         self.rsession = new_session(self.ca_bundle)

@@ -29,6 +29,7 @@ from omps_worker.errors import (
     StorageError,
     UnexpectedError,
     WorkerError,
+    let_go,
 )
 from omps_worker.mapping import MappingHolder
 from omps_worker.model import (
@@ -350,10 +351,12 @@ def repository_of(target: Target, prepared: Bundle) -> str:
 
 
 def _named(error: Exception, nvr: str | None) -> WorkerError:
+    """The error of an outcome for an exception that ends here."""
     if isinstance(error, WorkerError):
-        return error
+        return error.as_value()
     if isinstance(error, OSError) and error.errno is not None:
         log.exception("local storage failed while working on %s", nvr)
+        let_go(error)
         return StorageError.wrap(error)
     log.exception("an exception that nobody thought of interrupted the work on %s", nvr)
     return UnexpectedError.wrap(error)

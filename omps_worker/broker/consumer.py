@@ -279,7 +279,7 @@ class Consumer:
         except AMQPError:
             raise
         except MessageError as error:
-            fault = error
+            fault = error.as_value()
         except Exception as error:
             log.exception("a message cannot be looked at")
             fault = UnexpectedError.wrap(error)

@@ -97,6 +97,8 @@ class LockConnection:
                 f"The broker ({place(self._where)}) has not answered a question about a lock within "
                 f"{self._answer_seconds:g} s."
             ) from None
+        finally:
+            del task  # it may hold the error that is raised
 
     def close(self) -> None:
         """Let go of all locks and disconnect."""
@@ -127,7 +129,7 @@ class LockConnection:
                     backoff.reset()
                     self._converse(connection)
             except BrokerError as failure:
-                error = failure
+                error = failure.as_value()
             except Exception as failure:
                 log.exception("the connection for locks ended in an exception that nobody thought of")
                 error = BrokerUnavailable(f"The connection for locks failed: {type(failure).__name__}.")
@@ -175,7 +177,7 @@ class LockConnection:
             with _limited(connection, self._answer_seconds):
                 result = task.act(queues)
         except BrokerError as error:
-            task.done.set_exception(error)
+            task.done.set_exception(error.as_value())
         except BaseException:
             # Whatever is half done on this connection is undone with it.
             task.done.set_exception(self._lost())

@@ -59,6 +59,14 @@ class _Pending:
         self.error = error
         self.done.set()
 
+    def tell(self) -> None:
+        """Return if the broker has taken the message, else raise why not."""
+        if self.error is not None:
+            try:
+                raise self.error
+            finally:
+                self.error = None  # an error that is raised refers to whoever waits here, and to the message
+
 
 class Publisher:
     """Publishes from any thread. Reconnects by itself; what was not confirmed is sent again."""
@@ -146,8 +154,7 @@ class Publisher:
             raise BrokerUnavailable(
                 f"The broker ({place(self._where)}) has not confirmed a message within {seconds:g} s; {why}."
             )
-        if pending.error is not None:
-            raise pending.error
+        pending.tell()
 
     def _check(self, outgoing: Outgoing) -> None:
         # What cannot be sent would end the connection each time it is tried.
