@@ -34,7 +34,8 @@
     │   ├── BrokerUnavailable            it is away (transient)
     │   └── BrokerRefused                it refuses the login, a queue or an exchange
     ├── PackageBusy                      somebody else is pushing to the package (transient)
-    ├── StorageError                     this machine's own disk (transient)
+    ├── RegistryReplacementError         replace_registry takes too long, or too much memory, with these manifests
+    ├── StorageError                     this machine's own disk, or its want of processes (transient)
     └── UnexpectedError                  what nobody thought of; its traceback is in the log
 
 Names below the sub-bases are those of OMPS, so that clients and dashboards written for
@@ -267,8 +268,15 @@ class PackageBusy(WorkerError):
     counts = False
 
 
+class RegistryReplacementError(WorkerError):
+    """Regular expressions of ``replace_registry`` take more than they may with the manifests of this build.
+
+    Only another expression mends it, or another build; so trying again does not help.
+    """
+
+
 class StorageError(WorkerError):
-    """This machine could not keep a file for the time of the work: a full disk, most of the time."""
+    """This machine could not keep a file for the time of the work, a full disk most of the time, or begin a process."""
 
     transient = True
 
