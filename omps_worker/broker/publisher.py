@@ -124,8 +124,7 @@ class Publisher:
                 f"The broker ({self._where.place}) has not confirmed a message within {seconds:g} s; "
                 "see the log for its state."
             )
-        if pending.error is not None:
-            raise pending.error
+        pending.tell()
 
     def close(self, timeout: float = 5.0) -> bool:
         """Wait until everything that somebody waits for is confirmed, then disconnect.
