@@ -11,10 +11,11 @@ from typing import Protocol
 
 from omps_worker.archive import Limits
 from omps_worker.contents import Contents
-from omps_worker.errors import WorkerError, let_go
+from omps_worker.errors import WorkerError
 from omps_worker.mapping import MappingHolder
 from omps_worker.model import Attempt, Build, Target
 from omps_worker.superseded import BuildOrder, is_late
+from omps_worker.tracebacks import let_go
 from omps_worker.transformations import Transformations
 
 DIGESTS_KEPT = 256

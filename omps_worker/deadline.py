@@ -35,8 +35,8 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 from urllib3.util.connection import create_connection
 
-from omps_worker.errors import let_go
 from omps_worker.file_versions import version_of
+from omps_worker.tracebacks import let_go
 
 CONNECT_SECONDS = 10.0
 """How long connecting to one address may take, within the deadline of the call."""

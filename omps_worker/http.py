@@ -27,9 +27,9 @@ import urllib3.exceptions
 from requests.structures import CaseInsensitiveDict
 
 from omps_worker.deadline import CONNECT_SECONDS, Deadline, Session, UnusableBundle, deadline, new_session
-from omps_worker.errors import let_go
 from omps_worker.json_text import read_json
 from omps_worker.observer import SILENT, Observer, status_label
+from omps_worker.tracebacks import let_go
 
 __all__ = [
     "Answer",

@@ -17,7 +17,7 @@ import requests
 import urllib3.exceptions
 
 from omps_worker.deadline import Deadline
-from omps_worker.errors import KojiError, empty_frames, let_go
+from omps_worker.errors import KojiError
 from omps_worker.http import (
     HttpFault,
     body_of,
@@ -29,6 +29,7 @@ from omps_worker.http import (
     seconds_of,
 )
 from omps_worker.observer import SILENT, Observer, status_label
+from omps_worker.tracebacks import empty_frames, let_go
 
 ANSWER_BYTES = 16 * 1024 * 1024
 """How large an answer of the hub may be; a build is described in about 8 KB."""

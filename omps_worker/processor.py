@@ -30,7 +30,6 @@ from omps_worker.errors import (
     StorageError,
     UnexpectedError,
     WorkerError,
-    let_go,
 )
 from omps_worker.listing import not_listed_yet
 from omps_worker.mapping import MappingHolder
@@ -51,6 +50,7 @@ from omps_worker.observer import SILENT, Observer
 from omps_worker.organizations import Organization, Organizations
 from omps_worker.releases import Releaser, Wanted
 from omps_worker.superseded import SKIP, SUPERSEDED, BuildOrder
+from omps_worker.tracebacks import let_go
 
 log = logging.getLogger(__name__)
 

@@ -26,8 +26,9 @@ from omps_worker.api.health import Health
 from omps_worker.api.replies import Reply, error_reply, reply_to
 from omps_worker.api.requests import ROUTE, Surroundings
 from omps_worker.api.service import Service
-from omps_worker.errors import OMPSAuthorizationHeaderRequired, OMPSExpectedFileError, ServiceStopping, let_go
+from omps_worker.errors import OMPSAuthorizationHeaderRequired, OMPSExpectedFileError, ServiceStopping
 from omps_worker.observer import SILENT, Observer
+from omps_worker.tracebacks import let_go
 from omps_worker.under_way import UnderWay
 
 T = TypeVar("T")

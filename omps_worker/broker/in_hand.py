@@ -17,9 +17,10 @@ from queue import Empty, SimpleQueue
 from omps_worker.broker.acks import Acks
 from omps_worker.broker.delivery import Delivery
 from omps_worker.broker.work import Done, Threads
-from omps_worker.errors import WorkerError, let_go
+from omps_worker.errors import WorkerError
 from omps_worker.observer import SILENT, Observer
 from omps_worker.text import one_line
+from omps_worker.tracebacks import let_go
 from omps_worker.under_way import UnderWay
 
 log = logging.getLogger(__name__)
