@@ -9,9 +9,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Protocol
 
-from omps_worker.archive import Limits
 from omps_worker.contents import Contents
 from omps_worker.errors import WorkerError
+from omps_worker.limits import Limits
 from omps_worker.mapping import MappingHolder
 from omps_worker.model import Attempt, Build, Target
 from omps_worker.superseded import BuildOrder, is_late

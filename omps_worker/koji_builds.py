@@ -37,6 +37,7 @@ from omps_worker.koji_answers import (
     text_of,
 )
 from omps_worker.koji_listing import Listing
+from omps_worker.limits import whose
 from omps_worker.model import Build
 from omps_worker.observer import SILENT, Observer
 
@@ -285,7 +286,8 @@ class KojiBuilds:
     def _too_large(self, build: Build, url: str) -> OMPSUploadedFileError:
         limit = self._limits.archive_bytes
         return OMPSUploadedFileError(
-            f"The archive of manifests of {build.nvr}, {address_of(url)}, is larger than the limit of {limit} bytes."
+            f"The archive of manifests of {build.nvr}, {address_of(url)}, is larger than the limit of {limit} bytes; "
+            f"{whose('archive_bytes')}."
         )
 
 

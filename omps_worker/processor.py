@@ -20,7 +20,6 @@ from typing import Protocol
 from pydantic import SecretStr
 
 from omps_worker import build_orders, claims, events, versions
-from omps_worker.archive import Limits
 from omps_worker.build_orders import BuildOrders
 from omps_worker.contents import Contents
 from omps_worker.errors import (
@@ -31,6 +30,7 @@ from omps_worker.errors import (
     UnexpectedError,
     WorkerError,
 )
+from omps_worker.limits import Limits
 from omps_worker.listing import not_listed_yet
 from omps_worker.mapping import MappingHolder
 from omps_worker.model import (

@@ -26,6 +26,7 @@ from typing import Any
 
 from omps_worker import regexp_process, replacements, yaml_edit
 from omps_worker.errors import PackageValidationError, RegistryReplacementError, WorkerError
+from omps_worker.limits import VALUES
 from omps_worker.manifest_yaml import Reader, YamlFault
 from omps_worker.manifests import (
     CSV,
@@ -101,11 +102,12 @@ class Transformations:
         return bool(self.package_name_suffix or self.replacements or self.annotations)
 
 
-def apply(directory: Path, transformations: Transformations) -> None:
+def apply(directory: Path, transformations: Transformations, most: int = VALUES) -> None:
     """Change the manifests in ``directory``, a tree of plain files, in place.
 
     ``{package_name}`` is the name with the suffix, as it is before registries are replaced. Doing all
-    this again changes nothing more, but for what replacements find in their own results.
+    this again changes nothing more, but for what replacements find in their own results. ``most``: how many
+    YAML values all files together may have.
 
     Raises PackageValidationError, naming the file, if a file that has to be looked into is not UTF-8
     text or not readable YAML, if the package name is needed and there is none, if the annotations of
@@ -118,21 +120,21 @@ def apply(directory: Path, transformations: Transformations) -> None:
     suffix, annotations = transformations.package_name_suffix, transformations.annotations
     package_name = None
     if suffix or any("{package_name}" in annotation.value for annotation in annotations):
-        package_name = _append_to_package_name(directory, suffix)
+        package_name = _append_to_package_name(directory, suffix, most)
     if transformations.replacements:
         _replace(directory, transformations.replacements)
     if annotations:
-        _annotate(directory, {each.name: each.value.format(package_name=package_name) for each in annotations})
+        _annotate(directory, {each.name: each.value.format(package_name=package_name) for each in annotations}, most)
 
 
-def _append_to_package_name(directory: Path, suffix: str) -> str:
+def _append_to_package_name(directory: Path, suffix: str, most: int) -> str:
     """Make the package name end with ``suffix``; returns it."""
     paths = {name: path for name, path in yaml_files(directory) if "/" not in name}
     try:
-        name, document = find_package(_documents(paths, "packageName"))
+        name, document = find_package(_documents(paths, "packageName", most))
     except PackageValidationError:
         # A file that cannot be read is to be named rather than a name that is missing.
-        name, document = find_package(_documents(paths, ""))
+        name, document = find_package(_documents(paths, "", most))
     package_name: str = document["packageName"]
     if package_name.endswith(suffix):
         return package_name
@@ -140,7 +142,7 @@ def _append_to_package_name(directory: Path, suffix: str) -> str:
     file = _File(paths[name], name, read_text(paths[name], name))
     file.edit(
         "packageName",
-        new_reader(),
+        new_reader(most),
         {**document, **changed},
         lambda text: yaml_edit.with_suffix(text, "packageName", suffix),
         # Without quotes a name can turn into a number or a boolean: "n" and "o" make one.
@@ -149,9 +151,9 @@ def _append_to_package_name(directory: Path, suffix: str) -> str:
     return changed["packageName"]
 
 
-def _documents(paths: Mapping[str, Path], word: str) -> Iterator[tuple[str, Any]]:
+def _documents(paths: Mapping[str, Path], word: str, most: int) -> Iterator[tuple[str, Any]]:
     """The documents, by name, of those files at ``paths`` that may have ``word`` as a key or a value."""
-    reader = new_reader()
+    reader = new_reader(most)
     for name, path in paths.items():
         text = read_text(path, name)
         if _may_have(text, word):
@@ -162,9 +164,9 @@ def _may_have(text: str, word: str) -> bool:
     return word in text or bool(_SPELLED_OUT.search(text))
 
 
-def _annotate(directory: Path, values: Mapping[str, str]) -> None:
+def _annotate(directory: Path, values: Mapping[str, str], most: int) -> None:
     """Set the annotations ``values`` on every CSV."""
-    before, after = new_reader(), new_reader()
+    before, after = new_reader(most), new_reader(most)
     for name, path in yaml_files(directory):
         text = read_text(path, name)
         document = parse(before, name, text) if _may_have(text, CSV) else None

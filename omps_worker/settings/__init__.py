@@ -15,6 +15,7 @@ from typing import Any, Literal
 from pydantic import Field, PrivateAttr, SecretStr
 
 from omps_worker.errors import Fault
+from omps_worker.limits import VALUES
 from omps_worker.settings.broker import (
     BindingSettings,
     ClientProperties,
@@ -129,6 +130,9 @@ class Limits(Table):
     archive_bytes: Size = Field(default=10 * 2**20, description="The zip, as it is downloaded or uploaded.")
     uncompressed_bytes: Size = Field(default=20 * 2**20, description="All its members together, unpacked.")
     files: Number = Field(default=2000, ge=1, description="How many members it may have.")
+    values: Number = Field(
+        default=VALUES, ge=1, description="How many YAML values all manifests of one operator may have together."
+    )
 
 
 class CatchUpSettings(Table):

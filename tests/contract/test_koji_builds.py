@@ -611,6 +611,8 @@ def test_every_error_of_a_download_names_its_url_and_no_password(
     url = f"{koji.root_url}/packages/heron-operator-container/2.0%5E1/3/{below}/operator_manifests.zip"
     assert url in caught.value.message
     assert "hush" not in caught.value.message
+    too_large = isinstance(caught.value, OMPSUploadedFileError)
+    assert ("archive_bytes in [consumer_config.limits]" in caught.value.message) is too_large
 
 
 def test_a_file_of_a_fresh_build_that_koji_does_not_list_is_not_waited_for(koji: SandboxKoji, tmp_path: Path) -> None:
