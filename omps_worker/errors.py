@@ -35,6 +35,7 @@
     │   └── BrokerRefused                it refuses the login, a queue or an exchange
     ├── PackageBusy                      somebody else is pushing to the package (transient)
     ├── StorageError                     this machine's own disk (transient)
+    ├── ResourcesExhausted               this machine has no more threads, memory or open files (transient)
     └── UnexpectedError                  what nobody thought of; its traceback is in the log
 
 Names below the sub-bases are those of OMPS, so that clients and dashboards written for
@@ -43,6 +44,7 @@ it keep working. Each error knows whether trying again can help: ``transient``.
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -53,6 +55,9 @@ DETAILS_LIMIT = 64 * 1024
 
 MESSAGE_LIMIT = 4096
 """How many characters an error's message may have; what comes from outside may be longer."""
+
+_NO_THREAD = "can't start new thread"
+"""The text of the RuntimeError that Python raises then."""
 
 
 class WorkerError(Exception):
@@ -270,6 +275,36 @@ class StorageError(WorkerError):
         return cls(f"Temporary files could not be written: {error.strerror or type(error).__name__}.")
 
 
+class ResourcesExhausted(WorkerError):
+    """This machine, or the container, gives this process no more threads, memory or open files.
+
+    The work is not at fault: elsewhere, or later, it succeeds.
+    """
+
+    transient = True
+
+    @classmethod
+    def of_threads(cls) -> ResourcesExhausted:
+        """There are no more threads."""
+        return cls(
+            "No further thread can be started here: give more (pids of the container, TasksMax of the unit, "
+            "ulimit -u), or run less beside it."
+        )
+
+    @classmethod
+    def meant_by(cls, exception: BaseException) -> ResourcesExhausted | None:
+        """What ``exception`` says if it says that something is exhausted, None otherwise."""
+        if isinstance(exception, MemoryError):
+            return cls("There is no more memory here: give more, or lower concurrency or the limits of archives.")
+        if isinstance(exception, RuntimeError) and str(exception) == _NO_THREAD:
+            return cls.of_threads()
+        if isinstance(exception, OSError) and exception.errno in (errno.EMFILE, errno.ENFILE):
+            return cls("No further file can be opened here: raise the limit (LimitNOFILE of the unit, ulimit -n).")
+        if isinstance(exception, OSError) and exception.errno in (errno.ENOMEM, errno.EAGAIN):
+            return cls("This machine has no more memory or processes to give: give more, or run less beside it.")
+        return None
+
+
 class UnexpectedError(WorkerError):
     """An exception that nobody thought of, wrapped so that the message it hit is parked.
 
@@ -281,6 +316,14 @@ class UnexpectedError(WorkerError):
         """An UnexpectedError for ``exception``; log the traceback where it is caught."""
         kind = type(exception).__name__
         return cls(f"An unexpected {kind} interrupted the work; the log has its traceback.")
+
+
+def unforeseen(exception: BaseException) -> WorkerError:
+    """What to make of an ``exception`` that is none of ours; log the traceback where it is caught.
+
+    A ResourcesExhausted where this machine is at fault, and an UnexpectedError otherwise.
+    """
+    return ResourcesExhausted.meant_by(exception) or UnexpectedError.wrap(exception)
 
 
 def limited(details: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,9 +26,10 @@ from omps_worker.contents import Contents
 from omps_worker.errors import (
     GreenwaveUnsatisfiedError,
     PackageValidationError,
+    ResourcesExhausted,
     StorageError,
-    UnexpectedError,
     WorkerError,
+    unforeseen,
 )
 from omps_worker.mapping import MappingHolder
 from omps_worker.model import (
@@ -352,11 +353,11 @@ def repository_of(target: Target, prepared: Bundle) -> str:
 def _named(error: Exception, nvr: str | None) -> WorkerError:
     if isinstance(error, WorkerError):
         return error
-    if isinstance(error, OSError) and error.errno is not None:
+    if isinstance(error, OSError) and error.errno is not None and ResourcesExhausted.meant_by(error) is None:
         log.exception("local storage failed while working on %s", nvr)
         return StorageError.wrap(error)
     log.exception("an exception that nobody thought of interrupted the work on %s", nvr)
-    return UnexpectedError.wrap(error)
+    return unforeseen(error)
 
 
 def _state_name(state: int) -> str:

@@ -35,7 +35,7 @@ from omps_worker.broker.publisher import Publisher
 from omps_worker.broker.signals import Interrupted, Signals, StopNow
 from omps_worker.broker.topology import Topology
 from omps_worker.broker.work import Desk, Handler
-from omps_worker.errors import BrokerError, BrokerRefused, BrokerUnavailable, MessageError, UnexpectedError, WorkerError
+from omps_worker.errors import BrokerError, BrokerRefused, BrokerUnavailable, MessageError, WorkerError, unforeseen
 from omps_worker.model import BuildEvent, Ignored
 from omps_worker.retry import Ladder
 from omps_worker.text import one_line
@@ -282,7 +282,7 @@ class Consumer:
             fault = error
         except Exception as error:
             log.exception("a message cannot be looked at")
-            fault = UnexpectedError.wrap(error)
+            fault = unforeseen(error)
         delivery = Delivery(
             Tag(self._generation, number),
             headers.text(method.exchange),
@@ -320,8 +320,10 @@ class Consumer:
             if isinstance(found, BrokerRefused) and not self._ever_consumed:
                 raise found
             log.warning("not consuming, trying again: %s", found.message)
-        elif isinstance(error, WorkerError):
+        elif isinstance(error, WorkerError) and not error.transient:
             raise error
+        elif isinstance(error, WorkerError):
+            log.warning("not consuming, trying again: %s", error.message)
         else:
             log.exception("not consuming, trying again after an exception that nobody thought of")
 

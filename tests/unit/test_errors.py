@@ -32,6 +32,7 @@ def test_only_what_time_can_mend_is_transient():
         "BrokerUnavailable",
         "PackageBusy",
         "StorageError",
+        "ResourcesExhausted",
     }
 
 
