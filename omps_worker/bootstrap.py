@@ -16,7 +16,7 @@ from omps_worker.brought import brought
 from omps_worker.catch_up import CATCH_UP_TOPIC, CatchUp, Found, Message
 from omps_worker.checks import Check
 from omps_worker.deletions import Deleter
-from omps_worker.errors import BrokerError
+from omps_worker.errors import BrokerError, ResourcesExhausted
 from omps_worker.explain import Explanation, explain
 from omps_worker.greenwave import Greenwave
 from omps_worker.http import HttpClient
@@ -329,5 +329,5 @@ class Site(BrokerSite):
             with Publisher(Access.of(self.settings, "push"), timeout=ANNOUNCE_SECONDS) as publisher:
                 for message in self.reporter.messages(outcomes, origin, attempt):
                     publisher.publish(result(message, self.settings.publish_exchange, self.settings.publish_priority))
-        except BrokerError as error:
+        except (BrokerError, ResourcesExhausted) as error:
             log.warning("the result was not announced on the bus: %s", error)

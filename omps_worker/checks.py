@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from omps_worker.errors import Fault, KojiError, QuayAuthorizationError, UnexpectedError, WorkerError
+from omps_worker.errors import Fault, KojiError, QuayAuthorizationError, WorkerError, unforeseen
 from omps_worker.greenwave import Greenwave
 from omps_worker.http import HttpClient, HttpFault
 from omps_worker.koji_builds import KojiBuilds
@@ -67,7 +67,7 @@ def answer(check: Check) -> Finding:
         return Finding(check.part, FAILED, error.message, error.as_value())
     except Exception as error:
         log.exception("the check of %s broke", check.part)
-        wrapped = UnexpectedError.wrap(error)
+        wrapped = unforeseen(error)
         return Finding(check.part, FAILED, wrapped.message, wrapped)
 
 

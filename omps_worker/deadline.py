@@ -2,8 +2,8 @@
 """Calls over HTTP that end in time, whatever the peer does.
 
 The time-outs of sockets are per operation: a peer that sends one byte a second never exceeds
-them. Here a call has a deadline as a whole. Connections made by :func:`new_session` register
-their socket with the deadline of their thread, and when it passes a timer shuts the sockets
+them. Here a call has a deadline as a whole; see ``clock``. Connections made by :func:`new_session`
+register their socket with the deadline of their thread, and when it passes the sockets are shut
 down, which wakes whoever waits for them::
 
     with deadline(30) as clock:
@@ -17,12 +17,10 @@ import contextlib
 import functools
 import ipaddress
 import os
-import queue
 import socket
 import ssl
-import threading
 import time
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import Any
@@ -35,8 +33,12 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 from urllib3.util.connection import create_connection
 
+from omps_worker.clock import Deadline, current, deadline, watcher
 from omps_worker.file_versions import version_of
+from omps_worker.machine import Helpers
 from omps_worker.tracebacks import let_go
+
+__all__ = ["CONNECT_SECONDS", "Deadline", "Session", "UnusableBundle", "current", "deadline", "new_session", "prepare"]
 
 CONNECT_SECONDS = 10.0
 """How long connecting to one address may take, within the deadline of the call."""
@@ -44,83 +46,7 @@ CONNECT_SECONDS = 10.0
 IDLE_SECONDS = 30.0
 """A kept connection that was idle for longer is not used again: what lies between may have forgotten it."""
 
-
-class Deadline:
-    """The time that one call has, and what is known about it.
-
-    ``expired``: the time passed and the sockets were shut down. ``sent``: the peer may have
-    received (a part of) the request. ``reused``: the last request went over a kept connection.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        self.expired = False
-        self.sent = False
-        self.reused = False
-        self._end = time.monotonic() + seconds
-        self._lock = threading.Lock()
-        self._handles: list[socket.socket] = []
-
-    def remaining(self) -> float:
-        """Seconds that are left, never less than a millisecond: zero means "for ever" to some."""
-        return max(self._end - time.monotonic(), 0.001)
-
-    def watch(self, sock: Any) -> None:
-        """Shut ``sock`` down when the time has passed."""
-        # A duplicate, because TLS takes the descriptor away from the socket it wraps.
-        handle = socket.fromfd(sock.fileno(), socket.AF_INET, socket.SOCK_STREAM)
-        with self._lock:
-            self._handles.append(handle)
-            if self.expired:
-                self._shut_down()
-
-    def expire(self) -> None:
-        """Shut every watched socket down now."""
-        with self._lock:
-            self.expired = True
-            self._shut_down()
-
-    def release(self) -> None:
-        """Watch no socket any longer."""
-        with self._lock:
-            for handle in self._handles:
-                handle.close()
-            self._handles.clear()
-
-    def _shut_down(self) -> None:
-        for handle in self._handles:
-            with contextlib.suppress(OSError):
-                handle.shutdown(socket.SHUT_RDWR)
-
-
-_thread = threading.local()
-
-
-def current() -> Deadline | None:
-    """The deadline of this thread's call, if it has one."""
-    return getattr(_thread, "deadline", None)
-
-
-@contextlib.contextmanager
-def deadline(seconds: float) -> Iterator[Deadline]:
-    """Give what happens in this thread ``seconds``, and no more than an outer deadline has left.
-
-    Nothing is raised by itself: what waits for a socket fails, and ``expired`` says why. An
-    answer whose length nobody knows just ends, so look at ``expired`` also when all went well.
-    """
-    outer = current()
-    clock = Deadline(seconds if outer is None else min(seconds, outer.remaining()))
-    timer = threading.Timer(clock.seconds, clock.expire)
-    timer.name = "http-deadline"
-    timer.daemon = True
-    _thread.deadline = clock
-    timer.start()
-    try:
-        yield clock
-    finally:
-        timer.cancel()
-        _thread.deadline = outer
-        clock.release()
+_resolvers = Helpers("resolver")
 
 
 class _Connection(HTTPConnection):
@@ -154,26 +80,19 @@ class _Connection(HTTPConnection):
         host = self.host.strip("[]")
         with contextlib.suppress(ValueError):
             return [str(ipaddress.ip_address(host))]
-        results: queue.Queue[list[str] | Exception] = queue.Queue()
 
-        def resolve() -> None:
-            try:
-                found = socket.getaddrinfo(host, self.port, type=socket.SOCK_STREAM)
-                results.put(list(dict.fromkeys(str(entry[4][0]) for entry in found)))
-            except Exception as error:
-                let_go(error)
-                results.put(error)
+        def resolve() -> list[str]:
+            found = socket.getaddrinfo(host, self.port, type=socket.SOCK_STREAM)
+            return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
-        threading.Thread(target=resolve, name="http-resolve", daemon=True).start()
         try:
-            result = results.get(timeout=clock.remaining())
-        except queue.Empty:
+            return _resolvers.call(resolve, clock.remaining())
+        except TimeoutError:
             raise ConnectTimeoutError(self, f"Looking up {host} timed out") from None
-        if isinstance(result, socket.gaierror):
-            raise NameResolutionError(host, self, result) from result
-        if isinstance(result, Exception):
-            raise NewConnectionError(self, f"{host} cannot be looked up") from result
-        return result
+        except socket.gaierror as error:
+            raise NameResolutionError(host, self, error) from error
+        except Exception as error:
+            raise NewConnectionError(self, f"{host} cannot be looked up") from error
 
     def connect(self) -> None:
         try:
@@ -305,6 +224,12 @@ class Session(requests.Session):
         if clock := current():
             kwargs["timeout"] = clock.remaining()
         return super().request(method, url, *args, **kwargs)
+
+
+def prepare() -> None:
+    """Start the threads that all calls of a process share, before others take them. Raises ResourcesExhausted."""
+    watcher.start()
+    _resolvers.prepare()
 
 
 def new_session(ca_bundle: Path | None = None) -> Session:

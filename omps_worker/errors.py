@@ -38,7 +38,8 @@
     ├── PackageBusy                      somebody else is pushing to the package (transient)
     ├── PoisonMessage                    workers die of the message
     ├── RegistryReplacementError         replace_registry takes too long, or too much memory, with these manifests
-    ├── StorageError                     this machine's own disk, or its want of processes (transient)
+    ├── StorageError                     this machine's own disk (transient)
+    ├── ResourcesExhausted               this machine has no more threads, processes, memory or open files (transient)
     └── UnexpectedError                  what nobody thought of; its traceback is in the log
 
 Names below the sub-bases are those of OMPS, so that clients and dashboards written for
@@ -47,24 +48,21 @@ it keep working. Each error knows whether trying again can help: ``transient``.
 
 from __future__ import annotations
 
-import json
+import errno
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from omps_worker.json_text import cut_below, is_deeper
+from omps_worker.error_details import limited
 from omps_worker.tracebacks import let_go
 
 Kind = TypeVar("Kind", bound="WorkerError")
 
-DETAILS_LIMIT = 64 * 1024
-"""How many bytes the details of one error may take in a result message, as JSON."""
-
-DETAILS_DEPTH = 50
-"""How many objects and arrays may stand within each other in the details of one error."""
-
 MESSAGE_LIMIT = 4096
 """How many characters an error's message may have; what comes from outside may be longer."""
+
+_NO_THREAD = "can't start new thread"
+"""The text of the RuntimeError that Python raises then."""
 
 
 class WorkerError(Exception):
@@ -330,6 +328,36 @@ class StorageError(WorkerError):
         return cls(f"Temporary files could not be written: {error.strerror or type(error).__name__}.")
 
 
+class ResourcesExhausted(WorkerError):
+    """This machine, or the container, gives this process no more threads, memory or open files.
+
+    The work is not at fault: elsewhere, or later, it succeeds.
+    """
+
+    transient = True
+
+    @classmethod
+    def of_threads(cls) -> ResourcesExhausted:
+        """There are no more threads."""
+        return cls(
+            "No further thread can be started here: give more (pids of the container, TasksMax of the unit, "
+            "ulimit -u), or run less beside it."
+        )
+
+    @classmethod
+    def meant_by(cls, exception: BaseException) -> ResourcesExhausted | None:
+        """What ``exception`` says if it says that something is exhausted, None otherwise."""
+        if isinstance(exception, MemoryError):
+            return cls("There is no more memory here: give more, or lower concurrency or the limits of archives.")
+        if isinstance(exception, RuntimeError) and str(exception) == _NO_THREAD:
+            return cls.of_threads()
+        if isinstance(exception, OSError) and exception.errno in (errno.EMFILE, errno.ENFILE):
+            return cls("No further file can be opened here: raise the limit (LimitNOFILE of the unit, ulimit -n).")
+        if isinstance(exception, OSError) and exception.errno in (errno.ENOMEM, errno.EAGAIN):
+            return cls("This machine has no more memory or processes to give: give more, or run less beside it.")
+        return None
+
+
 class UnexpectedError(WorkerError):
     """An exception that nobody thought of, wrapped so that the message it hit is parked.
 
@@ -344,34 +372,13 @@ class UnexpectedError(WorkerError):
         return cls(f"An unexpected {kind} interrupted the work; the log has its traceback.")
 
 
-def limited(details: Mapping[str, Any]) -> dict[str, Any]:
-    """``details`` as plain JSON of at most ``DETAILS_LIMIT`` bytes, nested no deeper than ``DETAILS_DEPTH``.
+def unforeseen(exception: BaseException) -> WorkerError:
+    """What to make of an ``exception`` that is none of ours; log the traceback where it is caught.
 
-    What does not fit is cut: long lists lose their tail, long texts their end, and what is nested
-    too deeply becomes "…"; ``truncated: true`` says so.
+    A ResourcesExhausted where this machine is at fault, and an UnexpectedError otherwise.
     """
-    details = dict(details)
-    if is_deeper(details, DETAILS_DEPTH):
-        details = {**cut_below(details, DETAILS_DEPTH), "truncated": True}
-    text = json.dumps(details, default=str)
-    # NaN and Infinity are not JSON; a peer's answer may hold them all the same.
-    whole: dict[str, Any] = json.loads(text, parse_constant=str)
-    if len(text) <= DETAILS_LIMIT:
-        return whole
-    items, letters = 1000, 8192
-    while letters:
-        plain: dict[str, Any] = {**_cut(whole, items, letters), "truncated": True}
-        if len(json.dumps(plain)) <= DETAILS_LIMIT:
-            return plain
-        items, letters = max(items // 2, 1), letters // 2
-    return {"truncated": True}
-
-
-def _cut(value: Any, items: int, letters: int) -> Any:
-    if isinstance(value, str):
-        return value if len(value) <= letters else value[:letters] + "…"
-    if isinstance(value, list):
-        return [_cut(item, items, letters) for item in value[:items]]
-    if isinstance(value, dict):
-        return {key[:letters]: _cut(item, items, letters) for key, item in list(value.items())[:items]}
-    return value
+    exhausted = ResourcesExhausted.meant_by(exception)
+    if exhausted is None:
+        return UnexpectedError.wrap(exception)
+    let_go(exception)
+    return exhausted

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json as jsonlib
-import math
 import ssl
 import threading
 import time
@@ -27,7 +26,7 @@ import urllib3.exceptions
 from requests.structures import CaseInsensitiveDict
 
 from omps_worker.deadline import CONNECT_SECONDS, Deadline, Session, UnusableBundle, deadline, new_session
-from omps_worker.json_text import read_json
+from omps_worker.json_text import parse_json
 from omps_worker.observer import SILENT, Observer, status_label
 from omps_worker.tracebacks import let_go
 
@@ -47,9 +46,6 @@ __all__ = [
 
 MAX_BYTES = 4 * 1024 * 1024
 """How large an answer may be if nobody says otherwise, in bytes."""
-
-JSON_CONTAINERS = 100_000
-"""How many objects and arrays JSON may have: they take fifty times the memory that their text has."""
 
 ERROR_BYTES = 64 * 1024
 """How much of the body of a failed download is read, in bytes."""
@@ -360,31 +356,6 @@ def printable(text: str, limit: int) -> str:
     """``text`` on one line, fit for messages and logs: what cannot be printed becomes a space."""
     line = " ".join("".join(letter if letter.isprintable() else " " for letter in text[: 4 * limit]).split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
-
-
-def parse_json(body: bytes | str) -> Any:
-    """``body`` as JSON; None if it is none, is nested too deep or too large, or holds what JSON cannot say (NaN)."""
-    try:
-        text = body if isinstance(body, str) else body.decode("utf-8-sig")
-        value = read_json(text, containers=JSON_CONTAINERS, parse_constant=_refuse, parse_float=_finite)
-        if "\\ud" in text.lower() or not text.isascii():
-            # Half a surrogate pair cannot be encoded again, and would fail far from here.
-            value = jsonlib.loads(jsonlib.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
-    except ValueError:
-        return None
-    return value
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(constant)
-
-
-def _finite(text: str) -> float:
-    # 1e999 is JSON, but becomes infinity, which is none.
-    value = float(text)
-    if math.isinf(value):
-        raise ValueError(text)
-    return value
 
 
 def seconds_of(retry_after: str | None) -> float | None:

@@ -14,7 +14,8 @@ import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
 
-from omps_worker.errors import WorkerError
+from omps_worker import machine
+from omps_worker.errors import UnexpectedError, WorkerError, unforeseen
 from omps_worker.text import one_line
 
 log = logging.getLogger(__name__)
@@ -76,7 +77,8 @@ class _Service:
             return one_line(error.message)
         except Exception as error:
             log.exception("asking %s failed in an unforeseen way", self.name)
-            return f"cannot be asked: {type(error).__name__}"
+            found = unforeseen(error)
+            return f"cannot be asked: {type(error).__name__}" if isinstance(found, UnexpectedError) else found.message
         return None
 
     def _learn(self, trouble: str | None) -> None:
@@ -115,8 +117,13 @@ class Lookout:
         return {service.name: service.trouble for service in self._services}
 
     def __enter__(self) -> Lookout:
-        for service in self._services:
-            service.thread.start()
+        try:
+            for service in self._services:
+                machine.start(service.thread)
+        except BaseException:
+            for service in self._services:
+                service.end()
+            raise
         return self
 
     def __exit__(

@@ -15,7 +15,9 @@ import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
+from typing import Any
 
+from omps_worker import machine
 from omps_worker.errors import Fault, SettingsError
 
 log = logging.getLogger(__name__)
@@ -53,7 +55,7 @@ class Monitoring:
 
     def __enter__(self) -> Monitoring:
         log.info("health and metrics on %s, port %d", self._server.server_address[0], self.port)
-        self._thread.start()
+        machine.start(self._thread)
         return self
 
     def __exit__(
@@ -66,6 +68,13 @@ class Monitoring:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer in a thread of its own; in this one where there is none, which is what there is to be told then."""
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:
+            self.process_request_thread(request, client_address)
 
     def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002
         """A client that breaks off is no news."""

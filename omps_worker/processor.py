@@ -26,9 +26,10 @@ from omps_worker.errors import (
     GreenwaveUnsatisfiedError,
     KojiNVRBuildNotFound,
     PackageValidationError,
+    ResourcesExhausted,
     StorageError,
-    UnexpectedError,
     WorkerError,
+    unforeseen,
 )
 from omps_worker.limits import Limits
 from omps_worker.listing import not_listed_yet
@@ -365,9 +366,9 @@ def _named(error: Exception, nvr: str | None) -> WorkerError:
     """The error of an outcome for an exception that ends here."""
     if isinstance(error, WorkerError):
         return error.as_value()
-    if isinstance(error, OSError) and error.errno is not None:
+    if isinstance(error, OSError) and error.errno is not None and ResourcesExhausted.meant_by(error) is None:
         log.exception("local storage failed while working on %s", nvr)
         let_go(error)
         return StorageError.wrap(error)
     log.exception("an exception that nobody thought of interrupted the work on %s", nvr)
-    return UnexpectedError.wrap(error)
+    return unforeseen(error)

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
-from omps_worker import events
+from omps_worker import deadline, events, machine
 from omps_worker.bootstrap import Site
 from omps_worker.broker.access import Access
 from omps_worker.broker.catch_up import Rounds, Turn
@@ -35,7 +35,10 @@ log = logging.getLogger(__name__)
 
 
 def run(site: Site) -> int:
-    """Listen until told to stop; the exit code. Raises BrokerRefused and SettingsError."""
+    """Listen until told to stop; the exit code.
+
+    Raises BrokerRefused, SettingsError, and ResourcesExhausted where the threads cannot be started.
+    """
     for warning in (*site.settings.warnings, *site.mapping.current.warnings):
         log.warning("%s", warning)
     return _Worker(site).run()
@@ -73,12 +76,16 @@ class _Worker:
 
     def run(self) -> int:
         parts = {
+            "machine": machine.trouble,
             "consumer": self._consumer_trouble,
             "publisher": self._publisher_trouble,
             "mapping": self._mapping_trouble,
         }
         port = self._observation.port(self._vital, parts, self._questions, back=self._is_back, goodbye=self._is_over)
+        deadline.prepare()
         with self._site.locks(), port, Supervisor(self._vital), ExitStack() as stack:
+            if self._site.broker_lock is not None:
+                self._site.broker_lock.begin()
             self._begin_rounds(stack)
             return self._consumer.run()
 

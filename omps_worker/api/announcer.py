@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from omps_worker import machine
 from omps_worker.errors import BrokerError
 
 log = logging.getLogger(__name__)
@@ -26,7 +27,7 @@ class Announcer(Generic[T]):
         self._send = send
         self._waiting: queue.Queue[T | None] = queue.Queue(WAITING)
         self._thread = threading.Thread(target=self._run, name="announcer", daemon=True)
-        self._thread.start()
+        machine.start(self._thread)
 
     def announce(self, result: T) -> None:
         """Send ``result`` soon. Returns at once, and never raises."""

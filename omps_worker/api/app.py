@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import contextvars
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +27,7 @@ from omps_worker.api.replies import Reply, error_reply, reply_to
 from omps_worker.api.requests import ROUTE, Surroundings
 from omps_worker.api.service import Service
 from omps_worker.errors import OMPSAuthorizationHeaderRequired, OMPSExpectedFileError, ServiceStopping
+from omps_worker.machine import Threads
 from omps_worker.observer import SILENT, Observer
 from omps_worker.tracebacks import let_go
 from omps_worker.under_way import UnderWay
@@ -48,7 +49,9 @@ class Pool:
     """The threads that push: so many at a time, and whoever comes meanwhile waits in line."""
 
     def __init__(self, size: int) -> None:
-        self._threads = ThreadPoolExecutor(size, thread_name_prefix="push")
+        self._threads = Threads(size, "push").begin()
+        self._waiting: set[Future[Any]] = set()
+        self._closed = False
         self._under_way = 0
         self._works = UnderWay()
 
@@ -73,25 +76,36 @@ class Pool:
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._one_less)
 
-        try:
-            future = self._threads.submit(contextvars.copy_context().run, self._timed, work)
-        except BaseException:
-            self._one_less()
-            finally_do()
-            raise
+        future: Future[T] = Future()
+        self._waiting.add(future)
         future.add_done_callback(done)
+        if self._closed:
+            future.cancel()
+        else:
+            self._threads.submit(partial(self._perform, future, contextvars.copy_context(), work))
         return await asyncio.wrap_future(future)
 
-    def _timed(self, work: Callable[[], T]) -> T:
-        with self._works.one():
-            return work()
+    def _perform(self, future: Future[T], context: contextvars.Context, work: Callable[[], T]) -> None:
+        self._waiting.discard(future)
+        if not future.set_running_or_notify_cancel():
+            return
+        try:
+            with self._works.one():
+                result = context.run(work)
+        except BaseException as error:
+            future.set_exception(error)
+        else:
+            future.set_result(result)
 
     def _one_less(self) -> None:
         self._under_way -= 1
 
     def close(self) -> None:
         """Begin nothing more."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._closed = True
+        for future in tuple(self._waiting):
+            future.cancel()
+        self._threads.close()
 
 
 class Api:

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from omps_worker.api.replies import Reply
-from omps_worker.errors import UnexpectedError, WorkerError
+from omps_worker.errors import WorkerError, unforeseen
 
 log = logging.getLogger(__name__)
 
@@ -66,5 +66,5 @@ class Health:
             return {"ok": False, "details": error.message}
         except Exception as error:
             log.exception("asking %s how it does failed", name)
-            return {"ok": False, "details": UnexpectedError.wrap(error).message}
+            return {"ok": False, "details": unforeseen(error).message}
         return {"ok": True, "details": FINE}

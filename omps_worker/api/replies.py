@@ -47,6 +47,7 @@ STATUSES: Mapping[type[WorkerError], int] = {
     errors.BrokerBlocked: 503,
     errors.BrokerRefused: 503,
     errors.StorageError: 503,
+    errors.ResourcesExhausted: 503,
     errors.ServiceStopping: 503,
 }
 """The status of each error that a request can end with."""
@@ -97,7 +98,7 @@ def reply_to(error: BaseException) -> Reply:
         more, error = error.more, error.error
     if not isinstance(error, WorkerError):
         log.error("an exception that nobody thought of ended a request", exc_info=error)
-        error = errors.UnexpectedError.wrap(error)
+        error = errors.unforeseen(error)
     neutral = _of(error, _NEUTRAL)
     if neutral is not None:
         log.error("%s: %s", error.name, error.message)

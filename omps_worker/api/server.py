@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from omps_worker import machine
 from omps_worker.api.monitoring import ApiMonitoring, shared_counts
 from omps_worker.api.replies import error_reply
 from omps_worker.api.wiring import ApiSite, check_locks, read_settings, set_up_logs
@@ -114,7 +115,7 @@ def run(path: Path | None, workers: int | None = None) -> int:
         processes = _Processes(wanted, path, listener, seconds, settings.worker.shutdown_timeout.seconds)
         with shared_counts(settings) as directory:
             monitoring = ApiMonitoring(settings, directory)
-            port = monitoring.api_port(processes.vital, {"processes": processes.trouble})
+            port = monitoring.api_port(processes.vital, {"machine": machine.trouble, "processes": processes.trouble})
             with port, Supervisor(processes.vital):
                 return processes.run()
 
@@ -254,7 +255,7 @@ def _end_with_parent() -> None:
         connection.wait([parent.sentinel])
         os.kill(os.getpid(), signal.SIGTERM)
 
-    threading.Thread(target=watch, name="parent", daemon=True).start()
+    machine.start(threading.Thread(target=watch, name="parent", daemon=True))
 
 
 class _Processes:

@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omps_worker import __version__, logs
+from omps_worker import __version__, deadline, logs, machine
 from omps_worker.api.announcer import Announcer
 from omps_worker.api.app import Api, Limits, Pool, create_app
 from omps_worker.api.health import ASK_SECONDS, Health
@@ -81,7 +81,10 @@ class _NoMapping:
 
 
 class ApiSite:
-    """One process's parts. ``upload_seconds``: how long an upload may take. Raises SettingsError."""
+    """One process's parts. ``upload_seconds``: how long an upload may take.
+
+    Raises SettingsError, and ResourcesExhausted where its threads cannot be started.
+    """
 
     def __init__(
         self,
@@ -91,6 +94,7 @@ class ApiSite:
         pauses: Sequence[float] = PAUSES,
         observer: Observer = SILENT,
     ) -> None:
+        deadline.prepare()
         self._settings = settings
         self._observer = observer
         self._turned_at = time.monotonic()
@@ -147,9 +151,8 @@ class ApiSite:
     def parts(self) -> dict[str, Trouble]:
         """What is wrong with the parts of this process."""
         publisher = self.publisher
-        if publisher is None:
-            return {}
-        return {"publisher": publisher.trouble}
+        parts: dict[str, Trouble] = {"machine": machine.trouble}
+        return parts if publisher is None else {**parts, "publisher": publisher.trouble}
 
     async def _turn(self) -> None:
         while True:
@@ -171,6 +174,7 @@ class ApiSite:
 
             lock = BrokerLock(Access.of(settings, "api lock"), push_seconds)
             self._closing.callback(lock.close)
+            lock.begin()
             return lock
         directory = state_directory()
         log.info("pushes to one package take turns among the processes of this host that use %s", directory)

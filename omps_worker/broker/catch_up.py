@@ -20,6 +20,7 @@ from types import TracebackType
 
 from pika.spec import BasicProperties
 
+from omps_worker import machine
 from omps_worker.broker import headers
 from omps_worker.broker.lock_connection import LockConnection
 from omps_worker.broker.lock_queues import Package
@@ -79,7 +80,7 @@ class Rounds:
         self._thread = threading.Thread(target=self._run, name="catch-up", daemon=True)
 
     def __enter__(self) -> Rounds:
-        self._thread.start()
+        machine.start(self._thread)
         return self
 
     def __exit__(

@@ -262,8 +262,10 @@ class Consumer:
             if self._refusals.is_final(found):
                 raise found
             log.warning("not consuming, trying again: %s", found.message)
-        elif isinstance(error, WorkerError):
+        elif isinstance(error, WorkerError) and not error.transient:
             raise error
+        elif isinstance(error, WorkerError):
+            log.warning("not consuming, trying again: %s", error.message)
         else:
             log.exception("not consuming, trying again after an exception that nobody thought of")
 

@@ -16,8 +16,9 @@ from queue import Empty, SimpleQueue
 
 from omps_worker.broker.acks import Acks
 from omps_worker.broker.delivery import Delivery
-from omps_worker.broker.work import Done, Threads
+from omps_worker.broker.work import Done
 from omps_worker.errors import WorkerError
+from omps_worker.machine import Threads
 from omps_worker.observer import SILENT, Observer
 from omps_worker.text import one_line
 from omps_worker.tracebacks import let_go
@@ -99,7 +100,8 @@ class InHand:
         return self._under_way.longest
 
     def attach(self, acks: Acks, generation: int) -> None:
-        """From now on deliveries come from this channel."""
+        """From now on deliveries come from this channel. Raises ResourcesExhausted if there is no thread to work in."""
+        self._threads.begin()
         self._acks, self._generation = acks, generation
 
     def detach(self) -> None:

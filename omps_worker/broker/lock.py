@@ -63,6 +63,13 @@ class BrokerLock:
         self._patience = patience
         self._turns = Turns()
 
+    def begin(self) -> None:
+        """Begin to connect, so that nothing is left to be started when a package is to be held. Returns at once.
+
+        Raises ResourcesExhausted.
+        """
+        self._link.begin()
+
     def connect(self) -> None:
         """Connect, if that was not done before. Raises BrokerError at the first failure."""
         self._link.do(lambda _queues: None, patient=False)

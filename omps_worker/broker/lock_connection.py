@@ -21,6 +21,7 @@ from typing import Any, TypeVar, cast
 from pika.adapters.blocking_connection import BlockingConnection
 from pika.exceptions import AMQPError
 
+from omps_worker import machine
 from omps_worker.broker import limited
 from omps_worker.broker.access import Access
 from omps_worker.broker.connection import Backoff
@@ -70,22 +71,20 @@ class LockConnection:
         self._closing = False
         self._session = 0
 
+    def begin(self) -> None:
+        """Begin to connect, instead of when somebody needs it. Returns at once. Raises ResourcesExhausted."""
+        self._add(_Task(lambda _queues: None, None, patient=True))
+
     def do(self, act: Callable[[LockQueues], T], session: int | None = None, *, patient: bool = True) -> tuple[T, int]:
         """Call ``act`` in the connection's thread; returns its result, and the session it ran in.
 
         With ``session``: only if that is still the session. Raises BrokerUnavailable if it is not,
         if there is no connection or no answer in time (without ``patient``: if one try to connect
-        fails), or if the connection is lost meanwhile; BrokerRefused if the broker refuses.
+        fails), or if the connection is lost meanwhile; BrokerRefused if the broker refuses; and
+        ResourcesExhausted if there is no thread for the connection.
         """
         task = _Task(act, session, patient)
-        with self._news:
-            if self._closing:
-                raise BrokerUnavailable("The connection for locks is closed.")
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="locks", daemon=True)
-                self._thread.start()
-            self._tasks.append(task)
-        self._wake()
+        self._add(task)
         try:
             return cast("tuple[T, int]", task.done.result(self._answer_seconds))
         except TookTooLong:
@@ -98,6 +97,17 @@ class LockConnection:
             ) from None
         finally:
             del task  # it may hold the error that is raised
+
+    def _add(self, task: _Task) -> None:
+        with self._news:
+            if self._closing:
+                raise BrokerUnavailable("The connection for locks is closed.")
+            if self._thread is None:
+                thread = threading.Thread(target=self._run, name="locks", daemon=True)
+                machine.start(thread)
+                self._thread = thread
+            self._tasks.append(task)
+        self._wake()
 
     def close(self) -> None:
         """Let go of all locks and disconnect."""

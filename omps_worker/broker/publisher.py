@@ -18,6 +18,7 @@ from pika.channel import Channel
 from pika.exceptions import ChannelClosedByBroker
 from pika.spec import Basic, BasicProperties
 
+from omps_worker import machine
 from omps_worker.broker import parking
 from omps_worker.broker.access import Access
 from omps_worker.broker.connection import Backoff, declined, may_write
@@ -71,7 +72,7 @@ class Publisher:
     def start(self) -> Publisher:
         """Begin to connect, if that was not done before. Returns at once."""
         if self._thread.ident is None:
-            self._thread.start()
+            machine.start(self._thread)
         return self
 
     def __enter__(self) -> Publisher:

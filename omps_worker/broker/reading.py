@@ -10,7 +10,7 @@ from pika.spec import BasicProperties
 
 from omps_worker.broker import headers
 from omps_worker.broker.work import Handler
-from omps_worker.errors import MessageError, UnexpectedError, WorkerError
+from omps_worker.errors import MessageError, WorkerError, unforeseen
 from omps_worker.model import BuildEvent, Ignored
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ def read(
         return event, error.as_value()
     except Exception as error:
         log.exception("a message cannot be looked at")
-        return event, UnexpectedError.wrap(error)
+        return event, unforeseen(error)
 
 
 def _text_or_none(value: Any) -> str | None:

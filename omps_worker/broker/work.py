@@ -7,7 +7,6 @@ When ``Work.perform`` says so, and not before, the message may be acked.
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from omps_worker.broker.delivery import Delivery
 from omps_worker.broker.outbox import Outgoing
 from omps_worker.broker.publisher import Publisher
 from omps_worker.broker.topology import failed_queue, retry_queue
-from omps_worker.errors import BrokerError, BrokerRefused, UnexpectedError, WorkerError
+from omps_worker.errors import BrokerError, BrokerRefused, UnexpectedError, WorkerError, unforeseen
 from omps_worker.model import Attempt, BuildEvent, BuildFacts, Ignored, Outcome, Source, Status
 from omps_worker.observer import SILENT, Observer
 from omps_worker.reporting import log_outcome
@@ -187,7 +186,7 @@ class Desk:
             return self._handler.process(delivery.event, attempt)
         except BaseException as error:
             log.exception("the work on message %s ended in an exception", one_line(delivery.message_id))
-            return [Outcome(Status.FAILED, nvr=delivery.event.nvr, error=UnexpectedError.wrap(error))]
+            return [Outcome(Status.FAILED, nvr=delivery.event.nvr, error=unforeseen(error))]
 
     def _decide(self, outcomes: Sequence[Outcome], delivery: Delivery) -> retry.Disposition:
         return retry.decide(
@@ -206,7 +205,7 @@ class Desk:
             return disposition, self._handler.messages_for(disposition.outcomes, source, attempt)
         except Exception as error:
             log.exception("the results of message %s cannot be written", one_line(source.message_id))
-            failed = Outcome(Status.FAILED, error=UnexpectedError.wrap(error))
+            failed = Outcome(Status.FAILED, error=unforeseen(error))
         disposition = self._decide([failed], delivery)
         try:
             return disposition, self._handler.messages_for([failed], source, attempt)
@@ -273,30 +272,3 @@ def result(message: ResultMessage, exchange: str, priority: int | None) -> Outgo
         priority=priority,
     )
     return Outgoing(exchange, message.topic, message.payload, properties)
-
-
-class Threads:
-    """A fixed number of threads that work. They do not keep the process from ending.
-
-    (Those of ``concurrent.futures`` do: work past the shutdown deadline would hold up the exit.)
-    """
-
-    def __init__(self, count: int) -> None:
-        self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._threads = [threading.Thread(target=self._run, name=f"work-{n}", daemon=True) for n in range(1, count + 1)]
-        for thread in self._threads:
-            thread.start()
-
-    def submit(self, task: Callable[[], None]) -> None:
-        """Have one of the threads call ``task``, which must not raise."""
-        self._tasks.put(task)
-
-    def close(self) -> None:
-        """Let the threads end when they have nothing left to do."""
-        for _ in self._threads:
-            self._tasks.put(None)
-
-    def _run(self) -> None:
-        while (task := self._tasks.get()) is not None:
-            task()
-            del task  # and with it the message, which would otherwise stay until the next one comes

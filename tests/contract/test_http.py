@@ -565,7 +565,7 @@ def test_an_answer_to_a_call_leaves_no_thread_and_no_descriptor_behind() -> None
         for _ in range(20):
             client.request("GET", peer.url)
         assert descriptors() == before
-    wait_until(lambda: not any(thread.name == "http-deadline" for thread in threading.enumerate()))
+    assert sum(thread.name == "deadlines" for thread in threading.enumerate()) == 1, "one for all of them"
 
 
 def test_an_answer_writes_its_text_for_people() -> None:

@@ -13,7 +13,8 @@ from pika.spec import BasicProperties
 
 from omps_worker.broker import dumps
 from omps_worker.broker.parked_message import read
-from omps_worker.errors import DETAILS_DEPTH, DETAILS_LIMIT, GreenwaveError, MessageError, limited
+from omps_worker.error_details import DETAILS_DEPTH, DETAILS_LIMIT, limited
+from omps_worker.errors import GreenwaveError, MessageError
 from omps_worker.events import decode
 from omps_worker.http import Answer, parse_json
 from omps_worker.json_text import DEPTH_LIMIT, TooDeep, TooMany, cut_below, is_deeper, read_json

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a machine gives, and how it is named when it gives no more. That it does so really: tests/faults."""
+
+from __future__ import annotations
+
+import errno
+import threading
+
+import pytest
+
+from omps_worker import machine
+from omps_worker.errors import ResourcesExhausted, UnexpectedError, unforeseen
+from omps_worker.machine import KEPT_HELPERS, Helpers, Threads
+from tests.support.waiting import wait_until
+
+
+@pytest.mark.parametrize(
+    ("exception", "words"),
+    [
+        (RuntimeError("can't start new thread"), "pids"),
+        (MemoryError(), "memory"),
+        (OSError(errno.EMFILE, "Too many open files"), "LimitNOFILE"),
+        (OSError(errno.ENFILE, "Too many open files in system"), "LimitNOFILE"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "memory"),
+        (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), "processes"),
+    ],
+)
+def test_what_the_machine_lacks_is_nothing_against_the_work(exception, words):
+    error = unforeseen(exception)
+    assert isinstance(error, ResourcesExhausted)
+    assert error.transient
+    assert words in error.message
+
+
+@pytest.mark.parametrize("exception", [RuntimeError("threads can only be started once"), OSError("odd"), ValueError()])
+def test_nothing_else_is_taken_for_that(exception):
+    assert isinstance(unforeseen(exception), UnexpectedError)
+
+
+def test_a_thread_that_was_started_before_is_a_fault_of_ours():
+    thread = threading.Thread(target=bool)
+    machine.start(thread)
+    with pytest.raises(RuntimeError, match="once"):
+        machine.start(thread)
+    thread.join()
+
+
+def test_a_machine_in_order_has_no_trouble():
+    assert machine.trouble() is None
+
+
+def test_threads_work_until_there_is_nothing_left_to_do():
+    threads, done = Threads(3, "busy").begin(), threading.Semaphore(0)
+    assert sum(thread.name.startswith("busy-") for thread in threading.enumerate()) == 3
+    for _ in range(10):
+        threads.submit(done.release)
+    threads.close()
+    for _ in range(10):
+        assert done.acquire(timeout=10)
+    wait_until(lambda: not any(thread.name.startswith("busy-") for thread in threading.enumerate()))
+
+
+def test_helpers_give_what_a_function_returns_and_raises():
+    helpers = Helpers("help")
+    assert helpers.call(lambda: 7, 10) == 7
+    with pytest.raises(ZeroDivisionError):
+        helpers.call(lambda: 1 // 0, 10)
+
+
+def test_a_function_that_takes_too_long_is_left_to_itself_and_holds_up_nobody():
+    helpers, gate = Helpers("slow"), threading.Event()
+    for _ in range(5):
+        with pytest.raises(TimeoutError):
+            helpers.call(gate.wait, 0.01)
+    assert helpers.call(lambda: "at once", 10) == "at once"
+    gate.set()
+
+    def left() -> int:
+        return sum(thread.name == "slow" for thread in threading.enumerate())
+
+    wait_until(lambda: left() <= KEPT_HELPERS)
+    assert helpers.call(lambda: "still", 10) == "still"
+    assert left() == KEPT_HELPERS, "kept for the next"
