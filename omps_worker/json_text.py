@@ -16,6 +16,8 @@ from typing import Any
 DEPTH_LIMIT = 200
 """How many objects and arrays may stand within each other; a dozen are real."""
 
+_CONTAINERS = frozenset((dict, list, tuple))
+
 
 class TooDeep(ValueError):
     """The JSON is nested deeper than it may be."""
@@ -56,16 +58,19 @@ def read_json(
 
 
 def is_deeper(value: Any, depth: int) -> bool:
-    """Whether more than ``depth`` dicts, lists and tuples stand within each other; needs no stack."""
-    level = [value] if isinstance(value, (dict, list, tuple)) else []
+    """Whether more than ``depth`` dicts, lists and tuples stand within each other; needs no stack.
+
+    Those of derived types do not count: the parser makes none.
+    """
+    level = [value] if type(value) in _CONTAINERS else []
     for _ in range(depth):
         if not level:
             return False
         level = [
             inner
             for outer in level
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-            if isinstance(inner, (dict, list, tuple))
+            for inner in (outer.values() if type(outer) is dict else outer)
+            if type(inner) in _CONTAINERS
         ]
     return bool(level)
 
