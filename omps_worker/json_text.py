@@ -20,6 +20,8 @@ DEPTH_LIMIT = 200
 CONTAINERS = 100_000
 """How many objects and arrays ``parse_json`` takes: they take fifty times the memory that their text has."""
 
+_CONTAINERS = frozenset((dict, list, tuple))
+
 
 class TooDeep(ValueError):
     """The JSON is nested deeper than it may be."""
@@ -60,16 +62,19 @@ def read_json(
 
 
 def is_deeper(value: Any, depth: int) -> bool:
-    """Whether more than ``depth`` dicts, lists and tuples stand within each other; needs no stack."""
-    level = [value] if isinstance(value, (dict, list, tuple)) else []
+    """Whether more than ``depth`` dicts, lists and tuples stand within each other; needs no stack.
+
+    Those of derived types do not count: the parser makes none.
+    """
+    level = [value] if type(value) in _CONTAINERS else []
     for _ in range(depth):
         if not level:
             return False
         level = [
             inner
             for outer in level
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-            if isinstance(inner, (dict, list, tuple))
+            for inner in (outer.values() if type(outer) is dict else outer)
+            if type(inner) in _CONTAINERS
         ]
     return bool(level)
 

@@ -37,10 +37,9 @@ def start(thread: threading.Thread) -> None:
     try:
         thread.start()
     except RuntimeError as error:
-        exhausted = ResourcesExhausted.meant_by(error)
-        if exhausted is None:
+        if ResourcesExhausted.meant_by(error) is None:
             raise
-        raise exhausted from None
+        raise ResourcesExhausted.of_threads() from None
 
 
 def trouble() -> str | None:
