@@ -64,7 +64,7 @@ def answer(check: Check) -> Finding:
     except Doubt as doubt:
         return Finding(check.part, WARNING, str(doubt))
     except WorkerError as error:
-        return Finding(check.part, FAILED, error.message, error)
+        return Finding(check.part, FAILED, error.message, error.as_value())
     except Exception as error:
         log.exception("the check of %s broke", check.part)
         wrapped = UnexpectedError.wrap(error)

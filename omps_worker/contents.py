@@ -41,10 +41,13 @@ class Contents:
             try:
                 made = self._prepare(transformations)
             except WorkerError as error:
-                made = error
+                made = error.as_value()
             self._made[transformations] = made
         if isinstance(made, WorkerError):
-            raise made
+            try:
+                raise made
+            finally:
+                del made
         return made
 
     def is_bundle_tree(self) -> bool:

@@ -36,6 +36,7 @@ from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConn
 from urllib3.util.connection import create_connection
 
 from omps_worker.file_versions import version_of
+from omps_worker.tracebacks import let_go
 
 CONNECT_SECONDS = 10.0
 """How long connecting to one address may take, within the deadline of the call."""
@@ -139,6 +140,7 @@ class _Connection(HTTPConnection):
             try:
                 sock = create_connection((address, self.port), seconds, self.source_address, self.socket_options)
             except OSError as error:
+                let_go(error)
                 failure = error
             else:
                 clock.watch(sock)
@@ -159,6 +161,7 @@ class _Connection(HTTPConnection):
                 found = socket.getaddrinfo(host, self.port, type=socket.SOCK_STREAM)
                 results.put(list(dict.fromkeys(str(entry[4][0]) for entry in found)))
             except Exception as error:
+                let_go(error)
                 results.put(error)
 
         threading.Thread(target=resolve, name="http-resolve", daemon=True).start()

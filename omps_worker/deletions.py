@@ -78,6 +78,6 @@ class Deleter:
         except QuayPackageNotFound:
             pass
         except RegistryError as failure:
-            error = failure
+            error = failure.as_value()
         status = Status.DELETED if error is None else Status.FAILED
         return Outcome(status, place.organization, place.repository, version, error=error)

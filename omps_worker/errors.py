@@ -37,7 +37,8 @@
     │   └── BrokerRefused                it refuses the login, a queue or an exchange
     ├── PackageBusy                      somebody else is pushing to the package (transient)
     ├── PoisonMessage                    workers die of the message
-    ├── StorageError                     this machine's own disk (transient)
+    ├── RegistryReplacementError         replace_registry takes too long, or too much memory, with these manifests
+    ├── StorageError                     this machine's own disk, or its want of processes (transient)
     └── UnexpectedError                  what nobody thought of; its traceback is in the log
 
 Names below the sub-bases are those of OMPS, so that clients and dashboards written for
@@ -49,9 +50,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from omps_worker.json_text import cut_below, is_deeper
+from omps_worker.tracebacks import let_go
+
+Kind = TypeVar("Kind", bound="WorkerError")
 
 DETAILS_LIMIT = 64 * 1024
 """How many bytes the details of one error may take in a result message, as JSON."""
@@ -97,6 +101,11 @@ class WorkerError(Exception):
     def name(self) -> str:
         """The name that results and REST replies carry, e.g. ``KojiNVRBuildNotFound``."""
         return type(self).__name__
+
+    def as_value(self: Kind) -> Kind:
+        """This error, fit to be kept: with nothing left of the way that it came; see ``let_go``."""
+        let_go(self)
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,8 +312,15 @@ class PoisonMessage(WorkerError):
         return error
 
 
+class RegistryReplacementError(WorkerError):
+    """Regular expressions of ``replace_registry`` take more than they may with the manifests of this build.
+
+    Only another expression mends it, or another build; so trying again does not help.
+    """
+
+
 class StorageError(WorkerError):
-    """This machine could not keep a file for the time of the work: a full disk, most of the time."""
+    """This machine could not keep a file for the time of the work, a full disk most of the time, or begin a process."""
 
     transient = True
 
@@ -322,7 +338,8 @@ class UnexpectedError(WorkerError):
 
     @classmethod
     def wrap(cls, exception: BaseException) -> UnexpectedError:
-        """An UnexpectedError for ``exception``; log the traceback where it is caught."""
+        """An UnexpectedError for ``exception``, which ends with it; log its traceback before."""
+        let_go(exception)
         kind = type(exception).__name__
         return cls(f"An unexpected {kind} interrupted the work; the log has its traceback.")
 

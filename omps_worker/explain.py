@@ -80,7 +80,7 @@ def explain(event: BuildEvent | Ignored, mapping: MappingHolder, builds: Builds,
         # Only a message knows more than an NVR.
         outdated = claims.check_state(event, build) if event.name is not None else None
     except WorkerError as error:
-        return Explanation(FAIL, f"{error.name}: {error.message}", error=error)
+        return Explanation(FAIL, f"{error.name}: {error.message}", error=error.as_value())
     match = mapping.current.resolve(build.facts)
     rule = match.rule if match else None
     outcomes = outdated or processor.process_build(build, Attempt(), Request(dry_run=True))

@@ -29,6 +29,7 @@ from requests.structures import CaseInsensitiveDict
 from omps_worker.deadline import CONNECT_SECONDS, Deadline, Session, UnusableBundle, deadline, new_session
 from omps_worker.json_text import read_json
 from omps_worker.observer import SILENT, Observer, status_label
+from omps_worker.tracebacks import let_go
 
 __all__ = [
     "Answer",
@@ -223,8 +224,12 @@ class HttpClient:
                 return self._session().request(method, url, headers=headers, data=data, stream=True)
             except FAILURES as error:
                 fault = fault_of(error, clock, url)
-                if not (again and clock.reused and fault.kind == "connection"):
-                    raise fault from None
+                let_go(error)
+                try:
+                    if not (again and clock.reused and fault.kind == "connection"):
+                        raise fault from None
+                finally:
+                    del fault
                 again = False
 
 
@@ -234,10 +239,9 @@ def body_of(response: requests.Response, url: str, max_bytes: int, clock: Deadli
     Raises HttpFault: ``too_large``, ``connection`` when the body ends before it should, and
     ``timeout`` when the deadline of ``clock`` passed.
     """
-    too_large = HttpFault("too_large", f"{place_of(url)} answered with more than {max_bytes} bytes.", sent=True)
     announced = response.headers.get("Content-Length", "")
     if response.status_code == 200 and announced.isascii() and announced.isdigit() and float(announced) > max_bytes:
-        raise too_large
+        raise _too_large(url, max_bytes)
     pieces = iter(lambda: response.raw.read(CHUNK, decode_content=False), b"")
     if "gzip" in response.headers.get("Content-Encoding", "").lower():
         # Asked for or not, some proxies compress. zlib's own limit keeps a bomb from unfolding.
@@ -252,13 +256,17 @@ def body_of(response: requests.Response, url: str, max_bytes: int, clock: Deadli
             break
         received += len(piece)
         if received > max_bytes:
-            raise too_large
+            raise _too_large(url, max_bytes)
         yield piece
     if clock.expired:
         raise fault_of(TimeoutError(), clock, url)
     if not (received or announced or "Transfer-Encoding" in response.headers) and response.status_code == 200:
         # Python takes a connection that ends among the headers for the end of the headers.
         raise fault_of(http.client.IncompleteRead(b""), clock, url)
+
+
+def _too_large(url: str, max_bytes: int) -> HttpFault:
+    return HttpFault("too_large", f"{place_of(url)} answered with more than {max_bytes} bytes.", sent=True)
 
 
 def _inflated(pieces: Iterator[bytes]) -> Iterator[bytes]:

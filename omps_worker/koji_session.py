@@ -7,6 +7,7 @@ Importing this module imports koji, which takes about 0.2 s: import it where it 
 from __future__ import annotations
 
 import http.client
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from omps_worker.http import (
     seconds_of,
 )
 from omps_worker.observer import SILENT, Observer, status_label
+from omps_worker.tracebacks import empty_frames, let_go
 
 ANSWER_BYTES = 16 * 1024 * 1024
 """How large an answer of the hub may be; a build is described in about 8 KB."""
@@ -88,12 +90,16 @@ class Hub:
             except koji.ServerOffline as error:
                 call.result = FAULT
                 # A subclass of GenericError: it comes for "offline", lock-out and a database outage.
-                raise KojiError(f"Koji's hub is offline: {printable(_said(error), TEXT_LIMIT)}") from None
+                text = printable(_said(error), TEXT_LIMIT)
+                let_go(error)
+                raise KojiError(f"Koji's hub is offline: {text}") from None
             except (koji.GenericError, koji.Fault) as error:
                 call.result = FAULT
                 text = _said(error)
+                lacking = _lacks(error, text)
+                let_go(error)
                 if isinstance(error, koji.ParameterError) or type(error) is koji.GenericError:
-                    raise Refusal(printable(text, TEXT_LIMIT), lacking=_lacks(error, text)) from None
+                    raise Refusal(printable(text, TEXT_LIMIT), lacking=lacking) from None
                 # Fault 1 is an exception that the hub did not handle: a database that is restarted, a statement
                 # that took too long. What it will answer the next time is not known.
                 raise KojiError(f"Koji's hub could not answer {method}: {printable(text, TEXT_LIMIT)}") from None
@@ -158,6 +164,8 @@ class _HubSession(koji.ClientSession):  # type: ignore[misc]
 
     def new_session(self) -> None:
         """Replace the requests session; koji does so after each failure."""
+        if (error := sys.exc_info()[1]) is not None:
+            empty_frames(error)
         if self.rsession:
             self.rsession.close()
         self.rsession = new_session(self.ca_bundle)

@@ -50,6 +50,7 @@ from omps_worker.observer import SILENT, Observer
 from omps_worker.organizations import Organization, Organizations
 from omps_worker.releases import Releaser, Wanted
 from omps_worker.superseded import SKIP, SUPERSEDED, BuildOrder
+from omps_worker.tracebacks import let_go
 
 log = logging.getLogger(__name__)
 
@@ -179,7 +180,8 @@ class Processor:
             claims.check_names(event, build)
             outdated = claims.check_state(event, build) if attempt.by_message else None
         except KojiNVRBuildNotFound as error:
-            return [Outcome(Status.FAILED, nvr=event.nvr, error=claims.unknown(error) if attempt.by_message else error)]
+            unknown = claims.unknown(error) if attempt.by_message else error.as_value()
+            return [Outcome(Status.FAILED, nvr=event.nvr, error=unknown)]
         except Exception as error:
             return [Outcome(Status.FAILED, nvr=event.nvr, error=_named(error, event.nvr))]
         return outdated or self.process_build(build, attempt, request, seconds)
@@ -360,10 +362,12 @@ def repository_of(target: Target, prepared: Bundle) -> str:
 
 
 def _named(error: Exception, nvr: str | None) -> WorkerError:
+    """The error of an outcome for an exception that ends here."""
     if isinstance(error, WorkerError):
-        return error
+        return error.as_value()
     if isinstance(error, OSError) and error.errno is not None:
         log.exception("local storage failed while working on %s", nvr)
+        let_go(error)
         return StorageError.wrap(error)
     log.exception("an exception that nobody thought of interrupted the work on %s", nvr)
     return UnexpectedError.wrap(error)

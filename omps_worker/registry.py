@@ -23,7 +23,7 @@ import re
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from pydantic import SecretStr
@@ -179,12 +179,7 @@ class AppRegistry:
             raise _failure(QuayAuthorizationError, what, answer, told, transient=True)
         if answer.status == 413:
             what += f": {len(blob)} bytes (a third more as JSON) are more than the registry, or a proxy, takes"
-        error = _failure(QuayCourierError, what, answer, told, transient=answer.status not in _FAULTS_OF_THE_RELEASE)
-        error.conflict = answer.status == 409
-        # Proxies answer 502 and 504 while the registry goes on storing; so may a 200 that is none.
-        error.ambiguous = answer.status < 300 or answer.status == 408 or answer.status >= 500
-        error.pending = answer.status in _ANSWERED_BY_A_PROXY
-        raise error
+        raise _failed_push(what, answer, told)
 
     def publish(self, organization: str, repository: str, oauth_token: SecretStr) -> None:
         """Let everybody see a package; does nothing to one that is public already.
@@ -301,14 +296,23 @@ class AppRegistry:
         try:
             return self._http.request(method, self.url + path, headers=headers, json=body, timeout=timeout)
         except HttpFault as fault:
-            _raise_unreachable(failure, what, fault)
+            raise _unreachable(failure, what, fault) from None
 
 
-def _raise_unreachable(kind: type[RegistryError], what: str, fault: HttpFault) -> NoReturn:
+def _unreachable(kind: type[RegistryError], what: str, fault: HttpFault) -> RegistryError:
     error = kind(f"{what}: {fault}", details={"quay_response": {}}, transient=True)
     if isinstance(error, QuayCourierError):
         error.ambiguous = error.pending = fault.sent and fault.kind != "redirect"
-    raise error from None
+    return error
+
+
+def _failed_push(what: str, answer: Answer, told: Said) -> QuayCourierError:
+    error = _failure(QuayCourierError, what, answer, told, transient=answer.status not in _FAULTS_OF_THE_RELEASE)
+    error.conflict = answer.status == 409
+    # Proxies answer 502 and 504 while the registry goes on storing; so may a 200 that is none.
+    error.ambiguous = answer.status < 300 or answer.status == 408 or answer.status >= 500
+    error.pending = answer.status in _ANSWERED_BY_A_PROXY
+    return error
 
 
 def _failure(kind: type[Failure], what: str, answer: Answer, told: Said, *, transient: bool | None = None) -> Failure:

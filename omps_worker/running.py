@@ -26,6 +26,7 @@ from omps_worker.checks import Services
 from omps_worker.lookout import ANSWER_SECONDS
 from omps_worker.observation import Observation
 from omps_worker.readiness import stuck_after, vital
+from omps_worker.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from omps_worker.metrics import State
@@ -77,7 +78,7 @@ class _Worker:
             "mapping": self._mapping_trouble,
         }
         port = self._observation.port(self._vital, parts, self._questions, back=self._is_back, goodbye=self._is_over)
-        with self._site.locks(), port, ExitStack() as stack:
+        with self._site.locks(), port, Supervisor(self._vital), ExitStack() as stack:
             self._begin_rounds(stack)
             return self._consumer.run()
 

@@ -28,6 +28,7 @@ from omps_worker.api.requests import ROUTE, Surroundings
 from omps_worker.api.service import Service
 from omps_worker.errors import OMPSAuthorizationHeaderRequired, OMPSExpectedFileError, ServiceStopping
 from omps_worker.observer import SILENT, Observer
+from omps_worker.tracebacks import let_go
 from omps_worker.under_way import UnderWay
 
 T = TypeVar("T")
@@ -180,7 +181,9 @@ def _answering(endpoint: Callable[[Request], Awaitable[Reply]], path: str) -> En
             # The server has no more time. Whoever waits is told, as far as there is something to tell.
             return _response(reply_to(ServiceStopping("The service is stopping: whether this was done is not known.")))
         except Exception as error:
-            return _response(reply_to(error))
+            reply = reply_to(error)
+            let_go(error)
+            return _response(reply)
 
     return answer
 

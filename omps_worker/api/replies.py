@@ -40,6 +40,7 @@ STATUSES: Mapping[type[WorkerError], int] = {
     errors.QuayPackageError: 500,
     errors.GreenwaveError: 500,
     errors.SettingsError: 500,
+    errors.RegistryReplacementError: 500,
     errors.UnexpectedError: 500,
     errors.PackageBusy: 503,
     errors.BrokerUnavailable: 503,

@@ -126,7 +126,7 @@ class Access:
         try:
             return named(error, self._last or self.nodes()[0])
         except BrokerError as unreadable:
-            return unreadable
+            return unreadable.as_value()
 
 
 def together(refusals: Sequence[BrokerError]) -> BrokerError:

@@ -20,6 +20,7 @@ from omps_worker.broker.work import Done, Threads
 from omps_worker.errors import WorkerError
 from omps_worker.observer import SILENT, Observer
 from omps_worker.text import one_line
+from omps_worker.tracebacks import let_go
 from omps_worker.under_way import UnderWay
 
 log = logging.getLogger(__name__)
@@ -183,8 +184,9 @@ class InHand:
         try:
             with self._under_way.one():
                 work.done = self._perform(work.delivery, work.fault)
-        except BaseException:
+        except BaseException as error:
             log.exception("message %s stays un-acked", one_line(work.delivery.message_id))
+            let_go(error)
         self._finished.put(work)
         self._wake()
 

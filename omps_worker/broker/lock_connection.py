@@ -96,6 +96,8 @@ class LockConnection:
                 f"The broker ({self._where.place}) has not answered a question about a lock within "
                 f"{self._answer_seconds:g} s."
             ) from None
+        finally:
+            del task  # it may hold the error that is raised
 
     def close(self) -> None:
         """Let go of all locks and disconnect."""
@@ -126,7 +128,7 @@ class LockConnection:
                     backoff.reset()
                     self._converse(connection)
             except BrokerError as failure:
-                error = failure
+                error = failure.as_value()
             except Exception as failure:
                 log.exception("the connection for locks ended in an exception that nobody thought of")
                 error = BrokerUnavailable(f"The connection for locks failed: {type(failure).__name__}.")
@@ -180,7 +182,7 @@ class LockConnection:
             with limits.to(self._answer_seconds):
                 result = task.act(queues)
         except BrokerError as error:
-            task.done.set_exception(error)
+            task.done.set_exception(error.as_value())
         except Blocked as blocked:
             task.done.set_exception(takes_nothing(self._where.place, str(blocked)))
             raise

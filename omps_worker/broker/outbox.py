@@ -66,6 +66,14 @@ class Pending:
         self.error = error
         self.done.set()
 
+    def tell(self) -> None:
+        """Return if the broker has taken the message, else raise why not."""
+        if self.error is not None:
+            try:
+                raise self.error
+            finally:
+                self.error = None  # an error that is raised refers to whoever waits here, and to the message
+
 
 class Outbox:
     """Safe to use from several threads."""

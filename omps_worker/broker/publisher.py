@@ -99,11 +99,11 @@ class Publisher:
     def publish(self, outgoing: Outgoing, *, timeout: float | None = None, patient: bool = False) -> None:
         """Publish and return when the broker has confirmed that it keeps the message.
 
-        Raises BrokerUnavailable when that does not happen in ``timeout`` seconds; the message may
-        have arrived all the same. Raises BrokerRefused when the broker does not take it: the
-        exchange is missing, the user may not, no queue takes it (``mandatory``; a queue that is
-        full says so even without). Then it did not arrive, and trying again helps after somebody
-        did something about it.
+        Raises BrokerUnavailable when that does not happen in ``timeout`` seconds, and BrokerBlocked when
+        it waited for the end of an alarm of the broker; the message may have arrived all the same. Raises
+        BrokerRefused when the broker does not take it: the exchange is missing, the user may not, no
+        queue takes it (``mandatory``; a queue that is full says so even without). Then it did not
+        arrive, and trying again helps after somebody did something about it.
 
         ``patient``: the time for which the broker blocks publishers does not count, however long,
         so that one copy waits for the end of the alarm and not many.
@@ -124,8 +124,7 @@ class Publisher:
                 f"The broker ({self._where.place}) has not confirmed a message within {seconds:g} s; "
                 "see the log for its state."
             )
-        if pending.error is not None:
-            raise pending.error
+        pending.tell()
 
     def close(self, timeout: float = 5.0) -> bool:
         """Wait until everything that somebody waits for is confirmed, then disconnect.

@@ -38,7 +38,7 @@ def read(
         event = found
         return event, handler.dismiss(event.facts)
     except MessageError as error:
-        return event, error
+        return event, error.as_value()
     except Exception as error:
         log.exception("a message cannot be looked at")
         return event, UnexpectedError.wrap(error)

@@ -7,6 +7,7 @@ and ends the worker. Later it means that something changed at the broker, and ma
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,7 +19,7 @@ class Refusals:
 
     def __init__(self) -> None:
         self._worked: set[str] = set()
-        self._final: BaseException | None = None
+        self._final: weakref.ref[BaseException] | None = None
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
@@ -27,10 +28,10 @@ class Refusals:
             yield
         except BrokerRefused as error:
             if name not in self._worked:
-                self._final = error
+                self._final = weakref.ref(error)
             raise
         self._worked.add(name)
 
     def is_final(self, error: BaseException) -> bool:
         """Whether ``error`` refused a step that never worked."""
-        return error is self._final
+        return self._final is not None and self._final() is error

@@ -299,3 +299,4 @@ class Threads:
     def _run(self) -> None:
         while (task := self._tasks.get()) is not None:
             task()
+            del task  # and with it the message, which would otherwise stay until the next one comes

@@ -99,7 +99,7 @@ def test_one_copy_names_all_targets_that_failed(bus):
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"\x00\xff garbage", b"[" * 100_000, b'{"attribute": "state", "new": 1}', b"1" * 17 * 2**20],
+    "body", [b"", b"\x00\xff garbage", b"[" * 100_000, b'{"attribute": "state", "new": 1}', b"1" * 15 * 2**20],
     ids=["empty", "garbage", "deep", "nameless", "large"],
 )  # fmt: skip
 def test_what_cannot_be_read_is_parked_and_told_of(bus, body):

@@ -315,7 +315,9 @@ def test_an_organization_knows_what_it_wants_changed(tmp_path: Path) -> None:
         },
     )
     assert read.worker.organizations["community"].transformations == Transformations(
-        "-x", (Replacement("a", "b"), Replacement("c+", "d", regexp=True)), (Annotation("n", "v"),)
+        "-x",
+        (Replacement("a", "b"), Replacement("c+", "d", regexp=True, key=f"{key}.replace_registry[1]")),
+        (Annotation("n", "v"),),
     )
     assert not settings(tmp_path).worker.organizations["community"].transformations
 
