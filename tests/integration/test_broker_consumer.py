@@ -30,7 +30,7 @@ def test_a_build_message_becomes_a_result_and_is_acked(bus):
         bus.publish(build_body(42), message_id="the-id")
         (result,) = bus.results(1)
         assert result.topic == f"{PREFIX}.omps.release.published"
-        assert result.json["source"] == {"message_id": "the-id", "topic": TOPIC}
+        assert result.json["source"] == {"message_id": "the-id", "topic": TOPIC, "replayed": 0}
         assert result.json["attempt"] == 1
         assert result.properties.delivery_mode == 2
         assert (result.properties.content_type, result.properties.content_encoding) == ("application/json", "utf-8")
