@@ -18,6 +18,9 @@ from omps_worker.observer import SILENT, Observer
 _PASSING = frozenset({408, 425, 429})
 """Statuses below 500 that say nothing against the request itself."""
 
+_FAULTS_OF_THE_QUESTION = frozenset({400, 422})
+"""Statuses after which asking the same again is of no use. A right or a policy that is missing is the site's to mend."""
+
 
 class Gate(Protocol):
     """What to ask where; see ``settings.GreenwaveSettings``."""
@@ -89,7 +92,7 @@ class Greenwave:
             raise GreenwaveError(
                 f"Greenwave answered {answer.status} about {printable(nvr, 200)}.",
                 details=details,
-                transient=answer.status >= 500 or answer.status in _PASSING,
+                transient=answer.status not in _FAULTS_OF_THE_QUESTION,
                 retry_after=answer.retry_after,
             )
         if not isinstance(decision, dict) or "policies_satisfied" not in decision:
