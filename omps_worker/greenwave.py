@@ -19,7 +19,7 @@ _PASSING = frozenset({408, 425, 429})
 """Statuses below 500 that say nothing against the request itself."""
 
 _FAULTS_OF_THE_QUESTION = frozenset({400, 422})
-"""Statuses after which asking the same again is of no use. A right or a policy that is missing is the site's to mend."""
+"""Statuses after which asking the same again is of no use. A missing right or policy is the site's to mend."""
 
 
 class Gate(Protocol):
