@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+Make = Callable[[pika.URLParameters], BlockingConnection]
+"""Connects to one node."""
+
 SHORTEST_TRY = 3.0
 """How long a try to reach one of many nodes may take at least, in seconds."""
 
@@ -86,9 +89,7 @@ class Access:
             found = found[first:] + found[:first]
         return found
 
-    def connect(
-        self, make: Callable[[pika.URLParameters], BlockingConnection] = BlockingConnection
-    ) -> BlockingConnection:
+    def connect(self, make: Make = BlockingConnection) -> BlockingConnection:
         """A connection to the first node that takes us, as ``make`` makes it.
 
         Raises BrokerRefused where every node refuses, and BrokerUnavailable otherwise, as one that is away

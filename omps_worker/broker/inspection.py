@@ -10,7 +10,7 @@ from pika.adapters.blocking_connection import BlockingChannel, BlockingConnectio
 from pika.exceptions import AMQPError, ChannelClosedByBroker
 
 from omps_worker.broker import limited
-from omps_worker.broker.access import Access
+from omps_worker.broker.access import Access, Make
 from omps_worker.broker.connection import declined, may_write
 from omps_worker.broker.limited import Blocked, Limited, takes_nothing
 from omps_worker.broker.lock_queues import LockQueues
@@ -28,9 +28,9 @@ _NOT_FOUND = 404
 
 
 @contextmanager
-def connected(where: Access) -> Iterator[BlockingConnection]:
-    """A connection for a moment. Raises BrokerUnavailable or BrokerRefused."""
-    connection = where.connect()
+def connected(where: Access, make: Make = BlockingConnection) -> Iterator[BlockingConnection]:
+    """A connection for a while, as ``make`` makes it. Raises BrokerUnavailable or BrokerRefused."""
+    connection = where.connect(make)
     try:
         yield connection
     except AMQPError as error:

@@ -7,12 +7,11 @@ a large message may well be on their way over a slow link. Here every byte is a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager
 
 import pika
-from pika.exceptions import AMQPError
 
+from omps_worker.broker import inspection
 from omps_worker.broker.access import Access
 
 HEARTBEAT_SECONDS = 15
@@ -29,17 +28,9 @@ class _EveryByteCounts(pika.SelectConnection):
         super()._on_data_available(data_in)  # type: ignore[misc]
 
 
-@contextmanager
-def connected(where: Access) -> Iterator[pika.BlockingConnection]:
+def connected(where: Access) -> AbstractContextManager[pika.BlockingConnection]:
     """A connection for a while. Raises BrokerUnavailable or BrokerRefused."""
-    connection = where.connect(_patient)
-    try:
-        yield connection
-    except AMQPError as error:
-        raise where.named(error) from None
-    finally:
-        with suppress(AMQPError):
-            connection.close()
+    return inspection.connected(where, _patient)
 
 
 def _patient(node: pika.URLParameters) -> pika.BlockingConnection:
