@@ -21,9 +21,11 @@ import logging
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+from omps_worker import yaml_dump
 from omps_worker.errors import PackageValidationError
 from omps_worker.manifests import CRD, CSV, invalid, kind_of
 from omps_worker.text import one_line
@@ -198,6 +200,13 @@ class _Courier:
     def _dump(self, value: Any, **options: Any) -> str:
         # libyaml and PyYAML break long lines at different places; unbroken, both write the same bytes.
         options["width"] = _UNBROKEN
+        if type(value) is list:
+            written = yaml_dump.dump(value, partial(self._dump_whole, **options), self._format._literal)
+            if written is not None:
+                return written
+        return self._dump_whole(value, **options)
+
+    def _dump_whole(self, value: Any, **options: Any) -> str:
         try:
             text: str = self._yaml.dump(value, Dumper=self._dumper, **options)
         except UnicodeEncodeError:
