@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import irrelevant, prepare, rest
+from benchmarks import irrelevant, memory, prepare, rest
 
-MEASUREMENTS = {"prepare": prepare.main, "irrelevant": irrelevant.main, "rest": rest.main}
+MEASUREMENTS = {"prepare": prepare.main, "memory": memory.main, "irrelevant": irrelevant.main, "rest": rest.main}
 
 
 def main(arguments: list[str]) -> int:

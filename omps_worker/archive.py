@@ -35,9 +35,10 @@ import struct
 import zipfile
 import zlib
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO
 
 from omps_worker.errors import OMPSUploadedFileError
+from omps_worker.limits import Limits, whose
 
 COMPONENT_BYTES = 255
 """The longest name of a file or directory: what common file systems take."""
@@ -61,22 +62,6 @@ _UNREADABLE = (
 )  # fmt: skip
 
 
-class Limits(Protocol):
-    """How large an archive may be; see ``settings.Limits``."""
-
-    @property
-    def archive_bytes(self) -> int:
-        """The zip itself."""
-
-    @property
-    def uncompressed_bytes(self) -> int:
-        """All its members together, unpacked."""
-
-    @property
-    def files(self) -> int:
-        """How many files it may have; it may have as many directories on top, named or not."""
-
-
 def extract(archive: Path, directory: Path, limits: Limits) -> tuple[str, ...]:
     """Unpack ``archive`` into ``directory``, which must be empty or not exist yet.
 
@@ -89,12 +74,14 @@ def extract(archive: Path, directory: Path, limits: Limits) -> tuple[str, ...]:
     """
     size = archive.stat().st_size
     if size > limits.archive_bytes:
-        raise OMPSUploadedFileError(f"Archive is larger than limit ({size}B>{limits.archive_bytes}B)")
+        raise OMPSUploadedFileError(
+            f"Archive is larger than limit ({size}B>{limits.archive_bytes}B): {whose('archive_bytes')}"
+        )
     data = archive.read_bytes()
     most_members = 2 * limits.files + 16
     # Counted in the raw bytes: zipfile would first build an object for each of millions of members.
     if data.count(_CENTRAL_HEADER) > most_members:
-        raise OMPSUploadedFileError(f"Archive has too many members: more than {most_members}")
+        raise OMPSUploadedFileError(f"Archive has too many members: more than {most_members}; {whose('files')}")
     try:
         opened = zipfile.ZipFile(io.BytesIO(data))
     except UnicodeDecodeError:
@@ -128,7 +115,9 @@ def _judged(opened: zipfile.ZipFile, limits: Limits) -> dict[str, zipfile.ZipInf
             raise OMPSUploadedFileError(f"Member {shown(path)} is there more than once")
         members[path] = member
     if len(members) > limits.files:
-        raise OMPSUploadedFileError(f"Archive has too many files: {len(members)}, the limit is {limits.files}")
+        raise OMPSUploadedFileError(
+            f"Archive has too many files: {len(members)}, the limit is {limits.files}; {whose('files')}"
+        )
     if total > NAMES_BYTES:
         raise OMPSUploadedFileError(f"Archive has too long names: {total} bytes together, the limit is {NAMES_BYTES}")
     _check_names(members, directories, limits.files)
@@ -192,7 +181,9 @@ def _check_names(members: dict[str, zipfile.ZipInfo], directories: set[str], mos
             needed.add(path)
             path = path.rpartition("/")[0]
     if len(needed) > most:
-        raise OMPSUploadedFileError(f"Archive has too many directories: {len(needed)}, the limit is {most}")
+        raise OMPSUploadedFileError(
+            f"Archive has too many directories: {len(needed)}, the limit is {most}; {whose('files')}"
+        )
 
 
 def _check_ranges(opened: zipfile.ZipFile) -> None:
@@ -241,7 +232,9 @@ def _damaged(member: zipfile.ZipInfo, error: Exception | None) -> OMPSUploadedFi
 
 
 def _too_large(size: int, limit: int) -> OMPSUploadedFileError:
-    return OMPSUploadedFileError(f"Uncompressed archive is larger than limit ({size}B>{limit}B)")
+    return OMPSUploadedFileError(
+        f"Uncompressed archive is larger than limit ({size}B>{limit}B): {whose('uncompressed_bytes')}"
+    )
 
 
 def _told(error: Exception, otherwise: str) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omps_worker import checks, configuration, logs, message_files
+from omps_worker.brought import brought
 from omps_worker.catch_up import CATCH_UP_TOPIC, CatchUp, Found, Message
 from omps_worker.checks import Check
 from omps_worker.deletions import Deleter
@@ -23,7 +24,7 @@ from omps_worker.koji_builds import KojiBuilds
 from omps_worker.locks import PackageLock, ProcessLock
 from omps_worker.mapping import Verdict
 from omps_worker.mapping.file import MappingFile
-from omps_worker.model import Attempt, BuildEvent, BuildFacts, Ignored, Outcome, Status
+from omps_worker.model import Attempt, BuildEvent, BuildFacts, ByHand, Ignored, Outcome, Status
 from omps_worker.observer import SILENT
 from omps_worker.organizations import Organizations, unknown_organization
 from omps_worker.processor import IGNORED_BY_RULE, NO_RULE, Processor, Request
@@ -70,27 +71,27 @@ class BrokerSite:
 
     def failed_queue(self, notice: Callable[[str], object]) -> FailedQueue:
         """The failures that are parked; ``notice`` is told what a person should know."""
-        from omps_worker.broker.connection import parameters
+        from omps_worker.broker.access import Access
         from omps_worker.broker.failed import FailedQueue
 
         take_turns = self.settings.worker.lock == "broker"
-        return FailedQueue(parameters(self.settings, "failed"), self.topology, take_turns=take_turns, notice=notice)
+        return FailedQueue(Access.of(self.settings, "failed"), self.topology, take_turns=take_turns, notice=notice)
 
     def replay(self) -> Replay:
         """Sends messages to the queue once more, as a context manager."""
-        from omps_worker.broker.connection import parameters
+        from omps_worker.broker.access import Access
         from omps_worker.broker.replay import Replay
 
-        return Replay(parameters(self.settings, "replay"), self.topology.queue)
+        return Replay(Access.of(self.settings, "replay"), self.topology.queue)
 
     def watch(self, notice: Callable[[str], object]) -> Watch:
         """Follows the results on the bus; ``notice`` is told what a person should know."""
-        from omps_worker.broker.connection import parameters
+        from omps_worker.broker.access import Access
         from omps_worker.broker.watch import Watch
 
         settings = self.settings
         return Watch(
-            parameters(settings, "watch"),
+            Access.of(settings, "watch"),
             settings.publish_exchange,
             result_topic(settings.topic_prefix, "*"),
             notice=notice,
@@ -165,13 +166,13 @@ class Site(BrokerSite):
     @cached_property
     def broker_lock(self) -> BrokerLock | None:
         """What keeps all replicas from it, if the configuration wants that. Connects when it is first needed."""
-        from omps_worker.broker.connection import parameters
+        from omps_worker.broker.access import Access
         from omps_worker.broker.lock import BrokerLock
 
         worker = self.settings.worker
         if worker.lock != "broker" or not self.settings.has_broker:
             return None
-        return BrokerLock(parameters(self.settings, "lock"), worker.registry.timeout)
+        return BrokerLock(Access.of(self.settings, "lock"), worker.registry.timeout)
 
     @contextmanager
     def locks(self) -> Iterator[None]:
@@ -193,7 +194,7 @@ class Site(BrokerSite):
         Those that are missing are sent to the queue, unless this is a dry run. Raises KojiError,
         BrokerError and SettingsError.
         """
-        from omps_worker.broker.connection import parameters
+        from omps_worker.broker.access import Access
         from omps_worker.broker.publisher import Publisher
 
         work = self.catching_up
@@ -201,7 +202,7 @@ class Site(BrokerSite):
         if dry_run:
             yield from ((found, len(builds)) for found in work.look_into(builds))
             return
-        with Publisher(parameters(self.settings, "catch-up")) as publisher:
+        with Publisher(Access.of(self.settings, "catch-up")) as publisher:
             for found in work.send(builds, partial(self.send_missing, publisher)):
                 yield found, len(builds)
 
@@ -226,7 +227,8 @@ class Site(BrokerSite):
 
     def explain(self, build: str) -> Explanation:
         """What would become of a build; ``build`` is an NVR, or a file that holds a message."""
-        return explain(message_files.event_named(build), self.mapping, self.builds, self.processor)
+        event = message_files.event_named(build, self.settings.worker.koji.instance)
+        return explain(event, self.mapping, self.builds, self.processor)
 
     def push(self, nvr: str, request: Request) -> tuple[list[Outcome], list[dict[str, Any]]]:
         """Publish one build now and tell the bus; what became of it, and the bodies of the results.
@@ -234,14 +236,22 @@ class Site(BrokerSite):
         Raises SettingsError for what is wrong with the request itself.
         """
         attempt = Attempt()
-        return self._by_hand(request, nvr, lambda processor: processor.process(BuildEvent(nvr=nvr), attempt, request))
+        return self._by_hand(
+            request, nvr, ByHand(), lambda processor: processor.process(BuildEvent(nvr=nvr), attempt, request)
+        )
 
     def push_archive(self, archive_file: Path, request: Request) -> tuple[list[Outcome], list[dict[str, Any]]]:
         """The same for an archive of manifests in a file."""
-        return self._by_hand(request, None, lambda processor: processor.process_archive(archive_file, request))
+        with brought(archive_file, self.settings.worker.limits.archive_bytes) as (file, archive):
+            origin = ByHand(archive)
+            return self._by_hand(request, None, origin, lambda processor: processor.process_archive(file, request))
 
     def _by_hand(
-        self, request: Request, nvr: str | None, process: Callable[[Processor], list[Outcome] | Ignored]
+        self,
+        request: Request,
+        nvr: str | None,
+        origin: ByHand,
+        process: Callable[[Processor], list[Outcome] | Ignored],
     ) -> tuple[list[Outcome], list[dict[str, Any]]]:
         known = self.settings.worker.organizations
         if request.organization is not None and request.organization not in known and request.authorization is None:
@@ -251,8 +261,8 @@ class Site(BrokerSite):
         if isinstance(outcomes, Ignored):
             outcomes = [Outcome(Status.SKIPPED, nvr=nvr, reason=f"{outcomes.reason}: {outcomes.detail}")]
         elif not request.dry_run:
-            self._tell(outcomes)
-        return outcomes, [result_body(outcome, None, Attempt()) for outcome in outcomes]
+            self._tell(outcomes, origin)
+        return outcomes, [result_body(outcome, origin, Attempt()) for outcome in outcomes]
 
     def delete(
         self,
@@ -268,6 +278,7 @@ class Site(BrokerSite):
         Raises SettingsError, RegistryError and the errors of the lock.
         """
         place = Organizations(self.settings.worker.organizations).place(organization, repository, authorization)
+        origin = ByHand()
         with self.locks():
             deleter = Deleter(self.registry, self._lock_by_hand())
             if dry_run:
@@ -275,8 +286,8 @@ class Site(BrokerSite):
                 outcomes = [Outcome(Status.DELETED, organization, repository, each) for each in versions]
             else:
                 outcomes = deleter.delete(place, version)
-                self._tell(outcomes)
-        return outcomes, [result_body(outcome, None, Attempt()) for outcome in outcomes]
+                self._tell(outcomes, origin)
+        return outcomes, [result_body(outcome, origin, Attempt()) for outcome in outcomes]
 
     def _lock_by_hand(self) -> PackageLock:
         from omps_worker.broker.lock import LockIfReachable
@@ -285,10 +296,11 @@ class Site(BrokerSite):
 
     def checks(self) -> Iterator[Check]:
         """One question for every part; none changes anything."""
-        from omps_worker.broker import connection, inspection
+        from omps_worker.broker import inspection
+        from omps_worker.broker.access import Access
 
         settings, topology, worker = self.settings, self.topology, self.settings.worker
-        where = connection.parameters(settings, "check")
+        where = Access.of(settings, "check")
         files = HttpClient(timeout=worker.koji.timeout, ca_bundle=worker.ca_bundle)
         rules = self.mapping.current
         yield Check("configuration", partial(checks.doubtless, settings.warnings, "valid"))
@@ -304,18 +316,18 @@ class Site(BrokerSite):
         for name, organization in worker.organizations.items():
             yield Check(f"organization {name}", partial(checks.log_in, self.registry, organization))
 
-    def _tell(self, outcomes: list[Outcome]) -> None:
+    def _tell(self, outcomes: list[Outcome], origin: ByHand) -> None:
         """Tell the log, and the bus if it can be reached."""
-        from omps_worker.broker.connection import parameters
+        from omps_worker.broker.access import Access
         from omps_worker.broker.publisher import Publisher
         from omps_worker.broker.work import result
 
         attempt = Attempt()
         for outcome in outcomes:
-            log_outcome(outcome, None, attempt)
+            log_outcome(outcome, origin, attempt)
         try:
-            with Publisher(parameters(self.settings, "push"), timeout=ANNOUNCE_SECONDS) as publisher:
-                for message in self.reporter.messages(outcomes, None, attempt):
+            with Publisher(Access.of(self.settings, "push"), timeout=ANNOUNCE_SECONDS) as publisher:
+                for message in self.reporter.messages(outcomes, origin, attempt):
                     publisher.publish(result(message, self.settings.publish_exchange, self.settings.publish_priority))
         except (BrokerError, ResourcesExhausted) as error:
             log.warning("the result was not announced on the bus: %s", error)

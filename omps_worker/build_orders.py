@@ -9,12 +9,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Protocol
 
-from omps_worker.archive import Limits
 from omps_worker.contents import Contents
 from omps_worker.errors import WorkerError
+from omps_worker.limits import Limits
 from omps_worker.mapping import MappingHolder
 from omps_worker.model import Attempt, Build, Target
 from omps_worker.superseded import BuildOrder, is_late
+from omps_worker.tracebacks import let_go
 from omps_worker.transformations import Transformations
 
 DIGESTS_KEPT = 256
@@ -83,6 +84,7 @@ class BuildOrders:
             except WorkerError as error:
                 if error.transient:
                     raise
+                let_go(error)
                 return None
         self._remember(build, transformations, digest)
         return digest

@@ -20,7 +20,8 @@ from typing import IO, cast
 
 from omps_worker import courier
 from omps_worker.errors import PackageValidationError
-from omps_worker.manifests import CSV, PACKAGE, Manifests, kind_of, read_documents
+from omps_worker.limits import VALUES
+from omps_worker.manifests import CSV, PACKAGE, Manifests, kind_of, new_reader, read_documents
 from omps_worker.model import Bundle
 
 _GZIP = 16 + zlib.MAX_WBITS
@@ -56,13 +57,13 @@ def prepare(directory: Path, files: tuple[str, ...], manifests: Manifests, repos
     )
 
 
-def is_bundle_tree(directory: Path) -> bool:
+def is_bundle_tree(directory: Path, values: int = VALUES) -> bool:
     """Whether these are the manifests of an OLM bundle image: CSVs, but no package file.
 
-    False if they cannot be read: then that is what is wrong with them.
+    ``values``: how many YAML values they may have. False if they cannot be read: then that is what is wrong with them.
     """
     try:
-        kinds = {kind_of(document) for document in read_documents(directory).values()}
+        kinds = {kind_of(document) for document in read_documents(new_reader(values), directory).values()}
     except PackageValidationError:
         return False
     return CSV in kinds and PACKAGE not in kinds

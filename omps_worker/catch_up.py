@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from omps_worker import events, times
 from omps_worker.mapping import MappingHolder, Match
 from omps_worker.model import Attempt, Build, BuildEvent, BuildState, Ignored, Outcome, Status
-from omps_worker.processor import IGNORED_BY_RULE, NO_RULE, Processor, Request
+from omps_worker.processor import DRAFT_BUILD, IGNORED_BY_RULE, NO_RULE, Processor, Request
 from omps_worker.settings.units import Duration
 from omps_worker.superseded import LATE_AFTER, SKIP, SUPERSEDED
 
@@ -104,12 +104,16 @@ class CatchUp:
         """What there is to say about each, in their order, and as soon as it is known.
 
         A build is missing if one of its targets has no release of its content, and also if it can
-        never have one: then its message leads to a failure that is recorded.
+        never have one: then its message leads to a failure that is recorded. Content that is released
+        is not missing, wherever it lies.
         """
-        matches = [self._mapping.current.resolve(build.facts) for build in builds]
+        # A draft supersedes nothing.
+        matches = [None if build.draft else self._mapping.current.resolve(build.facts) for build in builds]
         overtaken = _overtaken(builds, matches)
         for build, match in zip(builds, matches, strict=True):
-            if match is None or not match.targets:
+            if build.draft:
+                yield Found(build, IGNORED, DRAFT_BUILD)
+            elif match is None or not match.targets:
                 yield Found(build, IGNORED, NO_RULE if match is None else IGNORED_BY_RULE)
             elif build.id in overtaken:
                 yield Found(build, SKIPPED, SUPERSEDED)
@@ -128,7 +132,7 @@ class CatchUp:
                 yield found
 
     def _look_into(self, build: Build) -> Found:
-        outcomes = self._processor.process_build(build, Attempt(late=True), Request(dry_run=True))
+        outcomes = self._processor.process_build(build, Attempt(late=True), Request(dry_run=True, reverts=False))
         if isinstance(outcomes, Ignored):
             return Found(build, IGNORED, outcomes.reason)
         errors = [outcome.error for outcome in outcomes if outcome.error is not None]

@@ -64,7 +64,7 @@ def answer(check: Check) -> Finding:
     except Doubt as doubt:
         return Finding(check.part, WARNING, str(doubt))
     except WorkerError as error:
-        return Finding(check.part, FAILED, error.message, error)
+        return Finding(check.part, FAILED, error.message, error.as_value())
     except Exception as error:
         log.exception("the check of %s broke", check.part)
         wrapped = unforeseen(error)
@@ -101,7 +101,7 @@ def log_in(registry: AppRegistry, organization: Organization) -> str:
     if verdict.accepted is None:
         raise Doubt(verdict.detail)
     if not verdict.accepted:
-        raise QuayAuthorizationError(f"The registry does not accept the credentials: {verdict.detail}")
+        raise QuayAuthorizationError(f"The registry does not accept the credentials: {verdict.detail}", transient=False)
     return verdict.detail
 
 

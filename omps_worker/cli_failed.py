@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from omps_worker.cli_common import DONE, FAILED, Command, as_json, dry_run_option, duration_seconds, with_broker
+from omps_worker.cli_common import (
+    DONE,
+    FAILED,
+    TRANSIENT,
+    Command,
+    as_json,
+    dry_run_option,
+    duration_seconds,
+    with_broker,
+)
 
 if TYPE_CHECKING:
     from omps_worker.bootstrap import BrokerSite
@@ -79,8 +88,10 @@ def failed() -> None:
 def list_failures(site: BrokerSite, selection: Selection, json_output: bool) -> None:
     """List failures, the longest parked first. Changes nothing."""
     with _looking() as (seen, notice):
-        found = [parked for parked, _ in site.failed_queue(notice).records(selection, seen)]
+        failures = site.failed_queue(notice)
+        found = [parked for parked, _ in failures.records(selection, seen)]
     _print(found, json_output)
+    sys.exit(_verdict(selection, (), failures.incomplete))
 
 
 @failed.command()
@@ -93,12 +104,13 @@ def show(site: BrokerSite, ids: tuple[str, ...], json_output: bool) -> None:
 
     selection = Selection(frozenset(ids))
     with _looking() as (seen, notice):
-        found = site.failed_queue(notice).details(selection, seen)
+        failures = site.failed_queue(notice)
+        found = failures.details(selection, seen)
     if json_output:
         click.echo(json.dumps(found))
     elif found:
         click.echo("\n\n".join(map(details_text, found)))
-    sys.exit(_verdict(selection, (one["id"] for one in found)))
+    sys.exit(_verdict(selection, (one["id"] for one in found), failures.incomplete))
 
 
 @failed.command("replay")
@@ -124,7 +136,7 @@ def replay_failures(site: BrokerSite, selection: Selection, everything: bool, dr
                 # One by one, so that what was done is known when it ends too early.
                 for parked in failures.replay(selection, replay, seen):
                     done.append(parked)
-    sys.exit(_verdict(selection, (one.id for one in done)))
+    sys.exit(_verdict(selection, (one.id for one in done), failures.incomplete))
 
 
 @failed.command()
@@ -144,9 +156,11 @@ def discard(
     if ask and not sys.stdin.isatty():
         raise click.UsageError("This destroys messages: say --yes, for there is no terminal to ask on.")
     shown: list[tuple[Parked, bytes]] = []
+    not_shown: str | None = None
     if ask:
         with _looking() as (seen, notice):
-            shown = site.failed_queue(notice).records(selection, seen)
+            failures = site.failed_queue(notice)
+            shown, not_shown = failures.records(selection, seen), failures.incomplete
         if shown:
             _print([parked for parked, _ in shown], json_output=False, to_stderr=True)
             click.confirm(f"Destroy {_count(len(shown))}?", abort=True, err=True)
@@ -158,7 +172,7 @@ def discard(
             only = frozenset(mark for _, mark in shown) if ask else None
             for parked in failures.discard(selection, seen, only):
                 done.append(parked)
-    sys.exit(_verdict(selection, (one.id for one in done)))
+    sys.exit(_verdict(selection, (one.id for one in done), failures.incomplete or not_shown))
 
 
 @failed.command()
@@ -189,7 +203,7 @@ def export(site: BrokerSite, selection: Selection, directory: Path, dry_run: boo
                 done.append(parked)
                 if not fresh:
                     notice(f"{path} is there already.")
-    sys.exit(_verdict(selection, (one.id for one in done)))
+    sys.exit(_verdict(selection, (one.id for one in done), failures.incomplete))
 
 
 @click.command()
@@ -305,9 +319,13 @@ def _one_choice(selection: Selection, everything: bool) -> None:
         raise click.UsageError("Name IDs, or use filters (--nvr, --error, --older-than, --newer-than), or say --all.")
 
 
-def _verdict(selection: Selection, found: Iterable[str]) -> int:
-    """The exit code; names the IDs that nothing has."""
+def _verdict(selection: Selection, found: Iterable[str], incomplete: str | None) -> int:
+    """The exit code; names the IDs that nothing has. Where a look was ``incomplete``, what it missed may have them."""
     missing = sorted(selection.ids - frozenset(found))
+    if incomplete:
+        for one in missing:
+            click.echo(f"error: none of the messages that could be seen has the ID {one}", err=True)
+        return TRANSIENT
     for one in missing:
         click.echo(f"error: no parked message has the ID {one}", err=True)
     return FAILED if missing else DONE

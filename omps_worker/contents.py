@@ -9,8 +9,8 @@ import threading
 from pathlib import Path
 
 from omps_worker import archive, bundle
-from omps_worker.archive import Limits
 from omps_worker.errors import WorkerError
+from omps_worker.limits import Limits
 from omps_worker.manifests import Manifests
 from omps_worker.model import Bundle
 from omps_worker.transformations import Transformations, apply
@@ -28,6 +28,7 @@ class Contents:
 
     def __init__(self, archive_file: Path, scratch: Path, limits: Limits) -> None:
         self._scratch = scratch
+        self._values = limits.values
         self._tree = scratch / "manifests"
         self._made: dict[Transformations, Bundle | WorkerError] = {}
         self.files = archive.extract(archive_file, self._tree, limits)
@@ -40,28 +41,30 @@ class Contents:
             try:
                 made = self._prepare(transformations)
             except WorkerError as error:
-                made = error
+                made = error.as_value()
             self._made[transformations] = made
         if isinstance(made, WorkerError):
-            raise made
+            try:
+                raise made
+            finally:
+                del made
         return made
 
     def is_bundle_tree(self) -> bool:
         """Whether these are the manifests of an OLM bundle image; see ``bundle.is_bundle_tree``."""
-        return bundle.is_bundle_tree(self._tree)
+        return bundle.is_bundle_tree(self._tree, self._values)
 
     def _prepare(self, transformations: Transformations) -> Bundle:
         if not transformations:
-            return _bundle_of(self._tree, self.files)
+            return self._bundle_of(self._tree)
         with tempfile.TemporaryDirectory(dir=self._scratch) as directory:
             tree = Path(directory, "manifests")
             shutil.copytree(self._tree, tree)
             with _computing:
-                apply(tree, transformations)
-            return _bundle_of(tree, self.files)
+                apply(tree, transformations, self._values)
+            return self._bundle_of(tree)
 
-
-def _bundle_of(tree: Path, files: tuple[str, ...]) -> Bundle:
-    with _computing:
-        manifests = Manifests.read(tree)
-        return bundle.prepare(tree, files, manifests, manifests.package_name)
+    def _bundle_of(self, tree: Path) -> Bundle:
+        with _computing:
+            manifests = Manifests.read(tree, self._values)
+            return bundle.prepare(tree, self.files, manifests, manifests.package_name)

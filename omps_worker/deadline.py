@@ -21,7 +21,7 @@ import re
 import socket
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from types import SimpleNamespace
@@ -38,7 +38,9 @@ from urllib3.util.connection import create_connection
 from urllib3.util.timeout import Timeout
 
 from omps_worker.clock import Deadline, current, deadline, watcher
+from omps_worker.file_versions import version_of
 from omps_worker.machine import Helpers
+from omps_worker.tracebacks import let_go
 
 __all__ = [
     "CONNECT_SECONDS",
@@ -82,6 +84,7 @@ class _Connection(HTTPConnection):
             try:
                 sock = create_connection((address, self.port), seconds, self.source_address, self.socket_options)
             except OSError as error:
+                let_go(error)
                 failure = error
             else:
                 clock.watch(sock)
@@ -164,8 +167,16 @@ class UnusableBundle(OSError):
     """The configured file of certificates cannot be used."""
 
 
-@functools.cache
 def _tls_context(ca_bundle: Path | None) -> ssl.SSLContext:
+    """That of the certificates as they are now: renewed ones are for new connections."""
+    if ca_bundle is not None:
+        return _context_as_of(ca_bundle, version_of(ca_bundle))
+    system = ssl.get_default_verify_paths()
+    return _context_as_of(None, tuple(version_of(Path(path)) for path in (system.cafile, system.capath) if path))
+
+
+@functools.lru_cache(maxsize=8)
+def _context_as_of(ca_bundle: Path | None, _version: Hashable) -> ssl.SSLContext:
     """One for all threads and connections: reading the certificates takes about 20 ms."""
     try:
         if ca_bundle is not None:

@@ -13,10 +13,10 @@ from pydantic import SecretStr
 
 from omps_worker.errors import QuayPackageNotFound, RegistryError
 from omps_worker.http import printable
+from omps_worker.listing import Package
 from omps_worker.locks import PackageLock
 from omps_worker.model import Outcome, Status
 from omps_worker.places import Place
-from omps_worker.releases import Package
 
 
 class Registry(Protocol):
@@ -78,6 +78,6 @@ class Deleter:
         except QuayPackageNotFound:
             pass
         except RegistryError as failure:
-            error = failure
+            error = failure.as_value()
         status = Status.DELETED if error is None else Status.FAILED
         return Outcome(status, place.organization, place.repository, version, error=error)

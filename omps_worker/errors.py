@@ -12,15 +12,16 @@
     │   ├── PackageValidationError       the manifests
     │   └── OMPSInvalidVersionFormat     the version they or the mapping ask for
     ├── BuildSystemError                 what Koji says, or that it says nothing
-    │   ├── KojiNVRBuildNotFound
+    │   ├── KojiNVRBuildNotFound         (transient where a message says that there is one)
+    │   ├── KojiBuildMismatch            a message means another build than Koji, by the same id
     │   ├── KojiNotAnOperatorImage
     │   ├── KojiManifestsArchiveNotFound
-    │   └── KojiError                    Koji cannot be reached (transient)
+    │   └── KojiError                    Koji cannot be reached, or lags behind (transient)
     ├── GatingError                      what Greenwave says of a build
     │   ├── GreenwaveUnsatisfiedError    its gates are not passed (transient while patience lasts)
     │   └── GreenwaveError               it cannot be reached, or makes no sense (transient)
     ├── RegistryError                    what the app registry says
-    │   ├── QuayAuthorizationError
+    │   ├── QuayAuthorizationError       a token, or its rights (transient)
     │   ├── QuayCourierError             a push failed
     │   ├── QuayPackageError             looking at a package, deleting from it, or making it public, failed
     │   └── QuayPackageNotFound
@@ -32,10 +33,13 @@
     │   └── ServiceStopping
     ├── BrokerError                      RabbitMQ
     │   ├── BrokerUnavailable            it is away (transient)
+    │   ├── BrokerBlocked                it takes no messages: an alarm of its own (transient)
     │   └── BrokerRefused                it refuses the login, a queue or an exchange
     ├── PackageBusy                      somebody else is pushing to the package (transient)
+    ├── PoisonMessage                    workers die of the message
+    ├── RegistryReplacementError         replace_registry takes too long, or too much memory, with these manifests
     ├── StorageError                     this machine's own disk (transient)
-    ├── ResourcesExhausted               this machine has no more threads, memory or open files (transient)
+    ├── ResourcesExhausted               this machine has no more threads, processes, memory or open files (transient)
     └── UnexpectedError                  what nobody thought of; its traceback is in the log
 
 Names below the sub-bases are those of OMPS, so that clients and dashboards written for
@@ -45,13 +49,14 @@ it keep working. Each error knows whether trying again can help: ``transient``.
 from __future__ import annotations
 
 import errno
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-DETAILS_LIMIT = 64 * 1024
-"""How many bytes the details of one error may take in a result message, as JSON."""
+from omps_worker.error_details import limited
+from omps_worker.tracebacks import let_go
+
+Kind = TypeVar("Kind", bound="WorkerError")
 
 MESSAGE_LIMIT = 4096
 """How many characters an error's message may have; what comes from outside may be longer."""
@@ -95,6 +100,11 @@ class WorkerError(Exception):
         """The name that results and REST replies carry, e.g. ``KojiNVRBuildNotFound``."""
         return type(self).__name__
 
+    def as_value(self: Kind) -> Kind:
+        """This error, fit to be kept: with nothing left of the way that it came; see ``let_go``."""
+        let_go(self)
+        return self
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:
@@ -109,11 +119,14 @@ class Fault:
 
 
 class SettingsError(WorkerError):
-    """The configuration cannot be used. Holds every fault, not only the first."""
+    """The configuration cannot be used. Holds every fault, not only the first.
 
-    def __init__(self, faults: Sequence[Fault]) -> None:
+    Transient where work under way meets it: a secret or an organization may be there at the next try.
+    """
+
+    def __init__(self, faults: Sequence[Fault], *, transient: bool = False) -> None:
         self.faults = tuple(faults)
-        super().__init__("\n".join(str(fault) for fault in self.faults))
+        super().__init__("\n".join(str(fault) for fault in self.faults), transient=transient)
 
 
 class MappingError(SettingsError):
@@ -149,7 +162,14 @@ class BuildSystemError(WorkerError):
 
 
 class KojiNVRBuildNotFound(BuildSystemError):
-    """Koji knows no such build."""
+    """Koji knows no such build.
+
+    Transient where a message says that there is one.
+    """
+
+
+class KojiBuildMismatch(BuildSystemError):
+    """A message gives the id of one build and the name of another: it speaks of no build of this Koji."""
 
 
 class KojiNotAnOperatorImage(BuildSystemError):
@@ -157,24 +177,21 @@ class KojiNotAnOperatorImage(BuildSystemError):
 
 
 class KojiManifestsArchiveNotFound(BuildSystemError):
-    """The build says it has an archive of manifests, but it is nowhere to be found."""
+    """The build says it has an archive of manifests, and Koji has none of that name."""
 
 
 class KojiError(BuildSystemError):
-    """Koji could not be reached, or answered with something that is no answer.
+    """Koji could not be reached, answered with something that is no answer, or does not have yet what it must have.
 
-    ``refused``: its hub is there and does not answer this question, like one that does not know it.
+    ``lacking``: its hub has no such call, or the call no such argument: it will never answer this question.
+    ``absent``: its file server does not have a file that the hub lists. ``insisted``: it was waited for and asked
+    again already.
     """
 
     transient = True
-    refused = False
-
-    @classmethod
-    def refusal(cls, message: str) -> KojiError:
-        """That of a hub which refuses."""
-        error = cls(message)
-        error.refused = True
-        return error
+    lacking = False
+    absent = False
+    insisted = False
 
 
 class GatingError(WorkerError):
@@ -196,7 +213,13 @@ class RegistryError(WorkerError):
 
 
 class QuayAuthorizationError(RegistryError):
-    """The registry does not let these credentials do this."""
+    """The registry does not let these credentials do this.
+
+    Somebody renews the token or gives it the right, and then the same work succeeds. Also a token that
+    was read while its file was being written looks like this.
+    """
+
+    transient = True
 
 
 class QuayCourierError(RegistryError):
@@ -253,6 +276,12 @@ class BrokerUnavailable(BrokerError):
     transient = True
 
 
+class BrokerBlocked(BrokerError):
+    """The broker takes no messages, as it is short of memory or disk."""
+
+    transient = True
+
+
 class BrokerRefused(BrokerError):
     """The broker refuses: the login, a queue with other arguments, an exchange that is missing."""
 
@@ -264,8 +293,32 @@ class PackageBusy(WorkerError):
     counts = False
 
 
+class PoisonMessage(WorkerError):
+    """Workers died again and again while they had this message, and nothing else, in hand. ``deaths``: how often."""
+
+    deaths = 0
+
+    @classmethod
+    def after(cls, deaths: int) -> PoisonMessage:
+        """That of a message with which so many workers died."""
+        error = cls(
+            f"{deaths} times a worker died, or lost the broker, with this message in hand, the last times with nothing "
+            "else. It was not begun again.",
+            details={"deaths": deaths},
+        )
+        error.deaths = deaths
+        return error
+
+
+class RegistryReplacementError(WorkerError):
+    """Regular expressions of ``replace_registry`` take more than they may with the manifests of this build.
+
+    Only another expression mends it, or another build; so trying again does not help.
+    """
+
+
 class StorageError(WorkerError):
-    """This machine could not keep a file for the time of the work: a full disk, most of the time."""
+    """This machine could not keep a file for the time of the work, a full disk most of the time, or begin a process."""
 
     transient = True
 
@@ -313,7 +366,8 @@ class UnexpectedError(WorkerError):
 
     @classmethod
     def wrap(cls, exception: BaseException) -> UnexpectedError:
-        """An UnexpectedError for ``exception``; log the traceback where it is caught."""
+        """An UnexpectedError for ``exception``, which ends with it; log its traceback before."""
+        let_go(exception)
         kind = type(exception).__name__
         return cls(f"An unexpected {kind} interrupted the work; the log has its traceback.")
 
@@ -323,34 +377,8 @@ def unforeseen(exception: BaseException) -> WorkerError:
 
     A ResourcesExhausted where this machine is at fault, and an UnexpectedError otherwise.
     """
-    return ResourcesExhausted.meant_by(exception) or UnexpectedError.wrap(exception)
-
-
-def limited(details: Mapping[str, Any]) -> dict[str, Any]:
-    """``details`` as plain JSON of at most ``DETAILS_LIMIT`` bytes.
-
-    What does not fit is cut: long lists lose their tail and long texts their end, and
-    ``truncated: true`` says so.
-    """
-    text = json.dumps(details, default=str)
-    # NaN and Infinity are not JSON; a peer's answer may hold them all the same.
-    whole: dict[str, Any] = json.loads(text, parse_constant=str)
-    if len(text) <= DETAILS_LIMIT:
-        return whole
-    items, letters = 1000, 8192
-    while letters:
-        plain: dict[str, Any] = {**_cut(whole, items, letters), "truncated": True}
-        if len(json.dumps(plain)) <= DETAILS_LIMIT:
-            return plain
-        items, letters = max(items // 2, 1), letters // 2
-    return {"truncated": True}
-
-
-def _cut(value: Any, items: int, letters: int) -> Any:
-    if isinstance(value, str):
-        return value if len(value) <= letters else value[:letters] + "…"
-    if isinstance(value, list):
-        return [_cut(item, items, letters) for item in value[:items]]
-    if isinstance(value, dict):
-        return {key[:letters]: _cut(item, items, letters) for key, item in list(value.items())[:items]}
-    return value
+    exhausted = ResourcesExhausted.meant_by(exception)
+    if exhausted is None:
+        return UnexpectedError.wrap(exception)
+    let_go(exception)
+    return exhausted

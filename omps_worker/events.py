@@ -5,7 +5,8 @@ Two dialects speak of builds, and both have one topic or one message type for ev
 
 * Fedora's (the hub plugin koji-fedoramessaging): the build's fields stand in the body itself;
   there is no NVR and no ``extra``.
-* Koji's own (the hub plugin protonmsg): ``{"attribute", "old", "new", "info": {the build}}``. On its
+* Koji's own (the hub plugin protonmsg): ``{"attribute", "old", "new", "info": {the build}}``, and, when
+  a draft build is promoted, ``{"draft_release", "target_release", "build": {the build}, "user"}``. On its
   way through brokers and bridges it gets wrapped: in ``{"topic", "headers", "msg"}``, in a JSON
   string, in an AMQP 1.0 section (RabbitMQ's AMQP 1.0 plugin leaves it so), or in gzip.
 
@@ -27,6 +28,7 @@ from typing import Any
 
 from omps_worker import times
 from omps_worker.errors import MessageError
+from omps_worker.json_text import DEPTH_LIMIT, TooDeep, TooMany, read_json
 from omps_worker.model import BuildEvent, BuildState, Ignored
 
 BODY_LIMIT = 4 * 1024 * 1024
@@ -44,7 +46,11 @@ NOT_A_STATE_CHANGE = "not_a_state_change"
 """Reason to ignore: another attribute of a build changed."""
 NOT_COMPLETE = "not_complete"
 """Reason to ignore: the build's new state is not COMPLETE."""
-REASONS = (NOT_A_BUILD_MESSAGE, NOT_A_STATE_CHANGE, NOT_COMPLETE)
+DRAFT_BUILD = "draft_build"
+"""Reason to ignore: the build is a draft, which is not to be published before it is promoted."""
+OTHER_INSTANCE = "other_instance"
+"""Reason to ignore: the message names another Koji than the configured one."""
+REASONS = (NOT_A_BUILD_MESSAGE, NOT_A_STATE_CHANGE, NOT_COMPLETE, DRAFT_BUILD, OTHER_INSTANCE)
 """Every reason that ``decode`` gives."""
 
 MESSAGE_ID_NAMESPACE = uuid.UUID("6f6a6ac8-3a1c-4e52-9d0e-5a3f1f0f6a4b")
@@ -76,31 +82,46 @@ def decode(
     content_encoding: str | None = None,
     message_type: str | None = None,  # noqa: ARG001  "amqp-1.0", or not, whatever the body is
     topic: str = "",
+    instance: str | None = None,
 ) -> BuildEvent | Ignored:
     """What the message says: a build is complete, or nothing that concerns us.
 
     ``headers``, ``content_type``, ``content_encoding`` and ``message_type`` (the property ``type``)
     are those of the AMQP 0-9-1 message, ``topic`` its routing key. Labels are hints only: gzip and
-    AMQP 1.0 sections are recognised by their first bytes, whatever the properties say.
+    AMQP 1.0 sections are recognised by their first bytes, whatever the properties say. ``instance`` is
+    the name of the Koji whose messages are wanted, as far as they name one; None: any.
 
-    Only ``attribute == "state"`` with ``new`` 1 or ``"COMPLETE"`` becomes an event. Everything else
-    that is JSON is Ignored, with one of REASONS and the topic as detail.
+    Only ``attribute == "state"`` with ``new`` 1 or ``"COMPLETE"``, and the promotion of a draft, becomes
+    an event. Everything else that is JSON is Ignored, with one of REASONS and the topic as detail.
 
     Raises MessageError, never to be retried, for a body that is too large, not JSON or nested too deeply,
     and for a complete build that is named neither by a build id (a positive integer, or its decimal digits)
     nor by an NVR nor by name, version and release. One good name is enough.
     """
     document = _unwrapped(document_in(body, content_encoding))
-    if not isinstance(document, dict) or "attribute" not in document:
+    if not isinstance(document, dict):
         return Ignored(NOT_A_BUILD_MESSAGE, topic)
-    if document["attribute"] != "state":
+    if "attribute" not in document:
+        if not _tells_of_a_promotion(document):
+            return Ignored(NOT_A_BUILD_MESSAGE, topic)
+        new, document = document["build"].get("state"), {"info": document["build"]}
+    elif document["attribute"] != "state":
         return Ignored(NOT_A_STATE_CHANGE, topic)
-    new = document.get("new")
+    else:
+        new = document.get("new")
     if (new == _COMPLETE and new is not True) or new == _COMPLETE_NAME:
-        return _event(document, headers or {})
+        named = text_or_none(document.get("instance"))
+        if instance is not None and named not in (None, instance):
+            return Ignored(OTHER_INSTANCE, topic)
+        return _event(document, headers or {}) or Ignored(DRAFT_BUILD, topic)
     if isinstance(new, str) and new not in BuildState.__members__:
         return Ignored(NOT_A_BUILD_MESSAGE, topic)
     return Ignored(NOT_COMPLETE, topic)
+
+
+def as_draft(release: str, build_id: int) -> str:
+    """The release, or the NVR, that a build has until it is promoted; ``release`` is what it has then."""
+    return f"{release},draft_{build_id}"
 
 
 def message_id_for(event: BuildEvent | None, body: bytes) -> str:
@@ -113,7 +134,16 @@ def message_id_for(event: BuildEvent | None, body: bytes) -> str:
     return str(uuid.uuid5(MESSAGE_ID_NAMESPACE, f"body:{hashlib.sha256(body).hexdigest()}"))
 
 
-def _event(document: dict[str, Any], headers: Mapping[str, Any]) -> BuildEvent:
+def _tells_of_a_promotion(document: dict[str, Any]) -> bool:
+    return (
+        isinstance(document.get("build"), dict)
+        and isinstance(document.get("draft_release"), str)
+        and isinstance(document.get("target_release"), str)
+    )
+
+
+def _event(document: dict[str, Any], headers: Mapping[str, Any]) -> BuildEvent | None:
+    """The complete build that the message names; None if it is a draft. Raises MessageError if it names none."""
     info = document.get("info")
     if not isinstance(info, dict):
         info = {}
@@ -135,6 +165,9 @@ def _event(document: dict[str, Any], headers: Mapping[str, Any]) -> BuildEvent:
         nvr = f"{name}-{version}-{release}"
     if name is None and nvr is not None:
         name, version, release = nvr.rsplit("-", 2)
+    # Fedora's dialect has no field for it.
+    if build.get("draft", build_id is not None and (release or "").endswith(as_draft("", build_id))) is True:
+        return None
     return BuildEvent(
         build_id=build_id,
         nvr=nvr,
@@ -222,19 +255,19 @@ def _loads(text: str) -> Any:
     except json.JSONDecodeError as error:
         reason = f"{error.msg} at line {error.lineno} column {error.colno}" if text.strip() else "it is empty"
         raise MessageError(f"The message's body is not JSON: {reason}.") from None
-    except RecursionError:
-        raise MessageError("The message's body is nested too deeply.") from None
+    except TooDeep:
+        raise MessageError(f"The message's body is nested too deeply: more than {DEPTH_LIMIT} levels.") from None
+    except TooMany:
+        raise MessageError(f"The message's body holds more than {_CONTAINERS} objects and arrays.") from None
 
 
 def _parsed(text: str) -> Any:
-    if text.count("{") + text.count("[") > _CONTAINERS:
-        raise MessageError(f"The message's body holds more than {_CONTAINERS} objects and arrays.")
     try:
-        return json.loads(text)
-    except json.JSONDecodeError:
+        return read_json(text, containers=_CONTAINERS)
+    except (json.JSONDecodeError, TooDeep, TooMany):
         raise
     except ValueError:  # an integer of more digits than Python converts
-        return json.loads(text, parse_int=_int_or_none)
+        return read_json(text, containers=_CONTAINERS, parse_int=_int_or_none)
 
 
 def _int_or_none(digits: str) -> int | None:

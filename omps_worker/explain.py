@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from omps_worker import claims
 from omps_worker.errors import WorkerError
 from omps_worker.mapping import MappingHolder, Verdict
 from omps_worker.model import Attempt, Build, BuildEvent, Ignored, Outcome, Status
@@ -75,11 +76,14 @@ def explain(event: BuildEvent | Ignored, mapping: MappingHolder, builds: Builds,
         return Explanation(IGNORE, IGNORED_BY_RULE)
     try:
         build = builds.find(build_id=event.build_id, nvr=event.nvr)
+        claims.check_names(event, build)
+        # Only a message knows more than an NVR.
+        outdated = claims.check_state(event, build) if event.name is not None else None
     except WorkerError as error:
-        return Explanation(FAIL, f"{error.name}: {error.message}", error=error)
+        return Explanation(FAIL, f"{error.name}: {error.message}", error=error.as_value())
     match = mapping.current.resolve(build.facts)
     rule = match.rule if match else None
-    outcomes = processor.process_build(build, Attempt(), Request(dry_run=True))
+    outcomes = outdated or processor.process_build(build, Attempt(), Request(dry_run=True))
     if isinstance(outcomes, Ignored):
         return Explanation(IGNORE, f"{outcomes.reason}: {outcomes.detail}", rule, build)
     decision, reason, fault = _worst(outcomes)

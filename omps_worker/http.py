@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json as jsonlib
-import math
 import ssl
 import threading
 import time
@@ -27,12 +26,15 @@ import urllib3.exceptions
 from requests.structures import CaseInsensitiveDict
 
 from omps_worker.deadline import CONNECT_SECONDS, Deadline, Response, Session, UnusableBundle, deadline, new_session
+from omps_worker.json_text import parse_json
 from omps_worker.observer import SILENT, Observer, status_label
+from omps_worker.tracebacks import let_go
 
 __all__ = [
     "Answer",
     "HttpClient",
     "HttpFault",
+    "address_of",
     "body_of",
     "deadline",
     "fault_of",
@@ -44,9 +46,6 @@ __all__ = [
 
 MAX_BYTES = 4 * 1024 * 1024
 """How large an answer may be if nobody says otherwise, in bytes."""
-
-JSON_CONTAINERS = 100_000
-"""How many objects and arrays JSON may have: they take fifty times the memory that their text has."""
 
 ERROR_BYTES = 64 * 1024
 """How much of the body of a failed download is read, in bytes."""
@@ -219,8 +218,12 @@ class HttpClient:
                 return self._session().exchange(method, url, headers, data)
             except FAILURES as error:
                 fault = fault_of(error, clock, url)
-                if not (again and clock.reused and fault.kind == "connection"):
-                    raise fault from None
+                let_go(error)
+                try:
+                    if not (again and clock.reused and fault.kind == "connection"):
+                        raise fault from None
+                finally:
+                    del fault
                 again = False
 
 
@@ -230,10 +233,9 @@ def body_of(response: Response, url: str, max_bytes: int, clock: Deadline) -> It
     Raises HttpFault: ``too_large``, ``connection`` when the body ends before it should, and
     ``timeout`` when the deadline of ``clock`` passed.
     """
-    too_large = HttpFault("too_large", f"{place_of(url)} answered with more than {max_bytes} bytes.", sent=True)
     announced = response.headers.get("Content-Length", "")
     if response.status_code == 200 and announced.isascii() and announced.isdigit() and float(announced) > max_bytes:
-        raise too_large
+        raise _too_large(url, max_bytes)
     pieces = iter(lambda: response.raw.read(CHUNK, decode_content=False), b"")
     if "gzip" in response.headers.get("Content-Encoding", "").lower():
         # Asked for or not, some proxies compress. zlib's own limit keeps a bomb from unfolding.
@@ -248,13 +250,17 @@ def body_of(response: Response, url: str, max_bytes: int, clock: Deadline) -> It
             break
         received += len(piece)
         if received > max_bytes:
-            raise too_large
+            raise _too_large(url, max_bytes)
         yield piece
     if clock.expired:
         raise fault_of(TimeoutError(), clock, url)
     if not (received or announced or "Transfer-Encoding" in response.headers) and response.status_code == 200:
         # Python takes a connection that ends among the headers for the end of the headers.
         raise fault_of(http.client.IncompleteRead(b""), clock, url)
+
+
+def _too_large(url: str, max_bytes: int) -> HttpFault:
+    return HttpFault("too_large", f"{place_of(url)} answered with more than {max_bytes} bytes.", sent=True)
 
 
 def _inflated(pieces: Iterator[bytes]) -> Iterator[bytes]:
@@ -336,37 +342,18 @@ def place_of(url: str) -> str:
         return "an address that cannot be read"
 
 
+def address_of(url: str) -> str:
+    """``url`` for people who are to look there themselves: without a password, query or fragment."""
+    try:
+        return f"{place_of(url)}{printable(urlsplit(url).path, 1500)}"
+    except ValueError:
+        return "an address that cannot be read"
+
+
 def printable(text: str, limit: int) -> str:
     """``text`` on one line, fit for messages and logs: what cannot be printed becomes a space."""
     line = " ".join("".join(letter if letter.isprintable() else " " for letter in text[: 4 * limit]).split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
-
-
-def parse_json(body: bytes | str) -> Any:
-    """``body`` as JSON; None if it is none, is nested too deep or too large, or holds what JSON cannot say (NaN)."""
-    try:
-        text = body if isinstance(body, str) else body.decode("utf-8-sig")
-        if text.count("{") + text.count("[") > JSON_CONTAINERS:
-            return None
-        value = jsonlib.loads(text, parse_constant=_refuse, parse_float=_finite)
-        if "\\ud" in text.lower() or not text.isascii():
-            # Half a surrogate pair cannot be encoded again, and would fail far from here.
-            value = jsonlib.loads(jsonlib.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
-    except (ValueError, RecursionError):
-        return None
-    return value
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(constant)
-
-
-def _finite(text: str) -> float:
-    # 1e999 is JSON, but becomes infinity, which is none.
-    value = float(text)
-    if math.isinf(value):
-        raise ValueError(text)
-    return value
 
 
 def seconds_of(retry_after: str | None) -> float | None:

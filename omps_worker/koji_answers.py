@@ -46,6 +46,8 @@ def build_of(info: Any, target: str | None) -> Build:
         archive=archive,
         legacy=legacy,
         volume=name_of(info.get("volume_name")),
+        draft=info.get("draft") is True,
+        promoted_at=_time(info.get("promotion_ts")),
     )
 
 

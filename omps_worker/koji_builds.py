@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -23,14 +24,25 @@ from omps_worker.errors import (
     KojiNVRBuildNotFound,
     OMPSUploadedFileError,
 )
-from omps_worker.http import HttpClient, HttpFault, printable
-from omps_worker.koji_answers import MAX_NAME, build_of, dict_of, is_id, is_integer, rows_of, target_of, text_of
+from omps_worker.http import HttpClient, HttpFault, address_of, printable
+from omps_worker.koji_answers import (
+    MAX_NAME,
+    build_of,
+    dict_of,
+    is_id,
+    is_integer,
+    name_of,
+    rows_of,
+    target_of,
+    text_of,
+)
 from omps_worker.koji_listing import Listing
+from omps_worker.limits import whose
 from omps_worker.model import Build
 from omps_worker.observer import SILENT, Observer
 
 if TYPE_CHECKING:
-    from omps_worker.koji_session import Hub
+    from omps_worker.koji_session import Hub, Refusal
     from omps_worker.settings import KojiSettings, Limits
 
 FRESH_SECONDS = 600.0
@@ -51,6 +63,11 @@ class _Listed:
     algorithm: str | None = None
     checksum: str | None = None
     known: bool = False
+
+    @property
+    def verifies(self) -> bool:
+        """Whether what is downloaded can be held against it."""
+        return self.size is not None or self.checksum is not None
 
 
 class _Missing(Exception):
@@ -95,14 +112,17 @@ class KojiBuilds:
 
     def version(self) -> str:
         """The version of the hub, e.g. ``1.35.3``. Raises KojiError."""
-        return printable(str(self._ask("getKojiVersion")), 50)
+        version = name_of(self._ask("getKojiVersion"))
+        if version is None:
+            raise KojiError("Koji's hub answers without a version.")
+        return printable(version, 50)
 
     def is_there(self) -> None:
-        """Return if the hub answers calls, be it with a refusal of this one; raises KojiError."""
+        """Return if the hub answers calls, be it that it lacks this one; raises KojiError."""
         try:
             self.version()
         except KojiError as error:
-            if not error.refused:
+            if not error.lacking:
                 raise
 
     def find(self, *, build_id: int | None = None, nvr: str | None = None, with_target: bool = True) -> Build:
@@ -135,26 +155,35 @@ class KojiBuilds:
     def download(self, build: Build, destination: Path) -> None:
         """Write the build's archive of manifests to ``destination``, verified as far as Koji lists it.
 
-        Leaves no file behind when it fails. Raises KojiManifestsArchiveNotFound,
-        OMPSUploadedFileError (too large), and KojiError, after which trying again may help.
+        Leaves no file behind when it fails. Raises KojiManifestsArchiveNotFound where Koji itself says
+        that there is none, and OMPSUploadedFileError if it is too large: both are the build's fault. Raises
+        KojiError where the file server does not have what Koji lists, or sends something else: that
+        is the site's, and trying again may help. Each names the URL as far as there is one.
         """
         url, listed = self._legacy_place(build) if build.legacy else self._place(build)
         if listed.size is not None and listed.size > self._limits.archive_bytes:
-            raise self._too_large(build)
+            raise self._too_large(build, url)
         # Koji writes the rows and the state in one transaction: what has no row will not come.
-        pauses = list(PAUSES) if _is_fresh(build) and (listed.known or build.legacy) else []
+        expected = listed.known or build.legacy
+        pauses = list(PAUSES) if _is_fresh(build) and expected else []
+        insisted = bool(pauses)
         again = True
         try:
             while True:
                 try:
                     return self._fetch(url, listed, build, destination)
                 except _Missing:
+                    if not expected:
+                        raise _not_found(build, f"Koji does not list it, nor is it at {address_of(url)}") from None
                     if not pauses:
-                        raise _not_found(build, "the file server does not have it") from None
+                        raise _not_served(build, url, insisted=insisted) from None
                     self._pause(pauses.pop(0))
                 except _Different as difference:
                     if not again:
-                        raise KojiError(f"The archive of manifests of {build.nvr} {difference}.") from None
+                        raise KojiError(
+                            f"What Koji's file server has at {address_of(url)} is not the archive of manifests of "
+                            f"{build.nvr}: it {difference}."
+                        ) from None
                     again = False
         except BaseException:
             destination.unlink(missing_ok=True)
@@ -166,7 +195,7 @@ class KojiBuilds:
         try:
             return self._hub.call(method, *arguments, **options)
         except Refusal as refusal:
-            raise KojiError.refusal(f"Koji's hub refuses {method}: {refusal}") from None
+            raise _refused(method, refusal) from None
 
     def _ask_for_nvr(self, nvr: str) -> Any:
         from omps_worker.koji_session import Refusal
@@ -179,7 +208,7 @@ class KojiBuilds:
         except Refusal as refusal:
             if "invalid format" in str(refusal) or "bad request" in str(refusal):
                 return None
-            raise KojiError.refusal(f"Koji's hub refuses getBuild: {refusal}") from None
+            raise _refused("getBuild", refusal) from None
 
     def _target(self, info: Any) -> str | None:
         task_id = dict_of(info).get("task_id")
@@ -189,13 +218,12 @@ class KojiBuilds:
 
     def _place(self, build: Build) -> tuple[str, _Listed]:
         """The URL of the archive, and what Koji lists about it."""
-        archive = _segment(build, build.archive)
+        url = f"{self._directory(build)}/files/operator-manifests/{_segment(build, build.archive)}"
         rows = self._ask("listArchives", buildID=build.id, type="operator-manifests")
         rows = [row for row in rows_of(rows, "listArchives") if row.get("filename") == build.archive]
         if rows and all(row.get("metadata_only") for row in rows):
-            raise _not_found(build, "Koji has only its metadata")
-        rows = [row for row in rows if not row.get("metadata_only")]
-        return f"{self._directory(build)}/files/operator-manifests/{archive}", _listed(rows)
+            raise _not_found(build, f"Koji has only its metadata, and no file at {address_of(url)}")
+        return url, _listed(row for row in rows if not row.get("metadata_only"))
 
     def _directory(self, build: Build) -> str:
         import koji  # type: ignore[import-untyped]
@@ -234,25 +262,39 @@ class KojiBuilds:
             except HttpFault as fault:
                 if fault.kind == "too_large":
                     if listed.size is None:
-                        raise self._too_large(build) from None
+                        raise self._too_large(build, url) from None
                     raise _Different(f"is larger than the {listed.size} bytes that Koji lists") from None
-                raise KojiError(f"Downloading the archive of manifests of {build.nvr} failed: {fault}") from None
+                raise KojiError(
+                    f"The archive of manifests of {build.nvr} cannot be downloaded from {address_of(url)}: {fault}"
+                ) from None
         if answer.status in {404, 410}:
             raise _Missing
         if answer.status != 200:
             raise KojiError(
-                f"Koji's file server answered with status {answer.status} to the download of {build.nvr}.",
+                f"Koji's file server answered with status {answer.status} to the download of {address_of(url)}, the "
+                f"archive of manifests of {build.nvr}.",
                 retry_after=answer.retry_after,
             )
         if listed.size is not None and size != listed.size:
             raise _Different(f"has {size} bytes, but Koji lists {listed.size}")
         if listed.algorithm and digest.hexdigest() != listed.checksum:
             raise _Different(f"has another {listed.algorithm} checksum than Koji lists")
+        if not listed.verifies and not zipfile.is_zipfile(destination):
+            # A page of a proxy, or a part of the file: Koji knows neither size nor checksum to tell by.
+            raise _Different("is no zip, or only a part of one")
 
-    def _too_large(self, build: Build) -> OMPSUploadedFileError:
+    def _too_large(self, build: Build, url: str) -> OMPSUploadedFileError:
         limit = self._limits.archive_bytes
-        message = f"The archive of manifests of {build.nvr} is larger than the limit of {limit} bytes."
-        return OMPSUploadedFileError(message)
+        return OMPSUploadedFileError(
+            f"The archive of manifests of {build.nvr}, {address_of(url)}, is larger than the limit of {limit} bytes; "
+            f"{whose('archive_bytes')}."
+        )
+
+
+def _refused(method: str, refusal: Refusal) -> KojiError:
+    error = KojiError(f"Koji's hub refuses {method}: {refusal}")
+    error.lacking = refusal.lacking
+    return error
 
 
 def _listed(rows: Iterable[dict[str, Any]]) -> _Listed:
@@ -279,6 +321,15 @@ def _segment(build: Build, name: str | None) -> str:
 
 def _not_found(build: Build, reason: str) -> KojiManifestsArchiveNotFound:
     return KojiManifestsArchiveNotFound(f"The archive of manifests of {build.nvr} was not found: {reason}.")
+
+
+def _not_served(build: Build, url: str, *, insisted: bool) -> KojiError:
+    error = KojiError(
+        f"Koji's file server does not have {address_of(url)}, the archive of manifests of {build.nvr}, though Koji's "
+        f"hub {'has it among the logs' if build.legacy else 'lists it'}."
+    )
+    error.absent, error.insisted = True, insisted
+    return error
 
 
 def _is_fresh(build: Build) -> bool:

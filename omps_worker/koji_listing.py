@@ -39,7 +39,7 @@ class Listing:
     def siblings(self, build: Build, since: datetime) -> Iterator[Build]:
         """The operator builds of its component and build target completed at ``since`` or later, the newest first.
 
-        ``build`` is one of them. Bundles do not count. An unknown target is the same as another
+        ``build`` is one of them. Bundles and drafts do not count. An unknown target is the same as another
         unknown one, and as no known one. Asks while it is read; raises KojiError.
         """
         if (package := self._package(build.name)) is None:
@@ -48,27 +48,42 @@ class Listing:
         for page in self._pages("-completion_ts,-build_id", packageID=package, completeAfter=after):
             for other in self._operators(page):
                 known = other.completed_at is not None and other.completed_at >= since
-                if known and other.name == build.name and other.target == build.target:
+                if known and other.name == build.name and other.target == build.target and not other.draft:
                     yield other
 
     def completed(self, since: datetime, until: datetime | None = None) -> list[Build]:
         """The operator builds completed from ``since`` on and before ``until``, in the order of their completion.
 
-        Bundles do not count. Raises KojiError.
+        Of a build that was a draft, the time of its promotion counts instead, as far as the hub can tell:
+        Koji 1.36 and newer list by it, older ones only among what was completed. Drafts are among
+        them, bundles are not. Raises KojiError.
         """
-        period = {"completeAfter": _hub_time(since - _MARGIN)}
-        if until is not None:
-            period["completeBefore"] = _hub_time(until + _MARGIN)
+        completed, promoted = (
+            {
+                f"{event}After": _hub_time(since - _MARGIN),
+                **({} if until is None else {f"{event}Before": _hub_time(until + _MARGIN)}),
+            }
+            for event in ("complete", "promoted")
+        )
 
         def in_period(build: Build) -> bool:
-            completed = build.completed_at
-            return completed is not None and completed >= since and (until is None or completed < until)
+            ready = build.promoted_at or build.completed_at
+            return ready is not None and ready >= since and (until is None or ready < until)
 
         found: dict[Any, Build] = {}
-        for which in ({"type": "operator-manifests"}, {"cgID": CONTENT_GENERATOR}):
-            for page in self._pages("completion_ts,build_id", **which, **period):
+
+        def look(**filters: Any) -> None:
+            for page in self._pages("completion_ts,build_id", **filters):
                 new = [row for row in page if not (is_id(row.get("build_id")) and row["build_id"] in found)]
                 found.update({build.id: build for build in self._operators(new)})
+
+        look(type="operator-manifests", **completed)
+        look(cgID=CONTENT_GENERATOR, **completed)
+        try:
+            look(type="operator-manifests", **promoted)
+        except KojiError as error:
+            if not error.lacking:
+                raise
         return sorted(filter(in_period, found.values()), key=lambda build: build.order)
 
     def _package(self, name: str) -> int | None:

@@ -7,6 +7,7 @@ Importing this module imports koji, which takes about 0.2 s: import it where it 
 from __future__ import annotations
 
 import http.client
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -28,9 +29,13 @@ from omps_worker.http import (
     seconds_of,
 )
 from omps_worker.observer import SILENT, Observer, status_label
+from omps_worker.tracebacks import empty_frames, let_go
 
 ANSWER_BYTES = 16 * 1024 * 1024
 """How large an answer of the hub may be; a build is described in about 8 KB."""
+
+TEXT_LIMIT = 300
+"""How many characters of the hub's own words an error quotes."""
 
 FAULT, UNREADABLE = "fault", "unreadable"
 """How a call may end beside with a status or an HttpFault: a fault of XML-RPC, or no XML-RPC at all."""
@@ -47,7 +52,14 @@ _NETWORK = (
 
 
 class Refusal(Exception):
-    """The hub understood the call and refuses what it was asked; the text is the hub's."""
+    """The hub understood the call and refuses what it was asked; the text is the hub's.
+
+    ``lacking``: because it has no such call, or the call no such argument.
+    """
+
+    def __init__(self, text: str, *, lacking: bool = False) -> None:
+        super().__init__(text)
+        self.lacking = lacking
 
 
 class Hub:
@@ -78,13 +90,19 @@ class Hub:
             except koji.ServerOffline as error:
                 call.result = FAULT
                 # A subclass of GenericError: it comes for "offline", lock-out and a database outage.
-                raise KojiError(f"Koji's hub is offline: {printable(str(error), 300)}") from None
+                text = printable(_said(error), TEXT_LIMIT)
+                let_go(error)
+                raise KojiError(f"Koji's hub is offline: {text}") from None
             except (koji.GenericError, koji.Fault) as error:
                 call.result = FAULT
-                text = printable(str(getattr(error, "faultString", "") or error), 300)
-                if type(error) is koji.GenericError:
-                    raise Refusal(text) from None
-                raise KojiError.refusal(f"Koji's hub could not answer {method}: {text}") from None
+                text = _said(error)
+                lacking = _lacks(error, text)
+                let_go(error)
+                if isinstance(error, koji.ParameterError) or type(error) is koji.GenericError:
+                    raise Refusal(printable(text, TEXT_LIMIT), lacking=lacking) from None
+                # Fault 1 is an exception that the hub did not handle: a database that is restarted, a statement
+                # that took too long. What it will answer the next time is not known.
+                raise KojiError(f"Koji's hub could not answer {method}: {printable(text, TEXT_LIMIT)}") from None
             except requests.exceptions.HTTPError as error:
                 call.result = status_label(error.response.status_code)
                 raise self._for_status(error) from None
@@ -118,6 +136,21 @@ class Hub:
         return KojiError(message, retry_after=seconds_of(response.headers.get("Retry-After")))
 
 
+def _lacks(error: Exception, said: str) -> bool:
+    """Whether this is how a hub says that it has no such call, or the call no such argument.
+
+    Every hub since 2012 does it like that (kojihub/kojixmlrpc.py, HandlerRegistry.get; koji/util.py,
+    call_with_argcheck). What it says may be a whole traceback, where the site has set KojiDebug.
+    """
+    return isinstance(error, koji.ParameterError) or "Invalid method: " in said
+
+
+def _said(error: Exception) -> str:
+    """What the hub gives as the reason of a fault: it should be text, and may be of any type and depth."""
+    reason = getattr(error, "faultString", None) or next(iter(error.args), "")
+    return reason if isinstance(reason, str) else "it gives no reason that is text"
+
+
 class _HubSession(koji.ClientSession):  # type: ignore[misc]
     """koji's client on a session of ours, reading no more than ``ANSWER_BYTES``."""
 
@@ -131,6 +164,8 @@ class _HubSession(koji.ClientSession):  # type: ignore[misc]
 
     def new_session(self) -> None:
         """Replace the requests session; koji does so after each failure."""
+        if (error := sys.exc_info()[1]) is not None:
+            empty_frames(error)
         if self.rsession:
             self.rsession.close()
         self.rsession = new_session(self.ca_bundle)

@@ -19,6 +19,7 @@ from concurrent.futures import TimeoutError as TookTooLong
 from typing import TypeVar
 
 from omps_worker.errors import ResourcesExhausted
+from omps_worker.tracebacks import let_go
 
 log = logging.getLogger(__name__)
 
@@ -36,10 +37,9 @@ def start(thread: threading.Thread) -> None:
     try:
         thread.start()
     except RuntimeError as error:
-        exhausted = ResourcesExhausted.meant_by(error)
-        if exhausted is None:
+        if ResourcesExhausted.meant_by(error) is None:
             raise
-        raise exhausted from None
+        raise ResourcesExhausted.of_threads() from None
 
 
 def trouble() -> str | None:
@@ -151,6 +151,7 @@ class Helpers:
                 try:
                     result = function()
                 except BaseException as error:
+                    let_go(error)
                     future.set_exception(error)
                 else:
                     future.set_result(result)

@@ -10,7 +10,7 @@ the tag ``!``, ``|#``, ``[a?]``, escaped surrogates). There PyYAML's parser has 
 what is accepted here is what operator-courier accepts.
 
 Bounds, each with a fault that names it: how deep values nest (``DEPTH``), how many there are and how much
-text they have once aliases are followed (``NODES``, ``CHARACTERS``), how long a number is (``NUMBER_LENGTH``),
+text they have once aliases are followed (``limits.VALUES``, ``CHARACTERS``), how long a number is (``NUMBER_LENGTH``),
 how many keys are no text (``ODD_KEYS``), and how much PyYAML has to understand (``TAGGED_NODES``). An alias
 inside the value that it names is refused too: such a value has no end.
 """
@@ -36,16 +36,11 @@ from yaml.events import (
 from yaml.nodes import ScalarNode
 from yaml.resolver import Resolver
 
+from omps_worker.limits import VALUES, whose
 from omps_worker.text import one_line
 
 DEPTH = 200
 """How deeply values may nest. Custom resources reach about forty."""
-
-NODES = 250_000
-"""How many values the files of one operator may have together, aliases followed.
-
-Big ones have 30,000. A value takes up to half a kilobyte when it is dumped.
-"""
 
 CHARACTERS = 10 * 2**20
 """How much text the files of one operator may have together, aliases followed: a dump repeats it."""
@@ -88,11 +83,20 @@ class YamlFault(ValueError):
 
 
 class Reader:
-    """Reads the YAML files of one operator; the bounds are for all of them together."""
+    """Reads the YAML files of one operator; the bounds are for all of them together.
 
-    def __init__(self) -> None:
+    ``most``: how many values they may have, aliases followed.
+    """
+
+    def __init__(self, most: int = VALUES) -> None:
+        self._most = most
         self._nodes = self._characters = 0
         self._pure_room = PURE_CHARACTERS
+
+    @property
+    def values(self) -> int:
+        """How many values it has read, aliases followed."""
+        return self._nodes
 
     def read(self, text: str) -> Any:
         """The one document in ``text``, None if there is none. Raises YamlFault."""
@@ -153,6 +157,7 @@ class Reader:
         if isinstance(next_event(), StreamEndEvent):
             return None, True
         certain, nodes, characters, flow = True, self._nodes, self._characters, False
+        most = self._most
         known: dict[str, Any] = dict(_WORDS)
         anchors: dict[str, tuple[Any, int, int]] = {}
         outer: list[tuple[list[Any], str | None, int, int, bool]] = []
@@ -210,8 +215,8 @@ class Reader:
                 characters += text_size
             elif kind is DocumentEndEvent:
                 break
-            if nodes > NODES:
-                raise YamlFault(f"it has too many values: more than {NODES} in all files, aliases followed")
+            if nodes > most:
+                raise _too_many_values(most)
             if characters > CHARACTERS:
                 raise _too_much_text()
             if anchor is not None:
@@ -252,8 +257,15 @@ def _too_long_number() -> YamlFault:
     return YamlFault(f"it has a number of more than {NUMBER_LENGTH} characters")
 
 
+def _too_many_values(most: int) -> YamlFault:
+    return YamlFault(f"with the files before it, it has more than {most} values, aliases followed; {whose('values')}")
+
+
 def _too_much_text() -> YamlFault:
-    return YamlFault(f"it has too much text: more than {CHARACTERS} characters in all files, aliases followed")
+    return YamlFault(
+        f"with the files before it, it has more than {CHARACTERS} characters of text, aliases followed; that is a "
+        "limit of this worker, which no key raises"
+    )
 
 
 def _too_many_odd_keys(event: Any) -> YamlFault:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from omps_worker.archive import shown
 from omps_worker.errors import PackageValidationError
+from omps_worker.limits import FLAT_SHARE, VALUES, whose
 from omps_worker.text import one_line
 
 if TYPE_CHECKING:
@@ -44,8 +45,8 @@ class Manifests:
     """The document of each YAML file in the root and in the directories there, by relative path."""
 
     @classmethod
-    def read(cls, directory: Path) -> Manifests:
-        """Read the tree in ``directory``.
+    def read(cls, directory: Path, values: int = VALUES) -> Manifests:
+        """Read the tree in ``directory``, whose files may have so many YAML values, or a part of that if it is flat.
 
         The package name is that of the first file in the root, by name, that has the top-level
         key ``packageName``; it must be a valid name of a repository.
@@ -53,11 +54,18 @@ class Manifests:
         Raises PackageValidationError, naming the file, if there is no such name or a file is not
         readable YAML; trying again does not help.
         """
-        documents = read_documents(directory)
+        reader = new_reader(values)
+        documents = read_documents(reader, directory)
         _, package = find_package(documents.items())
+        nested = any("/" in path and kind_of(document) == CSV for path, document in documents.items())
+        if not nested and reader.values > values // FLAT_SHARE:
+            raise invalid(
+                f"The manifests have {reader.values} values, and {values // FLAT_SHARE} are taken where all of them "
+                f"stand in one directory, a part of what is taken otherwise; {whose('values')}."
+            )
         return cls(
             package_name=package["packageName"],
-            nested=any("/" in path and kind_of(document) == CSV for path, document in documents.items()),
+            nested=nested,
             default_csv_version=_default_csv_version(package, documents),
             documents=documents,
         )
@@ -73,13 +81,12 @@ def kind_of(document: Any) -> str | None:
     return kind if isinstance(kind, str) and kind in (CSV, CRD) else None
 
 
-def read_documents(directory: Path) -> dict[str, Any]:
+def read_documents(reader: Reader, directory: Path) -> dict[str, Any]:
     """The documents of all YAML files in ``directory`` and the directories in it, by relative path.
 
     Ordered: the root first, names sorted. Raises PackageValidationError, naming the file, for
     one that cannot be read.
     """
-    reader = new_reader()
     return {name: parse(reader, name, read_text(path, name)) for name, path in yaml_files(directory)}
 
 
@@ -91,11 +98,11 @@ def yaml_files(directory: Path) -> Iterator[tuple[str, Path]]:
             yield from _yaml_files_in(path, f"{path.name}/")
 
 
-def new_reader() -> Reader:
-    """A reader for the files of one operator."""
+def new_reader(values: int = VALUES) -> Reader:
+    """A reader for the files of one operator, which may have so many YAML values together."""
     from omps_worker.manifest_yaml import Reader  # imports PyYAML: only those who read manifests wait for it
 
-    return Reader()
+    return Reader(values)
 
 
 def read_text(path: Path, name: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 from omps_worker.errors import MessageError
 from omps_worker.events import BODY_LIMIT, decode, document_in, text_or_none
+from omps_worker.json_text import DEPTH_LIMIT, read_json
 from omps_worker.model import BuildEvent, Ignored
 
 FILE_LIMIT = 32 * 1024 * 1024
@@ -23,6 +24,9 @@ SHORT_STRING = 255
 
 DUMP_LIMIT = 192 * 1024 * 1024
 """Bytes that a message in a dump may have: the largest that RabbitMQ takes unless told otherwise, and its base64."""
+
+BODY_DEPTH = DEPTH_LIMIT // 2
+"""Bodies that are nested deeper are kept as bytes alone: the file around them must be readable, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,7 @@ class StoredMessage:
     bare: bool = field(default=False, compare=False)
     """Whether the file holds nothing but a body."""
 
-    def decode(self) -> BuildEvent | Ignored:
+    def decode(self, instance: str | None = None) -> BuildEvent | Ignored:
         """As ``decode``; raises MessageError."""
         return decode(
             self.body,
@@ -49,6 +53,7 @@ class StoredMessage:
             content_encoding=self.content_encoding,
             message_type=self.message_type,
             topic=self.topic,
+            instance=instance,
         )
 
 
@@ -124,11 +129,11 @@ def in_file(path: Path) -> Iterator[StoredMessage]:
         raise MessageError(f"{path} cannot be read: {error.strerror}.") from None
 
 
-def json_in(body: bytes) -> tuple[bool, Any]:
-    """Whether ``body`` is JSON in UTF-8, and what it says."""
+def json_in(body: bytes, depth: int = BODY_DEPTH) -> tuple[bool, Any]:
+    """Whether ``body`` is JSON in UTF-8, nested no deeper than ``depth``, and what it says."""
     try:
-        return True, json.loads(body.decode())
-    except (ValueError, RecursionError):
+        return True, read_json(body.decode(), depth=depth)
+    except ValueError:
         return False, None
 
 
@@ -156,7 +161,7 @@ def _readable(message: StoredMessage) -> StoredMessage:
 def _large_document(content: bytes) -> Any:
     """The JSON object that a dump with a large body is; raises MessageError."""
     if len(content) <= DUMP_LIMIT and content[:1] == b"{":
-        found, document = json_in(content)
+        found, document = json_in(content, DEPTH_LIMIT)
         if found:
             return document
     raise MessageError(f"The message is larger than {BODY_LIMIT} bytes, and is no dump of one.")
@@ -164,12 +169,9 @@ def _large_document(content: bytes) -> Any:
 
 def _body(document: Any, exact: bytes | None) -> bytes:
     """The body that ``document`` says; ``exact`` is how it was written, as long as it says the same."""
-    try:
-        body = json.dumps(document)
-        if exact is not None and body == json.dumps(json_in(exact)[1]):
-            return exact
-    except RecursionError:
-        raise MessageError("The message's body is nested too deeply.") from None
+    body = json.dumps(document)
+    if exact is not None and body == json.dumps(json_in(exact)[1]):
+        return exact
     return body.encode()
 
 
@@ -183,8 +185,11 @@ def _from_base64(exact: dict[str, Any], key: str) -> bytes | None:
         raise MessageError(f"What stands under amqp, {key}, is damaged base64.") from None
 
 
-def event_named(build: str) -> BuildEvent | Ignored:
-    """What ``build`` names: the message in a file of that name, else the NVR. Raises MessageError."""
+def event_named(build: str, instance: str | None = None) -> BuildEvent | Ignored:
+    """What ``build`` names: the message in a file of that name, read as ``decode`` does, else the NVR.
+
+    Raises MessageError.
+    """
     # An NVR cannot be a path that exists unless somebody made such a file: then the file is meant.
     if not os.path.lexists(build):
         return BuildEvent(nvr=build)
@@ -196,6 +201,6 @@ def event_named(build: str) -> BuildEvent | Ignored:
     if len(content) > FILE_LIMIT:
         raise MessageError(f"{build} has more than {FILE_LIMIT} bytes: that is no message.")
     try:
-        return from_dump(content).decode()
+        return from_dump(content).decode(instance)
     except MessageError as error:
         raise MessageError(f"{build}: {error.message}") from None

@@ -7,6 +7,7 @@ Plain frozen data without behaviour that reaches outside. Every module may impor
 from __future__ import annotations
 
 import enum
+import uuid
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
@@ -108,6 +109,10 @@ class Build:
     legacy: bool = False
     """The archive is among the build's logs, as it was between February and May 2019."""
     volume: str | None = None
+    draft: bool = False
+    """It is not to be published until it is promoted, by which its release changes (Koji 1.34 and newer)."""
+    promoted_at: datetime | None = None
+    """When it was promoted, if it ever was a draft."""
 
     @property
     def facts(self) -> BuildFacts:
@@ -171,6 +176,32 @@ class Source:
 
     message_id: str
     topic: str
+    replayed: int = 0
+    """How many times somebody had sent it again by then."""
+    replayed_at: str | None = None
+    """When that was last; tells copies apart that were sent again from one file."""
+
+
+@dataclass(frozen=True, slots=True)
+class BroughtArchive:
+    """An archive that somebody brought, instead of a build's."""
+
+    file: str
+    """The name of the file, without directories, as that person called it."""
+    sha256: str
+    """Hex sha256 of its bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class ByHand:
+    """Somebody asked for the work: one command, or one request. ``run`` is the same for nothing else."""
+
+    archive: BroughtArchive | None = None
+    run: str = field(default_factory=lambda: str(uuid.uuid4()))
+
+
+Origin = Source | ByHand
+"""What the work came from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,12 +215,19 @@ class Attempt:
 
     number: int = 1
     interrupted: bool = False
+    waits: int = 0
+    """How often the same try was put off before it could begin."""
     late: bool = False
     """Somebody had the message sent long after its build, or again: a replay, or a catch-up."""
     targets: tuple[str, ...] | None = None
     """The labels of the targets that are still open; None: all that the mapping names."""
     first_seen: datetime | None = field(default=None, compare=False)
     """When a worker first took the message; None where there is none."""
+
+    @property
+    def by_message(self) -> bool:
+        """Whether a message on the bus caused the work, and no person."""
+        return self.first_seen is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +249,8 @@ class Outcome:
     public: bool | None = None
     error: WorkerError | None = None
     target: Target | None = None
+    released_at: str | None = None
+    """When the registry says that the release was made, in its own words; None where that is not known."""
     next_attempt_at: datetime | None = None
     seconds: dict[str, float] = field(default_factory=dict[str, Any], compare=False)
     """How long each stage took; for logs and metrics."""

@@ -83,5 +83,6 @@ def unknown_organization(name: str, file: str = "configuration") -> SettingsErro
                 f"consumer_config.organizations.{name}",
                 "the organization has no credentials here; add it",
             )
-        ]
+        ],
+        transient=True,
     )

@@ -19,18 +19,20 @@ from typing import Protocol
 
 from pydantic import SecretStr
 
-from omps_worker import build_orders, versions
-from omps_worker.archive import Limits
+from omps_worker import build_orders, claims, events, versions
 from omps_worker.build_orders import BuildOrders
 from omps_worker.contents import Contents
 from omps_worker.errors import (
     GreenwaveUnsatisfiedError,
+    KojiNVRBuildNotFound,
     PackageValidationError,
     ResourcesExhausted,
     StorageError,
     WorkerError,
     unforeseen,
 )
+from omps_worker.limits import Limits
+from omps_worker.listing import not_listed_yet
 from omps_worker.mapping import MappingHolder
 from omps_worker.model import (
     Attempt,
@@ -49,14 +51,15 @@ from omps_worker.observer import SILENT, Observer
 from omps_worker.organizations import Organization, Organizations
 from omps_worker.releases import Releaser, Wanted
 from omps_worker.superseded import SKIP, SUPERSEDED, BuildOrder
-from omps_worker.text import one_line
+from omps_worker.tracebacks import let_go
 
 log = logging.getLogger(__name__)
 
 NOT_COMPLETE = "not_complete"
+DRAFT_BUILD = events.DRAFT_BUILD
 NO_RULE = "no_rule"
 IGNORED_BY_RULE = "ignored_by_rule"
-"""Reasons to ignore a build: nobody asked for it."""
+"""Reasons to ignore a build: nobody asked for it. Another is ``claims.NO_LONGER_COMPLETE``."""
 
 BUNDLE_BUILD = "bundle build"
 NOT_AN_OPERATOR_IMAGE = "not an operator image"
@@ -88,7 +91,7 @@ class Request:
     """What somebody who pushes by hand may ask for on top of a build's own rules.
 
     ``authorization`` is what that person shows the registry; with it, the organization need not be
-    a configured one.
+    a configured one. Without ``reverts``, content that is released is never released again.
     """
 
     organization: str | None = None
@@ -96,6 +99,7 @@ class Request:
     version: str | None = None
     new_release: bool = False
     dry_run: bool = False
+    reverts: bool = True
     authorization: SecretStr | None = None
 
 
@@ -174,12 +178,14 @@ class Processor:
         try:
             with self._observer.timing("koji", seconds):
                 build = self._builds.find(build_id=event.build_id, nvr=event.nvr)
+            claims.check_names(event, build)
+            outdated = claims.check_state(event, build) if attempt.by_message else None
+        except KojiNVRBuildNotFound as error:
+            unknown = claims.unknown(error) if attempt.by_message else error.as_value()
+            return [Outcome(Status.FAILED, nvr=event.nvr, error=unknown)]
         except Exception as error:
             return [Outcome(Status.FAILED, nvr=event.nvr, error=_named(error, event.nvr))]
-        if event.nvr is not None and event.nvr != build.nvr:
-            named = one_line(event.nvr)
-            log.warning("a message calls build %d %s, and Koji %s: Koji's word counts", build.id, named, build.nvr)
-        return self.process_build(build, attempt, request, seconds)
+        return outdated or self.process_build(build, attempt, request, seconds)
 
     def process_build(
         self, build: Build, attempt: Attempt, request: Request, seconds: Mapping[str, float] | None = None
@@ -187,7 +193,9 @@ class Processor:
         """The same for a build that Koji has described already; ``seconds`` is what stages took until now."""
         work = _Work(build, attempt, request, self._observer, dict(seconds or {}))
         if build.state != BuildState.COMPLETE:
-            return Ignored(NOT_COMPLETE, f"{build.nvr} is in state {_state_name(build.state)}")
+            return Ignored(NOT_COMPLETE, f"{build.nvr} is in state {claims.state_name(build.state)}")
+        if build.draft:
+            return Ignored(DRAFT_BUILD, f"{build.nvr} is a draft build, which is published when it is promoted")
         try:
             targets = _still_open(self._targets(build.facts, build.nvr, request), attempt)
         except Exception as error:
@@ -294,18 +302,22 @@ class Processor:
             version=versions.wanted(target.version, work.build, prepared.csv_version),
             new_release=work.request.new_release,
             order=self._order(work, target, prepared),
+            reverts=work.request.reverts,
         )
         release = self._releaser.plan if work.request.dry_run else self._releaser.release
         with work.stage("release"):
             released = release(wanted)
         if released is None:
             return work.outcome(Status.SKIPPED, target, **known, reason=SUPERSEDED)
-        known["version"] = released.version
+        known |= {"version": released.version, "released_at": released.made_at}
         if work.request.dry_run:
             status = Status.PUBLISHED if released.created else Status.UNCHANGED
             return work.outcome(status, target, **known, public=place.credentials.public)
         with work.stage("publish"):
             public = self._releaser.publish(place, released.version)
+        if not released.listed and work.attempt.first_seen is not None:
+            # A message comes again, and then the release is told of by what the registry says of it.
+            raise not_listed_yet(place, released.version)
         ours = released.created or work.attempt.interrupted
         status = Status.PUBLISHED if ours else Status.UNCHANGED
         return work.outcome(status, target, **known, public=public)
@@ -351,17 +363,12 @@ def repository_of(target: Target, prepared: Bundle) -> str:
 
 
 def _named(error: Exception, nvr: str | None) -> WorkerError:
+    """The error of an outcome for an exception that ends here."""
     if isinstance(error, WorkerError):
-        return error
+        return error.as_value()
     if isinstance(error, OSError) and error.errno is not None and ResourcesExhausted.meant_by(error) is None:
         log.exception("local storage failed while working on %s", nvr)
+        let_go(error)
         return StorageError.wrap(error)
     log.exception("an exception that nobody thought of interrupted the work on %s", nvr)
     return unforeseen(error)
-
-
-def _state_name(state: int) -> str:
-    try:
-        return BuildState(state).name
-    except ValueError:
-        return str(state)

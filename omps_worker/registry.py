@@ -10,6 +10,10 @@ cnr-server, appr). Its traps, as observed on them, and what is made of them here
 * ``content.digest`` is the sha256 of the uncompressed tar: a look tells what is released.
 * A push may be stored although its answer is lost, late or an error: ``ambiguous``.
 * changevisibility answers 200 with ``null`` for a package that is missing.
+
+Whose fault is it? Only what a registry says against the release itself (``_FAULTS_OF_THE_RELEASE``) is one of the
+build. Everything else is one of the site, which somebody mends without a new build: a token, a right, a plan, an image
+repository in the way, a proxy that answers in the registry's stead. Such errors are transient.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ import re
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from pydantic import SecretStr
@@ -50,6 +54,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 _VERSION = re.compile(r"[0-9A-Za-z.+-]{1,100}")
 _PASSING = frozenset({408, 425, 429})
 """Statuses below 500 that say nothing against the request itself."""
+_FAULTS_OF_THE_RELEASE = frozenset({400, 409, 413, 422})
+"""Statuses that refuse a release for what it is: its form, its version, its size."""
 _ANSWERED_BY_A_PROXY = frozenset({408, 502, 504})
 """Statuses of one who no longer waits for the registry, which may go on working."""
 
@@ -115,9 +121,9 @@ class AppRegistry:
     def look(self, organization: str, repository: str, authorization: SecretStr | None) -> Package:
         """The releases of one package.
 
-        Raises QuayPackageError, transient if the registry cannot be reached, is in trouble or
-        answers what is no answer; permanent e.g. for an image repository of that name. Raises
-        QuayAuthorizationError where a registry answers 401.
+        Raises QuayPackageError if the registry cannot be reached, is in trouble or answers what is no
+        answer, or if an image repository has that name, and QuayAuthorizationError where it answers
+        401: all transient. Permanent is only that the name can be none of a package.
         """
         self._remember(authorization)
         what = f"Failed to look at {_shown(organization, repository)}"
@@ -134,11 +140,11 @@ class AppRegistry:
             return Package(None)
         told = self._said(answer)
         if answer.status == 401:
-            raise _failure(QuayAuthorizationError, what, answer, told)
+            raise _failure(QuayAuthorizationError, what, answer, told, transient=True)
         if answer.status == 200:
             raise _failure(QuayPackageError, f"{what}: that is no list of releases", answer, told, transient=True)
         # A 404 without the registry's JSON comes from something in front of it.
-        raise _failure(QuayPackageError, what, answer, told, transient=answer.status == 404 or None)
+        raise _failure(QuayPackageError, what, answer, told, transient=True)
 
     def push(
         self,
@@ -152,9 +158,9 @@ class AppRegistry:
     ) -> None:
         """Store ``blob``, a tar.gz, as a release; give up after ``timeout`` seconds, if given.
 
-        Raises QuayAuthorizationError if these credentials may not, and QuayCourierError otherwise:
-        transient if the registry cannot be reached, is busy or in trouble; with ``conflict`` if it
-        has that version; with ``ambiguous`` if the release may have been stored all the same, and
+        Raises QuayAuthorizationError, transient, if these credentials may not, and QuayCourierError
+        otherwise: transient unless the registry refuses the release for what it is; with ``conflict`` if
+        it has that version; with ``ambiguous`` if the release may have been stored all the same, and
         with ``pending`` if that may happen yet. A push is never sent twice by itself.
         """
         if not _VERSION.fullmatch(version):
@@ -170,21 +176,15 @@ class AppRegistry:
             return
         told = self._said(answer)
         if answer.status in (401, 403):
-            raise _failure(QuayAuthorizationError, what, answer, told)
+            raise _failure(QuayAuthorizationError, what, answer, told, transient=True)
         if answer.status == 413:
             what += f": {len(blob)} bytes (a third more as JSON) are more than the registry, or a proxy, takes"
-        error = _failure(QuayCourierError, what, answer, told)
-        error.conflict = answer.status == 409
-        # Proxies answer 502 and 504 while the registry goes on storing; so may a 200 that is none.
-        error.ambiguous = answer.status < 300 or answer.status == 408 or answer.status >= 500
-        error.pending = answer.status in _ANSWERED_BY_A_PROXY
-        error.transient = error.transient or answer.status < 300
-        raise error
+        raise _failed_push(what, answer, told)
 
     def publish(self, organization: str, repository: str, oauth_token: SecretStr) -> None:
         """Let everybody see a package; does nothing to one that is public already.
 
-        Raises QuayPackageError; trying again repeats nothing and helps if it is transient.
+        Raises QuayPackageError, which is transient: trying again repeats nothing.
         """
         self._remember(oauth_token)
         what = f"Failed to make {_shown(organization, repository)} public"
@@ -196,7 +196,9 @@ class AppRegistry:
             return
         told = self._said(answer)
         if answer.status == 200 and answer.body.strip() == b"null":
-            raise QuayPackageError(f"{what}: there is no such repository.", details={"quay_response": {}})
+            raise QuayPackageError(
+                f"{what}: there is no such repository.", details={"quay_response": {}}, transient=True
+            )
         if answer.status == 200:
             raise _failure(QuayPackageError, f"{what}: it is not known to be", answer, told, transient=True)
         hints = {
@@ -206,7 +208,7 @@ class AppRegistry:
             404: "this registry cannot do that, or knows no such repository",
         }
         hint = hints.get(answer.status)
-        raise _failure(QuayPackageError, f"{what}: {hint}" if hint else what, answer, told)
+        raise _failure(QuayPackageError, f"{what}: {hint}" if hint else what, answer, told, transient=True)
 
     def is_public(self, organization: str, repository: str, oauth_token: SecretStr) -> bool | None:
         """Whether everybody may see the package; None if the registry does not tell. Raises QuayPackageError."""
@@ -233,7 +235,7 @@ class AppRegistry:
             return
         told = self._said(answer)
         if answer.status in (401, 403):
-            raise _failure(QuayAuthorizationError, what, answer, told)
+            raise _failure(QuayAuthorizationError, what, answer, told, transient=True)
         if answer.status == 404 and isinstance(value, dict):
             raise _failure(QuayPackageNotFound, what, answer, told)
         raise _failure(QuayPackageError, what, answer, told)
@@ -294,17 +296,23 @@ class AppRegistry:
         try:
             return self._http.request(method, self.url + path, headers=headers, json=body, timeout=timeout)
         except HttpFault as fault:
-            _raise_unreachable(failure, what, fault)
+            raise _unreachable(failure, what, fault) from None
 
 
-def _raise_unreachable(kind: type[RegistryError], what: str, fault: HttpFault) -> NoReturn:
-    # A redirect is a matter of configuration, an answer without end one of whoever sends it.
-    transient = fault.kind in ("timeout", "connection", "tls")
-    error = kind(f"{what}: {fault}", details={"quay_response": {}}, transient=transient)
+def _unreachable(kind: type[RegistryError], what: str, fault: HttpFault) -> RegistryError:
+    error = kind(f"{what}: {fault}", details={"quay_response": {}}, transient=True)
     if isinstance(error, QuayCourierError):
         error.ambiguous = error.pending = fault.sent and fault.kind != "redirect"
-        error.transient = transient or error.ambiguous
-    raise error from None
+    return error
+
+
+def _failed_push(what: str, answer: Answer, told: Said) -> QuayCourierError:
+    error = _failure(QuayCourierError, what, answer, told, transient=answer.status not in _FAULTS_OF_THE_RELEASE)
+    error.conflict = answer.status == 409
+    # Proxies answer 502 and 504 while the registry goes on storing; so may a 200 that is none.
+    error.ambiguous = answer.status < 300 or answer.status == 408 or answer.status >= 500
+    error.pending = answer.status in _ANSWERED_BY_A_PROXY
+    return error
 
 
 def _failure(kind: type[Failure], what: str, answer: Answer, told: Said, *, transient: bool | None = None) -> Failure:

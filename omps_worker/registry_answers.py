@@ -164,4 +164,10 @@ def _digest(entry: dict[Any, Any]) -> str | None:
 
 
 def _unique(releases: Iterable[Release]) -> Iterable[Release]:
-    return {(release.version, release.digest): release for release in releases}.values()
+    found: dict[tuple[str, str | None], Release] = {}
+    for release in releases:
+        known = found.setdefault((release.version, release.digest), release)
+        # The oldest of entries that say the same is the one that stays so when another push is stored late.
+        if release.created_at and (known.created_at is None or release.created_at < known.created_at):
+            found[release.version, release.digest] = release
+    return found.values()

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterator, Sequence, Set
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -27,10 +26,12 @@ from omps_worker.errors import (
     RegistryError,
     WorkerError,
 )
+from omps_worker.listing import Package, Released, released
 from omps_worker.locks import Hold, PackageLock, held_too_long
 from omps_worker.model import Bundle, Release
 from omps_worker.observer import SILENT, Observer
 from omps_worker.places import Place
+from omps_worker.release_history import below, contents_of, highest, shared
 
 log = logging.getLogger(__name__)
 
@@ -42,20 +43,6 @@ LONGEST_WAIT = 30.0
 
 CONFLICTS = 10
 """How often an incremented version may turn out to be taken before the push is given up."""
-
-
-class Package(Protocol):
-    """What a look shows."""
-
-    @property
-    def exists(self) -> bool | None:
-        """None: the registry says only that it is missing, or not ours to see."""
-        ...
-
-    @property
-    def releases(self) -> tuple[Release, ...]:
-        """Its releases, each version and content once."""
-        ...
 
 
 class Registry(Protocol):
@@ -95,15 +82,20 @@ class Registry(Protocol):
 class Order(Protocol):
     """Where a content belongs among those of newer builds; asked while the package is held."""
 
-    def superseded(self, below: Set[str]) -> bool:
+    def superseded(self, below: Set[str], releases: Sequence[Release]) -> bool:
         """Whether something newer stands in the way.
 
         ``below``: the digests of the highest release, if this content would come out on top of it.
+        ``releases``: all that there are.
         """
         ...
 
     def newest(self) -> bool:
         """Whether there is nothing newer, so that this content belongs on top."""
+        ...
+
+    def reverts(self, releases: Sequence[Release], digest: str) -> bool:
+        """Whether this content, which is among the releases, is to be released again as it went back to it."""
         ...
 
     def goes_last(self) -> bool:
@@ -116,7 +108,8 @@ class Wanted:
     """What is to be released.
 
     ``version`` None: as the next one. With ``new_release`` an older release of the same content does
-    not count. ``order`` keeps old from coming out on top of new.
+    not count. ``order`` keeps old from coming out on top of new. Without ``reverts``, content that is
+    released is never released again.
     """
 
     bundle: Bundle
@@ -124,19 +117,12 @@ class Wanted:
     version: str | None = None
     new_release: bool = False
     order: Order | None = None
+    reverts: bool = True
 
     @property
     def digest(self) -> str:
         """That of the content."""
         return self.bundle.digest
-
-
-@dataclass(frozen=True, slots=True)
-class Released:
-    """The release that holds the content; ``created``: by this very call."""
-
-    version: str
-    created: bool
 
 
 class Releaser:
@@ -168,8 +154,8 @@ class Releaser:
     def release(self, wanted: Wanted) -> Released | None:
         """Make sure that the content is released, and say as which version.
 
-        None is returned when something newer stands in the way; content that belongs on top and no
-        longer is there is released again. Raises the RegistryError of the look or the push; a
+        None is returned when something newer stands in the way; a build that went back to an earlier
+        content has that released again. Raises the RegistryError of the look or the push; a
         transient one means that nothing is known to have been stored, and trying again repeats
         nothing.
         """
@@ -180,17 +166,18 @@ class Releaser:
             pushed: set[str] = set()
             for _ in range(CONFLICTS if incremented else 2):
                 package = self._look(place)
-                digests = _digests(package.releases)
+                digests = contents_of(package.releases)
                 for done in pushed:
                     if digests[done] == {wanted.digest}:
                         # A proxy sent it twice: the first was stored, and the second a conflict.
-                        return Released(done, created=True)
+                        return released(package, done, wanted.digest, created=True)
                 plan = self._decide(package, wanted)
                 if plan is None or not plan.created:
                     return plan
                 pushed.add(plan.version)
-                if self._push(hold, wanted, plan.version):
-                    return plan
+                made = self._push(hold, wanted, plan.version)
+                if made is not None:
+                    return made
         if not incremented:
             raise QuayCourierError(
                 f"Failed to push: {place} has a release {wanted.version}, says the registry without listing it."
@@ -252,19 +239,19 @@ class Releaser:
     def _decide(self, package: Package, wanted: Wanted) -> Released | None:
         version, order = wanted.version, wanted.order
         known = {release.version for release in package.releases}
-        top = versions.highest(known)
+        top = highest(package.releases)
         if wanted.new_release:
             unfinished = self._unfinished(package, top, wanted)
             if unfinished is not None:
-                return Released(unfinished, created=False)
+                return released(package, unfinished, wanted.digest)
         else:
             same = {release.version for release in package.releases if release.digest == wanted.digest}
             if version is None:
                 # Who asks for a version with two contents may get either: ours is not released by that.
-                same -= _shared(package.releases)
-            if same and not (version is None and top not in same and order is not None and order.newest()):
-                return Released(versions.highest(same) or min(same), created=False)
-            if not same and order is not None and order.superseded(_below(package, top, version)):
+                same -= shared(package.releases)
+            if same and not (version is None and top not in same and self._belongs_on_top(package, top, wanted)):
+                return released(package, versions.highest(same) or min(same), wanted.digest)
+            if not same and order is not None and order.superseded(below(package.releases, version), package.releases):
                 return None
         if version is None:
             try:
@@ -278,6 +265,16 @@ class Releaser:
             )
         return Released(version, created=True)
 
+    def _belongs_on_top(self, package: Package, top: str | None, wanted: Wanted) -> bool:
+        """Whether content that is released already, but not as ``top``, is to be released again."""
+        order = wanted.order
+        if order is None or not wanted.reverts:
+            return False
+        if top is not None and wanted.digest in contents_of(package.releases)[top]:
+            # A push of ours met somebody else's, and it was to take the next version.
+            return order.newest()
+        return order.reverts(package.releases, wanted.digest)
+
     def _unfinished(self, package: Package, top: str | None, wanted: Wanted) -> str | None:
         """The version whose push worked and whose publishing failed: then that is what is left to do.
 
@@ -286,13 +283,13 @@ class Releaser:
         """
         place, version = wanted.place, wanted.version or top
         oauth = place.credentials.oauth if place.credentials.public else None
-        if oauth is None or version is None or _digests(package.releases)[version] != {wanted.digest}:
+        if oauth is None or version is None or contents_of(package.releases)[version] != {wanted.digest}:
             return None
         public = self.registry.is_public(place.organization, place.repository, oauth)
         return version if public is False else None
 
-    def _push(self, hold: Hold, wanted: Wanted, version: str) -> bool:
-        """Push, and look what came of it; False if the version turns out to be another's."""
+    def _push(self, hold: Hold, wanted: Wanted, version: str) -> Released | None:
+        """Push, and look what came of it; None if the version turns out to be another's."""
         place = wanted.place
         until = hold.begin_push()
         timeout = until - time.monotonic()
@@ -312,7 +309,7 @@ class Releaser:
             if error.conflict:
                 hold.end_push()
                 log.info("%s %s was taken meanwhile: looking again", place, version)
-                return False
+                return None
             if not error.ambiguous:
                 hold.end_push()
                 raise
@@ -322,33 +319,34 @@ class Releaser:
             raise
         return self._verify(hold, wanted, version)
 
-    def _resolve(self, error: QuayCourierError, hold: Hold, wanted: Wanted, version: str) -> bool:
+    def _resolve(self, error: QuayCourierError, hold: Hold, wanted: Wanted, version: str) -> Released | None:
         """Find out by a look what a push did whose answer does not tell; raises ``error`` if it did nothing yet."""
         place = wanted.place
         log.warning("the push of %s %s ended without a clear answer (%s): looking again", place, version, error)
         try:
-            digests = _digests(self._look(place).releases)[version]
+            package = self._look(place)
         except RegistryError:
             raise error from None
+        digests = contents_of(package.releases)[version]
         if wanted.digest in digests:
             hold.end_push()
-            return self._alone(wanted, version, digests)
+            return self._alone(package, wanted, version, digests)
         if not error.pending:
             hold.end_push()
         raise error
 
-    def _verify(self, hold: Hold, wanted: Wanted, version: str) -> bool:
+    def _verify(self, hold: Hold, wanted: Wanted, version: str) -> Released | None:
         """Make sure that a push which was accepted is listed."""
         place = wanted.place
         try:
             package = self._look(place)
         except RegistryError as error:
             log.warning("could not look at %s %s after its push: %s", place, version, error)
-            return True
+            return Released(version, created=True, listed=False)
         if package.exists is None:
             log.warning("%s was pushed, but these credentials may not look at it", place)
-            return True
-        digests = _digests(package.releases)[version]
+            return Released(version, created=True)
+        digests = contents_of(package.releases)[version]
         if wanted.digest not in digests:
             what = "is listed with other content" if digests else "is not listed"
             raise QuayCourierError(
@@ -357,12 +355,12 @@ class Releaser:
                 details={"quay_response": {}},
             )
         hold.end_push()
-        return self._alone(wanted, version, digests)
+        return self._alone(package, wanted, version, digests)
 
-    def _alone(self, wanted: Wanted, version: str, digests: set[str]) -> bool:
-        """Whether ours is the only content of the version."""
+    def _alone(self, package: Package, wanted: Wanted, version: str, digests: set[str]) -> Released | None:
+        """The release, if ours is the only content of the version."""
         if digests == {wanted.digest}:
-            return True
+            return released(package, version, wanted.digest, created=True)
         if wanted.version is not None:
             raise QuayCourierError(
                 f"Failed to push: {wanted.place} {version} has other content as well: somebody pushed at the same "
@@ -370,29 +368,8 @@ class Releaser:
                 details={"quay_response": {}},
             )
         log.warning("somebody else pushed %s %s at the same time: taking the next version", wanted.place, version)
-        return False
+        return None
 
     def _look(self, place: Place) -> Package:
         with self._observer.timing("look"):
             return self.registry.look(place.organization, place.repository, place.credentials.authorization)
-
-
-def _digests(releases: Iterable[Release]) -> defaultdict[str, set[str]]:
-    """The contents under each version: more than one if pushes met."""
-    digests: defaultdict[str, set[str]] = defaultdict(set)
-    for release in releases:
-        if release.digest is not None:
-            digests[release.version].add(release.digest)
-    return digests
-
-
-def _below(package: Package, top: str | None, version: str | None) -> Set[str]:
-    """The contents of ``top``, the highest release, if ``version`` would come out on top of it."""
-    if top is None or (version is not None and versions.highest((top, version)) == top):
-        return frozenset()
-    return _digests(package.releases)[top]
-
-
-def _shared(releases: Iterable[Release]) -> set[str]:
-    """The versions that have several contents."""
-    return {version for version, digests in _digests(releases).items() if len(digests) > 1}

@@ -9,18 +9,15 @@ from __future__ import annotations
 
 import json
 import logging
-import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
 from omps_worker.errors import WorkerError
-from omps_worker.model import Attempt, Build, Outcome, Source, Status
+from omps_worker.model import Attempt, Build, ByHand, Origin, Outcome, Status
+from omps_worker.result_ids import result_id
 from omps_worker.text import one_line, table
-
-NAMESPACE = uuid.UUID("6f1cf5b5-5f0f-5a6c-9d0b-0d4d2f4a7c1e")
-"""Result message ids are uuid5 in this namespace."""
 
 log = logging.getLogger("omps_worker.outcomes")
 
@@ -53,7 +50,7 @@ class ResultMessage:
         return json.dumps(self.body).encode()
 
 
-def result_body(outcome: Outcome, source: Source | None, attempt: Attempt) -> dict[str, Any]:
+def result_body(outcome: Outcome, origin: Origin, attempt: Attempt) -> dict[str, Any]:
     """The body of the result message for ``outcome``; see ``result_schema``."""
     return {
         "organization": outcome.organization,
@@ -67,20 +64,10 @@ def result_body(outcome: Outcome, source: Source | None, attempt: Attempt) -> di
         "digest": outcome.digest,
         "public": outcome.public,
         "attempt": attempt.number,
-        "source": {"message_id": source.message_id, "topic": source.topic} if source else None,
+        "source": _source(origin),
         "error": _error(outcome.error),
         "next_attempt_at": _time(outcome.next_attempt_at),
     }
-
-
-def result_id(registry: str, body: dict[str, Any]) -> str:
-    """The id of a result: the same fact has the same id, however often it is told."""
-    fact = {key: body[key] for key in ("status", "organization", "repo", "version", "digest", "nvr")}
-    fact["registry"] = registry
-    if body["status"] in (Status.FAILED.value, Status.RETRYING.value):
-        fact["attempt"] = body["attempt"]
-        fact["source"] = body["source"]["message_id"] if body["source"] else None
-    return str(uuid.uuid5(NAMESPACE, json.dumps(fact, sort_keys=True, separators=(",", ":"))))
 
 
 def result_topic(prefix: str, status: str) -> str:
@@ -96,15 +83,16 @@ class Reporter:
         self._topic_prefix = topic_prefix
         self._registry = registry
 
-    def message(self, outcome: Outcome, source: Source | None, attempt: Attempt) -> ResultMessage:
+    def message(self, outcome: Outcome, origin: Origin, attempt: Attempt) -> ResultMessage:
         """The message that tells of ``outcome``."""
-        body = result_body(outcome, source, attempt)
+        body = result_body(outcome, origin, attempt)
         topic = result_topic(self._topic_prefix, outcome.status.value)
-        return ResultMessage(topic, result_id(self._registry, body), self._headers(outcome, body), body)
+        id_ = result_id(self._registry, outcome, origin, attempt)
+        return ResultMessage(topic, id_, self._headers(outcome, body), body)
 
-    def messages(self, outcomes: Iterable[Outcome], source: Source | None, attempt: Attempt) -> list[ResultMessage]:
+    def messages(self, outcomes: Iterable[Outcome], origin: Origin, attempt: Attempt) -> list[ResultMessage]:
         """One message for each of ``outcomes``."""
-        return [self.message(outcome, source, attempt) for outcome in outcomes]
+        return [self.message(outcome, origin, attempt) for outcome in outcomes]
 
     def _headers(self, outcome: Outcome, body: dict[str, Any]) -> dict[str, Any]:
         headers: dict[str, Any] = {
@@ -123,12 +111,12 @@ class Reporter:
         return headers
 
 
-def outcome_line(outcome: Outcome, source: Source | None, attempt: Attempt) -> str:
+def outcome_line(outcome: Outcome, origin: Origin, attempt: Attempt) -> str:
     """One line for the log."""
     place = "/".join(part for part in (outcome.organization, outcome.repo) if part)
     parts = [outcome.status.value]
     if outcome.nvr or not place:
-        parts.append(outcome.nvr or "a build")
+        parts.append(outcome.nvr or _brought(origin) or "a build")
     if place:
         parts.append(f"{place} {outcome.version}" if outcome.version else place)
     if outcome.reason:
@@ -140,12 +128,13 @@ def outcome_line(outcome: Outcome, source: Source | None, attempt: Attempt) -> s
         "digest": outcome.digest[:12] if outcome.digest else None,
         "attempt": attempt.number,
         "seconds": f"{sum(outcome.seconds.values()):.2f}",
-        "message": source.message_id if source else None,
+        "message": None if isinstance(origin, ByHand) else origin.message_id,
+        "file": _brought(origin),
     }
     return " ".join(parts) + " [" + " ".join(f"{key}={value}" for key, value in known.items() if value) + "]"
 
 
-def log_outcome(outcome: Outcome, source: Source | None, attempt: Attempt) -> None:
+def log_outcome(outcome: Outcome, origin: Origin, attempt: Attempt) -> None:
     """Tell the log: a line for people, and what it says as fields for machines."""
     error, target = outcome.error, outcome.target
     fields = {
@@ -163,12 +152,13 @@ def log_outcome(outcome: Outcome, source: Source | None, attempt: Attempt) -> No
         "next_attempt_at": _time(outcome.next_attempt_at),
         "seconds": round(sum(outcome.seconds.values()), 3),
         "stages": {stage: round(seconds, 3) for stage, seconds in outcome.seconds.items()},
-        "message_id": source.message_id if source else None,
-        "topic": source.topic if source else None,
+        "message_id": None if isinstance(origin, ByHand) else origin.message_id,
+        "topic": None if isinstance(origin, ByHand) else origin.topic,
+        "file": _brought(origin),
     }
     told = {key: value for key, value in fields.items() if value not in (None, {})}
     level = _LEVELS.get(outcome.status, logging.INFO)
-    log.log(level, "%s", outcome_line(outcome, source, attempt), extra=told)
+    log.log(level, "%s", outcome_line(outcome, origin, attempt), extra=told)
 
 
 def outcomes_table(outcomes: Iterable[Outcome]) -> str:
@@ -199,6 +189,17 @@ def _detail(outcome: Outcome) -> str | None:
 def _short(header: str) -> str:
     # An AMQP field name is a short string: at most 255 bytes.
     return header.encode()[:255].decode(errors="ignore")
+
+
+def _brought(origin: Origin) -> str | None:
+    """The name of the file that somebody brought."""
+    return origin.archive.file if isinstance(origin, ByHand) and origin.archive else None
+
+
+def _source(origin: Origin) -> dict[str, Any] | None:
+    if not isinstance(origin, ByHand):
+        return {"message_id": origin.message_id, "topic": origin.topic, "replayed": origin.replayed}
+    return {"file": origin.archive.file, "sha256": origin.archive.sha256} if origin.archive else None
 
 
 def _build(build: Build | None) -> dict[str, Any] | None:

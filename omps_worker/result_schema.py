@@ -31,10 +31,21 @@ _BUILD = {
 }
 
 _SOURCE = {
-    "description": "The message that caused the work; null when somebody asked for it by hand.",
+    "description": "What the work came from: the message that caused it, or the archive that somebody brought; "
+    "null when somebody asked for a build or a deletion.",
     "type": ["object", "null"],
-    "properties": {"message_id": _TEXT, "topic": _TEXT},
-    "required": ["message_id", "topic"],
+    "properties": {
+        "message_id": {**_TEXT, "description": "The message's id."},
+        "topic": {**_TEXT, "description": "The topic that it had on the bus."},
+        "replayed": {
+            "type": "integer",
+            "minimum": 0,
+            "description": "How many times somebody had sent it again by then.",
+        },
+        "file": {**_TEXT, "description": "The name of the file, as that person called it, without directories."},
+        "sha256": {**_TEXT, "pattern": "^[0-9a-f]{64}$", "description": "Hex sha256 of its bytes."},
+    },
+    "anyOf": [{"type": "null"}, {"required": ["message_id", "topic"]}, {"required": ["file", "sha256"]}],
 }
 
 _ERROR = {

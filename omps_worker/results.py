@@ -61,6 +61,9 @@ class ReleaseResultV1(message.Message):
             value = self.body.get(key)
             if value is not None:
                 lines.append(f"{key.replace('_', ' ')}: {value}")
+        source = self.body.get("source") or {}
+        if "file" in source:
+            lines += [f"file: {source['file']} (sha256 {source['sha256']})"]
         error = self.body.get("error")
         if error:
             lines += [f"error: {error['name']}: {error['message']}"]
@@ -70,7 +73,8 @@ class ReleaseResultV1(message.Message):
         return "\n".join(lines)
 
     def _subject(self) -> str:
-        return str(self.body.get("nvr") or self._package() or "a build")
+        brought = (self.body.get("source") or {}).get("file")
+        return str(self.body.get("nvr") or self._package() or brought or "a build")
 
     def _package(self) -> str:
         return "/".join(part for part in (self.body.get("organization"), self.body.get("repo")) if part)

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from omps_worker import deadline, events, machine
 from omps_worker.bootstrap import Site
+from omps_worker.broker.access import Access
 from omps_worker.broker.catch_up import Rounds, Turn
-from omps_worker.broker.connection import parameters
 from omps_worker.broker.consumer import Consumer
 from omps_worker.broker.depths import Depths
 from omps_worker.broker.lock_connection import LockConnection
@@ -26,6 +26,7 @@ from omps_worker.checks import Services
 from omps_worker.lookout import ANSWER_SECONDS
 from omps_worker.observation import Observation
 from omps_worker.readiness import stuck_after, vital
+from omps_worker.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from omps_worker.metrics import State
@@ -51,7 +52,7 @@ class _Worker:
         site.observer = site.mapping.observer = self._observation.observer
         worker = settings.worker
         handler = Handler(
-            decode=events.decode,
+            decode=partial(events.decode, instance=worker.koji.instance),
             dismiss=site.dismiss,
             process=site.processor.process,
             messages_for=site.reporter.messages,
@@ -59,9 +60,9 @@ class _Worker:
             housekeeping=site.mapping.reload_if_changed,
             observer=site.observer,
         )
-        self._publisher = Publisher(parameters(settings, "publisher"), observer=site.observer)
+        self._publisher = Publisher(Access.of(settings, "publisher"), observer=site.observer)
         self._consumer = Consumer(
-            parameters(settings, "consumer"),
+            Access.of(settings, "consumer"),
             site.topology,
             handler,
             self._publisher,
@@ -71,7 +72,7 @@ class _Worker:
             publish_priority=settings.publish_priority,
             give_up_after=worker.retry.give_up_after,
         )
-        self._depths = Depths(parameters(settings, "depths"), site.topology)
+        self._depths = Depths(Access.of(settings, "depths"), site.topology)
 
     def run(self) -> int:
         parts = {
@@ -82,7 +83,7 @@ class _Worker:
         }
         port = self._observation.port(self._vital, parts, self._questions, back=self._is_back, goodbye=self._is_over)
         deadline.prepare()
-        with self._site.locks(), port, ExitStack() as stack:
+        with self._site.locks(), port, Supervisor(self._vital), ExitStack() as stack:
             if self._site.broker_lock is not None:
                 self._site.broker_lock.begin()
             self._begin_rounds(stack)
@@ -106,7 +107,11 @@ class _Worker:
         return vital(self._consumer.still_for, self._consumer.desk.longest_work, self._settings.worker)
 
     def _consumer_trouble(self) -> str | None:
-        return None if self._consumer.consuming else "not consuming: the broker is away, or the worker is stopping"
+        if self._consumer.consuming:
+            return None
+        if self._publisher.blocked is not None:
+            return "not consuming until the broker takes messages again"
+        return "not consuming: the broker is away, or the worker is stopping"
 
     def _publisher_trouble(self) -> str | None:
         untold = self._consumer.desk.untold
@@ -155,5 +160,5 @@ class _Worker:
             finally:
                 site.observer.round_ended(sent)
 
-        link = LockConnection(parameters(self._settings, "catch-up")) if worker.lock == "broker" else None
+        link = LockConnection(Access.of(self._settings, "catch-up")) if worker.lock == "broker" else None
         stack.enter_context(Rounds(go, period, Turn(link, self._settings.queue.name) if link else None))

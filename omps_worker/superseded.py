@@ -9,6 +9,10 @@ Work that comes in time is skipped only if it was overtaken: when the newest bui
 release already. Asked while the package is held, this leaves no gap: what is newer and not released
 yet has to wait for the package, and then comes out on top.
 
+A build may also go back to an earlier content, which is released, and no longer on top. That is released again,
+but only over what is known to be the content of an older build of the same component and target: whatever else
+is on top came from elsewhere, or is there on purpose.
+
 Builds that are completed together shall all become releases. So the newest of them lets those before
 it go first, for as long as releases of the package keep coming.
 """
@@ -16,12 +20,13 @@ it go first, for as long as releases of the package keep coming.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from datetime import datetime, timedelta
 from itertools import islice
 
 from omps_worker.errors import KojiError
-from omps_worker.model import Attempt, Build
+from omps_worker.model import Attempt, Build, Release
+from omps_worker.release_history import lying_over, released_since
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +42,11 @@ LATE_AFTER = timedelta(minutes=10)
 TOGETHER = timedelta(seconds=30)
 """Builds of which one was completed that shortly after the other are completed together."""
 
-NEWER_LOOKED_INTO = 3
-"""How many newer builds are downloaded to find one that can be released at all."""
+LOOKED_INTO = 3
+"""How many newer, or older, builds are downloaded to find one that can be released at all."""
+
+OLDER_FOR = timedelta(days=180)
+"""How much older a build may be to be known as the one whose content is on top."""
 
 
 def is_late(build: Build, attempt: Attempt, now: datetime) -> bool:
@@ -73,11 +81,11 @@ class BuildOrder:
         self._digest_of = digest_of
         self._late = late
 
-    def superseded(self, below: Set[str]) -> bool:
-        """Whether the build is to be skipped; ``below``: what it would come out on top of."""
+    def superseded(self, below: Set[str], releases: Sequence[Release]) -> bool:
+        """Whether the build is to be skipped; ``below``: what it would come out on top of, of all ``releases``."""
         if self._late:
             return not self.newest()
-        return bool(below) and self._if_koji_tells(lambda: self._overtaken(below))
+        return bool(below) and self._if_koji_tells(lambda: self._overtaken(below, releases))
 
     def goes_last(self) -> bool:
         """Whether it is the newest of several that were completed together, and in time."""
@@ -87,22 +95,41 @@ class BuildOrder:
         """Whether nothing is newer."""
         return next(self._newer(), None) is None
 
+    def reverts(self, releases: Sequence[Release], digest: str) -> bool:
+        """Whether the build went back to the content ``digest``, which is released, from that of an older build."""
+        over = lying_over(releases, digest, self._build.completed_at)
+        return bool(over) and self._if_koji_tells(lambda: self.newest() and self._older_had(over))
+
     def _if_koji_tells(self, question: Callable[[], bool]) -> bool:
-        # A hub that answers about one build and refuses to list others stands in the way of nothing that is in time.
+        # A hub that answers about one build and cannot list others stands in the way of nothing that is in time.
         try:
             return question()
         except KojiError as error:
-            if not error.refused:
+            if not error.lacking:
                 raise
-            log.warning("whether something newer than %s is released is not known: %s", self._build.nvr, error)
+            log.warning("where %s stands among other builds is not known: %s", self._build.nvr, error)
             return False
 
-    def _overtaken(self, below: Set[str]) -> bool:
-        for build in islice(self._newer(), NEWER_LOOKED_INTO):
+    def _overtaken(self, below: Set[str], releases: Sequence[Release]) -> bool:
+        for build in islice(self._newer(), LOOKED_INTO):
             digest = self._digest_of(build)
             if digest is not None:
-                return digest in below
+                # Something from elsewhere may lie over it by now.
+                since = build.completed_at
+                return digest in below or (since is not None and released_since(releases, digest, since))
         return False
+
+    def _older_had(self, contents: Set[str]) -> bool:
+        return any(self._known_digest_of(build) in contents for build in islice(self._older(), LOOKED_INTO))
+
+    def _known_digest_of(self, build: Build) -> str | None:
+        try:
+            return self._digest_of(build)
+        except KojiError as error:
+            if not error.absent:
+                raise
+            # The files of old builds may have been taken away for good.
+            return None
 
     def _last_of_several(self) -> bool:
         if self._build.completed_at is None:
@@ -116,4 +143,11 @@ class BuildOrder:
         if self._build.completed_at is not None:
             for build in self._siblings(self._build.completed_at):
                 if build.order > self._build.order:
+                    yield build
+
+    def _older(self) -> Iterator[Build]:
+        """Those that were completed before, the latest first."""
+        if self._build.completed_at is not None:
+            for build in self._siblings(self._build.completed_at - OLDER_FOR):
+                if build.order < self._build.order:
                     yield build

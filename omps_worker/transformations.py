@@ -24,8 +24,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from omps_worker import yaml_edit
-from omps_worker.errors import PackageValidationError
+from omps_worker import regexp_process, replacements, yaml_edit
+from omps_worker.errors import PackageValidationError, RegistryReplacementError, WorkerError
+from omps_worker.limits import VALUES
 from omps_worker.manifest_yaml import Reader, YamlFault
 from omps_worker.manifests import (
     CSV,
@@ -37,9 +38,12 @@ from omps_worker.manifests import (
     parse,
     read_text,
     shown_path,
+    unreadable,
     with_newlines,
     yaml_files,
 )
+from omps_worker.replacements import CannotReplace, Replacing
+from omps_worker.text import one_line
 
 GROWTH = 10 * 2**20
 """How many characters replacements may add to all files of one operator together, each step counted."""
@@ -48,7 +52,6 @@ REPLACED = 100_000
 """How many places replacements may change in all files of one operator. Big ones name some hundred images."""
 
 _ANNOTATIONS = ("metadata", "annotations")
-_YAML_ENDINGS = (".yaml", ".yml")
 _SPELLED_OUT = re.compile(r"\\[xuU\r\n\x85\u2028\u2029]")
 """An escape that lets a text have a word which cannot be found in it."""
 
@@ -58,12 +61,18 @@ class Replacement:
     """Put ``new`` wherever ``old`` stands in a file.
 
     With ``regexp``, ``old`` is a regular expression of Python's ``re``, matched with ``MULTILINE``,
-    and ``new`` may refer to its groups. Whoever writes it answers for the time that it takes.
+    and ``new`` may refer to its groups. ``key`` is where the configuration has it.
     """
 
     old: str
     new: str
     regexp: bool = False
+    key: str = ""
+
+    @property
+    def shown(self) -> str:
+        """How errors name it."""
+        return f"the rule '{one_line(self.old)[:200]}'" + (f" ({self.key})" if self.key else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,37 +102,39 @@ class Transformations:
         return bool(self.package_name_suffix or self.replacements or self.annotations)
 
 
-def apply(directory: Path, transformations: Transformations) -> None:
+def apply(directory: Path, transformations: Transformations, most: int = VALUES) -> None:
     """Change the manifests in ``directory``, a tree of plain files, in place.
 
     ``{package_name}`` is the name with the suffix, as it is before registries are replaced. Doing all
-    this again changes nothing more, but for what replacements find in their own results.
+    this again changes nothing more, but for what replacements find in their own results. ``most``: how many
+    YAML values all files together may have.
 
     Raises PackageValidationError, naming the file, if a file that has to be looked into is not UTF-8
     text or not readable YAML, if the package name is needed and there is none, if the annotations of
     a CSV are no mapping, or if a value cannot be changed alone; and if replacements would change more
-    than ``REPLACED`` places or add more than ``GROWTH`` characters. Trying again does not help. The
-    tree is good for nothing then: some of its files may be changed already. Raises OSError if the
-    disk fails.
+    than ``REPLACED`` places or add more than ``GROWTH`` characters. Raises RegistryReplacementError, naming
+    rule and file, if regular expressions take more time or memory than ``regexp_process`` gives them. Trying
+    again does not help. The tree is good for nothing then: some of its files may be changed already. Raises
+    OSError if the disk fails, and StorageError if the machine cannot run the expressions for now.
     """
     suffix, annotations = transformations.package_name_suffix, transformations.annotations
     package_name = None
     if suffix or any("{package_name}" in annotation.value for annotation in annotations):
-        package_name = _append_to_package_name(directory, suffix)
+        package_name = _append_to_package_name(directory, suffix, most)
     if transformations.replacements:
         _replace(directory, transformations.replacements)
     if annotations:
-        _annotate(directory, {each.name: each.value.format(package_name=package_name) for each in annotations})
+        _annotate(directory, {each.name: each.value.format(package_name=package_name) for each in annotations}, most)
 
 
-def _append_to_package_name(directory: Path, suffix: str) -> str:
+def _append_to_package_name(directory: Path, suffix: str, most: int) -> str:
     """Make the package name end with ``suffix``; returns it."""
     paths = {name: path for name, path in yaml_files(directory) if "/" not in name}
     try:
-        name, document = find_package(_documents(paths, "packageName"))
+        name, document = find_package(_documents(paths, "packageName", most))
     except PackageValidationError:
         # A file that cannot be read is to be named rather than a name that is missing.
-        name, document = find_package(_documents(paths, ""))
+        name, document = find_package(_documents(paths, "", most))
     package_name: str = document["packageName"]
     if package_name.endswith(suffix):
         return package_name
@@ -131,7 +142,7 @@ def _append_to_package_name(directory: Path, suffix: str) -> str:
     file = _File(paths[name], name, read_text(paths[name], name))
     file.edit(
         "packageName",
-        new_reader(),
+        new_reader(most),
         {**document, **changed},
         lambda text: yaml_edit.with_suffix(text, "packageName", suffix),
         # Without quotes a name can turn into a number or a boolean: "n" and "o" make one.
@@ -140,9 +151,9 @@ def _append_to_package_name(directory: Path, suffix: str) -> str:
     return changed["packageName"]
 
 
-def _documents(paths: Mapping[str, Path], word: str) -> Iterator[tuple[str, Any]]:
+def _documents(paths: Mapping[str, Path], word: str, most: int) -> Iterator[tuple[str, Any]]:
     """The documents, by name, of those files at ``paths`` that may have ``word`` as a key or a value."""
-    reader = new_reader()
+    reader = new_reader(most)
     for name, path in paths.items():
         text = read_text(path, name)
         if _may_have(text, word):
@@ -153,9 +164,9 @@ def _may_have(text: str, word: str) -> bool:
     return word in text or bool(_SPELLED_OUT.search(text))
 
 
-def _annotate(directory: Path, values: Mapping[str, str]) -> None:
+def _annotate(directory: Path, values: Mapping[str, str], most: int) -> None:
     """Set the annotations ``values`` on every CSV."""
-    before, after = new_reader(), new_reader()
+    before, after = new_reader(most), new_reader(most)
     for name, path in yaml_files(directory):
         text = read_text(path, name)
         document = parse(before, name, text) if _may_have(text, CSV) else None
@@ -184,63 +195,35 @@ def _mapping_in(mapping: Mapping[Any, Any], key: str, called: str, name: str) ->
     return value
 
 
-def _replace(directory: Path, replacements: tuple[Replacement, ...]) -> None:
-    """Make ``replacements`` in all YAML files, also those that operator-courier never looks into."""
-    budget = _Budget()
-    steps = [_Step(replacement, budget) for replacement in replacements]
-    for path in sorted(directory.rglob("*")):
-        if path.name.lower().endswith(_YAML_ENDINGS) and path.is_file():
-            name = path.relative_to(directory).as_posix()
-            text = read_text(path, name)
-            changed = text
-            for step in steps:
-                changed = step.applied(changed)
-            if changed != text:
-                _File(path, name, text).write(changed)
+def _replace(directory: Path, wanted: tuple[Replacement, ...]) -> None:
+    """Make the replacements in all YAML files, also those that operator-courier never looks into."""
+    rules = [(each.old, each.new, each.regexp) for each in wanted]
+    try:
+        if any(each.regexp for each in wanted):
+            regexp_process.replace_in(directory, rules, REPLACED, GROWTH)
+        else:
+            Replacing(rules, REPLACED, GROWTH).replace_in(directory)
+    except CannotReplace as fault:
+        raise _irreplaceable(fault, wanted[fault.rule]) from None
 
 
-class _Budget:
-    """What replacements may still do to the files of one operator."""
-
-    def __init__(self) -> None:
-        self._places, self._characters = REPLACED, GROWTH
-
-    def spend(self, places: int, growth: int) -> None:
-        """Count ``places`` that grow by ``growth`` characters each."""
-        self._places -= places
-        self._characters -= places * max(growth, 0)
-        if self._places < 0:
-            raise invalid(f"Replacing registries would change more than {REPLACED} places in the manifests.")
-        if self._characters < 0:
-            raise invalid(f"Replacing registries would make the manifests more than {GROWTH} characters longer.")
-
-
-class _Step:
-    """One replacement, compiled."""
-
-    def __init__(self, replacement: Replacement, budget: _Budget) -> None:
-        self._old, self._new = replacement.old, replacement.new
-        self._pattern = re.compile(replacement.old, re.MULTILINE) if replacement.regexp else None
-        self._budget = budget
-
-    def applied(self, text: str) -> str:
-        """``text`` with the replacement made."""
-        plain = with_newlines(text) if "\r" in text else text
-        if plain != text and plain.replace("\n", "\r\n") == text:
-            # OMPS read text files: "$" and "\n" never met a carriage return.
-            return self._replaced(plain).replace("\n", "\r\n")
-        return self._replaced(text)
-
-    def _replaced(self, text: str) -> str:
-        if self._pattern:
-            return self._pattern.sub(self._expanded, text)
-        self._budget.spend(text.count(self._old), len(self._new) - len(self._old))
-        return text.replace(self._old, self._new)
-
-    def _expanded(self, match: re.Match[str]) -> str:
-        new = match.expand(self._new)
-        self._budget.spend(1, len(new) - (match.end() - match.start()))
-        return new
+def _irreplaceable(fault: CannotReplace, rule: Replacement) -> WorkerError:
+    if fault.kind == replacements.NOT_TEXT:
+        return unreadable(fault.file, "it is not UTF-8 text")
+    if fault.kind == replacements.NOT_UTF8:
+        return invalid(f"{shown_path(fault.file)} cannot be changed: it would not be UTF-8 text.")
+    if fault.kind == replacements.PLACES:
+        return invalid(f"Replacing registries would change more than {REPLACED} places in the manifests.")
+    if fault.kind == replacements.CHARACTERS:
+        return invalid(f"Replacing registries would make the manifests more than {GROWTH} characters longer.")
+    limit = f"{regexp_process.SECONDS:g} seconds of processor time"
+    if fault.kind == replacements.MEMORY:
+        limit = f"{regexp_process.MEMORY // 2**20} MiB of memory"
+    at = f", at work on {shown_path(fault.file)} by {rule.shown}" if fault.file else ""
+    return RegistryReplacementError(
+        f"Replacing registries takes more than {limit}{at}. Write the regular expression so that there is only one "
+        "way to match a text: no repetition inside a repetition that can match the same letters."
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,7 +116,7 @@ class Tally:
 
 
 def line(seen: Seen, width: int | None = None, *, colours: bool = False) -> str:
-    """One result on one line: time, status, place, version, NVR and detail.
+    """One result on one line: time, status, place, version, NVR (or the file that was brought) and detail.
 
     Within ``width`` columns, each cell cut to its share; without a width nothing is cut.
     """
@@ -128,7 +128,7 @@ def line(seen: Seen, width: int | None = None, *, colours: bool = False) -> str:
         (seen.status, 9),
         (place or "-", max(left * 3 // 10, 12)),
         (_text(body, "version") or "-", 10),
-        (_text(body, "nvr") or "-", max(left * 4 // 10, 16)),
+        (_text(body, "nvr") or _file(body) or "-", max(left * 4 // 10, 16)),
     )
     shown = [fit(text, columns if width else max(columns, width_of(text))) for text, columns in cells]
     text = "  ".join([*shown, _detail(body)])
@@ -146,6 +146,11 @@ def _detail(body: Mapping[str, Any]) -> str:
     told = f"{_text(error, 'name')}: {_text(error, 'message')}"
     again = _time_of(body.get("next_attempt_at"))
     return f"again at {_clock(again)}: {told}" if again else told
+
+
+def _file(body: Mapping[str, Any]) -> str:
+    source = body.get("source")
+    return _text(source, "file") if isinstance(source, dict) else ""
 
 
 def _text(table: Mapping[str, Any], key: str) -> str:

@@ -29,6 +29,7 @@ from omps_worker.api.service import Service
 from omps_worker.errors import OMPSAuthorizationHeaderRequired, OMPSExpectedFileError, ServiceStopping
 from omps_worker.machine import Threads
 from omps_worker.observer import SILENT, Observer
+from omps_worker.tracebacks import let_go
 from omps_worker.under_way import UnderWay
 
 T = TypeVar("T")
@@ -128,7 +129,7 @@ class Api:
             most=limits.max_content_length,
             seconds=limits.upload_seconds,
         )
-        work = partial(self._service.push_archive, upload.path, authorization, **request.path_params)
+        work = partial(self._service.push_archive, upload.path, upload.archive, authorization, **request.path_params)
         return Reply(200, await self._pool.run(work, upload.close))
 
     async def push_build(self, request: Request) -> Reply:
@@ -194,7 +195,9 @@ def _answering(endpoint: Callable[[Request], Awaitable[Reply]], path: str) -> En
             # The server has no more time. Whoever waits is told, as far as there is something to tell.
             return _response(reply_to(ServiceStopping("The service is stopping: whether this was done is not known.")))
         except Exception as error:
-            return _response(reply_to(error))
+            reply = reply_to(error)
+            let_go(error)
+            return _response(reply)
 
     return answer
 

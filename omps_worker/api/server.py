@@ -30,6 +30,7 @@ from omps_worker.api.monitoring import ApiMonitoring, shared_counts
 from omps_worker.api.replies import error_reply
 from omps_worker.api.wiring import ApiSite, check_locks, read_settings, set_up_logs
 from omps_worker.errors import Fault, SettingsError
+from omps_worker.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -114,7 +115,8 @@ def run(path: Path | None, workers: int | None = None) -> int:
         processes = _Processes(wanted, path, listener, seconds, settings.worker.shutdown_timeout.seconds)
         with shared_counts(settings) as directory:
             monitoring = ApiMonitoring(settings, directory)
-            with monitoring.api_port(processes.vital, {"machine": machine.trouble, "processes": processes.trouble}):
+            port = monitoring.api_port(processes.vital, {"machine": machine.trouble, "processes": processes.trouble})
+            with port, Supervisor(processes.vital):
                 return processes.run()
 
 
@@ -209,7 +211,7 @@ def _serve_alone(settings: Settings, listener: socket.socket, seconds: float) ->
     """Serve in this process, which is the only one; the exit code."""
     monitoring = ApiMonitoring(settings)
     site = ApiSite(settings, upload_seconds=seconds, observer=monitoring.observer)
-    with monitoring.api_port(site.vital, site.parts()):
+    with monitoring.api_port(site.vital, site.parts()), Supervisor(site.vital):
         return _serve(site, settings, listener)
 
 

@@ -30,10 +30,10 @@ from omps_worker.errors import (
     WorkerError,
 )
 from omps_worker.http import printable
-from omps_worker.model import Attempt, BuildEvent, Ignored, Outcome, Status
+from omps_worker.model import Attempt, BroughtArchive, BuildEvent, ByHand, Ignored, Outcome, Status
 from omps_worker.organizations import Organizations
 from omps_worker.places import Place
-from omps_worker.processor import Request
+from omps_worker.processor import DRAFT_BUILD, Request
 from omps_worker.registry import is_name
 from omps_worker.superseded import SUPERSEDED
 
@@ -76,7 +76,7 @@ class Deletions(Protocol):
 class Service:
     """The requests of v1 and v2, for any number of threads.
 
-    ``tell`` is told what became of each, and must return at once. ``deduplicate``: a push
+    ``tell`` is told what became of each, and who asked; it must return at once. ``deduplicate``: a push
     without a version makes no new release of content that is released already.
     """
 
@@ -85,7 +85,7 @@ class Service:
         story: Story,
         deletions: Deletions,
         organizations: Organizations,
-        tell: Callable[[Sequence[Outcome]], object],
+        tell: Callable[[Sequence[Outcome], ByHand], object],
         *,
         deduplicate: bool = False,
         pauses: Sequence[float] = PAUSES,
@@ -100,16 +100,15 @@ class Service:
     def push_archive(
         self,
         archive_file: Path,
+        archive: BroughtArchive,
         authorization: SecretStr,
         organization: str,
         repository: str | None = None,
         version: str | None = None,
     ) -> dict[str, Any]:
-        """Publish an uploaded archive; raises WorkerError."""
-        outcome = self._push(
-            partial(self._story.process_archive, archive_file), authorization, organization, repository, version
-        )
-        return _pushed(outcome)
+        """Publish an uploaded archive, of which ``archive`` says what it is; raises WorkerError."""
+        work = partial(self._story.process_archive, archive_file)
+        return _pushed(self._push(work, ByHand(archive), authorization, organization, repository, version))
 
     def push_build(
         self,
@@ -125,10 +124,12 @@ class Service:
             return self._story.process(BuildEvent(nvr=nvr), Attempt(), request)
 
         try:
-            outcome = self._push(work, authorization, organization, repository, version)
+            outcome = self._push(work, ByHand(), authorization, organization, repository, version)
         except KojiNVRBuildNotFound:
             raise KojiNVRBuildNotFound(f"NVR not found: {printable(nvr, 200)}") from None
-        if outcome is None or outcome.status is Status.SKIPPED:
+        if isinstance(outcome, Ignored) and outcome.reason == DRAFT_BUILD:
+            raise KojiNotAnOperatorImage(f"Not an operator image yet: {printable(outcome.detail, 300)}.")
+        if isinstance(outcome, Ignored) or outcome.status is Status.SKIPPED:
             raise KojiNotAnOperatorImage(f"Not an operator image: {printable(nvr, 200)}")
         return {**_pushed(outcome), "nvr": outcome.nvr}
 
@@ -140,7 +141,7 @@ class Service:
             shown = printable(f"{organization}/{repository}", 200)
             raise QuayPackageNotFound(f"There is no package {shown}: no organization or repository is called that.")
         outcomes = self._deletions.delete(self._organizations.place(organization, repository, authorization), version)
-        self._tell(outcomes)
+        self._tell(outcomes, ByHand())
         deleted = [outcome.version for outcome in outcomes if outcome.error is None]
         body = {"organization": organization, "repo": repository, "deleted": deleted}
         failures = [outcome.error for outcome in outcomes if outcome.error is not None]
@@ -152,9 +153,15 @@ class Service:
         return body
 
     def _push(
-        self, work: Work, authorization: SecretStr, organization: str, repository: str | None, version: str | None
-    ) -> Outcome | None:
-        """What became of it; None if there is no finished build. Raises the WorkerError that it failed with."""
+        self,
+        work: Work,
+        origin: ByHand,
+        authorization: SecretStr,
+        organization: str,
+        repository: str | None,
+        version: str | None,
+    ) -> Outcome | Ignored:
+        """What became of it; Ignored if there is no finished build. Raises the WorkerError that it failed with."""
         request = Request(
             organization,
             repository,
@@ -163,19 +170,19 @@ class Service:
             authorization=authorization,
         )
         outcome = self._insist(work, request)
-        if outcome is not None and outcome.reason == SUPERSEDED:
+        if outcome.reason == SUPERSEDED:
             # Whoever asks for a push by name means that build, old or not.
             outcome = self._insist(work, replace(request, new_release=True))
-        if outcome is None:
-            return None
-        self._tell([outcome])
+        if isinstance(outcome, Ignored):
+            return outcome
+        self._tell([outcome], origin)
         if outcome.error is None:
             return outcome
         if version is not None and isinstance(outcome.error, OMPSInvalidVersionFormat):
             versions.checked(version, "from the request")
         raise outcome.error
 
-    def _insist(self, work: Work, request: Request) -> Outcome | None:
+    def _insist(self, work: Work, request: Request) -> Outcome | Ignored:
         """Do it, and again as long as somebody who is asked before anything is pushed only needs a moment."""
         pauses = list(self._pauses)
         while True:
@@ -183,7 +190,7 @@ class Service:
             outcomes = work(request)
             if isinstance(outcomes, Ignored):
                 log.info("nothing to publish: %s: %s", outcomes.reason, outcomes.detail)
-                return None
+                return outcomes
             (outcome,) = outcomes
             if not (pauses and _passing(outcome.error) and time.monotonic() - start < SOON):
                 return outcome
@@ -191,11 +198,13 @@ class Service:
 
 
 def _passing(error: WorkerError | None) -> bool:
+    if isinstance(error, KojiError) and error.insisted:
+        return False
     return isinstance(error, (KojiError, GreenwaveError)) and error.transient and not error.retry_after
 
 
-def _pushed(outcome: Outcome | None) -> dict[str, Any]:
-    if outcome is None or outcome.extracted_files is None:
+def _pushed(outcome: Outcome | Ignored) -> dict[str, Any]:
+    if isinstance(outcome, Ignored) or outcome.extracted_files is None:
         # A push without a fault says what it pushed.
         raise UnexpectedError("A push ended without saying how; the log may tell.")
     return {

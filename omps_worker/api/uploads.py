@@ -7,6 +7,7 @@ Nothing is kept in memory: the file goes to a private temporary directory piece 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import shutil
 import tempfile
@@ -17,6 +18,7 @@ from typing import IO
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from omps_worker.brought import base_name
 from omps_worker.errors import (
     OMPSExpectedFileError,
     OMPSUploadedFileError,
@@ -24,6 +26,7 @@ from omps_worker.errors import (
     RequestTimeout,
     StorageError,
 )
+from omps_worker.model import BroughtArchive
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +46,8 @@ class Upload:
         self._directory = Path(tempfile.mkdtemp(prefix="omps-worker-"))
         self.path = self._directory / "upload.zip"
         """Where it is."""
+        self.archive = BroughtArchive("", "")
+        """What it is called, and what is in it; known once it is here."""
 
     def close(self) -> None:
         """Remove it."""
@@ -72,7 +77,7 @@ async def receive(content_type: str | None, body: AsyncIterator[bytes], *, most:
             with upload.path.open("wb") as file:
                 form = _Form(content_type, file)
                 await asyncio.wait_for(_read(body, form, most), seconds)
-            form.check()
+            upload.archive = form.check()
         except BaseException:
             upload.close()
             raise
@@ -111,6 +116,8 @@ class _Form:
         self._header = self._disposition = b""
         self._value = b""
         self._wanted = self._found = self._whole = False
+        self._name = ""
+        self._digest = hashlib.sha256()
         self._parser = MultipartParser(
             options[b"boundary"],
             {
@@ -128,12 +135,13 @@ class _Form:
         """Read on. Raises FormParserError, OMPSExpectedFileError, OMPSUploadedFileError."""
         self._parser.write(piece)
 
-    def check(self) -> None:
-        """Whether the file is here, and whole: OMPSExpectedFileError if not."""
+    def check(self) -> BroughtArchive:
+        """What came. Raises OMPSExpectedFileError if the file is not here, or not whole."""
         if not self._found:
             raise OMPSExpectedFileError(f'No field "{FIELD}"')
         if not self._whole:
             raise OMPSExpectedFileError(f'The field "{FIELD}" is cut off: the form has no end.')
+        return BroughtArchive(self._name, self._digest.hexdigest())
 
     def _begin(self) -> None:
         self._parts += 1
@@ -163,10 +171,13 @@ class _Form:
             raise OMPSExpectedFileError(f'No selected "{FIELD}"')
         if not name.lower().endswith(EXTENSION):
             raise OMPSUploadedFileError(f"The uploaded file must have the extension {EXTENSION}.")
+        self._name = base_name(name)
 
     def _keep(self, data: bytes, start: int, end: int) -> None:
         if self._wanted:
-            self._file.write(data[start:end])
+            piece = data[start:end]
+            self._digest.update(piece)
+            self._file.write(piece)
 
     def _end(self) -> None:
         if self._wanted:

@@ -25,7 +25,7 @@ from omps_worker.greenwave import Greenwave
 from omps_worker.koji_builds import KojiBuilds
 from omps_worker.locks import PackageLock
 from omps_worker.mapping.file import parse
-from omps_worker.model import Attempt, Outcome
+from omps_worker.model import Attempt, ByHand, Outcome
 from omps_worker.observer import SILENT, Observer
 from omps_worker.organizations import Organizations
 from omps_worker.processor import Processor
@@ -169,10 +169,10 @@ class ApiSite:
         settings = self._settings
         push_seconds = settings.worker.registry.timeout
         if _locks_by_broker(settings):
-            from omps_worker.broker.connection import parameters
+            from omps_worker.broker.access import Access
             from omps_worker.broker.lock import BrokerLock
 
-            lock = BrokerLock(parameters(settings, "api lock"), push_seconds)
+            lock = BrokerLock(Access.of(settings, "api lock"), push_seconds)
             self._closing.callback(lock.close)
             lock.begin()
             return lock
@@ -184,11 +184,11 @@ class ApiSite:
         settings = self._settings
         if not settings.has_broker:
             return None
-        from omps_worker.broker.connection import parameters
+        from omps_worker.broker.access import Access
         from omps_worker.broker.publisher import Publisher
         from omps_worker.broker.work import result
 
-        publisher = self.publisher = Publisher(parameters(settings, "api"), observer=self._observer).start()
+        publisher = self.publisher = Publisher(Access.of(settings, "api"), observer=self._observer).start()
         self._closing.callback(publisher.close)
 
         def send(message: ResultMessage) -> None:
@@ -209,10 +209,10 @@ class ApiSite:
             }
         )
 
-    def _tell(self, outcomes: Sequence[Outcome]) -> None:
+    def _tell(self, outcomes: Sequence[Outcome], origin: ByHand) -> None:
         attempt = Attempt()
         for outcome in outcomes:
-            log_outcome(outcome, None, attempt)
+            log_outcome(outcome, origin, attempt)
             self._observer.outcome(outcome.status.value, outcome.error_name)
             if self._announcer is not None:
-                self._announcer.announce(self._reporter.message(outcome, None, attempt))
+                self._announcer.announce(self._reporter.message(outcome, origin, attempt))

@@ -24,8 +24,8 @@ from omps_worker import machine
 from omps_worker.broker import headers
 from omps_worker.broker.lock_connection import LockConnection
 from omps_worker.broker.lock_queues import Package
-from omps_worker.broker.publisher import Outgoing
-from omps_worker.errors import BrokerUnavailable, WorkerError
+from omps_worker.broker.outbox import Outgoing
+from omps_worker.errors import BrokerBlocked, BrokerUnavailable, WorkerError
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ class Rounds:
             try:
                 if self._turn is None or self._turn.ours():
                     self._go(self._over.is_set)
-            except BrokerUnavailable as error:
+            except (BrokerBlocked, BrokerUnavailable) as error:
                 if not self._over.is_set():
                     log.warning("no catch-up this time: %s", error.message)
             except WorkerError as error:

@@ -1,28 +1,24 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How to connect to the broker, how long to wait in between, and what its refusals mean."""
+"""What it means when the broker cannot be reached or refuses something, and how long to wait in between."""
 
 from __future__ import annotations
 
+import ast
 import logging
-import platform
 import random
+import re
 import ssl
 from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pika
 from pika import exceptions as pika_errors
 from pika.adapters.utils.connection_workflow import AMQPConnectorStackTimeout
 from pika.credentials import ExternalCredentials
 
-from omps_worker import __version__
 from omps_worker.broker import header_values
-from omps_worker.errors import BrokerError, BrokerRefused, BrokerUnavailable, Fault, SettingsError
+from omps_worker.errors import BrokerError, BrokerRefused, BrokerUnavailable
 from omps_worker.text import one_line
-
-if TYPE_CHECKING:
-    from omps_worker.settings import Settings
 
 CONNECT_SECONDS = 15.0
 """How long one try to connect may take, name look-up, TLS and login included."""
@@ -31,37 +27,29 @@ FIRST_DELAY, LONGEST_DELAY = 0.25, 30.0
 """Seconds between tries to connect: they double from the first to the longest."""
 
 _ACCESS_REFUSED, _NOT_ALLOWED = 403, 530
-_LOGIN_REFUSED = (
-    pika_errors.AuthenticationError,
-    pika_errors.ProbableAuthenticationError,
+
+# What RabbitMQ says, from 3.10 to 4; its sentences are the same but for some brackets.
+_NO_VIRTUAL_HOST = re.compile(
+    r"NOT_ALLOWED - (vhost .* not found|access to vhost '.*' refused for user '[^']*')", re.DOTALL
 )
+_NEGOTIATED = re.compile("NOT_ALLOWED - negotiated ")
+_LIMIT = re.compile(r"limit (?:in .* )?(?:of )?\(?\d+\)?(?: is reached)?$", re.DOTALL)
+_BACKEND = re.compile("backend .* returned an error", re.DOTALL)
+_PASSING = re.compile(
+    "(?:due to timeout|stopped by supervisor|down or inaccessible|has crashed and failed to restart)$"
+)
+_ARGUMENT = re.compile(r"invalid (?:property|arg(?:ument)?) '(?P<key>[^']{1,80})'")
+_RAISE_LIMIT = "Somebody has to raise that limit of the broker or to free some of it; until then it is tried again."
 
+_BEFORE_OPEN = (
+    pika_errors.ProbableAuthenticationError,
+    pika_errors.ProbableAccessDeniedError,
+    pika_errors.IncompatibleProtocolError,
+)
+"""What pika makes of the end of a connection that was not open yet: a guess, whose text tells what it was."""
 
-def parameters(settings: Settings, purpose: str) -> pika.URLParameters:
-    """What pika needs to connect; ``purpose`` tells the connections apart in the broker's lists."""
-    try:
-        found = pika.URLParameters(settings.amqp_url.get_secret_value())
-    except (TypeError, ValueError):
-        # The exception's text would show parts of the URL, which holds the password.
-        fault = Fault(
-            "configuration", "amqp_url", "must be like amqps://user:password@host:5671/virtual-host?heartbeat=60"
-        )
-        raise SettingsError([fault]) from None
-    client_properties = {
-        **settings.client_properties,
-        "product": "omps-worker",
-        "version": __version__,
-        "platform": f"Python {platform.python_version()}",
-        "connection_name": f"omps-worker {settings.queue.name} {purpose}",
-    }
-    if found.ssl_options is not None:
-        tls = settings.tls
-        context = _trusting(tls.ca_cert)
-        if tls.certfile is not None and tls.keyfile is not None:
-            context.load_cert_chain(tls.certfile, tls.keyfile)
-            found.credentials = ExternalCredentials()
-        found.ssl_options = pika.SSLOptions(context, found.host)
-    return prepared(found, client_properties)
+_CLOSED = re.compile(r"ConnectionClosedByBroker: \((?P<code>\d+)\) (?P<text>.*)", re.DOTALL)
+_ALERT = re.compile(r"\[SSL: (?P<name>[A-Z0-9_]*ALERT[A-Z0-9_]*)\]")
 
 
 def prepared(found: pika.URLParameters, client_properties: dict[str, Any]) -> pika.URLParameters:
@@ -87,35 +75,72 @@ def place(where: pika.URLParameters) -> str:
 
 
 def named(error: BaseException, where: pika.URLParameters) -> BrokerError:
-    """A failure to connect, or the loss of a connection, as an error of ours."""
+    """A failure to connect, or the loss of a connection, as an error of ours.
+
+    BrokerRefused only where the broker said something that a person has to mend, in the configuration
+    or in the broker's: a login, a virtual host. All else passes by itself, so that it is waited
+    for: a connection lost at any point, a node that is being restarted, a limit that is reached.
+    """
     causes = list(_causes(error))
     for cause in causes:
         if isinstance(cause, BrokerError):
             return cause
-        code = cause.reply_code if isinstance(cause, pika_errors.ConnectionClosedByBroker) else None
-        if isinstance(cause, _LOGIN_REFUSED) or code == _ACCESS_REFUSED:
+    said = next(filter(None, map(_said, causes)), None)
+    if said is not None:
+        return _spoken(*said, where)
+    for cause in causes:
+        if isinstance(cause, pika_errors.AuthenticationError):
             return BrokerRefused(
-                f"The broker ({place(where)}) refuses the login. Check user and password in amqp_url, "
-                "or the certificate in [tls]."
+                f"The broker ({place(where)}) does not offer to log in {_by(where)}. Compare amqp_url and [tls] with "
+                "the mechanisms that it is set up for."
             )
-        if isinstance(cause, pika_errors.ProbableAccessDeniedError) or code == _NOT_ALLOWED:
-            return BrokerRefused(
-                f"The broker ({place(where)}) does not let this user into the virtual host, or there is none of "
-                "that name. Check the end of amqp_url, and the user's permissions."
-            )
-    return BrokerUnavailable(f"The broker ({place(where)}) cannot be reached: {_reason(causes)}.")
+    return BrokerUnavailable(f"The broker ({place(where)}) cannot be reached: {_reason(causes, where)}.")
+
+
+def _spoken(code: int, text: str, where: pika.URLParameters) -> BrokerError:
+    """What the broker said when it closed the connection, or let none be opened."""
+    sentence = one_line(text)
+    if code == _ACCESS_REFUSED:
+        return BrokerRefused(
+            f"The broker ({place(where)}) refuses the login {_by(where)}: {sentence} Check user and password "
+            "in amqp_url or [consumer_config.broker], or the certificate in [tls]."
+        )
+    if code == _NOT_ALLOWED and _NO_VIRTUAL_HOST.fullmatch(text):
+        return BrokerRefused(
+            f"The broker ({place(where)}) does not let this user into the virtual host, or there is none of "
+            f"that name: {sentence}. Check the end of amqp_url, and the user's permissions."
+        )
+    if code == _NOT_ALLOWED and _NEGOTIATED.match(text):
+        return BrokerRefused(f"The broker ({place(where)}) does not agree: {sentence}. Check the end of amqp_url.")
+    advice = f" {_RAISE_LIMIT}" if code == _NOT_ALLOWED and _LIMIT.search(text) else ""
+    return BrokerUnavailable(f"The broker ({place(where)}) cannot be used now: {sentence.rstrip('.')}.{advice}")
 
 
 def declined(
     error: pika_errors.ChannelClosedByBroker, what: str, advice: str, rights: str | None = None
-) -> BrokerRefused:
+) -> BrokerError:
     """The broker closed a channel because of ``what``; ``advice`` says what to do about it.
 
-    ``rights`` says it instead where the user may not.
+    ``rights`` says it instead where the user may not. The advice is for what this error usually is; where
+    the broker names another cause, that one's own is given. What passes by itself, such as a queue whose
+    node is down, or a limit that is reached, is BrokerUnavailable; else BrokerRefused.
     """
-    if rights is not None and error.reply_code == _ACCESS_REFUSED:
-        advice = rights
-    return BrokerRefused(f"The broker refuses {what}: {one_line(str(error.reply_text))}. {advice}")
+    text = str(error.reply_text)
+    told = f"The broker refuses {what}: {one_line(text).rstrip('.')}."
+    if error.reply_code == _ACCESS_REFUSED:
+        if _BACKEND.search(text):
+            return BrokerUnavailable(told)
+        return BrokerRefused(f"{told} {advice if rights is None else rights}")
+    if _LIMIT.search(text):
+        return BrokerUnavailable(f"{told} {_RAISE_LIMIT}")
+    if _PASSING.search(text):
+        return BrokerUnavailable(told)
+    if (found := _ARGUMENT.search(text)) is not None:
+        return BrokerRefused(
+            f"{told} This broker does not know {found['key']} for such a queue, or not with that value: "
+            "take it out of the arguments in [queues], if it stands there."
+        )
+    return BrokerRefused(f"{told} {advice}")
 
 
 def may_write(topic: str) -> str:
@@ -142,14 +167,6 @@ class Backoff:
         return delay * random.uniform(0.5, 1.0)  # noqa: S311  no secret
 
 
-def _trusting(certificates: Path | None) -> ssl.SSLContext:
-    if certificates is None:
-        return ssl.create_default_context()
-    if certificates.is_dir():
-        return ssl.create_default_context(capath=certificates)
-    return ssl.create_default_context(cafile=certificates)
-
-
 def _causes(error: BaseException) -> Iterator[BaseException]:
     """``error`` and what pika wrapped in it, in one way or another."""
     yield error
@@ -159,7 +176,27 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
             yield from _causes(cause)
 
 
-def _reason(causes: list[BaseException]) -> str:
+def _said(cause: BaseException) -> tuple[int, str] | None:
+    """The code and the sentence with which the broker closed the connection; None: it closed nothing."""
+    if isinstance(cause, pika_errors.ConnectionClosedByBroker):
+        return cause.reply_code, str(cause.reply_text)
+    if isinstance(cause, _BEFORE_OPEN) and cause.args:
+        found = _CLOSED.fullmatch(str(cause.args[0]))
+        if found is not None:
+            try:
+                return int(found["code"]), str(ast.literal_eval(found["text"]))
+            except (SyntaxError, ValueError):
+                return int(found["code"]), found["text"]
+    return None
+
+
+def _by(where: pika.URLParameters) -> str:
+    if isinstance(where.credentials, ExternalCredentials):
+        return "by certificate"
+    return f"as {one_line(str(getattr(where.credentials, 'username', '')))!r}"
+
+
+def _reason(causes: list[BaseException], where: pika.URLParameters) -> str:
     for cause in causes:
         if isinstance(cause, pika_errors.ConnectionClosed):
             return one_line(str(cause.reply_text))
@@ -168,7 +205,13 @@ def _reason(causes: list[BaseException]) -> str:
         if isinstance(cause, ssl.SSLError) and cause.reason == "WRONG_VERSION_NUMBER":
             return "the port does not speak TLS: is it that of amqp:// instead of amqps://?"
         if isinstance(cause, AMQPConnectorStackTimeout):
-            return f"nobody spoke AMQP there within {CONNECT_SECONDS:g} s"
+            return f"nobody spoke AMQP there within {where.stack_timeout or CONNECT_SECONDS:g} s"
+        if isinstance(cause, _BEFORE_OPEN) and (alert := _ALERT.search(str(cause.args[0] if cause.args else ""))):
+            return f"it broke off TLS ({alert['name']}): does it accept the certificate in [tls]?"
+        if isinstance(cause, pika_errors.IncompatibleProtocolError):
+            return "the connection was lost before the broker said a word: it is starting, or speaks no AMQP 0-9-1"
+        if isinstance(cause, _BEFORE_OPEN):
+            return "the connection was lost in the middle of the login"
         if isinstance(cause, OSError) and cause.strerror:
             return one_line(cause.strerror)
     return one_line(str(causes[-1])) or type(causes[-1]).__name__

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A worker: takes messages from the queue until it is told to stop.
 
-One connection, used by one thread, which never does work itself, so that heartbeats go on. It
-reads each message just far enough to see whether it can concern us. What cannot is acked, many
-at once. What can goes to a thread; when its outcome is recorded on the broker, it is acked here.
+One connection, used by one thread, which never does work itself, so that heartbeats go on. What
+comes (``intake.py``) and concerns us goes to a thread; when its outcome is recorded on the broker, it is
+acked here.
 
 While the broker blocks publishers, no outcome can be recorded. Then nothing is begun: what has come
 is kept, and not given back, which would only send it round in circles and count as deliveries. As
@@ -19,24 +19,21 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
 
-import pika
 from pika.adapters.blocking_connection import BlockingChannel, BlockingConnection
 from pika.exceptions import AMQPError
-from pika.spec import Basic, BasicProperties
 
-from omps_worker.broker import headers
-from omps_worker.broker.acks import Acks
-from omps_worker.broker.connection import Backoff, named, place
-from omps_worker.broker.delivery import Delivery, Tag
+from omps_worker.broker.access import Access
+from omps_worker.broker.connection import Backoff
+from omps_worker.broker.housekeeping import Housekeeping
 from omps_worker.broker.in_hand import InHand
+from omps_worker.broker.intake import Intake
 from omps_worker.broker.publisher import Publisher
+from omps_worker.broker.refusals import Refusals
 from omps_worker.broker.signals import Interrupted, Signals, StopNow
 from omps_worker.broker.topology import Topology
 from omps_worker.broker.work import Desk, Handler
-from omps_worker.errors import BrokerError, BrokerRefused, BrokerUnavailable, MessageError, WorkerError, unforeseen
-from omps_worker.model import BuildEvent, Ignored
+from omps_worker.errors import BrokerError, BrokerRefused, BrokerUnavailable, WorkerError
 from omps_worker.retry import Ladder
 from omps_worker.text import one_line
 
@@ -48,6 +45,9 @@ DONE, UNFINISHED = 0, 1
 TURN_SECONDS = 0.2
 """How long the connection waits for news before it looks around."""
 
+ANSWER_SECONDS = 5.0
+"""How long nothing is begun while the publisher does not know yet whether the broker takes messages."""
+
 STEADY_SECONDS = 10.0
 """A connection that lived that long is no part of a series of failures."""
 
@@ -58,8 +58,7 @@ class _Conversation:
 
     connection: BlockingConnection
     channel: BlockingChannel
-    acks: Acks
-    consumer_tag: str = ""
+    begun: float
     cancelled: bool = False
 
 
@@ -68,7 +67,7 @@ class Consumer:
 
     def __init__(
         self,
-        where: pika.URLParameters,
+        where: Access,
         topology: Topology,
         handler: Handler,
         publisher: Publisher,
@@ -83,8 +82,6 @@ class Consumer:
         self._topology = topology
         self._handler = handler
         self._publisher = publisher
-        self._concurrency = concurrency
-        self._prefetch = prefetch
         self._signals = Signals(shutdown_timeout)
         self._desk = Desk(
             handler,
@@ -98,11 +95,12 @@ class Consumer:
         self._in_hand = InHand(
             self._desk.perform, concurrency, self._wake, lambda: publisher.blocked is None, handler.observer
         )
+        self._intake = Intake(handler, self._in_hand, topology, prefetch, self._may_begin)
         self._conversation: _Conversation | None = None
-        self._generation = 0
         self._topology_wanted = threading.Event()
-        self._next_housekeeping = 0.0
+        self._housekeeping = Housekeeping(handler, self._signals)
         self._ever_consumed = False
+        self._refusals = Refusals()
         self._turned_at = time.monotonic()
         self._hurry = threading.Event()
 
@@ -113,9 +111,8 @@ class Consumer:
 
     @property
     def consuming(self) -> bool:
-        """Whether messages that come now would be taken."""
-        conversation = self._conversation
-        return conversation is not None and bool(conversation.consumer_tag) and not self._signals.stopping
+        """Whether messages that come now would be taken, if need be after one that is worked on alone."""
+        return self._intake.consuming and not self._signals.stopping
 
     @property
     def counts(self) -> Counter[str]:
@@ -144,7 +141,7 @@ class Consumer:
         """Consume until SIGTERM or SIGINT; returns the exit code.
 
         A broker that is away is waited for. Raises BrokerRefused when it refuses the login, a queue
-        or an exchange at the start; later the same is logged and tried again. SIGTERM, SIGINT and
+        or an exchange before that ever worked; later the same is logged and tried again. SIGTERM, SIGINT and
         SIGHUP are handled meanwhile, if this is the main thread; a second SIGTERM stops at once.
         """
         try:
@@ -180,7 +177,8 @@ class Consumer:
     def _converse(self) -> None:
         connection = self._connect()
         try:
-            self._topology.set_up(connection)
+            with self._refusals.step("declare"):
+                self._topology.set_up(connection)
             self._topology_wanted.clear()
             self._publisher.start()
             conversation = self._open(connection)
@@ -195,41 +193,45 @@ class Consumer:
         _close(connection)
 
     def _connect(self) -> BlockingConnection:
-        try:
-            with self._signals.interrupting():
-                return BlockingConnection(self._where)
-        except Exception as error:
-            raise named(error, self._where) from error
+        with self._refusals.step("log in"), self._signals.interrupting():
+            return self._where.connect()
 
     def _open(self, connection: BlockingConnection) -> _Conversation:
         self._in_hand.collect()
         channel = connection.channel()
-        channel.basic_qos(prefetch_count=self._prefetch)
-        self._generation += 1
-        conversation = _Conversation(connection, channel, Acks(channel, self._prefetch // 2))
+        conversation = _Conversation(connection, channel, time.monotonic())
         channel.add_on_cancel_callback(lambda _frame: self._on_cancelled(conversation))
-        self._in_hand.attach(conversation.acks, self._generation)
+        self._intake.open(channel)
         self._conversation = conversation
         return conversation
 
-    def _subscribe(self, conversation: _Conversation) -> None:
-        conversation.consumer_tag = conversation.channel.basic_consume(self._topology.queue, self._on_message)
-        log.info("consuming from the queue %s on %s", self._topology.queue, place(self._where))
+    def _may_begin(self) -> bool:
+        """Whether the outcome of work could be recorded, as far as anybody knows."""
+        publisher, conversation = self._publisher, self._conversation
+        if publisher.refusal is not None and self._topology.locks:
+            with self._refusals.step("publish"):
+                raise publisher.refusal
+        if publisher.blocked is not None or conversation is None:
+            return False
+        return publisher.connected or time.monotonic() > conversation.begun + ANSWER_SECONDS
+
+    def _begins_to_consume(self) -> None:
+        log.info("consuming from the queue %s on %s", self._topology.queue, self._where.place)
         if self._ever_consumed:
             self._handler.observer.reconnected("consumer")
         self._ever_consumed = True
 
     def _turn(self, conversation: _Conversation) -> None:
         """Take what has come, ack what is done, and look around. Raises when the channel is gone."""
-        if not conversation.consumer_tag and self._publisher.blocked is None:
-            self._subscribe(conversation)
+        if self._intake.adjust():
+            self._begins_to_consume()
         conversation.connection.process_data_events(time_limit=TURN_SECONDS)
         self._in_hand.collect()
         if not conversation.channel.is_open:
             raise BrokerUnavailable(
                 f"The broker closed the channel of the consumer: {_closing_reason(conversation.channel)}"
             )
-        conversation.acks.flush()
+        self._intake.flush()
         if conversation.cancelled:
             raise BrokerUnavailable(f"The broker cancelled the consumer: is the queue {self._topology.queue} deleted?")
         if self._topology_wanted.is_set():
@@ -238,67 +240,7 @@ class Consumer:
 
     def _keep_house(self) -> None:
         self._turned_at = time.monotonic()
-        if self._signals.reload_wanted:
-            self._signals.reload_wanted = False
-            log.info("reloading, as SIGHUP asks")
-            _call(self._handler.reload, "reloading")
-        if time.monotonic() >= self._next_housekeeping:
-            self._next_housekeeping = time.monotonic() + 1.0
-            _call(self._handler.housekeeping, "housekeeping")
-
-    # Messages come in.
-
-    def _on_message(
-        self, channel: BlockingChannel, method: Basic.Deliver, properties: BasicProperties, body: bytes
-    ) -> None:
-        conversation = self._conversation
-        if conversation is None or conversation.channel is not channel:
-            return
-        self._handler.observer.received()
-        number = method.delivery_tag or 0
-        event: BuildEvent | None = None
-        fault: WorkerError | None = None
-        try:
-            found = self._handler.decode(
-                body,
-                headers=properties.headers,
-                content_type=_text_or_none(properties.content_type),
-                content_encoding=_text_or_none(properties.content_encoding),
-                message_type=_text_or_none(properties.type),
-                topic=headers.text(method.routing_key),
-            )
-            if not isinstance(found, Ignored):
-                event = found
-                dismissed = self._handler.dismiss(event.facts)
-                if dismissed is not None:
-                    found = dismissed
-            if isinstance(found, Ignored):
-                self._ignore(found)
-                conversation.acks.settle(number)
-                return
-        except AMQPError:
-            raise
-        except MessageError as error:
-            fault = error
-        except Exception as error:
-            log.exception("a message cannot be looked at")
-            fault = unforeseen(error)
-        delivery = Delivery(
-            Tag(self._generation, number),
-            headers.text(method.exchange),
-            headers.text(method.routing_key),
-            bool(method.redelivered),
-            properties,
-            body,
-            event,
-        )
-        self._in_hand.take(delivery, fault)
-
-    def _ignore(self, ignored: Ignored) -> None:
-        self._in_hand.counts[f"ignored:{ignored.reason}"] += 1
-        self._handler.observer.ignored(ignored.reason)
-        if log.isEnabledFor(logging.DEBUG):
-            log.debug("ignored: %s %s", ignored.reason, one_line(ignored.detail))
+        self._housekeeping.turn()
 
     def _on_cancelled(self, conversation: _Conversation) -> None:
         conversation.cancelled = True
@@ -312,12 +254,12 @@ class Consumer:
 
     def _end_conversation(self) -> None:
         self._conversation = None
-        self._in_hand.detach()
+        self._intake.detach()
 
     def _explain(self, error: Exception) -> None:
         if isinstance(error, AMQPError | OSError | BrokerError):
-            found = named(error, self._where)
-            if isinstance(found, BrokerRefused) and not self._ever_consumed:
+            found = self._where.named(error)
+            if self._refusals.is_final(found):
                 raise found
             log.warning("not consuming, trying again: %s", found.message)
         elif isinstance(error, WorkerError) and not error.transient:
@@ -349,16 +291,13 @@ class Consumer:
     def _finish(self, conversation: _Conversation) -> None:
         """Give back what was not begun, wait for the work in hand, ack it."""
         log.info("stopping: %d message(s) in hand", self._in_hand.running)
-        if conversation.consumer_tag:
-            conversation.channel.basic_cancel(conversation.consumer_tag)
-        for tag in self._in_hand.close():
-            conversation.channel.basic_nack(tag, requeue=True)
+        self._intake.close()
         while self._in_hand.running and not self._signals.overdue:
             self._turned_at = time.monotonic()
             conversation.connection.process_data_events(time_limit=TURN_SECONDS)
             self._in_hand.collect()
-            conversation.acks.flush()
-        conversation.acks.flush()
+            self._intake.flush()
+        self._intake.flush()
 
     def _finish_without_broker(self) -> None:
         """The connection is gone while stopping: at least let the work in hand end and be told."""
@@ -381,17 +320,6 @@ def _close(connection: BlockingConnection) -> None:
 
 def _nothing() -> None:
     """Called to end a wait."""
-
-
-def _call(act: Any, what: str) -> None:
-    try:
-        act()
-    except Exception:
-        log.exception("%s failed", what)
-
-
-def _text_or_none(value: Any) -> str | None:
-    return value if value is None or isinstance(value, str) else headers.text(value)
 
 
 def _closing_reason(channel: BlockingChannel) -> str:

@@ -69,16 +69,19 @@ class Delivery:
     @property
     def source(self) -> Source:
         """How results name the message."""
-        return Source(self.message_id, self.topic)
+        again = headers.replayed(self.headers)
+        moment = headers.moment(self.headers, headers.REPLAYED_AT)
+        return Source(self.message_id, self.topic, again, headers.iso(moment) if moment else None)
 
     @property
     def attempt(self) -> Attempt:
         """Which try this delivery is."""
         number = headers.attempt_number(self.headers)
-        replayed = headers.REPLAYED_AT in self.headers
+        replayed = headers.replayed(self.headers) > 0
         return Attempt(
             number,
             interrupted=self.redelivered or number > 1 or replayed,
+            waits=headers.waits(self.headers),
             late=replayed or headers.CATCH_UP in self.headers,
             targets=headers.open_targets(self.headers),
             first_seen=self.first_seen,
@@ -88,6 +91,7 @@ class Delivery:
     def key(self) -> bytes:
         """The same for every delivery of the same message, another for a retry or replay of it."""
         ours = sorted((name, repr(value)) for name, value in self.headers.items() if str(name).startswith("omps-"))
-        digest = hashlib.sha256(repr((self.message_id, ours)).encode(errors="surrogateescape"))
+        # The id as it came: one that is made up follows from the rest, and a message that was not read has none yet.
+        digest = hashlib.sha256(repr((self.properties.message_id, ours)).encode(errors="surrogateescape"))
         digest.update(self.body)
         return digest.digest()

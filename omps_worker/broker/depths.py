@@ -8,11 +8,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-import pika
+from pika.adapters.blocking_connection import BlockingConnection
 from pika.adapters.utils.connection_workflow import AMQPConnectorException
 from pika.exceptions import AMQPError, ChannelClosedByBroker
 
-from omps_worker.broker.connection import named
+from omps_worker.broker.access import Access
 from omps_worker.broker.topology import Topology, failed_queue, retry_queue
 
 MAIN, RETRY, FAILED = "main", "retry", "failed"
@@ -30,14 +30,14 @@ class Depth:
 class Depths:
     """Looks at the worker's queues; ``look`` belongs to one thread, ``known`` and ``seen_at`` to all."""
 
-    def __init__(self, where: pika.URLParameters, topology: Topology) -> None:
+    def __init__(self, where: Access, topology: Topology) -> None:
         self._where = where
         self._queues = [
             (topology.queue, MAIN),
             *((retry_queue(topology.queue, delay), RETRY) for delay in topology.delays),
             (failed_queue(topology.queue), FAILED),
         ]
-        self._connection: pika.BlockingConnection | None = None
+        self._connection: BlockingConnection | None = None
         self.known: tuple[Depth, ...] = ()
         """What the last look showed; nothing while the broker is away."""
         self.seen_at = 0.0
@@ -50,7 +50,7 @@ class Depths:
         except (AMQPError, AMQPConnectorException, OSError) as error:
             self.known = ()
             self.close()
-            raise named(error, self._where) from None
+            raise self._where.named(error) from None
 
     def close(self) -> None:
         """Let go of the connection."""
@@ -62,7 +62,7 @@ class Depths:
     def _look(self) -> None:
         connection = self._connection
         if connection is None or not connection.is_open:
-            connection = self._connection = pika.BlockingConnection(self._where)
+            connection = self._connection = self._where.connect()
         channel: Any = connection.channel()
         found = []
         for queue, kind in self._queues:

@@ -7,56 +7,43 @@ loses nor wears out anything: the queue's delivery limit is one that looks canno
 * One look at a time: who looks holds an exclusive queue as a lock, because a second look would
   see only what the first has not in hand. It dies with its connection. A user who may not declare
   queues looks all the same, and is told if somebody else does.
-* Messages come in windows, a channel with one consumer each, so that neither side ever has more
-  than a window on its way. The order survives, too: RabbitMQ 3.10 gives back what one consumer
-  held in order, but what was got one by one (``basic.get``), or nacked, in any order (measured).
-* A look ends with the last message that was there when it began. What is parked meanwhile, such as
-  a replay that failed again, waits for the next.
+* A look ends with the last message that was there when it began (``look.py``). What is parked
+  meanwhile, such as a replay that failed again, waits for the next.
+* A look that did not see everything says so: it raises, or ``incomplete`` tells why.
 """
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime, timezone
 from typing import Any
 
-import pika
-from pika.adapters.blocking_connection import BlockingChannel, BlockingConnection
+from pika.adapters.blocking_connection import BlockingConnection
 from pika.exceptions import AMQPError, ChannelClosedByBroker
-from pika.spec import Basic, BasicProperties
 
-from omps_worker.broker import dumps, inspection, parked_message
+from omps_worker.broker import dumps, slow_link
+from omps_worker.broker.access import Access
 from omps_worker.broker.connection import declined
 from omps_worker.broker.lock_queues import LOCK
+from omps_worker.broker.look import Look, Seen
 from omps_worker.broker.parked_message import ParkedMessage
 from omps_worker.broker.replay import Replay
 from omps_worker.broker.topology import Topology, failed_queue
-from omps_worker.errors import BrokerRefused, BrokerUnavailable
+from omps_worker.errors import BrokerRefused
 from omps_worker.parked import Parked, Selection
-
-FIRST_WINDOW, LARGEST_WINDOW = 250, 4000
-"""How many messages are on their way at once. Windows grow, so that a huge queue needs few channels."""
 
 TURN_SECONDS = 60.0
 """How long a look waits for its turn before it begins all the same."""
 
-QUIET_SECONDS, PATIENCE_SECONDS = 1.0, 30.0
-"""After how long without a message to ask whether somebody else took the rest; and until when to wait if not."""
-
-RETURN_SECONDS = 5.0
-"""How long to wait until the broker has everything back; it has it sooner or later in any case."""
+SETTLE_SECONDS = 5.0
+"""How long to wait at the beginning until everybody else who looked has given back what they had."""
 
 WORN = 10
 """As many looks at a message are a reason to warn where the queue's delivery limit is not known."""
 
 _NOT_FOUND, _ACCESS_REFUSED, _RESOURCE_LOCKED = 404, 403, 405
-
-Seen = Callable[[int, int], object]
-"""Called with how many messages were seen, and of how many."""
 
 
 def _unseen(_seen: int, _of: int) -> None:
@@ -71,7 +58,7 @@ class FailedQueue:
 
     def __init__(
         self,
-        where: pika.URLParameters,
+        where: Access,
         topology: Topology,
         *,
         take_turns: bool = True,
@@ -82,6 +69,8 @@ class FailedQueue:
         self._take_turns = take_turns
         self._notice = notice
         self.name = failed_queue(topology.queue)
+        self.incomplete: str | None = None
+        """Why some look at it, that came to its end, did not see everything that was there; None: all did."""
 
     def records(self, selection: Selection, seen: Seen = _unseen) -> list[tuple[Parked, bytes]]:
         """What is parked, each with its mark, in the order of the queue; bodies are not kept."""
@@ -123,14 +112,17 @@ class FailedQueue:
 
     @contextmanager
     def look(self, selection: Selection, seen: Seen = _unseen) -> Iterator[Look]:
-        """What is parked, one after the other; everything that is not removed is given back."""
-        with inspection.connected(self._where) as connection:
+        """What is parked, one after the other; everything that is not removed is given back.
+
+        What others have in hand cannot be seen: then ``notice`` is told, and ``incomplete`` says so.
+        """
+        with slow_link.connected(self._where) as connection:
             ready, others = self._state(connection)
             if self._take_turns:
                 self._wait_for_turn(connection)
-                ready, others = self._state(connection)
+                ready, others = self._settled(connection, ready)
             if others:
-                self._notice(f"Somebody else takes messages from {self.name} now: those are not seen here.")
+                self._not_all(f"Somebody else takes messages from {self.name} now: those are not seen here.")
             look = Look(connection, self._topology, selection, ready, seen)
             try:
                 yield look
@@ -140,11 +132,29 @@ class FailedQueue:
                     look.give_back()
                 raise
             look.give_back()
+            if look.missing:
+                self._not_all(
+                    f"{look.missing} of {ready} message(s) in {self.name} were not seen: somebody else took them "
+                    "meanwhile. Look again to see what became of them."
+                )
             if self._topology.passive and look.most_looks >= WORN:
                 self._notice(
                     f"A message in {self.name} was delivered {look.most_looks} times. Each look counts: "
                     "make sure that the queue has x-delivery-limit 1000000, or the broker may delete it."
                 )
+
+    def _not_all(self, why: str) -> None:
+        self.incomplete = why
+        self._notice(why)
+
+    def _settled(self, connection: BlockingConnection, ready: int) -> tuple[int, int]:
+        """The state once it no longer changes: who looked before us may still be giving back."""
+        end = time.monotonic() + SETTLE_SECONDS
+        before, state = (ready, 0), self._state(connection)
+        while state != before and time.monotonic() < end:
+            connection.sleep(0.1)
+            before, state = (state[0], 0), self._state(connection)
+        return state
 
     def _state(self, connection: BlockingConnection) -> tuple[int, int]:
         """How many messages are ready, and how many consumers there are."""
@@ -179,131 +189,6 @@ class FailedQueue:
                 self._notice(f"Somebody else looks at {self.name}; waiting for up to {TURN_SECONDS:g} s.")
             waiting = True
             connection.sleep(0.1)
-
-
-class Look:
-    """An iterator over the selected messages that were there when the look began."""
-
-    def __init__(
-        self, connection: BlockingConnection, topology: Topology, selection: Selection, ready: int, seen: Seen
-    ) -> None:
-        self._connection = connection
-        self._topology = topology
-        self._selection = selection
-        self._ready = ready
-        self._report = seen
-        limit = None if topology.passive else topology.arguments.get("x-delivery-limit")
-        self._delivery_limit = limit if isinstance(limit, int) else None
-        self._windows: list[_Window] = []
-        self._arrived: deque[tuple[_Window, ParkedMessage]] = deque()
-        self._at_hand: tuple[_Window, ParkedMessage] | None = None
-        self._now = datetime.now(timezone.utc)
-        self.seen = 0
-        """How many messages were seen, selected or not."""
-        self.most_looks = 0
-        """How often the message was delivered before that was delivered most often."""
-
-    def __iter__(self) -> Iterator[ParkedMessage]:
-        while self.seen < self._ready:
-            if not self._arrived and not self._receive():
-                return
-            self._at_hand = self._arrived.popleft()
-            message = self._at_hand[1]
-            self.seen += 1
-            self.most_looks = max(self.most_looks, message.looks)
-            self._report(self.seen, self._ready)
-            if self._selection.means(message.parked, self._now):
-                yield message
-
-    def remove(self, message: ParkedMessage) -> None:
-        """Take the message that was yielded last out of the queue."""
-        if self._at_hand is None or self._at_hand[1] is not message:
-            raise ValueError("only the message at hand can be removed")
-        window = self._at_hand[0]
-        window.channel.basic_ack(message.delivery.tag.number)
-        window.removed += 1
-
-    def give_back(self) -> None:
-        """Return what was not removed, in order, and wait until the broker has it."""
-        control = self._connection.channel()
-        end = time.monotonic() + RETURN_SECONDS
-        if self._windows:
-            # Or it would be sent what the others give back, and so change the order.
-            self._windows[-1].close_for_more()
-        for window in self._windows:
-            expected = self._depth(control) + window.kept
-            window.channel.close()
-            while self._depth(control) < expected and time.monotonic() < end:
-                self._connection.sleep(0.01)
-
-    def _depth(self, control: BlockingChannel) -> int:
-        name = failed_queue(self._topology.queue)
-        return control.queue_declare(name, passive=True).method.message_count
-
-    def _receive(self) -> bool:
-        """Wait for the next messages; False if none come."""
-        if not self._windows or self._windows[-1].full:
-            self._open_window()
-        began = looked = time.monotonic()
-        while not self._arrived:
-            self._connection.process_data_events(time_limit=QUIET_SECONDS)
-            if not self._windows[-1].channel.is_open:
-                raise BrokerUnavailable("The broker closed the channel; everything that is parked is still there.")
-            if self._arrived or time.monotonic() < looked + QUIET_SECONDS:
-                continue
-            looked = time.monotonic()
-            if self._depth(self._connection.channel()) == 0:
-                return False
-            if looked > began + PATIENCE_SECONDS:
-                raise BrokerUnavailable("The broker hands over nothing, though messages are parked; try again later.")
-        return True
-
-    def _open_window(self) -> None:
-        size = min(FIRST_WINDOW * 2 ** len(self._windows), LARGEST_WINDOW, self._ready - self.seen)
-        if self._windows:
-            self._windows[-1].close_for_more()
-        channel = self._connection.channel()
-        channel.basic_qos(prefetch_count=size)
-        window = _Window(channel, size)
-        self._windows.append(window)
-
-        def arrived(_channel: Any, method: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
-            window.arrived += 1
-            message = parked_message.read(
-                properties,
-                body,
-                self._topology.queue,
-                tag=method.delivery_tag or 0,
-                delivery_limit=self._delivery_limit,
-            )
-            self._arrived.append((window, message))
-
-        window.consumer_tag = channel.basic_consume(failed_queue(self._topology.queue), arrived)
-
-
-class _Window:
-    """A channel on which so many messages are in hand, and no more."""
-
-    def __init__(self, channel: BlockingChannel, size: int) -> None:
-        self.channel = channel
-        self.size = size
-        self.arrived = 0
-        self.removed = 0
-        self.consumer_tag = ""
-
-    def close_for_more(self) -> None:
-        """Receive nothing more; what is in hand stays there."""
-        self.channel.basic_cancel(self.consumer_tag)
-
-    @property
-    def kept(self) -> int:
-        """How many are in hand."""
-        return self.arrived - self.removed
-
-    @property
-    def full(self) -> bool:
-        """Whether the broker sends no more on it."""
-        return self.kept >= self.size
 
 
 def mark(message: ParkedMessage) -> bytes:

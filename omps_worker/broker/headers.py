@@ -32,6 +32,10 @@ PARKED_AT = "omps-parked-at"
 """When the copy went to the failed queue: ISO 8601, UTC."""
 REPLAYED_AT = "omps-replayed-at"
 """When somebody sent a parked message again: ISO 8601, UTC. Its attempts count from 1 again."""
+REPLAYED = "omps-replayed"
+"""How many times somebody has sent it again; absent: 0."""
+DEATHS = "omps-deaths"
+"""How many times a worker died, or lost the broker, with the message in hand, before somebody sent it again."""
 CATCH_UP = "omps-catch-up"
 """When a catch-up made the message, because that of the build system may never have come: ISO 8601, UTC."""
 
@@ -41,7 +45,9 @@ SENDER_SELECTED = {"CC": "omps-cc", "BCC": "omps-bcc"}
 See https://www.rabbitmq.com/docs/sender-selected.
 """
 
-OF_THE_QUEUE = ("x-delivery-count", "x-acquired-count")
+_DELIVERIES = "x-delivery-count"
+
+OF_THE_QUEUE = (_DELIVERIES, "x-acquired-count")
 """Headers that a quorum queue writes on delivery; they are not the message's own."""
 
 LARGEST_ATTEMPT = 1_000_000
@@ -57,6 +63,21 @@ def attempt_number(headers: Mapping[Any, Any]) -> int:
 def waits(headers: Mapping[Any, Any]) -> int:
     """How often the message was put off; 0 where the header is absent or nonsense."""
     return _count(headers.get(WAITS), 0)
+
+
+def replayed(headers: Mapping[Any, Any]) -> int:
+    """How many times the message was sent again; at least once where a header says when."""
+    return _count(headers.get(REPLAYED), 1 if REPLAYED_AT in headers else 0)
+
+
+def deaths(headers: Mapping[Any, Any]) -> int:
+    """How many deaths an earlier copy of the message brought; 0 where the header is absent or nonsense."""
+    return _count(headers.get(DEATHS), 0)
+
+
+def deliveries(headers: Mapping[Any, Any]) -> int:
+    """How often a quorum queue handed over the message before, and had it back. True only of what is redelivered."""
+    return _count(headers.get(_DELIVERIES), 0)
 
 
 def _count(value: Any, otherwise: int) -> int:

@@ -21,6 +21,7 @@ from omps_worker.errors import WorkerError
 from omps_worker.machine import Threads
 from omps_worker.observer import SILENT, Observer
 from omps_worker.text import one_line
+from omps_worker.tracebacks import let_go
 from omps_worker.under_way import UnderWay
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ class _Work:
     delivery: Delivery
     """Its tag is where to ack it, if that channel still lives."""
     fault: WorkerError | None
+    alone: bool = False
     done: Done | None = None
     followers: list[tuple[Delivery, WorkerError | None]] = field(default_factory=list)
     """Further copies of the very same message, to be looked at when this one is finished."""
@@ -83,6 +85,16 @@ class InHand:
         return len(self._waiting)
 
     @property
+    def idle(self) -> bool:
+        """Whether nothing at all is in hand."""
+        return not self._works
+
+    @property
+    def alone(self) -> bool:
+        """Whether something is in hand that was to be alone."""
+        return any(work.alone for work in self._works.values())
+
+    @property
     def oldest(self) -> float:
         """For how many seconds the oldest work has been under way; 0: none is."""
         return self._under_way.longest
@@ -101,8 +113,15 @@ class InHand:
         for work in self._works.values():
             work.followers.clear()
 
-    def take(self, delivery: Delivery, fault: WorkerError | None) -> None:
-        """Work on a message as soon as there is a thread for it."""
+    def knows(self, delivery: Delivery) -> bool:
+        """Whether it is a new copy of what is in hand or finished here: ``take`` begins nothing for it."""
+        known = self._works.get(delivery.key)
+        if known is not None:
+            return known.delivery.tag.generation != self._generation
+        return delivery.redelivered and delivery.key in self._recent
+
+    def take(self, delivery: Delivery, fault: WorkerError | None, *, alone: bool = False) -> None:
+        """Work on a message as soon as there is a thread for it. ``alone`` is only remembered."""
         acks, tag, key = self._acks, delivery.tag.number, delivery.key
         if acks is None:
             return
@@ -119,7 +138,7 @@ class InHand:
             acks.settle(tag)
         else:
             acks.hold(tag)
-            work = self._works[key] = _Work(delivery, fault)
+            work = self._works[key] = _Work(delivery, fault, alone)
             self._waiting.append(work)
             self._start_waiting()
 
@@ -167,8 +186,9 @@ class InHand:
         try:
             with self._under_way.one():
                 work.done = self._perform(work.delivery, work.fault)
-        except BaseException:
+        except BaseException as error:
             log.exception("message %s stays un-acked", one_line(work.delivery.message_id))
+            let_go(error)
         self._finished.put(work)
         self._wake()
 

@@ -6,39 +6,62 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-import pika
-from pika.adapters.blocking_connection import BlockingChannel
-from pika.adapters.utils.connection_workflow import AMQPConnectorException
+from pika.adapters.blocking_connection import BlockingChannel, BlockingConnection
 from pika.exceptions import AMQPError, ChannelClosedByBroker
 
-from omps_worker.broker.connection import declined, may_write, named, place
+from omps_worker.broker import limited
+from omps_worker.broker.access import Access
+from omps_worker.broker.connection import declined, may_write
+from omps_worker.broker.limited import Blocked, Limited, takes_nothing
 from omps_worker.broker.lock_queues import LockQueues
 from omps_worker.broker.topology import Topology, failed_queue
 from omps_worker.errors import BrokerRefused
 from omps_worker.reporting import result_topic
 
+ANSWER_SECONDS = 10.0
+"""How long one question, in all its parts, may wait for the broker."""
+
+GOODBYE_SECONDS = 2.0
+"""How long saying goodbye may take after it."""
+
 _NOT_FOUND = 404
 
 
 @contextmanager
-def connected(where: pika.URLParameters) -> Iterator[pika.BlockingConnection]:
+def connected(where: Access) -> Iterator[BlockingConnection]:
     """A connection for a moment. Raises BrokerUnavailable or BrokerRefused."""
-    try:
-        connection = pika.BlockingConnection(where)
-    except (AMQPError, AMQPConnectorException, OSError) as error:
-        raise named(error, where) from None
+    connection = where.connect()
     try:
         yield connection
     except AMQPError as error:
-        raise named(error, where) from None
+        raise where.named(error) from None
     finally:
         with suppress(AMQPError):
             connection.close()
 
 
-def look_at_broker(where: pika.URLParameters, topology: Topology) -> str:
-    """Whether the broker lets us in, has the exchanges and lets us lock; what it is. Raises BrokerError."""
-    with connected(where) as connection:
+@contextmanager
+def _asking(where: Access) -> Iterator[BlockingConnection]:
+    """The same for questions that must be answered in time. Raises BrokerBlocked in an alarm."""
+    connection, goodbye = where.connect(), GOODBYE_SECONDS
+    try:
+        with Limited(connection).to(ANSWER_SECONDS):
+            yield connection
+    except Blocked as blocked:
+        goodbye = 0.0
+        raise takes_nothing(where.place, str(blocked)) from None
+    except AMQPError as error:
+        raise where.named(error) from None
+    finally:
+        limited.close(connection, goodbye)
+
+
+def look_at_broker(where: Access, topology: Topology) -> str:
+    """Whether the broker lets us in, has the exchanges, takes messages and lets us lock; what it is.
+
+    Raises BrokerError.
+    """
+    with _asking(where) as connection:
         exchanges = {topology.publish_exchange, *(exchange for exchange, _ in topology.bindings)} - {""}
         for exchange in sorted(exchanges):
             channel = connection.channel()
@@ -48,8 +71,10 @@ def look_at_broker(where: pika.URLParameters, topology: Topology) -> str:
                 raise declined(error, f"the exchange {exchange}", "Have it declared, or name another one.") from None
         _may_tell(connection.channel(), topology)
         if topology.locks:
-            LockQueues(connection).probe()
-        return f"{place(where)}; exchanges {', '.join(sorted(exchanges))}"
+            queues = LockQueues(connection)
+            queues.probe()
+            queues.ask()
+        return f"{where.place}; exchanges {', '.join(sorted(exchanges))}"
 
 
 def _may_tell(channel: BlockingChannel, topology: Topology) -> None:
@@ -63,14 +88,14 @@ def _may_tell(channel: BlockingChannel, topology: Topology) -> None:
         raise declined(error, f"results on the exchange {topology.publish_exchange}", may_write(topic)) from None
 
 
-def look_at_queue(where: pika.URLParameters, topology: Topology, *, failed: bool = False) -> str:
+def look_at_queue(where: Access, topology: Topology, *, failed: bool = False) -> str:
     """Whether a queue is there and is what the worker needs. Raises BrokerError.
 
     A missing queue is a fault only when the worker may not declare it.
     """
     name = failed_queue(topology.queue) if failed else topology.queue
     arguments = topology.failed_arguments if failed else topology.arguments
-    with connected(where) as connection:
+    with _asking(where) as connection:
         try:
             depth = connection.channel().queue_declare(name, passive=True).method.message_count
         except ChannelClosedByBroker as error:
@@ -83,7 +108,7 @@ def look_at_queue(where: pika.URLParameters, topology: Topology, *, failed: bool
             return f"{name} is not there yet: `run` declares it"
         if not topology.passive:
             _same_arguments(connection.channel(), name, dict(arguments))
-        return f"{name} holds {depth} message(s)"
+        return f"{name} has {depth} message(s) ready"
 
 
 def _same_arguments(channel: BlockingChannel, name: str, arguments: dict[str, object]) -> None:

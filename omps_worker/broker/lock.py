@@ -22,11 +22,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import pika
-
+from omps_worker.broker.access import Access
 from omps_worker.broker.lock_connection import ANSWER_SECONDS, LockConnection
 from omps_worker.broker.lock_queues import Package
-from omps_worker.errors import BrokerError, BrokerRefused, BrokerUnavailable
+from omps_worker.errors import BrokerBlocked, BrokerError, BrokerRefused, BrokerUnavailable
 from omps_worker.locks import (
     PATIENCE,
     PUSH_SECONDS,
@@ -53,7 +52,7 @@ class BrokerLock:
 
     def __init__(
         self,
-        where: pika.URLParameters,
+        where: Access,
         push_seconds: float = PUSH_SECONDS,
         *,
         patience: float = PATIENCE,
@@ -151,6 +150,8 @@ class _BrokerHold:
             self._marked, self._known = True, False
             try:
                 self._link.do(lambda queues: queues.mark(package, seconds), self._session)
+            except BrokerBlocked:
+                raise
             except BrokerError as error:
                 raise BrokerUnavailable(
                     f"The lock on {package.label} was lost before the push, and nothing was pushed: {error.message}"
@@ -193,7 +194,8 @@ class _Pauses:
 class LockIfReachable:
     """A PackageLock for work by hand: the broker's, or ``otherwise`` when the broker is away.
 
-    It is decided at the first hold, and said loudly.
+    It is decided at the first hold, and said loudly. A broker that only takes no messages is not away: a worker
+    may be connected to it, and in the middle of a push.
     """
 
     def __init__(self, first: BrokerLock, otherwise: PackageLock) -> None:
@@ -204,7 +206,10 @@ class LockIfReachable:
 
     @contextmanager
     def hold(self, registry: str, organization: str, repository: str) -> Iterator[Hold]:
-        """As the lock that was decided for. Raises BrokerRefused when the broker is there but does not let us in."""
+        """As the lock that was decided for.
+
+        Raises BrokerRefused when the broker is there but does not let us in, BrokerBlocked when it takes no messages.
+        """
         with self._guard:
             decided = self._decided = self._decided or self._decide()
         with decided.hold(registry, organization, repository) as hold:

@@ -9,7 +9,6 @@ number, its session, and who holds a lock names the session that it was taken in
 from __future__ import annotations
 
 import contextlib
-import copy
 import logging
 import threading
 from collections import deque
@@ -19,14 +18,16 @@ from concurrent.futures import TimeoutError as TookTooLong
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
-import pika
 from pika.adapters.blocking_connection import BlockingConnection
 from pika.exceptions import AMQPError
 
 from omps_worker import machine
-from omps_worker.broker.connection import Backoff, named, place
+from omps_worker.broker import limited
+from omps_worker.broker.access import Access
+from omps_worker.broker.connection import Backoff
+from omps_worker.broker.limited import Blocked, Limited, takes_nothing
 from omps_worker.broker.lock_queues import LockQueues
-from omps_worker.errors import BrokerError, BrokerRefused, BrokerUnavailable
+from omps_worker.errors import BrokerBlocked, BrokerError, BrokerRefused, BrokerUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -59,10 +60,8 @@ class _Task:
 class LockConnection:
     """``do`` things with lock queues, from any thread. Connects by itself, in its own thread."""
 
-    def __init__(self, where: pika.URLParameters, *, answer_seconds: float = ANSWER_SECONDS) -> None:
-        wanted = where.heartbeat if isinstance(where.heartbeat, int) else None
-        self._where = copy.copy(where)
-        self._where.heartbeat = min(wanted or HEARTBEAT, HEARTBEAT)
+    def __init__(self, where: Access, *, answer_seconds: float = ANSWER_SECONDS) -> None:
+        self._where = where.with_heartbeat(HEARTBEAT)
         self._answer_seconds = answer_seconds
         self._news = threading.Condition()
         self._tasks: deque[_Task] = deque()
@@ -93,9 +92,11 @@ class LockConnection:
                 # What becomes of it is not known, nor what is locked then: let go of everything.
                 self._doubtful = True
             raise BrokerUnavailable(
-                f"The broker ({place(self._where)}) has not answered a question about a lock within "
+                f"The broker ({self._where.place}) has not answered a question about a lock within "
                 f"{self._answer_seconds:g} s."
             ) from None
+        finally:
+            del task  # it may hold the error that is raised
 
     def _add(self, task: _Task) -> None:
         with self._news:
@@ -137,7 +138,7 @@ class LockConnection:
                     backoff.reset()
                     self._converse(connection)
             except BrokerError as failure:
-                error = failure
+                error = failure.as_value()
             except Exception as failure:
                 log.exception("the connection for locks ended in an exception that nobody thought of")
                 error = BrokerUnavailable(f"The connection for locks failed: {type(failure).__name__}.")
@@ -160,13 +161,19 @@ class LockConnection:
 
     def _converse(self, connection: BlockingConnection) -> None:
         queues = LockQueues(connection)
+        limits = Limited(connection)
+        with limits.to(self._answer_seconds):
+            # A lock that is taken in an alarm can neither be used nor given back before its end.
+            queues.ask()
         self._session += 1
         self._doubtful = False
         with self._news:
             self._connection = connection
         while not self._closing:
             while not self._closing and (task := self._next()) is not None:
-                self._perform(task, queues, connection)
+                self._perform(task, queues, limits)
+            if limits.blocked is not None:
+                raise Blocked(limits.blocked)
             if self._doubtful:
                 raise BrokerUnavailable("An answer of the broker came too late: all locks are given up.")
             connection.process_data_events(time_limit=TURN_SECONDS)
@@ -175,17 +182,20 @@ class LockConnection:
         with self._news:
             return self._tasks.popleft() if self._tasks else None
 
-    def _perform(self, task: _Task, queues: LockQueues, connection: BlockingConnection) -> None:
+    def _perform(self, task: _Task, queues: LockQueues, limits: Limited) -> None:
         if task.session not in (None, self._session):
             _fail(task, self._lost())
             return
         if not task.done.set_running_or_notify_cancel():
             return
         try:
-            with _limited(connection, self._answer_seconds):
+            with limits.to(self._answer_seconds):
                 result = task.act(queues)
         except BrokerError as error:
-            task.done.set_exception(error)
+            task.done.set_exception(error.as_value())
+        except Blocked as blocked:
+            task.done.set_exception(takes_nothing(self._where.place, str(blocked)))
+            raise
         except BaseException:
             # Whatever is half done on this connection is undone with it.
             task.done.set_exception(self._lost())
@@ -201,6 +211,8 @@ class LockConnection:
             for task in tasks:
                 if self._closing:
                     _fail(task, BrokerUnavailable("The connection for locks is closed."))
+                elif isinstance(error, BrokerBlocked):
+                    _fail(task, error)
                 elif task.session is not None:
                     _fail(task, self._lost())
                 elif error is not None and (isinstance(error, BrokerRefused) or not task.patient):
@@ -209,40 +221,21 @@ class LockConnection:
                     self._tasks.append(task)
 
     def _lost(self) -> BrokerUnavailable:
-        return BrokerUnavailable(f"The connection to the broker ({place(self._where)}) that locks belong to was lost.")
+        return BrokerUnavailable(f"The connection to the broker ({self._where.place}) that locks belong to was lost.")
 
 
 @contextlib.contextmanager
-def _connected(where: pika.URLParameters) -> Iterator[BlockingConnection]:
-    try:
-        connection = BlockingConnection(where)
-    except (AMQPError, OSError) as error:
-        raise named(error, where) from None
+def _connected(where: Access) -> Iterator[BlockingConnection]:
+    connection, goodbye = where.connect(), CLOSE_SECONDS
     try:
         yield connection
+    except Blocked as blocked:
+        goodbye = 0.0
+        raise takes_nothing(where.place, str(blocked)) from None
     except (AMQPError, OSError) as error:
-        raise named(error, where) from None
+        raise where.named(error) from None
     finally:
-        with contextlib.suppress(Exception), _limited(connection, CLOSE_SECONDS):
-            connection.close()
-
-
-@contextlib.contextmanager
-def _limited(connection: BlockingConnection, seconds: float) -> Iterator[None]:
-    """Wait no longer than that for the broker. pika's calls have no limit as long as heartbeats go on."""
-    # Its public timers do not go off inside a call.
-    ioloop = connection._impl.ioloop  # type: ignore[attr-defined]
-    timer = ioloop.call_later(seconds, _give_up)
-    try:
-        yield
-    finally:
-        # A connection that has ended has no timers.
-        with contextlib.suppress(Exception):
-            ioloop.remove_timeout(timer)
-
-
-def _give_up() -> None:
-    raise AMQPError("it does not answer")
+        limited.close(connection, goodbye)
 
 
 def _fail(task: _Task, error: BrokerError) -> None:

@@ -24,7 +24,7 @@ from pika.adapters.blocking_connection import BlockingChannel, BlockingConnectio
 from pika.exceptions import ChannelClosedByBroker, NackError, UnroutableError
 
 from omps_worker.broker.connection import declined
-from omps_worker.errors import BrokerRefused
+from omps_worker.errors import BrokerError
 
 LOCK, MARK = "omps-worker.lock.", "omps-worker.pushing."
 """How the names of the two queues begin."""
@@ -64,7 +64,9 @@ class LockQueues:
     """The queues as seen from one connection, and to be used in its thread alone.
 
     Each call waits for the broker's answer. Raises BrokerRefused where the broker does not let us,
-    and AMQPError when the connection is lost, and with it every lock taken on it.
+    BrokerUnavailable where it cannot for now, and AMQPError when the connection is lost, and with it every
+    lock taken on it. ``marked`` and ``ask`` publish: in an alarm the broker then reads nothing more from
+    the connection until it is over.
     """
 
     def __init__(self, connection: BlockingConnection) -> None:
@@ -110,13 +112,19 @@ class LockQueues:
             self._channel.queue_delete(package.mark)
         self._channel.queue_delete(package.lock)
 
+    def ask(self) -> None:
+        """Ask whether a mark stands that nobody puts up: whether the broker takes messages, and ours."""
+        self.marked(Package(secrets.token_hex(16), "a probe"))
+
     def probe(self) -> None:
-        """Do everything once on names that nobody uses. Raises BrokerRefused if a lock cannot work here."""
+        """Do everything on names that nobody uses, except to ``ask``, which ends the connection in an alarm.
+
+        Raises BrokerRefused if a lock cannot work here.
+        """
         package = Package(secrets.token_hex(16), "a probe")
         try:
             self.take(package)
             self.mark(package, 1.0)
-            self.marked(package)
             self.release(package, unmark=True)
         except ChannelClosedByBroker as error:
             raise _refused(error, package.lock) from None
@@ -138,5 +146,5 @@ class LockQueues:
         return channel
 
 
-def _refused(error: ChannelClosedByBroker, queue: str) -> BrokerRefused:
+def _refused(error: ChannelClosedByBroker, queue: str) -> BrokerError:
     return declined(error, f"the queue {queue}", _ADVICE)

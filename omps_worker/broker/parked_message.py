@@ -52,7 +52,10 @@ class Death:
         """Why, as a sentence."""
         if self.reason == "delivery_limit":
             limit = "delivery limit" if delivery_limit is None else f"delivery limit of {delivery_limit}"
-            return f"It crashed workers repeatedly: the {limit} was reached."
+            return (
+                f"Workers died, or lost the broker, with it in hand until the {limit} was reached. It may be what they "
+                "died of, or one of those that were in hand beside it."
+            )
         if self.reason == "rejected":
             return f"A consumer of the queue {self.queue} rejected it."
         if self.reason == "expired":
@@ -116,6 +119,17 @@ def read(
         _whole(table.get("x-delivery-count")),
         body,
     )
+
+
+def deaths_of_workers(table: Mapping[Any, Any], queue: str) -> int:
+    """How many workers are known to have died with a parked message in hand; 1 where the broker parked it for that."""
+    known = headers.deaths(table)
+    if known:
+        return known
+    latest = next(_deaths(table), None)
+    if latest is None or latest.reason != "delivery_limit":
+        return 0
+    return int(_died_since(latest, queue, headers.moment(table, headers.PARKED_AT)))
 
 
 def event_in(properties: BasicProperties, body: bytes) -> BuildEvent | None:

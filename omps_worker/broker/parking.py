@@ -25,7 +25,7 @@ from pika.spec import BasicProperties
 
 from omps_worker.broker import headers
 from omps_worker.broker.delivery import Delivery
-from omps_worker.errors import WorkerError
+from omps_worker.errors import PoisonMessage, WorkerError
 from omps_worker.text import one_line
 
 log = logging.getLogger(__name__)
@@ -44,6 +44,9 @@ _OURS = {
     headers.FIRST_SEEN,
     headers.ERROR,
     headers.PARKED_AT,
+    headers.REPLAYED,
+    headers.REPLAYED_AT,
+    headers.DEATHS,
 }
 
 FRAME_OVERHEAD = 64
@@ -69,6 +72,10 @@ def parked_copy(
     table[headers.ERROR] = error.name
     table[headers.ERROR_MESSAGE] = bounded(error.message, MESSAGE_BYTES)
     table[headers.PARKED_AT] = headers.iso(now)
+    # Whatever else parks it, its worker has survived the work.
+    table.pop(headers.DEATHS, None)
+    if isinstance(error, PoisonMessage):
+        table[headers.DEATHS] = error.deaths
     if targets is not None:
         table[headers.TARGETS] = list(targets)
     fit(properties, frame_max)
@@ -158,9 +165,13 @@ def fit(properties: BasicProperties, frame_max: int) -> None:
         table[headers.ERROR_MESSAGE] = bounded(table[headers.ERROR_MESSAGE], 64)
     if _size(properties) > limit:
         table.pop(headers.TARGETS, None)
-    strangers = sorted(set(table) - _OURS, key=lambda name: _weight(name, table[name]) or 0)
-    while _size(properties) > limit and strangers:
-        _leave_out(properties, strangers.pop(), "the headers do not fit in one frame")
+    weights = {name: (_weight(name, table[name]) or 0) - _NO_HEADERS for name in set(table) - _OURS}
+    strangers = sorted(weights, key=weights.__getitem__)
+    excess = _size(properties) - limit
+    while excess > 0 and strangers:
+        name = strangers.pop()
+        excess -= weights[name]
+        _leave_out(properties, name, "the headers do not fit in one frame")
 
 
 def _leave_out(properties: BasicProperties, name: Any, why: str) -> None:
@@ -198,3 +209,7 @@ def _is_no_number(value: Any) -> bool:
 
 def _size(properties: BasicProperties) -> int:
     return sum(map(len, properties.encode()))
+
+
+_NO_HEADERS = _size(BasicProperties(headers={}))
+"""The size of a table that is empty."""

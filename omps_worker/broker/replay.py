@@ -3,7 +3,9 @@
 
 The copy goes through the default exchange, so that nobody else on the bus hears of it. Its attempts
 and its time to give up count anew, and ``omps-replayed-at`` tells the worker that earlier work may
-have got further than anybody knows. The error that parked it is left behind.
+have got further than anybody knows. ``omps-replayed`` counts how often that was done, so that what comes of it
+is told from what came before. The error that parked it is left behind. What workers died of
+stays marked as such (``omps-deaths``), so that it is worked on alone from the first time on.
 
 ``x-death`` is left behind too: RabbitMQ 3 takes it for the message's own history and drops without a word
 what would expire from a retry queue into a queue where it died before (measured;
@@ -14,17 +16,18 @@ from __future__ import annotations
 
 from datetime import datetime, timezone
 
-import pika
 from pika.exceptions import ChannelClosedByBroker
 from pika.spec import BasicProperties
 
 from omps_worker.broker import headers, inspection
+from omps_worker.broker.access import Access
 from omps_worker.broker.connection import declined
 from omps_worker.broker.delivery import Delivery
 from omps_worker.broker.dumps import restored
-from omps_worker.broker.parked_message import ParkedMessage
+from omps_worker.broker.outbox import Outgoing
+from omps_worker.broker.parked_message import ParkedMessage, deaths_of_workers
 from omps_worker.broker.parking import DEFAULT_FRAME, fit, moved
-from omps_worker.broker.publisher import Outgoing, Publisher
+from omps_worker.broker.publisher import Publisher
 from omps_worker.message_files import StoredMessage
 
 LEFT_BEHIND = (
@@ -34,17 +37,24 @@ LEFT_BEHIND = (
     headers.ERROR,
     headers.ERROR_MESSAGE,
     headers.PARKED_AT,
+    headers.DEATHS,
     "x-death",
     *(f"x-{which}-death-{what}" for which in ("first", "last") for what in ("queue", "reason", "exchange")),
 )
 """Headers of a parked message that its replay does not have."""
 
 
-def replayed_copy(delivery: Delivery, now: datetime, *, frame_max: int = DEFAULT_FRAME) -> BasicProperties:
-    """The properties of the copy for ``<queue>``; its body is the message's."""
+def replayed_copy(
+    delivery: Delivery, now: datetime, *, queue: str = "", frame_max: int = DEFAULT_FRAME
+) -> BasicProperties:
+    """The properties of the copy for ``queue``; its body is the message's."""
     properties = moved(delivery)
     kept = {name: value for name, value in (properties.headers or {}).items() if name not in LEFT_BEHIND}
-    properties.headers = {**kept, headers.REPLAYED_AT: headers.iso(now)}
+    times = headers.replayed(delivery.headers) + 1
+    properties.headers = {**kept, headers.REPLAYED_AT: headers.iso(now), headers.REPLAYED: times}
+    deaths = deaths_of_workers(delivery.headers, queue)
+    if deaths:
+        properties.headers[headers.DEATHS] = deaths
     fit(properties, frame_max)
     return properties
 
@@ -52,7 +62,7 @@ def replayed_copy(delivery: Delivery, now: datetime, *, frame_max: int = DEFAULT
 class Replay:
     """Sends messages to one queue, each confirmed; a context manager."""
 
-    def __init__(self, where: pika.URLParameters, queue: str) -> None:
+    def __init__(self, where: Access, queue: str) -> None:
         self._where = where
         self._queue = queue
         self._publisher = Publisher(where)
@@ -80,5 +90,6 @@ class Replay:
 
         Raises BrokerRefused, then it is not there, or BrokerUnavailable, then it may be.
         """
-        properties = replayed_copy(delivery, datetime.now(timezone.utc), frame_max=self._publisher.frame_max)
+        now = datetime.now(timezone.utc)
+        properties = replayed_copy(delivery, now, queue=self._queue, frame_max=self._publisher.frame_max)
         self._publisher.publish(Outgoing("", self._queue, delivery.body, properties, mandatory=True))

@@ -93,8 +93,9 @@ class Topology:
     def set_up(self, connection: BlockingConnection) -> None:
         """Declare queues and bindings; when passive, only check that the queues are there.
 
-        Exchanges are only checked: they belong to others. Raises BrokerRefused, which names what
-        is wrong and what to do; trying again does not help until somebody did it.
+        Exchanges are only checked: they belong to others. Nothing is published, as that would end the use of
+        the connection in an alarm. Raises BrokerRefused, which names what is wrong and what to do; trying again
+        does not help until somebody did it. Raises BrokerUnavailable for what passes.
         """
         channel = connection.channel()
         try:

@@ -12,13 +12,13 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import pika
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.adapters.utils.connection_workflow import AMQPConnectorException
 from pika.exceptions import AMQPError, ChannelClosedByBroker
 
 from omps_worker.broker import headers
-from omps_worker.broker.connection import Backoff, declined, named, place
+from omps_worker.broker.access import Access
+from omps_worker.broker.connection import Backoff, declined
 from omps_worker.errors import BrokerError, BrokerRefused, BrokerUnavailable
 
 PREFETCH = 20
@@ -46,9 +46,7 @@ class Watch:
     ``notice`` is told what a person should know.
     """
 
-    def __init__(
-        self, where: pika.URLParameters, exchange: str, pattern: str, *, notice: Callable[[str], object]
-    ) -> None:
+    def __init__(self, where: Access, exchange: str, pattern: str, *, notice: Callable[[str], object]) -> None:
         self._where = where
         self._exchange = exchange
         self._pattern = pattern
@@ -70,7 +68,7 @@ class Watch:
                         if arrival is not None:
                             yield arrival
             except (AMQPError, AMQPConnectorException, OSError, BrokerError) as error:
-                found = named(error, self._where)
+                found = self._where.named(error)
                 if isinstance(found, BrokerRefused) and not self._ever_there:
                     raise found from None
                 if time.monotonic() - begun > STEADY_SECONDS:
@@ -83,12 +81,12 @@ class Watch:
 
     def _converse(self) -> Generator[Arrival | None, None, None]:
         """What comes on one connection; None now and then, also when it begins."""
-        connection = pika.BlockingConnection(self._where)
+        connection = self._where.connect()
         try:
             channel = connection.channel()
             queue = self._queue(channel)
             doing = "watching again" if self._ever_there else "watching"
-            self._notice(f"{doing}: {self._pattern} on {place(self._where)}")
+            self._notice(f"{doing}: {self._pattern} on {self._where.place}")
             self._ever_there = True
             yield None
             for method, properties, body in channel.consume(queue, inactivity_timeout=TURN_SECONDS):
@@ -103,7 +101,7 @@ class Watch:
                     body,
                 )
                 channel.basic_ack(method.delivery_tag or 0)
-            raise BrokerUnavailable(f"The broker ({place(self._where)}) took our queue away.")
+            raise BrokerUnavailable(f"The broker ({self._where.place}) took our queue away.")
         finally:
             # An interrupted connection may be unable to say goodbye; the broker removes the queue all the same.
             with contextlib.suppress(Exception):

@@ -19,7 +19,8 @@ from omps_worker import retry
 from omps_worker.broker import parking
 from omps_worker.broker.connection import Backoff
 from omps_worker.broker.delivery import Delivery
-from omps_worker.broker.publisher import Outgoing, Publisher
+from omps_worker.broker.outbox import Outgoing
+from omps_worker.broker.publisher import Publisher
 from omps_worker.broker.topology import failed_queue, retry_queue
 from omps_worker.errors import BrokerError, BrokerRefused, UnexpectedError, WorkerError, unforeseen
 from omps_worker.model import Attempt, BuildEvent, BuildFacts, Ignored, Outcome, Source, Status
@@ -88,7 +89,7 @@ class Handler:
     decode: Decode
     dismiss: Callable[[BuildFacts], Ignored | None]
     process: Callable[[BuildEvent, Attempt], Sequence[Outcome] | Ignored]
-    messages_for: Callable[[Sequence[Outcome], Source | None, Attempt], Sequence[ResultMessage]]
+    messages_for: Callable[[Sequence[Outcome], Source, Attempt], Sequence[ResultMessage]]
     reload: Callable[[], object] = lambda: None
     housekeeping: Callable[[], object] = lambda: None
     observer: Observer = SILENT

@@ -33,6 +33,9 @@ from pika.exceptions import AMQPError
 
 from omps_worker.errors import BrokerUnavailable
 
+MESSAGE_BYTES = 16 * 2**20
+"""The largest message that a node takes: what RabbitMQ 4 takes by default, and ``deploy/rabbitmq`` has any take."""
+
 START_SECONDS = 60.0
 """How long a start may take; 5 seconds are usual, a busy machine needs more."""
 
@@ -251,6 +254,7 @@ class RabbitNode:
             "listeners.tcp.1": f"127.0.0.1:{self.port}",
             "log.console": "false",
             "disk_free_limit.absolute": "1MB",
+            "max_message_size": str(MESSAGE_BYTES),
             **self._config,
         }
         if self._peer is not None:

@@ -9,7 +9,8 @@
         routing_key, properties, body = hub.message(build)
 
 Answers have the shape of those recorded from a Koji 1.35 hub. Faults of HTTP are injected with
-``faults`` (``POST /kojihub``, ``GET /kojiroot/…``), those of the hub itself with ``fail_calls``.
+``faults`` (``POST /kojihub``, ``GET /kojiroot/…``), those of the hub itself with ``fail_calls``,
+``break_call`` and ``remove_call``.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from types import TracebackType
 from typing import Any
+
+import koji  # type: ignore[import-untyped]
 
 from omps_worker.model import BuildState, OperatorKind
 from omps_worker.sandbox import koji_messages, koji_records
@@ -86,8 +89,16 @@ class SandboxKoji:
         """
         self._hub.fail_calls(outage, times)
 
+    def break_call(self, method: str, reason: str) -> None:
+        """Answer calls of ``method`` with Fault 1, as when a hub's database fails, until ``recover``."""
+        self._hub.break_call(method, reason)
+
+    def remove_call(self, method: str) -> None:
+        """Be a hub that never had the call ``method``."""
+        self._hub.remove_call(method)
+
     def recover(self) -> None:
-        """End the outage."""
+        """End the outage, and mend what is broken."""
         self._hub.recover()
 
     def add_build(
@@ -116,6 +127,7 @@ class SandboxKoji:
         missing_file: bool = False,
         checksum: str | None = None,
         checksum_type: str = "md5",
+        draft: bool = False,
     ) -> dict[str, Any]:
         """A new build; returns what ``getBuild`` answers. Ids and times of completion grow.
 
@@ -130,7 +142,8 @@ class SandboxKoji:
         is. ``extra``: instead of OSBS's; None is what rpm builds have. ``task=False``: no task, so no target.
         ``subdirectory``: below the place where the file belongs, for a legacy one below the logs (an architecture).
         ``metadata_only``, ``missing_file``: Koji knows the archive, and there is no file. ``checksum``: a wrong one.
-        A build that is not complete yet has none of all that until ``set_state``.
+        A build that is not complete yet has none of all that until ``set_state``. ``draft``: it is one, and its
+        release ends accordingly, until ``promote``.
         """
         if kind is None:
             kind = OperatorKind.NONE
@@ -138,6 +151,8 @@ class SandboxKoji:
                 kind = OperatorKind.UNKNOWN if legacy else OperatorKind.PACKAGE_MANIFESTS
         with self._lock:
             record = self._new_record(name, version, release, epoch, owner, volume, content_generator)
+            if draft:
+                record.draft, record.release = True, koji.gen_draft_release(release, record.id)
             if task:
                 record.task = self._new_task(record, target)
             if extra is not _OSBS:
@@ -181,6 +196,30 @@ class SandboxKoji:
             if state == BuildState.DELETED:
                 record.files.clear()
             return record.row()
+
+    def promote(self, build: BuildName, *, promoted_at: datetime | None = None) -> dict[str, Any]:
+        """Make a draft a build like any other; returns what ``getBuild`` answers then.
+
+        It keeps its id and its time of completion. Its files are at the new place and at the old one.
+        """
+        with self._lock:
+            record = self._record(build)
+            if not record.draft or record.state != BuildState.COMPLETE:
+                raise ValueError(f"{record.nvr} cannot be promoted")
+            before = record.directory
+            record.release, record.draft = koji.parse_target_release(record.release), False
+            record.promoted = promoted_at or datetime.now(timezone.utc)
+            for path, content in list(record.files.items()):
+                record.files[record.directory + path.removeprefix(before)] = content
+            return record.row()
+
+    def promotion_message(
+        self, build: BuildName, dialect: str = "protonmsg", *, topic_prefix: str | None = None
+    ) -> BusMessage:
+        """What Koji's plugins publish when the build, a draft until now, is promoted."""
+        with self._lock:
+            row = self._record(build).row()
+        return koji_messages.promotion_message(row, dialect, topic_prefix)
 
     def message(
         self,

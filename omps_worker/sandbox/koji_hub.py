@@ -32,7 +32,7 @@ The client sees all of them as ServerOffline; HTTP's status is 200.
 
 
 class DatabaseError(Exception):
-    """What a hub lets through when its database dislikes a value: a fault with the code 1."""
+    """What a hub lets through when its database dislikes a value, or fails: a fault with the code 1."""
 
 
 class Hub:
@@ -43,6 +43,7 @@ class Hub:
         self.builds: dict[int, BuildRecord] = {}
         self.calls: list[str] = []
         self._outage: tuple[str, int | None] | None = None
+        self._broken: dict[str, str] = {}
         self._methods: dict[str, Callable[..., Any]] = {
             "getAPIVersion": lambda: 1,
             "getKojiVersion": lambda: KOJI_VERSION,
@@ -66,10 +67,21 @@ class Hub:
         with self.lock:
             self._outage = (OUTAGES[outage], times)
 
+    def break_call(self, method: str, reason: str) -> None:
+        """Have the database fail in each call of ``method`` until ``recover``, saying ``reason``."""
+        with self.lock:
+            self._broken[method] = reason
+
+    def remove_call(self, method: str) -> None:
+        """Be a hub that never had this call."""
+        with self.lock:
+            del self._methods[method]
+
     def recover(self) -> None:
         """Answer again."""
         with self.lock:
             self._outage = None
+            self._broken.clear()
 
     def answer(self, request: bytes) -> Response:
         """The answer to one XML-RPC request. Faults travel with HTTP status 200; what is no XML gets 400."""
@@ -99,6 +111,8 @@ class Hub:
         self.calls.append(method)
         if method not in self._methods:
             raise koji.GenericError(f"Invalid method: {method}")
+        if method in self._broken:
+            raise DatabaseError(self._broken[method])
         arguments, options = koji.decode_args(*params)
         return koji.util.call_with_argcheck(self._methods[method], arguments, options)
 

@@ -82,6 +82,36 @@ def tag_message(build: Mapping[str, Any], tag: str, topic_prefix: str | None) ->
     return _fedora_message(f"{prefix}.buildsys.tag", "koji_fedoramessaging.tag.TagV1", 10, body)
 
 
+def promotion_message(build: Mapping[str, Any], dialect: str, topic_prefix: str | None) -> BusMessage:
+    """What is published when ``build`` (a ``getBuild`` answer), a draft until now, is promoted.
+
+    Fedora's plugin knows nothing of promotions: what it says names no build.
+    """
+    if dialect.startswith("fedora"):
+        prefix = FEDORA_PREFIX if topic_prefix is None else topic_prefix
+        body = {"base_url": "http://127.0.0.1", "instance": "primary"}
+        properties = {"content_type": "application/json", "message_id": str(uuid.uuid4()), "headers": {}}
+        return BusMessage(f"{prefix}.buildsys.build.promote", properties, json.dumps(body).encode())
+    prefix = PROTON_PREFIX if topic_prefix is None else topic_prefix
+    releases = {
+        "draft_release": f"{build['release']},draft_{build['id']}",
+        "target_release": build["release"],
+    }
+    headers = {
+        "type": "BuildPromote",
+        "build_id": build["id"],
+        "name": build["name"],
+        "version": build["version"],
+        "release": build["release"],
+        **releases,
+        "user": build["promoter_name"],
+    }
+    user = {"id": build["promoter_id"], "name": build["promoter_name"], "status": 0, "usertype": 0}
+    return _proton(
+        f"{prefix}.build.promote", headers, {**releases, "build": _proton_build(build, dialect), "user": user}, dialect
+    )
+
+
 def _fedora_message(topic: str, schema: str, severity: int, body: dict[str, Any]) -> BusMessage:
     headers = {
         "fedora_messaging_schema": schema,
@@ -142,13 +172,8 @@ def _fedora_task(task: Mapping[str, Any], owner: str) -> dict[str, Any]:
 
 
 def _proton_message(build: Mapping[str, Any], dialect: str, prefix: str, old: int | None) -> BusMessage:
-    info = dict(build)
-    if dialect == "protonmsg-no-extra":
-        del info["extra"]
-    elif dialect == "protonmsg-old":
-        del info["nvr"], info["build_id"]
-        info["extra"] = json.dumps(info["extra"])
-    body: Any = {"attribute": "state", "old": old, "new": build["state"], "info": info, "btypes": {}}
+    info = _proton_build(build, dialect)
+    body = {"attribute": "state", "old": old, "new": build["state"], "info": info, "btypes": {}}
     topic = f"{prefix}.build.{BuildState(build['state']).name.lower()}"
     headers = {
         "type": "BuildStateChange",
@@ -159,6 +184,20 @@ def _proton_message(build: Mapping[str, Any], dialect: str, prefix: str, old: in
         "old": None if old is None else BuildState(old).name,
         "new": BuildState(build["state"]).name,
     }
+    return _proton(topic, headers, body, dialect)
+
+
+def _proton_build(build: Mapping[str, Any], dialect: str) -> dict[str, Any]:
+    info = dict(build)
+    if dialect == "protonmsg-no-extra":
+        del info["extra"]
+    elif dialect == "protonmsg-old":
+        del info["nvr"], info["build_id"]
+        info["extra"] = json.dumps(info["extra"])
+    return info
+
+
+def _proton(topic: str, headers: dict[str, Any], body: Any, dialect: str) -> BusMessage:
     properties: dict[str, Any] = {"headers": headers}
     if dialect == "protonmsg-wrapped":
         body = {"topic": f"/topic/{topic}", "headers": headers, "msg": body}

@@ -93,6 +93,8 @@ class BuildRecord:
     archives: list[dict[str, Any]] = field(default_factory=list)
     files: dict[str, bytes] = field(default_factory=dict)
     """By path below Koji's root, without a slash in front."""
+    draft: bool = False
+    promoted: datetime | None = None
 
     @property
     def nvr(self) -> str:
@@ -136,7 +138,7 @@ class BuildRecord:
             "creation_event_id": self.id + 4,
             "creation_time": hub_time(self.created),
             "creation_ts": self.created.timestamp(),
-            "draft": False,
+            "draft": self.draft,
             "epoch": self.epoch,
             "extra": copy.deepcopy(self.extra) if self.imported else None,
             "name": self.name,
@@ -145,10 +147,10 @@ class BuildRecord:
             "owner_name": self.owner,
             "package_id": self.package_id,
             "package_name": self.name,
-            "promoter_id": None,
-            "promoter_name": None,
-            "promotion_time": None,
-            "promotion_ts": None,
+            "promoter_id": None if self.promoted is None else 1,
+            "promoter_name": None if self.promoted is None else "kojiadmin",
+            "promotion_time": None if self.promoted is None else hub_time(self.promoted),
+            "promotion_ts": None if self.promoted is None else self.promoted.timestamp(),
             "release": self.release,
             "source": source_url(self.name, commit) if self.imported and self.content_generator else None,
             "start_time": hub_time(started),
@@ -282,6 +284,9 @@ FILTERS: Mapping[str, Callable[[BuildRecord, Any], bool]] = {
     "createdAfter": lambda record, value: record.created > _instant(value),
     "completeBefore": lambda record, value: record.completed is not None and record.completed < _instant(value),
     "completeAfter": lambda record, value: record.completed is not None and record.completed > _instant(value),
+    "draft": lambda record, value: record.draft is value,
+    "promotedBefore": lambda record, value: record.promoted is not None and record.promoted < _instant(value),
+    "promotedAfter": lambda record, value: record.promoted is not None and record.promoted > _instant(value),
     "type": lambda record, value: record.has_type(value),
     "cgID": lambda record, value: record.content_generator is not None and value in (1, record.content_generator),
 }

@@ -56,7 +56,7 @@ arguments = {{}}
 [[bindings]]
 queue = "{queue}"
 exchange = "amq.topic"
-routing_keys = ["#.buildsys.build.state.change", "#.build.complete"]
+routing_keys = ["#.buildsys.build.state.change", "#.build.complete", "#.build.promote"]
 
 [consumer_config]
 mapping = "mapping.yaml"

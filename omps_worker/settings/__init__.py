@@ -7,7 +7,7 @@ finds, reads and checks it. Durations are floats of seconds, sizes are bytes, pa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +15,7 @@ from typing import Any, Literal
 from pydantic import Field, PrivateAttr, SecretStr
 
 from omps_worker.errors import Fault
+from omps_worker.limits import VALUES
 from omps_worker.settings.broker import (
     BindingSettings,
     ClientProperties,
@@ -27,6 +28,7 @@ from omps_worker.settings.broker import (
     contract_arguments,
     topology_faults,
 )
+from omps_worker.settings.broker_login import BrokerSettings, BrokerUrl, login_faults
 from omps_worker.settings.fields import (
     AmqpUrl,
     AnyPath,
@@ -49,6 +51,7 @@ from omps_worker.settings.units import Duration, PositiveDuration, Size
 
 __all__ = [
     "ApiSettings",
+    "BrokerSettings",
     "CatchUpSettings",
     "GreenwaveSettings",
     "KojiSettings",
@@ -74,6 +77,9 @@ class KojiSettings(Table):
     hub_url: HttpUrl = Field(description="The URL of Koji's hub, such as https://koji.example.com/kojihub.")
     root_url: HttpUrl = Field(description="The URL of Koji's files, such as https://koji.example.com/kojifiles.")
     timeout: PositiveDuration = Field(default=_duration("30s"), description="How long one call or download may take.")
+    instance: Name | None = Field(
+        default=None, description="The name of this Koji: messages that name another are ignored. Without it, none is."
+    )
 
 
 class RegistrySettings(Table):
@@ -124,6 +130,9 @@ class Limits(Table):
     archive_bytes: Size = Field(default=10 * 2**20, description="The zip, as it is downloaded or uploaded.")
     uncompressed_bytes: Size = Field(default=20 * 2**20, description="All its members together, unpacked.")
     files: Number = Field(default=2000, ge=1, description="How many members it may have.")
+    values: Number = Field(
+        default=VALUES, ge=1, description="How many YAML values all manifests of one operator may have together."
+    )
 
 
 class CatchUpSettings(Table):
@@ -179,6 +188,10 @@ class WorkerSettings(Table):
     )
     log_format: Literal["text", "json"] = Field(default="text", description="Logs for people or for machines.")
     log_level: LogLevel = Field(default="INFO", description="The least severity that is logged.")
+    broker: BrokerSettings = Field(
+        default_factory=BrokerSettings,
+        description="What amqp_url does not say: further nodes, and a password elsewhere.",
+    )
     koji: KojiSettings = Field(description="Where the builds are: give hub_url and root_url.")
     registry: RegistrySettings = Field(description="Where the releases go: give url.")
     retry: RetrySettings = Field(default_factory=RetrySettings)
@@ -249,11 +262,17 @@ class Settings(Table):
 
     _file: str = PrivateAttr(default="configuration")
     _warnings: tuple[Fault, ...] = PrivateAttr(default=())
+    _url: BrokerUrl | None = PrivateAttr(default=None)
 
     @classmethod
     def together(cls, table: Mapping[str, Any], _reading: Reading, /) -> Iterator[tuple[Location, str]]:
         """One queue, bindings that name it, arguments that do not contradict the contract."""
         yield from topology_faults(table)
+        yield from login_faults(table)
+
+    def model_post_init(self, _context: Any, /) -> None:
+        """Find the broker's password."""
+        self._url = BrokerUrl(self.amqp_url, self.worker.broker.password)
 
     @cached_property
     def queue(self) -> DeclaredQueue:
@@ -280,6 +299,19 @@ class Settings(Table):
         """Remember the file and what the review found; called once, by who reads the file."""
         self._file = file
         self._warnings = warnings
+
+    def follow(self, path: Path, renewed: Callable[[], str | None]) -> None:
+        """Have ``broker_url`` read amqp_url again when ``path``, the file that it stands in, was renewed."""
+        self._url = BrokerUrl(self.amqp_url, self.worker.broker.password, path, renewed)
+
+    @property
+    def broker_url(self) -> str:
+        """amqp_url with the login that holds now: a secret, for who connects."""
+        return (self._url or BrokerUrl(self.amqp_url)).now().get_secret_value()
+
+    def further_hosts(self, port: int) -> list[tuple[str, int]]:
+        """The nodes of the broker beside that of amqp_url; ``port`` is that of hosts without one."""
+        return self.worker.broker.further_hosts(port)
 
     def without_broker(self) -> Settings:
         """The same without a broker to connect to."""

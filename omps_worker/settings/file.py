@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from pydantic import ValidationError
 
 from omps_worker.errors import Fault, SettingsError
 from omps_worker.settings import Settings
+from omps_worker.settings.broker_login import has_password
 from omps_worker.settings.review import review
 from omps_worker.settings.tables import Reading, faults_of
 
@@ -63,9 +65,10 @@ def check(
     reading = Reading(path.parent, environment, api)
     table, faults = _lowered(table, file)
     from_environment = environment.get(URL_VARIABLE)
+    table.setdefault("consumer_config", {})
     if from_environment:
         table["amqp_url"] = from_environment
-    table.setdefault("consumer_config", {})
+        _use_its_password(table, from_environment)
     _use_qos(table)
     without_broker = api and "amqp_url" not in table
     if without_broker:
@@ -81,8 +84,25 @@ def check(
         raise SettingsError([_blamed(fault, bool(from_environment)) for fault in faults])
     if without_broker:
         settings = settings.without_broker()
+    elif not from_environment and path.is_file():
+        settings.follow(path, partial(_url_in, path))
     settings.keep(file, review(settings, file))
     return settings
+
+
+def _url_in(path: Path) -> str | None:
+    """amqp_url as it stands in the file now; None if it has none. Raises SettingsError."""
+    url = next((value for key, value in read(path).items() if key.lower() == "amqp_url"), None)
+    return url if isinstance(url, str) else None
+
+
+def _use_its_password(table: dict[str, Any], url: str) -> None:
+    """A password in the environment's URL beats what the file says about it."""
+    worker = table["consumer_config"]
+    broker = worker.get("broker") if isinstance(worker, Mapping) else None
+    if isinstance(broker, Mapping) and has_password(url):
+        kept = {key: value for key, value in broker.items() if key not in ("password_file", "password_env")}
+        table["consumer_config"] = {**worker, "broker": kept}
 
 
 def read(path: Path) -> dict[str, Any]:

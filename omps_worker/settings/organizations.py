@@ -85,8 +85,9 @@ class SecretFile:
         with self._lock:
             seen = self._signature()
             if seen is None or seen != self._seen:
-                self._seen = seen
                 self._read()
+                # What was written meanwhile may have been read by half.
+                self._seen = seen if seen == self._signature() else None
             return self._value
 
     def _signature(self) -> tuple[int, ...] | None:
@@ -140,7 +141,8 @@ class Secret:
         value = self._fixed or (self._file.value_or_none() if self._file else None)
         if value is None:
             reason = self._file.fault if self._file else None
-            raise SettingsError([Fault("configuration", self._key, f"the secret {reason or 'is missing'}")])
+            fault = Fault("configuration", self._key, f"the secret {reason or 'is missing'}")
+            raise SettingsError([fault], transient=True)
         return value
 
     def belongs_to(self, organization: str) -> None:
@@ -231,6 +233,7 @@ class OrganizationSettings(Table):
         default=(), description="Annotations set on every ClusterServiceVersion."
     )
 
+    _name: str = PrivateAttr(default="")
     _token: Secret | None = PrivateAttr(default=None)
     _password: Secret | None = PrivateAttr(default=None)
     _oauth: Secret | None = PrivateAttr(default=None)
@@ -266,19 +269,25 @@ class OrganizationSettings(Table):
         )
 
     def called(self, name: str) -> None:
-        """Tell the organization its name, for what it says about its files."""
+        """Tell the organization its name, for what it says about its files and its rules."""
         for secret in (self._token, self._password, self._oauth):
             if secret:
                 secret.belongs_to(name)
+        self._name = name
 
     @property
     def transformations(self) -> Transformations:
         """What is to be changed in manifests."""
         return Transformations(
             self.package_name_suffix,
-            tuple(Replacement(each.old, each.new, each.regexp) for each in self.replace_registry),
+            tuple(self._replacement(index, each) for index, each in enumerate(self.replace_registry)),
             tuple(Annotation(each.name, each.value) for each in self.csv_annotations),
         )
+
+    def _replacement(self, index: int, rule: RegistryReplacement) -> Replacement:
+        """The key is only for expressions, which may fail: with it, what two organizations want would differ."""
+        location = ("consumer_config", "organizations", self._name, "replace_registry", index)
+        return Replacement(rule.old, rule.new, rule.regexp, dotted(location) if rule.regexp else "")
 
     @property
     def has_token(self) -> bool:

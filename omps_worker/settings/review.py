@@ -52,6 +52,8 @@ def _broker_doubts(settings: Settings) -> Iterator[tuple[str, str]]:
     tls = settings.tls
     if settings.amqp_url.get_secret_value().startswith("amqp:") and (tls.ca_cert or tls.certfile):
         yield "tls", "is not used: amqp_url does not start with amqps"
+    if tls.certfile and settings.worker.broker.password is not None:
+        yield "consumer_config.broker", "has a password that is not used: the certificate in [tls] logs in"
     for key in _LOSING_ARGUMENTS:
         if key in settings.queue.arguments:
             yield (

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone
 
 import pytest
 
@@ -262,6 +263,22 @@ def test_what_is_no_operator_image_is_named(server, v, what):
 def test_an_archive_that_is_missing_in_koji(server):
     nvr = build(server, metadata_only=True)
     check(server.push_build("v2", nvr, "otter-cache"), 500, "KojiManifestsArchiveNotFound", nvr)
+
+
+def test_an_archive_that_koji_lists_and_does_not_serve(server):
+    nvr = build(server, completed_at=datetime.now(timezone.utc) - timedelta(hours=1))
+    server.koji.faults.add(Fault("GET .*zip", status=404))
+    assert server.push_build("v2", nvr, "otter-cache").status_code == 200
+    server.koji.faults.add(Fault("GET .*zip", status=404, times=None))
+    check(server.push_build("v2", nvr, "otter-cache"), 500, "KojiError", server.koji.root_url)
+
+
+@both
+def test_a_draft_is_named_as_what_it_is(server, v):
+    nvr = build(server, draft=True)
+    check(server.push_build(v, nvr, "x"), 400, "KojiNotAnOperatorImage", f"{nvr} is a draft build")
+    promoted = server.koji.promote(nvr)["nvr"]
+    assert server.push_build("v2", promoted, "otter-cache").json()["nvr"] == promoted
 
 
 @pytest.mark.parametrize("outage", ["offline", "lockout", "database"])

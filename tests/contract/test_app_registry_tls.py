@@ -40,12 +40,12 @@ def test_they_may_be_a_directory(tmp_path: Path) -> None:
 def test_the_environment_may_name_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trusted, tls = self_signed(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
-    deadline._tls_context.cache_clear()
+    deadline._context_as_of.cache_clear()
     try:
         with Quay(tls=tls) as quay:
             AppRegistry(quay.url, timeout=20).push("community", "etcd", "1.0.0", BLOB, quay.robot)
     finally:
-        deadline._tls_context.cache_clear()
+        deadline._context_as_of.cache_clear()
 
 
 def test_a_certificate_that_nobody_vouches_for_gets_no_credentials(tmp_path: Path) -> None:

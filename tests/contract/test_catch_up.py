@@ -11,8 +11,8 @@ from omps_worker.catch_up import CatchUp, LookingBack
 from omps_worker.errors import KojiError
 from omps_worker.events import decode
 from omps_worker.http import HttpClient
-from omps_worker.model import OperatorKind
-from omps_worker.sandbox import operators
+from omps_worker.model import Attempt, OperatorKind
+from omps_worker.sandbox import koji_records, operators
 from omps_worker.sandbox.faults import Fault
 from tests.support.parts import parts
 
@@ -135,12 +135,46 @@ def test_a_content_that_was_taken_out_of_the_registry_is_missing_again(place):
     assert place.look() == [(build["nvr"], "missing", None)]
 
 
-def test_a_content_that_is_no_longer_on_top_is_missing_if_its_build_is_the_newest(place):
-    first, second = place.build("otter", version="1.0.0"), place.build("otter")
-    place.site.process(first)
-    place.site.process(second)
+def test_a_content_that_is_released_is_not_missing_wherever_it_lies(place):
+    place.site.process(place.build("otter", version="1.0.0"))
+    place.site.process(place.build("otter"))
+    assert place.site.versions("community", "otter") == ["1.0.0", "2.0.0"]
     revert = place.build("otter", version="1.0.0")
-    assert place.look()[-1] == (revert["nvr"], "missing", None)
+    assert place.look()[-1] == (revert["nvr"], "released", None)
+
+
+SOURCES = {
+    "two targets of one component": [{"target": "otters-1"}, {"target": "otters-2"}],
+    "two components with one packageName": [{"component": "otter-container"}, {"component": "sea-otter-container"}],
+    "one with a task and one without": [{"target": "otters-1"}, {"task": False}],
+}
+
+
+@pytest.mark.parametrize("sources", SOURCES.values(), ids=SOURCES)
+def test_twenty_catch_ups_over_several_sources_of_one_package_release_nothing(place, sources):
+    builds = [place.build("otter", **source) for _ in range(2) for source in sources]
+    for build in builds:
+        place.site.process(build)
+    before = place.site.versions("community", "otter")
+    newest = [build["nvr"] for build in builds[-len(sources) :]]
+    for _ in range(20):
+        found = place.look()
+        assert {status for nvr, status, _ in found if nvr in newest} == {"released"}
+        assert not {status for _, status, _ in found} & {"missing", "undecided"}
+        assert place.sent_by(lambda send: list(place.work.send(place.work.completed(place.start), send))) == []
+        for build in builds:
+            place.site.process(build, Attempt(late=True))
+    assert place.site.versions("community", "otter") == before
+
+
+def test_what_is_released_costs_a_catch_up_one_download_each(place):
+    for source in SOURCES["two targets of one component"]:
+        for _ in range(3):
+            place.site.process(place.build("otter", **source))
+    downloads = [entry.target for entry in place.site.koji.server.log if "/files/" in entry.target]
+    place.look()
+    more = [entry.target for entry in place.site.koji.server.log if "/files/" in entry.target][len(downloads) :]
+    assert len(more) == len(set(more)) == 2
 
 
 def test_what_is_missing_is_sent_in_the_order_of_completion(place):
@@ -225,3 +259,37 @@ def test_a_message_that_could_not_be_sent_is_sent_the_next_time(place):
         work.once(never)
     work.once(never)
     assert decode(messages[1].body).nvr == build["nvr"]
+
+
+def test_drafts_are_ignored_and_supersede_nothing(place):
+    build, draft = place.build("otter"), place.build("otter", draft=True)
+    assert place.look() == [(build["nvr"], "missing", None), (draft["nvr"], "ignored", "draft_build")]
+
+
+def test_a_draft_that_was_completed_before_the_period_and_promoted_within_is_missing(place):
+    draft = place.build("otter", draft=True)
+    later = place.start + timedelta(minutes=30)
+    assert place.work.completed(later) == []
+    place.site.koji.promote(draft, promoted_at=later)
+    (found,) = place.work.look_into(place.work.completed(later))
+    assert (found.build.nvr, found.status) == ("otter-container-1.0-1", "missing")
+    assert place.work.completed(later, later) == []
+    # As of a build that is complete now: its message is still under way.
+    assert place.work.completed(place.start, later) == []
+
+
+def test_a_hub_that_cannot_list_by_promotion_lists_the_rest(place, monkeypatch):
+    draft, build = place.build("otter", draft=True), place.build("heron")
+    place.site.koji.promote(draft, promoted_at=place.start + timedelta(minutes=30))
+    monkeypatch.delitem(koji_records.FILTERS, "promotedAfter")
+    assert [each.id for each in place.work.completed(place.start)] == [draft["id"], build["id"]]
+
+
+def test_looking_back_sends_a_draft_once_it_is_promoted(place):
+    draft = place.build("otter", draft=True)
+    sent = []
+    looking_back = LookingBack(place.work, 60.0, 3600.0 * 3, sent.append)
+    assert looking_back.once(lambda: False) == 0
+    place.site.koji.promote(draft, promoted_at=place.start + timedelta(minutes=30))
+    assert looking_back.once(lambda: False) == 1
+    assert decode(sent[0].body).nvr == "otter-container-1.0-1"

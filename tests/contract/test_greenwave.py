@@ -102,3 +102,24 @@ def test_it_says_its_version(server, greenwave):
     server.faults.add(Fault("GET /api/v1.0/about", status=200, body={"version": None}))
     with pytest.raises(GreenwaveError):
         greenwave.version()
+
+
+@pytest.mark.parametrize("levels", [100, 500, 5_000, 100_000])
+@pytest.mark.parametrize("status", [200, 403, 503])
+def test_an_answer_nested_however_deep_ends_as_greenwaves_error(server, greenwave, status, levels):
+    pad = '"pad": "' + "x" * 70_000 + '"'
+    body = '{"policies_satisfied": false, ' + pad + ', "n": ' + "[" * levels + "]" * levels + "}"
+    server.faults.add(Fault(DECISION, status=status, body=body.encode()))
+    with pytest.raises((GreenwaveError, GreenwaveUnsatisfiedError)) as caught:
+        greenwave.check(NVR)
+    error = caught.value
+    assert isinstance(error, GreenwaveError) or (status, levels) == (200, 100)
+    assert error.transient is (status == 503 or (status == 200 and levels > 100))
+    json.dumps(error.details)
+
+
+@pytest.mark.parametrize("levels", [500, 5_000, 100_000])
+def test_a_version_nested_however_deep_is_none(server, greenwave, levels):
+    server.faults.add(Fault("GET /api/v1.0/about", body=b'{"version": ' + b"[" * levels + b"]" * levels + b"}"))
+    with pytest.raises(GreenwaveError, match="without a version"):
+        greenwave.version()

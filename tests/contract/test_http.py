@@ -220,6 +220,37 @@ def test_a_certificate_of_the_bundle_is_trusted(tmp_path: Path, monkeypatch: pyt
         assert peer.connections == 1
 
 
+def test_a_renewed_bundle_is_used_for_the_next_connection(tmp_path: Path) -> None:
+    trusted, context = self_signed(tmp_path)
+    client = HttpClient(timeout=5, ca_bundle=trusted)
+    with Peer(serves(b"1"), tls=context) as peer:
+        assert client.request("GET", peer.url).body == b"1"
+    renewed, context = self_signed(tmp_path)
+    good = renewed.read_bytes()
+    with Peer(serves(b"2"), tls=context) as peer:
+        renewed.write_bytes(good[: len(good) // 2])
+        fault = fault_when(client, "GET", peer.url)
+        assert (fault.kind, fault.sent) == ("tls", False)
+        assert "certificate.pem" in str(fault)
+        renewed.unlink()
+        assert fault_when(client, "GET", peer.url).kind == "tls"
+        renewed.write_bytes(good)
+        assert client.request("GET", peer.url).body == b"2"
+
+
+def test_a_renewed_directory_of_certificates_is_used_for_the_next_connection(tmp_path: Path) -> None:
+    directory = tmp_path / "trusted"
+    directory.mkdir()
+    client = HttpClient(timeout=5, ca_bundle=directory)
+    for body in (b"1", b"2"):
+        trusted, context = self_signed(tmp_path)
+        fresh = directory / "fresh"
+        fresh.write_bytes(trusted.read_bytes())
+        fresh.replace(directory / "2101a20a.0")
+        with Peer(serves(body), tls=context) as peer:
+            assert client.request("GET", peer.url).body == body
+
+
 def test_a_certificate_for_another_host_is_refused(tmp_path: Path) -> None:
     trusted, context = self_signed(tmp_path, "127.0.0.2")
     with Peer(serves(b"1"), tls=context) as peer:

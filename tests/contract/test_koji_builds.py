@@ -26,13 +26,14 @@ from omps_worker.errors import (
 )
 from omps_worker.koji_builds import PAUSES, KojiBuilds
 from omps_worker.model import OperatorKind
+from omps_worker.sandbox import operators
 from omps_worker.sandbox.faults import Fault
 from omps_worker.sandbox.koji import SandboxKoji
 from omps_worker.settings import KojiSettings, Limits
 from tests.support.certificates import self_signed
 from tests.support.peer import Conversation, Peer, closed_port, deaf_port
 
-ZIP = b"PK\x03\x04 not looked into here" * 100
+ZIP = operators.zip_of({"otter.package.yaml": "not looked into here\n" * 100})
 NVR = "otter-operator-container-1.0-1"
 LONG_AGO = datetime.now(timezone.utc) - timedelta(hours=1)
 HUB, FILES = "POST /kojihub", "GET /kojiroot"
@@ -260,6 +261,55 @@ def test_what_is_no_answer_may_be_one_later(koji: SandboxKoji, body: bytes | str
     assert builds.find(nvr=NVR).nvr == NVR
 
 
+def nested(levels: int, shape: str) -> str:
+    """A value of XML-RPC within values."""
+    if shape == "arrays":
+        return "<array><data><value>" * levels + "x" + "</value></data></array>" * levels
+    return "<struct><member><name>a</name><value>" * levels + "x" + "</value></member></struct>" * levels
+
+
+levels = pytest.mark.parametrize("levels", [500, 5_000, 100_000])
+shapes = pytest.mark.parametrize("shape", ["arrays", "structs"])
+
+
+@levels
+@shapes
+def test_whatever_is_nested_in_an_answer_the_error_is_kojis(koji: SandboxKoji, levels: int, shape: str) -> None:
+    deep = nested(levels, shape)
+    bodies = [reply(deep), struct(id=deep), struct(id="<int>1</int>", extra=deep)]
+    bodies += [fault_reply(code, deep) for code in ("<int>1</int>", "<int>1000</int>", "<int>1014</int>")]
+    bodies.append(fault_reply(deep))
+    builds = builds_of(koji)
+    for body in bodies:
+        koji.faults.add(Fault(HUB, body=body))
+        with pytest.raises(KojiError) as caught:
+            builds.find(build_id=1)
+        assert len(caught.value.message) < 600
+        koji.faults.add(Fault(HUB, body=body))
+        with pytest.raises(KojiError):
+            builds.version()
+
+
+@levels
+@shapes
+def test_whatever_is_nested_in_a_list_does_no_harm(koji: SandboxKoji, tmp_path: Path, levels: int, shape: str) -> None:
+    deep = nested(levels, shape)
+    builds = builds_of(koji)
+    build = builds.find(nvr=NVR)
+    for key in ("size", "checksum", "checksum_type", "metadata_only"):
+        koji.faults.add(Fault(HUB, body=rows({"filename": "<string>operator_manifests.zip</string>", key: deep})))
+        if key == "metadata_only":
+            with pytest.raises(KojiManifestsArchiveNotFound):
+                builds.download(build, tmp_path / "archive.zip")
+        else:
+            builds.download(build, tmp_path / "archive.zip")
+    koji.faults.add(Fault(HUB, body=rows({"name": deep})))
+    with pytest.raises(KojiManifestsArchiveNotFound):
+        builds.download(replace(build, legacy=True), tmp_path / "archive.zip")
+    koji.faults.add(Fault(HUB, body=rows({"build_id": deep})))
+    assert builds.completed(LONG_AGO - timedelta(days=1))
+
+
 def test_no_more_than_16_mib_of_an_answer_are_read(koji: SandboxKoji) -> None:
     koji.faults.add(Fault(HUB, body=NO_ANSWERS["too large"]))
     with pytest.raises(KojiError, match="more than 16777216 bytes"):
@@ -402,19 +452,17 @@ def test_a_slash_at_the_end_of_the_root_is_one_too_many(koji: SandboxKoji, tmp_p
     [
         {"kind": OperatorKind.PACKAGE_MANIFESTS},
         {"kind": OperatorKind.UNKNOWN, "legacy": True},
-        {"manifests": ZIP, "missing_file": True},
-        {"manifests": ZIP, "missing_file": True, "legacy": True},
-        {"manifests": ZIP, "subdirectory": "sub"},
         {"manifests": ZIP, "metadata_only": True},
         {"manifests": ZIP, "archive": ".."},
         {"manifests": ZIP, "archive": "../../../secret.zip"},
         {"manifests": ZIP, "archive": "sub/operator_manifests.zip"},
         {"manifests": ZIP, "archive": "a" * 5000},
-        {"manifests": ZIP, "state": 2},
     ],
     ids=str,
 )
-def test_an_archive_that_is_not_there_is_final(koji: SandboxKoji, tmp_path: Path, options: dict[str, Any]) -> None:
+def test_an_archive_that_koji_does_not_have_is_final(
+    koji: SandboxKoji, tmp_path: Path, options: dict[str, Any]
+) -> None:
     koji.add_build("heron-operator-container", "2.0", "3", completed_at=LONG_AGO, **options)
     error = refused_download(KojiManifestsArchiveNotFound, koji, tmp_path, nvr="heron-operator-container-2.0-3")
     assert not error.transient
@@ -470,10 +518,101 @@ def test_a_file_of_a_fresh_build_may_come_late(koji: SandboxKoji, tmp_path: Path
     assert paused == list(PAUSES)
 
 
-def test_a_file_of_a_fresh_build_that_never_comes_is_final(koji: SandboxKoji, tmp_path: Path) -> None:
-    koji.add_build("heron-operator-container", "2.0", "3", manifests=ZIP, missing_file=True)
-    refused_download(KojiManifestsArchiveNotFound, koji, tmp_path, nvr="heron-operator-container-2.0-3")
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_file_of_a_fresh_build_that_never_comes_was_insisted_on(
+    koji: SandboxKoji, tmp_path: Path, legacy: bool
+) -> None:
+    koji.add_build("heron-operator-container", "2.0", "3", manifests=ZIP, legacy=legacy)
+    koji.faults.add(Fault(FILES, status=404, times=None))
+    error = refused_download(KojiError, koji, tmp_path, nvr="heron-operator-container-2.0-3")
+    assert isinstance(error, KojiError)
+    assert (error.transient, error.insisted) == (True, True)
     assert len(gets(koji)) == 3
+
+
+@pytest.mark.parametrize("status", [404, 410])
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_file_server_that_does_not_have_what_koji_lists_may_have_it_later(
+    koji: SandboxKoji, tmp_path: Path, legacy: bool, status: int
+) -> None:
+    koji.add_build("heron-operator-container", "2.0", "3", manifests=ZIP, legacy=legacy, completed_at=LONG_AGO)
+    koji.faults.add(Fault(FILES, status=status, body="<h1>starting up</h1>"))
+    error = refused_download(KojiError, koji, tmp_path, nvr="heron-operator-container-2.0-3")
+    assert isinstance(error, KojiError)
+    assert (error.transient, error.insisted) == (True, False)
+    assert "though Koji's hub" in error.message
+    assert len(gets(koji)) == 1
+    assert downloaded(koji, tmp_path, "heron-operator-container-2.0-3") == ZIP
+
+
+PAGE = b"<!DOCTYPE html><html><title>Maintenance</title><body>Back at 18:00 UTC</body></html>"
+NO_ZIPS = {"page": PAGE, "empty": b"", "part": ZIP[:-30], "beginning": ZIP[:40], "noise": bytes(range(256)) * 10}
+
+
+@pytest.mark.parametrize("body", NO_ZIPS.values(), ids=NO_ZIPS)
+@pytest.mark.parametrize("place", [{"legacy": True}, {"unlisted": True}], ids=["legacy", "unlisted"])
+def test_what_is_no_zip_and_cannot_be_verified_is_the_file_servers_fault(
+    koji: SandboxKoji, tmp_path: Path, place: dict[str, bool], body: bytes
+) -> None:
+    koji.add_build("heron-operator-container", "2.0", "3", manifests=ZIP, legacy="legacy" in place)
+    koji.faults.add(Fault(FILES, body=body, times=2))
+    builds = builds_of(koji)
+    build = builds.find(nvr="heron-operator-container-2.0-3")
+    no_rows = Fault(HUB, body=reply("<array><data></data></array>"))
+    if "unlisted" in place:
+        koji.faults.add(no_rows)
+    with pytest.raises(KojiError, match="is no zip, or only a part of one") as caught:
+        builds.download(build, tmp_path / "archive.zip")
+    assert caught.value.transient
+    assert list(tmp_path.iterdir()) == []
+    assert len(gets(koji)) == 2
+    if "unlisted" in place:
+        koji.faults.add(no_rows)
+    builds.download(build, tmp_path / "archive.zip")
+    assert (tmp_path / "archive.zip").read_bytes() == ZIP
+
+
+def test_what_is_no_zip_but_is_what_koji_lists_is_for_others_to_judge(koji: SandboxKoji, tmp_path: Path) -> None:
+    koji.add_build("heron-operator-container", "2.0", "3", manifests=PAGE)
+    assert downloaded(koji, tmp_path, "heron-operator-container-2.0-3") == PAGE
+
+
+DOWNLOADS_THAT_FAIL: dict[str, tuple[dict[str, Any], list[Fault]]] = {
+    "metadata only": ({"metadata_only": True}, []),
+    "not listed": ({"manifests": None, "kind": OperatorKind.PACKAGE_MANIFESTS}, []),
+    "not served": ({"missing_file": True}, []),
+    "legacy not served": ({"missing_file": False, "legacy": True}, [Fault(FILES, status=404, times=None)]),
+    "status": ({}, [Fault(FILES, status=503)]),
+    "longer": ({}, [Fault(FILES, body=ZIP + b"x", times=2)]),
+    "shorter": ({}, [Fault(FILES, body=ZIP[1:], times=2)]),
+    "checksum": ({"checksum": "0" * 32}, []),
+    "page": ({"legacy": True}, [Fault(FILES, body=PAGE, times=2)]),
+    "broken off": ({}, [Fault(FILES, truncate=True, times=None)]),
+    "reset": ({}, [Fault(FILES, drop=True, times=None)]),
+    "redirect": ({}, [Fault(FILES, status=302, headers={"Location": "ftp://elsewhere.example.com/"})]),
+    "listed too large": ({"manifests": ZIP * 10}, []),
+    "too large": ({"manifests": ZIP * 10, "legacy": True}, []),
+}
+
+
+@pytest.mark.parametrize(("options", "faults"), DOWNLOADS_THAT_FAIL.values(), ids=DOWNLOADS_THAT_FAIL)
+def test_every_error_of_a_download_names_its_url_and_no_password(
+    koji: SandboxKoji, tmp_path: Path, options: dict[str, Any], faults: list[Fault]
+) -> None:
+    koji.add_build("heron-operator-container", "2.0^1", "3", **{"manifests": ZIP, **options})
+    for fault in faults:
+        koji.faults.add(fault)
+    secret_root = koji.root_url.replace("://", "://reader:hush@")
+    settings = KojiSettings.model_construct(hub_url=koji.hub_url, root_url=secret_root, timeout=10)
+    builds = KojiBuilds(settings, Limits(archive_bytes=5 * len(ZIP)), pause=lambda seconds: None)
+    with pytest.raises((BuildSystemError, OMPSUploadedFileError)) as caught:
+        builds.download(builds.find(nvr="heron-operator-container-2.0^1-3"), tmp_path / "archive.zip")
+    below = "data/logs" if options.get("legacy") else "files/operator-manifests"
+    url = f"{koji.root_url}/packages/heron-operator-container/2.0%5E1/3/{below}/operator_manifests.zip"
+    assert url in caught.value.message
+    assert "hush" not in caught.value.message
+    too_large = isinstance(caught.value, OMPSUploadedFileError)
+    assert ("archive_bytes in [consumer_config.limits]" in caught.value.message) is too_large
 
 
 def test_a_file_of_a_fresh_build_that_koji_does_not_list_is_not_waited_for(koji: SandboxKoji, tmp_path: Path) -> None:

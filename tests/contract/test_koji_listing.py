@@ -95,6 +95,13 @@ def test_only_operator_builds_of_the_same_component_and_target_that_are_complete
     assert hub.newer(build) == []
 
 
+def test_a_draft_counts_once_it_is_promoted(hub: Hub) -> None:
+    build, draft = hub.build(), hub.build(draft=True)
+    assert hub.newer(build) == []
+    hub.koji.promote(draft.id)
+    assert [newer.id for newer in hub.newer(build)] == [draft.id]
+
+
 def test_a_build_that_does_not_say_what_it_carries_counts(hub: Hub) -> None:
     build, untold, legacy = hub.build(), hub.build(subtypes=False), hub.build(legacy=True)
     assert hub.newer(build) == [legacy, untold]

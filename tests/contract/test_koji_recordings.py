@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from omps_worker.errors import KojiError, KojiManifestsArchiveNotFound, KojiNVRBuildNotFound
+from omps_worker.errors import BuildSystemError, KojiError, KojiManifestsArchiveNotFound, KojiNVRBuildNotFound
 from omps_worker.koji_builds import KojiBuilds
 from omps_worker.model import Build, OperatorKind
 from omps_worker.sandbox.http_server import HttpServer, Request, Response
@@ -137,13 +137,18 @@ def test_a_hub_that_is_out_may_come_back(outage: str, text: str) -> None:
     assert text in caught.value.message
 
 
-@pytest.mark.parametrize("recording", ["getBuild.archive_missing", "getBuild.legacy_log"])
-def test_an_archive_that_is_nowhere_is_final(hub: RecordedHub, recording: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("recording", "error"),
+    [("getBuild.archive_missing", KojiManifestsArchiveNotFound), ("getBuild.legacy_log", KojiError)],
+)
+def test_an_archive_that_is_not_served_is_final_unless_koji_has_it(
+    hub: RecordedHub, recording: str, error: type[BuildSystemError], tmp_path: Path
+) -> None:
     builds = hub.builds()
     build = builds.find(nvr=RECORDINGS[recording]["result"]["nvr"])
-    with pytest.raises(KojiManifestsArchiveNotFound) as caught:
+    with pytest.raises(error) as caught:
         builds.download(build, tmp_path / "archive.zip")
-    assert not caught.value.transient
+    assert caught.value.transient is (error is KojiError)
 
 
 def test_an_archive_of_which_only_metadata_was_imported_is_not_asked_for(hub: RecordedHub, tmp_path: Path) -> None:

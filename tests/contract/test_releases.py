@@ -160,7 +160,26 @@ def test_a_look_that_fails_before_the_push_pushes_nothing(desk):
 
 def test_a_push_that_was_accepted_is_believed_when_nobody_can_look(desk):
     desk.faults.add(Fault(LOOK, status=503, after=1))
-    assert desk.release() == Released("1.0.0", created=True)
+    released = desk.release()
+    assert released == Released("1.0.0", created=True)
+    assert (released.listed, released.made_at) == (False, None)
+
+
+@pytest.mark.parametrize("fault", [None, {"drop_answer": True}, {"status": 500, "effect": True}])
+def test_a_release_has_one_time_at_which_it_was_made_whoever_finds_it(desk, fault):
+    if fault:
+        desk.faults.add(Fault(PUSH, **fault))
+    made = desk.release()
+    assert made.listed
+    assert (
+        made.made_at == desk.release().made_at == desk.registry.releases("community", "etcd")[0].manifest["created_at"]
+    )
+
+
+def test_a_registry_that_lists_no_times_has_none(desk):
+    desk.faults.add(Fault(LOOK, times=1, body=[]))
+    desk.faults.add(Fault(LOOK, times=None, body=[{"release": "1.0.0", "content": {"digest": OURS.digest}}]))
+    assert [desk.release().made_at, desk.release().made_at] == [None, None]
 
 
 def test_a_push_that_was_accepted_and_is_not_listed_is_tried_again(desk):

@@ -472,3 +472,65 @@ def test_the_topic_prefix_is_the_sites(hub: SandboxKoji) -> None:
     assert hub.message(build, topic_prefix="org.example").routing_key == "org.example.buildsys.build.state.change"
     assert hub.message(build, "protonmsg", topic_prefix="koji").routing_key == "koji.build.complete"
     assert isinstance(decoded(hub.tag_message(build)), Ignored)
+
+
+PROTON = [dialect for dialect in DIALECTS if not dialect.startswith("fedora")]
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_the_message_of_a_draft_is_understood_as_that_of_a_draft(hub: SandboxKoji, dialect: str) -> None:
+    draft = hub.add_build("a-container", "1.0", "1", manifests=ZIP, draft=True)
+
+    assert draft["nvr"] == f"a-container-1.0-1,draft_{draft['id']}"
+    message = hub.message(draft, dialect)
+    assert decoded(message) == Ignored("draft_build", message.routing_key)
+
+
+@pytest.mark.parametrize("dialect", PROTON)
+def test_the_message_of_a_promotion_is_one_of_a_complete_build(hub: SandboxKoji, dialect: str) -> None:
+    draft = hub.add_build("a-container", "1.0", "1", manifests=ZIP, owner="someone", draft=True)
+    promoted = hub.promote(draft)
+
+    event = decoded(hub.promotion_message(draft, dialect))
+
+    assert (promoted["id"], promoted["nvr"], promoted["draft"]) == (draft["id"], "a-container-1.0-1", False)
+    assert isinstance(event, BuildEvent)
+    assert (event.build_id, event.nvr, event.owner) == (draft["id"], "a-container-1.0-1", "someone")
+    assert event.completed_at == datetime.fromisoformat(draft["completion_time"])
+
+
+def test_what_fedoras_plugin_says_of_a_promotion_names_no_build(hub: SandboxKoji) -> None:
+    draft = hub.add_build("a-container", "1.0", "1", manifests=ZIP, draft=True)
+    hub.promote(draft)
+
+    message = hub.promotion_message(draft, "fedora")
+
+    assert message.routing_key == "org.fedoraproject.prod.buildsys.build.promote"
+    assert decoded(message) == Ignored("not_a_build_message", message.routing_key)
+
+
+def test_a_promoted_build_has_its_files_at_the_new_place_and_at_the_old_one(hub: SandboxKoji, session: Any) -> None:
+    draft = hub.add_build("a", "1", "1", manifests=ZIP, draft=True)
+    hub.promote(draft)
+
+    for build in (draft, session.getBuild("a-1-1")):
+        url = archive_url(hub, build, "files", "operator-manifests", "operator_manifests.zip")
+        assert requests.get(url, timeout=5).content == ZIP
+    with pytest.raises(ValueError, match="cannot be promoted"):
+        hub.promote(draft)
+
+
+def test_builds_are_listed_by_draft_and_by_promotion(hub: SandboxKoji, session: Any) -> None:
+    start = datetime(2026, 11, 21, 12, tzinfo=timezone.utc)
+    first, second = (hub.add_build("a", "1", str(number), draft=True) for number in range(2))
+    hub.add_build("a", "1", "9")
+    hub.promote(first, promoted_at=start)
+
+    def ids(**filters: Any) -> list[int]:
+        return [row["build_id"] for row in session.listBuilds(queryOpts={"order": "build_id"}, **filters)]
+
+    assert ids(draft=True) == [second["id"]]
+    assert ids(draft=False) == [first["id"], 3]
+    assert ids(promotedAfter=start.timestamp() - 1) == [first["id"]]
+    assert ids(promotedAfter=start.timestamp()) == []
+    assert ids(promotedBefore=str(start + timedelta(seconds=1))) == [first["id"]]

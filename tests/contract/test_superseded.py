@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -267,6 +269,172 @@ def test_the_first_push_of_a_redelivered_message_is_no_revert(site):
     assert site.versions("community", "lantern") == ["1.0.0"]
 
 
+def released_in_turn(site, *contents, ago=30.0, **more):
+    """Builds with these contents, each completed and released before the next one is."""
+    builds = []
+    for number, each in enumerate(contents, 1):
+        builds.append(build_of(site, number, contents=each, minutes_ago=ago - number, **more))
+        site.process(builds[-1])
+    return builds
+
+
+def test_a_build_that_goes_back_and_forth_is_published_each_time(site):
+    # Minutes lie between a release and the next build that is completed.
+    now = datetime.now(timezone.utc)
+    for number, contents in enumerate((1, 2, 1, 2, 1)):
+        build = site.koji.add_build(
+            "lantern-container",
+            "1.0",
+            str(number),
+            manifests=content(contents),
+            completed_at=now + timedelta(minutes=5 * number),
+        )
+        assert only(site.process(build)) == (Status.PUBLISHED, f"{number + 1}.0.0")
+
+
+# What is on top came from elsewhere
+
+
+ELSEWHERE = {
+    "another target": {"target": "otters-2-candidate"},
+    "no target": {"task": False},
+}
+AGAIN = [FRESH, REDELIVERED, RETRY, REPLAY, CATCH_UP]
+
+
+def again_and_again(site, builds, times=20):
+    """Process each build many times; the versions of the package before and after that."""
+    before = site.versions("community", "lantern")
+    for number in range(times):
+        for build in builds:
+            status, _ = only(site.process(build, AGAIN[number % len(AGAIN)]))
+            assert status in {Status.UNCHANGED, Status.PUBLISHED, Status.SKIPPED}
+    return before, site.versions("community", "lantern")
+
+
+@pytest.mark.parametrize("ago", [5.0, 60.0])
+@pytest.mark.parametrize("elsewhere", ELSEWHERE.values(), ids=ELSEWHERE)
+def test_builds_of_two_targets_are_each_released_once(site, elsewhere, ago):
+    builds = [build_of(site, 1, minutes_ago=ago), build_of(site, 2, minutes_ago=ago, **elsewhere)]
+    assert [only(site.process(build)) for build in builds] == [
+        (Status.PUBLISHED, "1.0.0"),
+        (Status.PUBLISHED, "2.0.0"),
+    ]
+    before, after = again_and_again(site, builds)
+    assert before == after == ["1.0.0", "2.0.0"]
+
+
+def test_components_that_bring_the_same_package_are_each_released_once(site):
+    other = site.koji.add_build("beacon-container", "1.0", "1", manifests=content(2))
+    builds = [build_of(site, 1), other]
+    for build in builds:
+        site.process(build)
+    before, after = again_and_again(site, builds)
+    assert before == after == ["1.0.0", "2.0.0"]
+
+
+def test_targets_whose_contents_change_places_do_not_go_on_for_ever(site):
+    one, two = ({"target": "otters-1-candidate"}, {"target": "otters-2-candidate"})
+    builds = [
+        build_of(site, number, contents=contents, **where)
+        for number, (contents, where) in enumerate([(1, one), (2, two), (2, one), (1, two)])
+    ]
+    again_and_again(site, builds, times=2)
+    before, after = again_and_again(site, builds)
+    assert before == after
+
+
+def test_a_hot_fix_from_a_file_stays_on_top(site, tmp_path):
+    builds = released_in_turn(site, 1, 2)
+    archive = tmp_path / "fix.zip"
+    archive.write_bytes(content(7))
+    (fix,) = site.processor.process_archive(archive, Request(organization="community"))
+    assert (fix.status, fix.version) == (Status.PUBLISHED, "3.0.0")
+    before, after = again_and_again(site, builds)
+    assert before == after == ["1.0.0", "2.0.0", "3.0.0"]
+
+
+def test_a_hot_fix_gives_way_to_the_next_build(site, tmp_path):
+    released_in_turn(site, 1)
+    archive = tmp_path / "fix.zip"
+    archive.write_bytes(content(7))
+    site.processor.process_archive(archive, Request(organization="community"))
+    assert only(site.process(build_of(site, 2))) == (Status.PUBLISHED, "3.0.0")
+
+
+@pytest.mark.parametrize("ago", [5.0, 60.0])
+def test_a_rollback_stays_on_top(site, ago):
+    old, new = released_in_turn(site, 1, 2, ago=ago)
+    assert only(site.process(old, new_release=True)) == (Status.PUBLISHED, "3.0.0")
+    before, after = again_and_again(site, [new, old])
+    assert before == after == ["1.0.0", "2.0.0", "3.0.0"]
+
+
+def test_a_rollback_gives_way_to_the_next_build_also_if_that_has_the_content_that_was_taken_back(site):
+    old, _ = released_in_turn(site, 1, 2)
+    site.process(old, new_release=True)
+    later = datetime.now(timezone.utc) + timedelta(minutes=5)
+    build = site.koji.add_build("lantern-container", "1.0", "3", manifests=content(2), completed_at=later)
+    assert only(site.process(build)) == (Status.PUBLISHED, "4.0.0")
+    before, after = again_and_again(site, [old, build], times=4)
+    assert before == after
+
+
+def test_work_in_time_does_not_come_out_on_top_of_a_newer_build_that_something_from_elsewhere_covers(site):
+    older, newer = build_of(site, 1), build_of(site, 2)
+    assert only(site.process(newer)) == (Status.PUBLISHED, "1.0.0")
+    site.process(build_of(site, 3, target="otters-2-candidate"))
+    assert only(site.process(older)) == SKIPPED
+
+
+def test_to_know_what_is_on_top_few_archives_are_downloaded_and_each_once(site):
+    builds = released_in_turn(site, 1, 2, 3, 4, 5, 6)
+    site.process(build_of(site, 9, target="otters-2-candidate"))
+    site.processor._orders._digests.clear()  # by another worker
+
+    def downloads():
+        return sum("/files/" in entry.target for entry in site.koji.server.log)
+
+    before = downloads()
+    for _ in range(3):
+        assert only(site.process(builds[-1], CATCH_UP)) == (Status.UNCHANGED, "6.0.0")
+    assert downloads() - before == 3 + 3
+
+
+def test_content_that_is_on_top_is_not_looked_for_in_koji(site):
+    build = build_of(site, 1)
+    site.process(build)
+    before = len(site.koji.calls)
+    assert only(site.process(build, CATCH_UP)) == (Status.UNCHANGED, "1.0.0")
+    assert "listBuilds" not in site.koji.calls[before:]
+
+
+# The database of the hub has a bad moment
+
+
+def test_late_work_waits_for_a_hub_whose_database_has_a_bad_moment(site):
+    older, newer = build_of(site, 1), build_of(site, 2)
+    assert only(site.process(newer)) == (Status.PUBLISHED, "1.0.0")
+    for attempt in (FRESH, REDELIVERED, RETRY, REPLAY):
+        site.koji.break_call("listBuilds", "canceling statement due to statement timeout")
+        (outcome,) = site.process(older, attempt)
+        assert (outcome.error.name, outcome.error.transient) == ("KojiError", True)
+        assert "statement timeout" in outcome.error.message
+        site.koji.recover()
+    assert only(site.process(older)) == SKIPPED
+    assert site.versions("community", "lantern") == ["1.0.0"]
+
+
+def test_a_hub_that_has_no_lists_of_builds_keeps_nothing_that_is_in_time(site):
+    older, newer = build_of(site, 1), build_of(site, 2)
+    site.koji.remove_call("listBuilds")
+    assert only(site.process(newer)) == (Status.PUBLISHED, "1.0.0")
+    assert only(site.process(older)) == (Status.PUBLISHED, "2.0.0")
+    assert only(site.process(newer)) == (Status.UNCHANGED, "1.0.0")
+    (late,) = site.process(build_of(site, 0), RETRY)
+    assert (late.error.name, late.error.transient) == ("KojiError", True)
+
+
 def test_the_version_of_a_revert_is_the_operators_own_where_the_rule_says_so():
     with parts(RULE % ("skip", ", version: csv")) as site:
         site.process(build_of(site, 1))
@@ -305,6 +473,35 @@ def test_the_newest_build_ends_on_top_whatever_comes_late(story):
         assert told(newest) == [(Status.UNCHANGED, site.versions("community", "lantern")[-1])]
         digests = [release.digest for release in site.registry.releases("community", "lantern")]
         assert all(one != other for one, other in pairwise(digests))
+
+
+TARGETS = ("otters-1-candidate", "otters-2-candidate")
+DEEDS = st.one_of(
+    st.tuples(st.just("build"), st.integers(1, 3), st.sampled_from(TARGETS)),
+    st.tuples(st.just("hot-fix"), st.integers(1, 4), st.none()),
+    st.tuples(st.just("rollback"), st.integers(0, 7), st.none()),
+)
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(DEEDS, min_size=2, max_size=8), st.sampled_from((5.0, 600.0)), st.randoms(use_true_random=False))
+def test_whatever_was_built_and_done_by_hand_repeated_messages_soon_release_nothing_more(deeds, ago, chance):
+    with parts() as site:
+        builds = []
+        for number, (deed, which, target) in enumerate(deeds):
+            if deed == "build":
+                age = ago - number * 0.1
+                builds.append(build_of(site, number, contents=which, target=target, minutes_ago=age))
+                site.process(builds[-1])
+            elif deed == "rollback" and builds:
+                site.process(builds[which % len(builds)], new_release=True)
+            elif deed == "hot-fix":
+                with tempfile.NamedTemporaryFile(suffix=".zip") as archive:
+                    Path(archive.name).write_bytes(content(which))
+                    site.processor.process_archive(Path(archive.name), Request(organization="community"))
+        again_and_again(site, chance.sample(builds, len(builds)), times=2)
+        before, after = again_and_again(site, chance.sample(builds, len(builds)), times=5)
+        assert before == after
 
 
 def test_the_newest_of_many_builds_that_are_redelivered_at_once_ends_on_top(site):

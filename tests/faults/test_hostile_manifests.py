@@ -332,6 +332,13 @@ COSTLY: dict[str, Callable[[], dict[str, str]]] = {
 }
 
 
+@pytest.mark.parametrize("levels", [500, 5_000, 100_000])
+def test_examples_nested_however_deep_are_taken_or_refused_as_manifests(site: Target, levels: int) -> None:
+    for example in ("[" * levels + "]" * levels, '{"a":' * levels + "1" + "}" * levels):
+        csv = FLAT[CSV].replace("alm-examples:", f"alm-examples: '{example}'\n    more:")
+        assert site.prepared(zip_of({**FLAT, CSV: csv})) in {MANIFESTS, *DONE}
+
+
 @pytest.mark.parametrize("files", COSTLY.values(), ids=COSTLY)
 def test_manifests_that_are_costly_to_compare_are_refused(site: Target, files: Callable[[], dict[str, str]]) -> None:
     assert site.attack(zip_of({**FLAT, **files()})) == {MANIFESTS}

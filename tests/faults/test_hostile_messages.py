@@ -295,6 +295,7 @@ class Sent:
     build: int | None = None
     results: list[dict[str, Any]] = field(default_factory=list)
     parked: list[BasicProperties] = field(default_factory=list)
+    waiting: list[BasicProperties] = field(default_factory=list)
 
 
 @dataclass
@@ -367,7 +368,8 @@ def aftermath(
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not found.exists():
             with TestSite(tmp_path_factory.mktemp("hostile") / "site", amqp_url=shared_rabbit.new_vhost()) as site:
-                edit(site.config, "[consumer_config.koji]", "[consumer_config.koji]\ntimeout = 20")
+                more = '[consumer_config.retry]\ndelays = ["1h"]\n\n[consumer_config.koji]\ntimeout = 20'
+                edit(site.config, "[consumer_config.koji]", more)
                 made = pickle.dumps(attack(site))
             found.write_bytes(made)
         aftermath = pickle.loads(found.read_bytes())
@@ -411,6 +413,8 @@ def attack(site: TestSite) -> Aftermath:
             build.results.append(result)
     for properties, body in site.take(f"{QUEUE}.failed"):
         by_body[body].parked.append(properties)
+    for properties, body in site.take(f"{QUEUE}.retry.1h"):
+        by_body[body].waiting.append(properties)
     found.good = [result for result in results if result["nvr"] == good["nvr"]]
     return found
 
@@ -432,9 +436,10 @@ def test_a_body_that_is_no_build_of_ours_is_ignored(aftermath: Aftermath, name: 
 
 
 @pytest.mark.parametrize("name", [f"unknown {name}" for name in KOJI_DOES_NOT_KNOW])
-def test_a_build_that_koji_does_not_know_is_parked_once(aftermath: Aftermath, name: str) -> None:
-    (properties,) = aftermath.sent[name].parked
+def test_a_build_that_koji_does_not_know_yet_is_tried_again(aftermath: Aftermath, name: str) -> None:
+    (properties,) = aftermath.sent[name].waiting
     assert header(properties, "omps-error") == "KojiNVRBuildNotFound"
+    assert aftermath.sent[name].parked == []
 
 
 @pytest.mark.parametrize("name", [f"good, {name}" for name in GOOD_ROWS])
@@ -469,8 +474,8 @@ def test_a_build_that_is_as_heavy_as_can_be_has_an_outcome_with_a_name(aftermath
 
 def test_every_result_that_tells_of_a_failure_tells_it_well(aftermath: Aftermath) -> None:
     failed = [result for result in aftermath.results if result["error"] is not None]
-    parked = [copy for message in aftermath.everybody for copy in message.parked]
-    assert len(failed) == len(parked)
+    kept = [copy for message in aftermath.everybody for copy in (*message.parked, *message.waiting)]
+    assert len(failed) == len(kept)
     for result in failed:
         told_error(result["error"])
 

@@ -30,7 +30,7 @@ def test_a_build_message_becomes_a_result_and_is_acked(bus):
         bus.publish(build_body(42), message_id="the-id")
         (result,) = bus.results(1)
         assert result.topic == f"{PREFIX}.omps.release.published"
-        assert result.json["source"] == {"message_id": "the-id", "topic": TOPIC}
+        assert result.json["source"] == {"message_id": "the-id", "topic": TOPIC, "replayed": 0}
         assert result.json["attempt"] == 1
         assert result.properties.delivery_mode == 2
         assert (result.properties.content_type, result.properties.content_encoding) == ("application/json", "utf-8")
@@ -99,7 +99,7 @@ def test_one_copy_names_all_targets_that_failed(bus):
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"\x00\xff garbage", b"[" * 100_000, b'{"attribute": "state", "new": 1}', b"1" * 17 * 2**20],
+    "body", [b"", b"\x00\xff garbage", b"[" * 100_000, b'{"attribute": "state", "new": 1}', b"1" * 15 * 2**20],
     ids=["empty", "garbage", "deep", "nameless", "large"],
 )  # fmt: skip
 def test_what_cannot_be_read_is_parked_and_told_of(bus, body):
@@ -175,10 +175,17 @@ def test_concurrency_and_prefetch_are_respected(bus):
     bus.publish(*[build_body(n, "wait") for n in range(12)])
     with Worker(bus.url, concurrency=3, prefetch=5) as worker:
         wait_until(lambda: worker.script.at_once == 3, what="three builds at once")
-        wait_until(lambda: bus.depth() == 7, what="five messages in hand")
+        wait_until(lambda: bus.depth() == 6, what="five messages in hand, and the one that came first")
         worker.script.gate.set()
         bus.results(12)
         assert worker.script.most_at_once == 3
+        bus.publish(*[build_body(n, "published") for n in range(12, 24)])
+        bus.results(12)
+        worker.script.gate.clear()
+        bus.publish(*[build_body(n, "wait") for n in range(24, 36)])
+        wait_until(lambda: bus.depth() == 7, what="five messages in hand")
+        worker.script.gate.set()
+        bus.results(12)
     bus.wait_until_empty()
 
 

@@ -72,7 +72,7 @@ def account(shared_rabbit, amqp_url, tmp_path: Path):
 def as_user(site, account):
     """A site whose worker is that user, with the topics of the definitions."""
     edit(site.config, json.dumps(site.amqp_url), json.dumps(account.url))
-    edit(site.config, '["#.buildsys.build.state.change", "#.build.complete"]', f'["{TOPIC}"]')
+    edit(site.config, '["#.buildsys.build.state.change", "#.build.complete", "#.build.promote"]', f'["{TOPIC}"]')
     retry = '[consumer_config.retry]\ndelays = ["500ms", "1m", "10m", "1h"]\n'
     edit(site.config, "[consumer_config.koji]", retry + "[consumer_config.koji]")
     return site

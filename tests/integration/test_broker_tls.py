@@ -4,20 +4,18 @@ from __future__ import annotations
 import ipaddress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from types import SimpleNamespace
 
-import pika
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from pydantic import SecretStr
 
-from omps_worker.broker.connection import named, parameters
+from omps_worker.broker.access import Access
 from omps_worker.errors import BrokerUnavailable
 from omps_worker.sandbox import broker
 from omps_worker.sandbox.broker import RabbitNode
+from tests.support.configuration import settings
 
 
 def certificate(directory: Path) -> tuple[Path, Path]:
@@ -45,13 +43,9 @@ def certificate(directory: Path) -> tuple[Path, Path]:
     return certificate_file, key_file
 
 
-def settings(url: str, ca_cert: Path | None) -> SimpleNamespace:
-    return SimpleNamespace(
-        amqp_url=SecretStr(url),
-        client_properties={},
-        queue=SimpleNamespace(name="omps-worker"),
-        tls=SimpleNamespace(ca_cert=ca_cert, certfile=None, keyfile=None),
-    )
+def access(directory: Path, url: str, ca_cert: Path | None) -> Access:
+    changes = {"amqp_url": url, **({"tls": {"ca_cert": str(ca_cert)}} if ca_cert else {})}
+    return Access.of(settings(directory, changes), "test")
 
 
 def test_a_broker_must_show_a_certificate_that_is_trusted_and_its_own(tmp_path):
@@ -66,17 +60,11 @@ def test_a_broker_must_show_a_certificate_that_is_trusted_and_its_own(tmp_path):
     }
     with RabbitNode(config=config):
         url = f"amqps://guest:guest@127.0.0.1:{port}/"
-        trusted = parameters(settings(url, certificate_file), "test")
-        pika.BlockingConnection(trusted).close()
+        access(tmp_path, url, certificate_file).connect().close()
 
-        stranger = parameters(settings(url, None), "test")
-        with pytest.raises(Exception) as caught:
-            pika.BlockingConnection(stranger)
-        found = named(caught.value, stranger)
-        assert isinstance(found, BrokerUnavailable)
-        assert "certificate is not trusted" in found.message
+        with pytest.raises(BrokerUnavailable, match="certificate is not trusted"):
+            access(tmp_path, url, None).connect()
 
-        elsewhere = parameters(settings(url.replace("127.0.0.1", "127.0.0.2"), certificate_file), "test")
-        with pytest.raises(Exception) as caught:
-            pika.BlockingConnection(elsewhere)
-        assert "certificate is not trusted" in named(caught.value, elsewhere).message
+        elsewhere = url.replace("127.0.0.1", "127.0.0.2")
+        with pytest.raises(BrokerUnavailable, match="certificate is not trusted"):
+            access(tmp_path, elsewhere, certificate_file).connect()

@@ -7,7 +7,6 @@ import pika
 import pytest
 
 from omps_worker.broker import inspection
-from omps_worker.broker.connection import named
 from omps_worker.broker.topology import FAILED_ARGUMENTS, Topology
 from omps_worker.errors import BrokerRefused
 from tests.support.bus import Bus, build_body, topology, where
@@ -16,7 +15,7 @@ from tests.support.waiting import wait_until
 
 @contextmanager
 def connected(url):
-    link = pika.BlockingConnection(where(url))
+    link = where(url).connect()
     yield link
     link.close()
 
@@ -123,12 +122,10 @@ def test_a_refused_login_and_a_missing_virtual_host_are_told(amqp_url, shared_ra
         (shared_rabbit.node.url("/", password="wrong"), "refuses the login"),
         (shared_rabbit.node.url("no-such-vhost"), "virtual host"),
     ):
-        with pytest.raises(Exception) as caught:
-            pika.BlockingConnection(where(url))
-        found = named(caught.value, where(url))
-        assert isinstance(found, BrokerRefused)
-        assert said in found.message
-        assert "wrong" not in found.message
+        with pytest.raises(BrokerRefused) as caught:
+            where(url).connect()
+        assert said in caught.value.message
+        assert "wrong" not in caught.value.message
 
 
 def test_a_user_without_rights_is_told_which_step_failed(amqp_url, shared_rabbit):
@@ -151,8 +148,8 @@ def test_looking_at_the_broker_tells_what_is_there(amqp_url):
     assert "amq.topic" in inspection.look_at_broker(where(amqp_url), ready)
     assert "not there yet" in inspection.look_at_queue(where(amqp_url), ready)
     Bus(amqp_url).set_up().publish(build_body(), build_body())
-    assert inspection.look_at_queue(where(amqp_url), ready) == "omps-worker holds 2 message(s)"
-    assert inspection.look_at_queue(where(amqp_url), ready, failed=True) == "omps-worker.failed holds 0 message(s)"
+    assert inspection.look_at_queue(where(amqp_url), ready) == "omps-worker has 2 message(s) ready"
+    assert inspection.look_at_queue(where(amqp_url), ready, failed=True) == "omps-worker.failed has 0 message(s) ready"
     assert FAILED_ARGUMENTS["x-delivery-limit"] == 1_000_000
 
 

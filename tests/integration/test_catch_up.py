@@ -110,6 +110,45 @@ def test_late_builds_do_not_come_out_on_top_of_newer_ones(site):
     assert outcomes == {new["nvr"]: ("published", None), old["nvr"]: ("skipped", "superseded")}
 
 
+def test_catching_up_again_and_again_undoes_nothing_and_releases_nothing(site, tmp_path):
+    old, new = build_of(site, "otter", 1, ago=3 * HOUR), build_of(site, "otter", 2, target="other", ago=2 * HOUR)
+    fix = tmp_path / "fix.zip"
+    fix.write_bytes(operators.zip_of(operators.flat_operator("otter", version="1.0.7")))
+    with site.watching() as watch, site.running():
+        site.publish(site.koji.message(old))
+        site.publish(site.koji.message(new))
+        results_of(watch, 2)
+        for command in (("push-zip", str(fix)), ("push", old["nvr"], "--new-release")):
+            assert site.command(*command, "--organization", "community").code == 0
+        results_of(watch, 4)
+        held = site.registry.releases("community", "otter")
+        assert [release.version for release in held] == ["1.0.0", "2.0.0", "3.0.0", "4.0.0"]
+        for repeated in range(1, 4):
+            ran = site.command("catch-up", "--since", "24h", "--json")
+            assert [found["status"] for found in ran.json] == ["released", "released"], ran.err
+            site.publish(site.koji.message(old))
+            site.publish(site.koji.message(new))
+            results = results_of(watch, 4 + 2 * repeated)[4:]
+            assert {result["status"] for result in results} == {"unchanged"}
+    assert site.registry.releases("community", "otter") == held
+
+
+def test_late_builds_wait_for_a_hub_whose_database_fails_for_a_while(site):
+    old, new = build_of(site, "otter", 1, ago=2 * HOUR), build_of(site, "otter", 2)
+    with site.watching() as watch, site.running():
+        site.publish(site.koji.message(new))
+        results_of(watch, 1)
+        site.koji.break_call("listBuilds", "canceling statement due to statement timeout")
+        site.publish(site.koji.message(old))
+        waiting = results_of(watch, 2)[1]
+        assert (waiting["status"], waiting["error"]["name"]) == ("retrying", "KojiError")
+        site.koji.recover()
+        wait_until(lambda: watch.poll() or watch.results[-1][1]["status"] != "retrying", 30, "the end of waiting")
+        final = results_of(watch, 3)[-1]
+    assert (final["status"], final["reason"]) == ("skipped", "superseded")
+    assert [release.version for release in site.registry.releases("community", "otter")] == ["1.0.0"]
+
+
 @pytest.mark.parametrize(
     ("options", "text"),
     [

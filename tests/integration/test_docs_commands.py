@@ -68,7 +68,7 @@ def outputs(site, messages):
 
 def log_of_a_run(site, messages):
     """The worker's, while the registry refuses everything."""
-    refusal = Fault("POST /cnr/.*", status=401, times=None)
+    refusal = Fault("POST /cnr/.*", status=422, times=None)
     site.registry.faults.add(refusal)
     with site.watching() as watch, site.running():
         for count, message in enumerate(messages, 1):

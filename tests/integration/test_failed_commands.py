@@ -41,7 +41,7 @@ def test_a_failure_is_found_understood_mended_and_replayed_in_five_commands(site
     """As docs/operations.md tells it."""
     build = site.koji.add_build(COMPONENT, "1.0", "1", manifests=OTTER)
     nvr = build["nvr"]
-    site.registry.faults.add(Fault("POST /cnr/.*", status=401, times=None))
+    site.registry.faults.add(Fault("POST /cnr/.*", status=422, times=None))
     message = site.koji.message(build)
     with site.watching() as watch, site.running():
         site.publish(message)
@@ -53,10 +53,10 @@ def test_a_failure_is_found_understood_mended_and_replayed_in_five_commands(site
         assert set(failure) == {
             "id", "queue", "topic", "nvr", "error", "message", "attempts", "first_seen", "parked_at",
         }  # fmt: skip
-        assert (failure["nvr"], failure["error"], failure["queue"]) == (nvr, "QuayAuthorizationError", FAILED)
+        assert (failure["nvr"], failure["error"], failure["queue"]) == (nvr, "QuayCourierError", FAILED)
         assert (failure["id"], failure["topic"]) == (message.properties["message_id"], message.routing_key)
         shown = site.command("failed", "show", failure["id"])
-        assert (shown.code, "QuayAuthorizationError: " in shown.out) == (0, True)
+        assert (shown.code, "QuayCourierError: " in shown.out) == (0, True)
         assert "targets    community" in shown.out
         assert site.command("explain", nvr).code == 0
 
@@ -134,7 +134,7 @@ def test_a_replay_sends_to_the_queue_alone_and_begins_anew(site, bus):
     assert first.body == build_body(0, "build-0")
     assert (first.properties.message_id, first.properties.content_type) == ("id-0", "application/json")
     assert {name for name in first.headers if name.startswith("omps-")} == {
-        "omps-topic", "omps-exchange", "omps-replayed-at",
+        "omps-topic", "omps-exchange", "omps-replayed-at", "omps-replayed",
     }  # fmt: skip
     assert first.headers["omps-topic"] == TOPIC
     assert bus.depth("listener") == 0

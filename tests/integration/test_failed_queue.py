@@ -9,6 +9,7 @@ import pytest
 from pika.spec import BasicProperties
 
 from omps_worker.broker import failed
+from omps_worker.broker import look as looks
 from omps_worker.broker.replay import Replay
 from omps_worker.errors import BrokerRefused
 from omps_worker.parked import Selection
@@ -43,8 +44,8 @@ def test_a_hundred_looks_lose_nothing_and_keep_the_order(bus):
 
 
 def test_looks_in_several_windows_see_everything_in_order(bus, monkeypatch):
-    monkeypatch.setattr(failed, "FIRST_WINDOW", 8)
-    monkeypatch.setattr(failed, "LARGEST_WINDOW", 32)
+    monkeypatch.setattr(looks, "FIRST_WINDOW", 8)
+    monkeypatch.setattr(looks, "LARGEST_WINDOW", 32)
     fill_with(bus, 150)
     queue = failed_queue_of(bus)
     seen: list[tuple[int, int]] = []
@@ -105,7 +106,7 @@ def test_a_look_that_ends_in_an_exception_gives_everything_back(bus):
 
 
 def test_a_replay_takes_out_what_it_sent_and_leaves_the_rest_in_order(bus, monkeypatch):
-    monkeypatch.setattr(failed, "FIRST_WINDOW", 8)
+    monkeypatch.setattr(looks, "FIRST_WINDOW", 8)
     fill_with(bus, 40)
     chosen = Selection(nvrs=("build-?-1.0-1", "build-3*"))
     with Replay(where(bus.url), bus.queue) as replay:
@@ -181,7 +182,9 @@ def test_what_the_broker_dead_lettered_is_explained_from_what_the_broker_knows(b
     ((found, _),) = failed_queue_of(bus).records(EVERYTHING)
     assert (found.id, found.nvr, found.attempts) == ("killer", "published-1.0-1", 1)
     assert found.error == "DeadLettered"
-    assert found.message == "It crashed workers repeatedly: the delivery limit of 20 was reached."
+    assert found.message.startswith(
+        "Workers died, or lost the broker, with it in hand until the delivery limit of 20 was reached."
+    )
     assert found.topic == "org.fedoraproject.prod.buildsys.build.state.change"
     assert found.parked_at is not None
     (details,) = failed_queue_of(bus).details(EVERYTHING)
@@ -192,7 +195,9 @@ def test_what_the_broker_dead_lettered_is_explained_from_what_the_broker_knows(b
         list(failed_queue_of(bus).replay(EVERYTHING, replay))
     (again,) = bus.take(bus.queue, 1)
     assert again.headers.get("x-delivery-count", 0) == 0, "the queue's own counter begins anew"
-    assert set(again.headers) <= {"omps-topic", "omps-exchange", "omps-replayed-at", "x-delivery-count"}
+    ours = {"omps-topic", "omps-exchange", "omps-replayed-at", "omps-replayed", "omps-deaths"}
+    assert set(again.headers) <= {*ours, "x-delivery-count"}
+    assert again.headers["omps-deaths"] == 1, "it stays a suspect"
     assert (again.headers["omps-topic"], again.headers["omps-exchange"]) == (found.topic, "amq.topic")
 
 

@@ -12,7 +12,7 @@ from pika.spec import BasicProperties
 
 from omps_worker.errors import BrokerUnavailable
 from omps_worker.sandbox import broker
-from omps_worker.sandbox.broker import RabbitNode
+from omps_worker.sandbox.broker import MESSAGE_BYTES, RabbitNode
 from tests.support.processes import ROOT
 from tests.support.waiting import wait_until
 
@@ -139,3 +139,13 @@ def test_a_machine_without_rabbitmq_is_told_what_to_install(tmp_path, monkeypatc
     with pytest.raises(BrokerUnavailable, match="install the package rabbitmq-server"), RabbitNode():
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_messages_are_as_large_as_deploy_has_them_and_no_larger(amqp_url):
+    with pika.BlockingConnection(pika.URLParameters(amqp_url)) as connection:
+        channel = connection.channel()
+        queue = channel.queue_declare("", exclusive=True).method.queue
+        channel.confirm_delivery()
+        channel.basic_publish("", queue, bytes(MESSAGE_BYTES), mandatory=True)
+        with pytest.raises(pika.exceptions.ChannelClosedByBroker, match="larger than"):
+            channel.basic_publish("", queue, bytes(MESSAGE_BYTES + 1), mandatory=True)

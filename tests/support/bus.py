@@ -9,11 +9,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-import pika
 from pika.exceptions import AMQPError, ChannelClosedByBroker
 from pika.spec import BasicProperties
 
-from omps_worker.broker import connection
+from omps_worker.broker.access import Access
 from omps_worker.broker.topology import Topology
 from tests.support.waiting import wait_until
 
@@ -44,9 +43,9 @@ def build_body(build_id: int = 1, name: str = "published", **more: Any) -> bytes
     return json.dumps({**body, "release": "1", "owner": "jdoe", **more}).encode()
 
 
-def where(url: str) -> pika.URLParameters:
+def where(url: str) -> Access:
     """How the project connects to ``url``."""
-    return connection.prepared(pika.URLParameters(url), {"connection_name": "test"})
+    return Access.at(url, "test")
 
 
 def topology(queue: str = "omps-worker", **more: Any) -> Topology:
@@ -62,7 +61,7 @@ class Bus:
 
     @contextmanager
     def channel(self) -> Iterator[Any]:
-        link = pika.BlockingConnection(where(self.url))
+        link = where(self.url).connect()
         try:
             yield link.channel()
         finally:
@@ -78,7 +77,7 @@ class Bus:
 
     def set_up(self, **more: Any) -> Bus:
         """Declare the worker's queues before the worker does."""
-        link = pika.BlockingConnection(where(self.url))
+        link = where(self.url).connect()
         topology(self.queue, **more).set_up(link)
         link.close()
         return self

@@ -15,7 +15,7 @@ from typing import Any
 
 import jsonschema
 
-from omps_worker import errors
+from omps_worker import error_details, errors
 from omps_worker.broker import parking
 from omps_worker.contents import Contents
 from omps_worker.model import Attempt, Build, Ignored, Outcome, Source, Status
@@ -78,7 +78,7 @@ def told_error(error: dict[str, Any]) -> None:
     assert 0 < len(error["message"]) <= errors.MESSAGE_LIMIT
     assert error["message"].count("\n") < 10, error["message"]
     assert not _NEVER_TOLD.search(error["message"]), error["message"]
-    assert len(json.dumps(error["details"])) <= errors.DETAILS_LIMIT
+    assert len(json.dumps(error["details"])) <= error_details.DETAILS_LIMIT
 
 
 def _no_json(constant: str) -> None:

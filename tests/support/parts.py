@@ -23,7 +23,7 @@ from omps_worker.sandbox.koji import SandboxKoji
 from omps_worker.sandbox.registry import SandboxRegistry
 from omps_worker.transformations import Transformations
 
-LIMITS = SimpleNamespace(archive_bytes=10 * 2**20, uncompressed_bytes=20 * 2**20, files=2000)
+LIMITS = SimpleNamespace(archive_bytes=10 * 2**20, uncompressed_bytes=20 * 2**20, files=2000, values=1_000_000)
 
 NONE = Transformations()
 

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A TCP proxy on loopback that can cut connections, refuse new ones, or swallow what is sent.
 
-It can also wait for certain bytes from a client and let that connection fall silent right there.
+It can also wait for certain bytes from a client and let that connection fall silent right there, and be a slow link
+for what the server sends: late, or piece by piece.
 """
 
 from __future__ import annotations
 
 import contextlib
 import socket
+import struct
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -28,12 +30,63 @@ class Catch:
     """The server had something to say after it, which was swallowed."""
 
 
+@dataclass(frozen=True)
+class Slowness:
+    """How what the server sends reaches the client, from the first time on that it has ``pattern`` in it.
+
+    It waits ``seconds`` once, and everything behind it; then it goes on at ``bytes_per_second``, if there is a limit.
+    """
+
+    pattern: bytes = b""
+    seconds: float = 0.0
+    bytes_per_second: int | None = None
+
+
+_FRAME = struct.Struct(">BHI")
+"""How a frame of AMQP begins: its type, its channel, and how many bytes follow, without the one at its end."""
+
+
+@dataclass
+class LateChannel:
+    """A broker that is slow with the messages of a channel while it answers on all others.
+
+    The first frame to the client that begins with ``pattern`` is held back for ``seconds``, and with it whatever comes
+    after it on the same channel.
+    """
+
+    pattern: bytes
+    seconds: float
+    number: int | None = None
+    held: list[bytes] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def pass_on(self, frame: bytes, client: socket.socket) -> None:
+        _, channel, _ = _FRAME.unpack_from(frame)
+        with self.lock:
+            if self.number is None and frame[_FRAME.size :].startswith(self.pattern):
+                self.number = channel
+                timer = threading.Timer(self.seconds, self._release, [client])
+                timer.daemon = True
+                timer.start()
+            if channel == self.number:
+                self.held.append(frame)
+            else:
+                client.sendall(frame)
+
+    def _release(self, client: socket.socket) -> None:
+        with self.lock, contextlib.suppress(OSError):
+            self.number = -1
+            client.sendall(b"".join(self.held))
+
+
 class _Pair:
     """A client and the server, and what was caught between them."""
 
     def __init__(self, client: socket.socket, server: socket.socket) -> None:
         self.client, self.server = client, server
         self.catch: Catch | None = None
+        self.slow = False
+        self.pending = b""
 
     @property
     def ends(self) -> tuple[socket.socket, socket.socket]:
@@ -55,7 +108,14 @@ class Proxy:
         self.refusing = False
         self.silent = threading.Event()
         self.accepted = 0
+        self.passed = 0
+        """How many bytes the server has sent through it."""
+        self.at_most: int | None = None
+        """After how many bytes from the server a connection is cut, from the next one on."""
         self._catches: list[Catch] = []
+        self.slowness: Slowness | None = None
+        self.late_channel: LateChannel | None = None
+        self._over = threading.Event()
 
     def __enter__(self) -> Proxy:
         threading.Thread(target=self._accept, daemon=True).start()
@@ -66,6 +126,7 @@ class Proxy:
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+        self._over.set()
         self.cut()
 
     def catch(self, pattern: bytes, *, passed_on: bool = False) -> Catch:
@@ -133,8 +194,36 @@ class Proxy:
                 catch.caught.set()
 
     def _downwards(self, pair: _Pair) -> None:
-        while data := pair.server.recv(65536):
+        left = self.at_most
+        while left != 0 and (data := pair.server.recv(65536 if left is None else left)):
+            self.passed += len(data)
+            left = None if left is None else left - len(data)
             if pair.catch is not None:
                 pair.catch.answered.set()
+            elif self.late_channel is not None:
+                self._pass_on_by_frames(pair, data, self.late_channel)
             elif not self.silent.is_set():
-                pair.client.sendall(data)
+                self._pass_on(pair, data)
+
+    def _pass_on_by_frames(self, pair: _Pair, data: bytes, late: LateChannel) -> None:
+        pair.pending += data
+        while len(pair.pending) >= _FRAME.size:
+            _, _, size = _FRAME.unpack_from(pair.pending)
+            end = _FRAME.size + size + 1
+            if len(pair.pending) < end:
+                return
+            frame, pair.pending = pair.pending[:end], pair.pending[end:]
+            late.pass_on(frame, pair.client)
+
+    def _pass_on(self, pair: _Pair, data: bytes) -> None:
+        slowness = self.slowness
+        if slowness is not None and not pair.slow and slowness.pattern in data:
+            pair.slow = True
+            self._over.wait(slowness.seconds)
+        if slowness is None or not pair.slow or slowness.bytes_per_second is None:
+            pair.client.sendall(data)
+            return
+        piece = max(slowness.bytes_per_second // 20, 1)
+        for start in range(0, len(data), piece):
+            pair.client.sendall(data[start : start + piece])
+            self._over.wait(piece / slowness.bytes_per_second)

@@ -29,7 +29,7 @@ FLOORS = (
     ("http", "koji_builds", "archive", "manifests", "bundle", "registry"),
     ("releases", "processor"),
     ("results",),
-    ("broker.connection", "broker.topology", "broker.publisher", "broker.consumer", "broker.parking"),
+    ("broker.connection", "broker.access", "broker.topology", "broker.publisher", "broker.consumer", "broker.parking"),
     ("bootstrap",),
     ("cli",),
 )

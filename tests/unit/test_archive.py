@@ -328,7 +328,8 @@ def test_the_size_limit_is_for_all_members_together(place: Place) -> None:
     content = zip_with(("a", b"x" * 600), ("b", b"x" * 600))
 
     assert place.refuse(content, Limits(uncompressed_bytes=1000)) == (
-        "Uncompressed archive is larger than limit (1200B>1000B)"
+        "Uncompressed archive is larger than limit (1200B>1000B): that is this worker's limit, uncompressed_bytes in "
+        "[consumer_config.limits]"
     )
     assert place.extract(content, Limits(uncompressed_bytes=1200)) == ("a", "b")
 
@@ -345,6 +346,13 @@ def test_the_archive_itself_may_be_too_large(place: Place) -> None:
     content = zip_of(nested_operator())
 
     assert f"Archive is larger than limit ({len(content)}B>1000B)" in place.refuse(content, Limits(archive_bytes=1000))
+
+
+@pytest.mark.parametrize("key", ["archive_bytes", "uncompressed_bytes", "files"])
+def test_who_exceeds_a_limit_learns_whose_it_is_and_which_key_raises_it(place: Place, key: str) -> None:
+    told = place.refuse(zip_of(nested_operator()), Limits(**{key: 2}))
+
+    assert told.endswith(f"that is this worker's limit, {key} in [consumer_config.limits]")
 
 
 def test_too_many_files_are_refused(place: Place) -> None:

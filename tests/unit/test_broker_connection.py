@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import socket
 import ssl
-from types import SimpleNamespace
 
 import pika
 import pytest
@@ -13,12 +12,10 @@ from pika.adapters.utils.connection_workflow import (
     AMQPConnectorSocketConnectError,
     AMQPConnectorStackTimeout,
 )
-from pydantic import SecretStr
 
-from omps_worker import __version__
 from omps_worker.broker import connection
-from omps_worker.broker.connection import FIRST_DELAY, LONGEST_DELAY, Backoff, named, parameters
-from omps_worker.errors import BrokerRefused, BrokerUnavailable, SettingsError
+from omps_worker.broker.connection import FIRST_DELAY, LONGEST_DELAY, Backoff, declined, named
+from omps_worker.errors import BrokerRefused, BrokerUnavailable
 
 WHERE = pika.URLParameters("amqp://worker:s3cret@broker.example.com:5672/builds")
 
@@ -33,54 +30,112 @@ def wrong_version() -> ssl.SSLError:
     return caught.value
 
 
-def settings(url: str = "amqp://worker:s3cret@broker.example.com/builds?heartbeat=17"):
-    return SimpleNamespace(
-        amqp_url=SecretStr(url),
-        client_properties={"app": "Example"},
-        queue=SimpleNamespace(name="omps-worker"),
-        tls=SimpleNamespace(ca_cert=None, certfile=None, keyfile=None),
-    )
+def before_it_was_open(kind: type[Exception], code: int, text: str) -> Exception:
+    """What pika makes of what the broker said before a connection was open."""
+    said = kind(repr(exceptions.ConnectionClosedByBroker(code, text)))
+    return exceptions.AMQPConnectionError(AMQPConnectionWorkflowFailed([said]))
 
 
-def test_each_connection_says_what_it_is_for():
-    found = parameters(settings(), "consumer")
-    assert (found.host, found.virtual_host, found.heartbeat) == ("broker.example.com", "builds", 17)
-    assert found.client_properties["connection_name"] == "omps-worker omps-worker consumer"
-    assert found.client_properties["version"] == __version__
-    assert found.client_properties["app"] == "Example"
-    assert found.connection_attempts == 1
-
-
-def test_tls_always_verifies():
-    found = parameters(settings("amqps://worker:s3cret@broker.example.com/"), "consumer")
-    context = found.ssl_options.context
-    assert context.verify_mode is ssl.CERT_REQUIRED
-    assert context.check_hostname
-    assert found.ssl_options.server_hostname == "broker.example.com"
-
-
-@pytest.mark.parametrize("url", ["amqp://worker@broker/", "amqp://w:s3cret@broker/?heartbeat=soon"])
-def test_a_url_that_pika_cannot_use_is_named_without_its_password(url):
-    with pytest.raises(SettingsError) as caught:
-        parameters(settings(url), "consumer")
-    assert "amqp_url" in str(caught.value)
-    assert "s3cret" not in str(caught.value)
-
-
+@pytest.mark.parametrize("opening", [True, False])
 @pytest.mark.parametrize(
-    "error",
+    ("code", "text"),
     [
-        exceptions.ProbableAuthenticationError("x"),
-        exceptions.ConnectionClosedByBroker(403, "ACCESS_REFUSED - Login was refused"),
-        exceptions.AMQPConnectionError(AMQPConnectionWorkflowFailed([exceptions.ProbableAuthenticationError("x")])),
-        exceptions.ProbableAccessDeniedError("x"),
-        exceptions.ConnectionClosedByBroker(530, "NOT_ALLOWED - vhost builds not found"),
+        (403, "ACCESS_REFUSED - Login was refused using authentication mechanism PLAIN."),
+        (530, "NOT_ALLOWED - vhost builds not found"),
+        (530, "NOT_ALLOWED - vhost it's \"odd\"\n not found"),
+        (530, "NOT_ALLOWED - access to vhost 'builds' refused for user 'worker'"),
+        (530, "NOT_ALLOWED - negotiated frame_max = 4096 is lower than the minimum allowed value (8192)"),
     ],
-)
-def test_a_refused_login_is_told_from_an_absent_broker(error):
+)  # fmt: skip
+def test_what_a_person_has_to_mend_is_a_refusal_in_the_brokers_own_words(code, text, opening):
+    kind = exceptions.ProbableAuthenticationError if code == 403 else exceptions.ProbableAccessDeniedError
+    error = before_it_was_open(kind, code, text) if opening else exceptions.ConnectionClosedByBroker(code, text)
     found = named(error, WHERE)
     assert isinstance(found, BrokerRefused)
     assert "amqp_url" in found.message
+    assert " ".join(text.split("\n")) in found.message
+    assert "s3cret" not in found.message
+
+
+@pytest.mark.parametrize("opening", [True, False])
+@pytest.mark.parametrize(
+    ("code", "text", "advice"),
+    [
+        (530, "NOT_ALLOWED - access to vhost 'builds' refused for user 'worker': "
+              "connection limit (5) is reached", True),
+        (530, "NOT_ALLOWED - connection refused for user 'worker': user connection limit (5) is reached", True),
+        (530, "NOT_ALLOWED - connection refused: node connection limit (5) is reached", True),
+        (530, "NOT_ALLOWED - access to vhost 'builds' refused for user 'worker': "
+              "connection limit cannot be queried, timeout", False),
+        (530, "NOT_ALLOWED - access to vhost 'builds' refused for user 'worker', "
+              "backend rabbit_auth_backend_ldap returned an error: timeout", False),
+        (530, "NOT_ALLOWED - number of channels opened for user 'worker' has reached "
+              "the maximum allowed user limit of (1)", True),
+        (530, "NOT_ALLOWED - number of channels opened on node 'rabbit@one' has reached "
+              "the maximum allowed limit of 9", True),
+        (541, "INTERNAL_ERROR - access to vhost 'builds' refused for user 'worker': vhost 'builds' is down", False),
+        (320, "CONNECTION_FORCED - Node was put into maintenance mode", False),
+        (506, "RESOURCE_ERROR - nobody has seen this one yet", False),
+    ],
+)  # fmt: skip
+def test_what_passes_by_itself_is_an_absence_in_the_brokers_own_words(code, text, advice, opening):
+    error = exceptions.ConnectionClosedByBroker(code, text)
+    found = named(before_it_was_open(exceptions.ProbableAccessDeniedError, code, text) if opening else error, WHERE)
+    assert isinstance(found, BrokerUnavailable)
+    assert text in found.message
+    assert ("raise that limit" in found.message) == advice
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        exceptions.ProbableAuthenticationError,
+        exceptions.ProbableAccessDeniedError,
+        exceptions.IncompatibleProtocolError,
+    ],
+)
+def test_a_connection_lost_during_the_login_is_no_refusal(kind):
+    lost = kind(repr(exceptions.StreamLostError("Stream connection lost: ConnectionResetError(104, 'reset')")))
+    found = named(exceptions.AMQPConnectionError(AMQPConnectionWorkflowFailed([lost])), WHERE)
+    assert isinstance(found, BrokerUnavailable)
+    assert "the connection was lost" in found.message
+
+
+def test_a_broker_that_offers_no_fitting_way_to_log_in_refuses():
+    found = named(exceptions.AuthenticationError("PLAIN"), WHERE)
+    assert isinstance(found, BrokerRefused)
+    assert "does not offer to log in as 'worker'" in found.message
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "kind", "advice"),
+    [
+        (406, "PRECONDITION_FAILED - inequivalent arg 'x-delivery-limit' for queue 'q' in vhost '/': received '20' "
+              "but current is '5'", BrokerRefused, "Drain it."),
+        (406, "PRECONDITION_FAILED - invalid arg 'x-max-priority' for queue 'q' in vhost '/' of queue type "
+              "rabbit_quorum_queue", BrokerRefused, "take it out of the arguments in [queues]"),
+        (406, "PRECONDITION_FAILED - cannot declare queue 'q': queue limit in vhost '/' (5) is reached",
+         BrokerUnavailable, "raise that limit"),
+        (406, "PRECONDITION_FAILED - cannot declare queue 'q': queue limit in cluster (5) is reached",
+         BrokerUnavailable, "raise that limit"),
+        (404, "NOT_FOUND - no queue 'limit in vhost (5) is down or inaccessible' in vhost '/'",
+         BrokerRefused, "Drain it."),
+        (404, "NOT_FOUND - failed to perform operation on queue 'q' in vhost '/' due to timeout",
+         BrokerUnavailable, ""),
+        (404, "NOT_FOUND - home node 'rabbit@two' of durable queue 'q' in vhost '/' is down or inaccessible",
+         BrokerUnavailable, ""),
+        (403, "ACCESS_REFUSED - access to queue 'q' in vhost '/' refused for user 'worker'",
+         BrokerRefused, "Grant it."),
+        (403, "ACCESS_REFUSED - access to queue 'q' in vhost '/' refused for user 'worker', "
+              "backend rabbit_auth_backend_http returned an error: econnrefused", BrokerUnavailable, ""),
+    ],
+)  # fmt: skip
+def test_the_advice_fits_what_the_broker_said_about_a_queue(code, text, kind, advice):
+    found = declined(exceptions.ChannelClosedByBroker(code, text), "to declare the queue q", "Drain it.", "Grant it.")
+    assert type(found) is kind
+    assert text in found.message
+    assert advice in found.message
+    assert ("Drain it." in found.message) == (advice == "Drain it.")
 
 
 @pytest.mark.parametrize(

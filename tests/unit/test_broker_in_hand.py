@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 
 import pytest
 from pika.spec import BasicProperties
@@ -71,6 +72,15 @@ def hand():
     yield made
     made.gate.set()
     made.in_hand.end_threads()
+
+
+def test_a_message_that_is_done_is_not_held_by_the_thread_that_worked_on_it(hand):
+    hand.take(1, "a")
+    (work,) = hand.in_hand._works.values()
+    delivery = weakref.ref(work.delivery)
+    del work
+    assert hand.settle(1) == [1]
+    wait_until(lambda: delivery() is None, what="the message to be gone")
 
 
 def test_work_is_acked_when_it_is_done_and_not_before(hand):

@@ -15,7 +15,7 @@ from omps_worker.broker import header_values
 from omps_worker.broker.delivery import Delivery, Tag
 from omps_worker.broker.header_values import RawValue
 from omps_worker.broker.parking import DEFAULT_FRAME, MESSAGE_BYTES, bounded, parked_copy, waiting_copy
-from omps_worker.errors import KojiError, PackageBusy
+from omps_worker.errors import KojiError, PackageBusy, PoisonMessage
 from omps_worker.model import Attempt, BuildEvent
 
 header_values.install()
@@ -47,6 +47,17 @@ def test_a_copy_tells_where_it_came_from_and_why():
         "omps-parked-at": "2026-11-20T10:00:00+00:00",
     }
     assert copy.message_id == "abc"
+
+
+def test_what_workers_died_of_is_parked_with_their_number():
+    copy = parked_copy(delivery(), PoisonMessage.after(9), None, NOW)
+    assert (copy.headers["omps-error"], copy.headers["omps-deaths"]) == ("PoisonMessage", 9)
+
+
+def test_a_suspicion_outlives_a_retry_and_ends_with_the_work():
+    suspect = delivery(headers={"omps-deaths": 9, "x-delivery-count": 2}, redelivered=True)
+    assert waiting_copy(suspect, ERROR, None).headers["omps-deaths"] == 9
+    assert "omps-deaths" not in parked_copy(suspect, ERROR, None, NOW).headers
 
 
 def test_everything_else_stays_as_it_came():

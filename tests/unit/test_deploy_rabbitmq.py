@@ -11,10 +11,16 @@ import pytest
 
 from omps_worker.broker.lock_queues import Package
 from omps_worker.broker.topology import Topology, failed_queue, retry_arguments, retry_queue
+from omps_worker.events import BODY_LIMIT
 from omps_worker.model import Status
-from tests.support.deploying import KUBERNETES, definitions, mounted
+from omps_worker.sandbox.broker import MESSAGE_BYTES
+from omps_worker.settings import WorkerSettings
+from tests.support.deploying import DEPLOY, KUBERNETES, definitions, documents, mounted
 
 BASE = KUBERNETES / "base"
+BROKER_CONFIGURATION = DEPLOY / "rabbitmq/10-omps-worker.conf"
+IDLE_BYTES = 110 * 2**20
+"""What a worker takes that has worked, by the mark of docs/performance.md."""
 
 
 @pytest.fixture
@@ -57,6 +63,17 @@ def test_the_policy_reaches_every_queue_that_holds_messages_and_limits_none_of_t
     package = Package.of("https://quay.example.com", "community", "etcd")
     others = ("omps-worker2", "my-omps-worker", "omps-workerXfailed", package.lock, package.mark)
     assert [name for name in others if reached.search(name)] == []
+
+
+def test_the_size_of_messages_is_bounded_as_tests_have_it_and_fits_into_the_memory_of_a_worker() -> None:
+    (told,) = re.findall(r"^max_message_size = (\d+)$", BROKER_CONFIGURATION.read_text(), re.MULTILINE)
+    assert int(told) == MESSAGE_BYTES
+    assert BODY_LIMIT <= MESSAGE_BYTES
+    (container,) = documents(BASE / "worker.yaml")[-1]["spec"]["template"]["spec"]["containers"]
+    allowed = int(container["resources"]["limits"]["memory"].removesuffix("Mi")) * 2**20
+    prefetch = WorkerSettings.model_fields["prefetch"].default
+    # Those in hand, one that comes in twice, one that goes out once more.
+    assert IDLE_BYTES + (prefetch + 3) * MESSAGE_BYTES < allowed
 
 
 def test_there_is_no_user_so_that_importing_again_changes_no_password() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from omps_worker.broker.signals import GRACE_SECONDS
 from omps_worker.cli import main
+from omps_worker.readiness import STILL_SECONDS
 from omps_worker.settings import WorkerSettings
 from tests.support.deploying import SYSTEMD
 
@@ -42,6 +43,15 @@ def test_what_a_person_must_mend_is_not_tried_again_and_everything_else_is(unit:
     settings = service(unit)
     assert settings["Restart"] == ["on-failure"]
     assert settings["RestartPreventExitStatus"] == [str(USAGE)]
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_a_service_that_gives_no_sign_of_life_is_started_anew_and_leaves_no_secrets(unit: str) -> None:
+    settings = service(unit)
+    assert settings["Type"] == ["notify"]
+    assert 10 <= float(settings["WatchdogSec"][0]) <= STILL_SECONDS
+    assert settings["LimitCORE"] == ["0"]
+    assert settings["Restart"] == ["on-failure"]  # which a watchdog's end is
 
 
 @pytest.mark.parametrize(("unit", "command"), [(UNITS[0], "run"), (UNITS[1], "api")])

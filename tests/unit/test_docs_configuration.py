@@ -50,6 +50,7 @@ CONFIGURATION_SECTIONS: dict[str, type[Table]] = {
     "`[monitoring]`": MonitoringSettings,
     "`[qos]`": QosSettings,
     "`[consumer_config]`": models.WorkerSettings,
+    "`[consumer_config.broker]`": models.BrokerSettings,
     "`[consumer_config.koji]`": models.KojiSettings,
     "`[consumer_config.registry]`": models.RegistrySettings,
     "`[consumer_config.retry]`": models.RetrySettings,

@@ -19,8 +19,11 @@ EITHER = {
     "BrokerRefused",
     "GreenwaveError",
     "GreenwaveUnsatisfiedError",
+    "KojiNVRBuildNotFound",
+    "QuayAuthorizationError",
     "QuayCourierError",
     "QuayPackageError",
+    "SettingsError",
     "StorageError",
 }
 """Those of which one may be transient and the next not."""

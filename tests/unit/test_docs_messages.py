@@ -9,7 +9,7 @@ import re
 import jsonschema
 import pytest
 
-from omps_worker import events, processor, results
+from omps_worker import claims, events, processor, results
 from omps_worker.broker import headers, lock_queues
 from omps_worker.model import Status
 from omps_worker.result_schema import body_schema
@@ -79,4 +79,11 @@ def test_every_queue_is_in_the_table_of_names(queue):
 
 def test_every_reason_to_ignore_a_message_is_told():
     told = set(re.findall(r"^\| `(\w+)` \| .+ \|$", TEXT[: TEXT.index("## What it tells")], re.MULTILINE))
-    assert told == {*events.REASONS, processor.NOT_COMPLETE, processor.NO_RULE, processor.IGNORED_BY_RULE}
+    assert told == {
+        *events.REASONS,
+        processor.NOT_COMPLETE,
+        processor.DRAFT_BUILD,
+        claims.NO_LONGER_COMPLETE,
+        processor.NO_RULE,
+        processor.IGNORED_BY_RULE,
+    }

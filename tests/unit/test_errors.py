@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from omps_worker import errors
-from omps_worker.errors import DETAILS_LIMIT, Fault, SettingsError, UnexpectedError, WorkerError, limited
+from omps_worker.error_details import DETAILS_LIMIT, limited
+from omps_worker.errors import Fault, SettingsError, UnexpectedError, WorkerError
 
 
 def every_error(kind=WorkerError):
@@ -29,6 +30,8 @@ def test_only_what_time_can_mend_is_transient():
     assert {kind.__name__ for kind in every_error() if kind.transient} == {
         "KojiError",
         "GreenwaveError",
+        "QuayAuthorizationError",
+        "BrokerBlocked",
         "BrokerUnavailable",
         "PackageBusy",
         "StorageError",

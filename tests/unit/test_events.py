@@ -404,3 +404,80 @@ def test_messages_that_name_no_build_id_get_an_id_from_their_body() -> None:
     assert len(set(ids)) == 3
     assert [message_id_for(None, b"one"), message_id_for(None, b"two"), message_id_for(None, b"three")] == ids
     assert all(uuid.UUID(an_id).version == 5 for an_id in ids)
+
+
+# Drafts
+
+
+def test_a_draft_in_fedoras_dialect_is_known_by_its_release() -> None:
+    draft = encoded(body_of(FEDORA_COMPLETE, release="1,draft_1"))
+    assert decode(draft, topic="the.topic") == Ignored(events.DRAFT_BUILD, "the.topic")
+    assert event_of(body_of(FEDORA_COMPLETE, release="1,draft_2")).release == "1,draft_2"
+
+
+def test_a_draft_in_kojis_own_dialect_says_so() -> None:
+    def body(**info: Any) -> bytes:
+        message = recorded(PROTON_COMPLETE)["body"]
+        return encoded({**message, "info": {**message["info"], **info}})
+
+    assert decode(body(draft=True)) == Ignored(events.DRAFT_BUILD)
+    assert decode(body(draft=True, release="1,draft_1", nvr=None)) == Ignored(events.DRAFT_BUILD)
+    for value in (False, None, 1, "true", []):
+        assert event_of(body(draft=value)).build_id == 1
+
+
+def promotion(**changes: Any) -> bytes:
+    build = recorded(PROTON_COMPLETE)["body"]["info"]
+    message = {"draft_release": "1,draft_1", "target_release": "1", "build": build, "user": {"name": "jdoe"}}
+    return encoded({**message, **changes})
+
+
+def test_a_promotion_is_the_event_of_a_build_that_is_complete() -> None:
+    assert event_of(promotion()) == event_of(recorded(PROTON_COMPLETE)["body_raw"].encode())
+    assert event_of(encoded({"topic": "t", "msg": json.loads(promotion())})).nvr == "etcd-operator-container-0.9.2-1"
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"build": None}, events.NOT_A_BUILD_MESSAGE),
+        ({"build": []}, events.NOT_A_BUILD_MESSAGE),
+        ({"draft_release": None}, events.NOT_A_BUILD_MESSAGE),
+        ({"target_release": 7}, events.NOT_A_BUILD_MESSAGE),
+        ({"build": {"build_id": 1, "state": 2}}, events.NOT_COMPLETE),
+        ({"build": {"build_id": 1}}, events.NOT_COMPLETE),
+        ({"build": {"build_id": 1, "state": 1, "draft": True}}, events.DRAFT_BUILD),
+    ],
+    ids=str,
+)
+def test_what_is_no_promotion_of_a_complete_build_is_ignored(changes: dict[str, Any], reason: str) -> None:
+    assert decode(promotion(**changes)) == Ignored(reason)
+
+
+def test_a_promotion_that_names_no_build_cannot_be_read() -> None:
+    with pytest.raises(MessageError, match="names it neither"):
+        decode(promotion(build={"state": 1}))
+
+
+# Several Kojis
+
+
+def test_messages_that_name_another_koji_are_ignored_if_one_is_configured() -> None:
+    def decoded(body: bytes, instance: str | None) -> Any:
+        return decode(body, topic="the.topic", instance=instance)
+
+    ours, theirs = (encoded(body_of(FEDORA_COMPLETE, instance=instance)) for instance in ("primary", "s390"))
+    for body in (ours, theirs):
+        assert isinstance(decoded(body, None), BuildEvent)
+    assert isinstance(decoded(ours, "primary"), BuildEvent)
+    assert decoded(theirs, "primary") == Ignored(events.OTHER_INSTANCE, "the.topic")
+    assert decoded(ours, "s390") == Ignored(events.OTHER_INSTANCE, "the.topic")
+    # A draft of another Koji is first of all another Koji's.
+    draft = encoded(body_of(FEDORA_COMPLETE, instance="s390", release="1,draft_1"))
+    assert decoded(draft, "primary").reason == events.OTHER_INSTANCE
+
+
+@pytest.mark.parametrize("named", [..., None, "", 7, ["s390"]])
+def test_a_message_that_names_no_koji_is_taken(named: Any) -> None:
+    assert isinstance(decode(encoded(body_of(FEDORA_COMPLETE, instance=named)), instance="primary"), BuildEvent)
+    assert isinstance(decode(recorded(PROTON_COMPLETE)["body_raw"].encode(), instance="primary"), BuildEvent)

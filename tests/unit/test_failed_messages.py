@@ -72,11 +72,17 @@ def test_what_a_worker_parked_says_so_itself():
     }
 
 
+CRASHED = (
+    "Workers died, or lost the broker, with it in hand until the delivery limit{} was reached. It may be what they "
+    "died of, or one of those that were in hand beside it."
+)
+
+
 @pytest.mark.parametrize(
     ("reason", "limit", "words"),
     [
-        ("delivery_limit", 20, "It crashed workers repeatedly: the delivery limit of 20 was reached."),
-        ("delivery_limit", None, "It crashed workers repeatedly: the delivery limit was reached."),
+        ("delivery_limit", 20, CRASHED.format(" of 20")),
+        ("delivery_limit", None, CRASHED.format("")),
         ("rejected", 20, "A consumer of the queue omps-worker rejected it."),
         ("expired", 20, "It stayed in the queue omps-worker for longer than it may."),
         ("maxlen", 20, "The queue omps-worker was full."),
@@ -179,9 +185,26 @@ def test_a_replay_begins_anew_and_keeps_what_the_message_is():
         "omps-exchange": "amq.topic",
         "omps-targets": ["community/etcd"],
         "omps-replayed-at": NOW.isoformat(),
+        "omps-replayed": 1,
     }
     assert (copy.message_id, copy.content_type, copy.content_encoding) == ("id-1", "application/json", "utf-8")
     assert copy.delivery_mode == 2
+
+
+def test_a_replay_of_what_workers_died_of_is_marked_so():
+    poison = parked(1, error="PoisonMessage", **{"omps-deaths": 9})
+    assert replayed_copy(read(poison).delivery, NOW).headers["omps-deaths"] == 9
+    by_the_broker = read(dead(death(reason="delivery_limit")))
+    assert replayed_copy(by_the_broker.delivery, NOW, queue=QUEUE).headers["omps-deaths"] == 1
+
+
+def test_a_replay_of_anything_else_is_not():
+    for reason in ("rejected", "expired", "maxlen"):
+        assert "omps-deaths" not in replayed_copy(read(dead(death(reason=reason))).delivery, NOW, queue=QUEUE).headers
+    # It died once, was moved back, and was parked for another reason since.
+    later = parked(1, **{"omps-parked-at": (DIED + timedelta(days=1)).isoformat()})
+    later.headers["x-death"] = [death(reason="delivery_limit")]
+    assert "omps-deaths" not in replayed_copy(read(later).delivery, NOW, queue=QUEUE).headers
 
 
 def test_a_replay_is_sent_to_nobody_else_and_cannot_expire():

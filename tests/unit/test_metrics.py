@@ -8,7 +8,7 @@ import re
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from omps_worker import errors
+from omps_worker import claims, errors, events
 from omps_worker.metrics import Metrics, State, build_info, error_names, state_of_parts
 from omps_worker.observer import STAGES, Observer, status_label
 from tests.support.sources import ROOT
@@ -59,7 +59,8 @@ def test_every_state_of_the_worker_is_documented_with_its_labels_and_no_other():
 
 
 def test_stages_and_reasons_are_documented():
-    for word in (*STAGES, "not_a_build_message", "not_a_state_change", "not_complete", "no_rule", "ignored_by_rule"):
+    reasons = (*events.REASONS, claims.NO_LONGER_COMPLETE, "no_rule", "ignored_by_rule")
+    for word in (*STAGES, *reasons):
         assert f"`{word}`" in PAGE, word
 
 

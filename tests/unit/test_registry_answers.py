@@ -77,6 +77,13 @@ class TestReleases:
 
         assert [release.digest for release in releases_of(listed) or ()] == ["a" * 64, "b" * 64]
 
+    @pytest.mark.parametrize("order", [1, -1])
+    def test_a_release_that_is_listed_twice_was_made_when_it_was_there_first(self, order: int) -> None:
+        made = ["2026-11-21T01:58:28", "2026-11-21T01:58:29", None][::order]
+        listed = [{**entry("1.0.0", "a" * 64), "created_at": moment} for moment in made]
+
+        assert releases_of(listed) == (Release("1.0.0", "a" * 64, "2026-11-21T01:58:28"),)
+
     @pytest.mark.parametrize(
         ("media_type", "ours"),
         [

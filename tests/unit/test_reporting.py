@@ -12,8 +12,8 @@ import pytest
 from fedora_messaging import message
 
 from omps_worker import results
-from omps_worker.errors import PackageValidationError
-from omps_worker.model import Attempt, Build, Outcome, Source, Status, Target
+from omps_worker.errors import OMPSUploadedFileError, PackageValidationError
+from omps_worker.model import Attempt, BroughtArchive, Build, ByHand, Outcome, Source, Status, Target
 from omps_worker.reporting import Reporter, outcome_line, outcomes_table
 from omps_worker.result_schema import all_schemas
 
@@ -73,35 +73,31 @@ def test_the_headers_are_those_that_fedora_messaging_itself_would_write(outcome)
 def test_topics_follow_the_status():
     assert told(PUBLISHED).topic == "org.example.prod.omps.release.published"
     assert (
-        Reporter("org.example.prod.", "x").message(SKIPPED, None, Attempt()).topic.endswith("prod.omps.release.skipped")
+        Reporter("org.example.prod.", "x")
+        .message(SKIPPED, SOURCE, Attempt())
+        .topic.endswith("prod.omps.release.skipped")
     )
 
 
-def test_a_fact_has_one_id_however_often_and_from_wherever_it_is_told():
-    assert told(PUBLISHED).id == told(PUBLISHED, None, Attempt(7, interrupted=True)).id
+def test_a_result_names_the_message_that_it_came_of_and_how_often_somebody_sent_it_again():
+    assert told(PUBLISHED).body["source"] == {"message_id": "0fad8d25", "topic": SOURCE.topic, "replayed": 0}
+    assert told(PUBLISHED, replace(SOURCE, replayed=2)).body["source"]["replayed"] == 2
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"version": "4.0.0"},
-        {"digest": "cd" * 32},
-        {"organization": "other"},
-        {"status": Status.UNCHANGED},
-        {"nvr": "x"},
-    ],
-)
-def test_another_fact_has_another_id(change):
-    assert told(PUBLISHED).id != told(replace(PUBLISHED, **change)).id
+def test_a_result_names_the_archive_that_somebody_brought_or_nothing():
+    brought = ByHand(BroughtArchive("lantern.zip", "cd" * 32))
+    assert told(PUBLISHED, brought).body["source"] == {"file": "lantern.zip", "sha256": "cd" * 32}
+    assert told(PUBLISHED, ByHand()).body["source"] is None
 
 
-def test_another_registry_makes_another_fact():
-    assert told(PUBLISHED).id != Reporter("a", "https://elsewhere").message(PUBLISHED, SOURCE, Attempt()).id
-
-
-def test_each_failed_attempt_is_a_fact_of_its_own():
-    ids = {told(FAILED).id, told(FAILED, SOURCE, Attempt(2)).id, told(FAILED, Source("other", "t")).id}
-    assert len(ids) == 3
+def test_a_broken_archive_is_called_by_its_name_where_nothing_else_is_known():
+    outcome = Outcome(Status.FAILED, error=OMPSUploadedFileError("File is not a zip file"))
+    brought = ByHand(BroughtArchive("lantern.zip", "cd" * 32))
+    received = results.ReleaseFailedV1(body=told(outcome, brought).body)
+    received.validate()
+    assert received.summary == "lantern.zip could not be published: OMPSUploadedFileError"
+    assert "cd" * 32 in str(received)
+    assert outcome_line(outcome, brought, Attempt()).startswith("failed lantern.zip OMPSUploadedFileError")
 
 
 def test_times_are_in_utc():

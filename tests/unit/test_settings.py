@@ -169,6 +169,7 @@ def test_a_value_that_cannot_be_meant_is_a_fault_of_its_key(
         (f"{OURS}.retry.delays", ["100ms", 3]),
         (f"{OURS}.retry.give_up_after", 0),
         (f"{OURS}.limits.archive_bytes", "1GB"),
+        (f"{OURS}.koji.instance", "primary"),
     ],
 )
 def test_what_makes_sense_is_taken(tmp_path: Path, key: str, value: object) -> None:
@@ -314,7 +315,9 @@ def test_an_organization_knows_what_it_wants_changed(tmp_path: Path) -> None:
         },
     )
     assert read.worker.organizations["community"].transformations == Transformations(
-        "-x", (Replacement("a", "b"), Replacement("c+", "d", regexp=True)), (Annotation("n", "v"),)
+        "-x",
+        (Replacement("a", "b"), Replacement("c+", "d", regexp=True, key=f"{key}.replace_registry[1]")),
+        (Annotation("n", "v"),),
     )
     assert not settings(tmp_path).worker.organizations["community"].transformations
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from omps_worker.errors import SettingsError
-from omps_worker.settings.organizations import OrganizationSettings
+from omps_worker.settings.organizations import OrganizationSettings, Secret, SecretFile, header_fault
 from tests.support.configuration import GONE, faults, settings
 
 HERE = "consumer_config.organizations.community"
@@ -252,6 +252,30 @@ def test_a_secret_file_that_breaks_keeps_the_last_good_value_and_says_so_once(
         assert read.authorization().get_secret_value() == f"basic {CANARY} and more"
     assert "can be read again" in caplog.text
     assert CANARY not in caplog.text
+
+
+def test_a_secret_file_that_is_written_while_it_is_read_is_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.write_text("basic aGFs")
+
+    def written_meanwhile(text: str) -> None:
+        if text == "basic aGFs":
+            path.write_text("basic d2hv")
+
+    file = SecretFile(path, written_meanwhile, "token_file")
+    known = file.value_or_none()
+    assert known is not None
+    assert known.get_secret_value() == "basic d2hv"
+
+
+def test_a_secret_that_was_never_there_may_be_there_at_the_next_try(tmp_path: Path) -> None:
+    file = SecretFile(tmp_path / "token", header_fault, "token_file")
+    secret = Secret("token", None, None, file)
+    with pytest.raises(SettingsError, match="is gone") as caught:
+        secret.get()
+    assert caught.value.transient
+    (tmp_path / "token").write_text("basic d2hv\n")
+    assert secret.get().get_secret_value() == "basic d2hv"
 
 
 def test_an_organization_without_a_token_says_so_when_it_is_asked(tmp_path: Path) -> None:

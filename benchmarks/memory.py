@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The most memory that a worker ever takes: with builds that succeed and that fail, and with the largest messages.
+
+Each row is a worker process of its own on a private node, with the default configuration. What fails is not to take
+more than what succeeds, and nothing more than a process of ``deploy/`` may have.
+
+    python -m benchmarks.memory [--builds N] [--messages N] [--message-bytes N] [--json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from benchmarks.report import show
+from omps_worker.events import BODY_LIMIT
+from omps_worker.sandbox.broker import MESSAGE_BYTES, RabbitNode
+from omps_worker.sandbox.koji_messages import BusMessage
+from omps_worker.sandbox.operators import sized_operator, zip_of
+from omps_worker.sandbox.site import ResultWatch, SandboxSite
+
+ALLOWED_MIB = 512
+"""What a worker may have in ``deploy/``."""
+
+WORSE = 1.25
+"""How many times the memory of builds that succeed those may take that fail."""
+
+PATIENCE_SECONDS = 600.0
+SIZE = "big nested"
+TOPIC = "org.example.buildsys.build.state.change"
+BROKEN = {"broken.yaml": "a: [" + "# nobody closes it\n" * 2**16}
+
+
+def measure(what: str, builds: int, messages: int, message_bytes: int) -> float:
+    """The peak in MiB of a worker that was sent so much of ``what``."""
+    config = {"max_message_size": str(max(message_bytes, MESSAGE_BYTES))}
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        node = stack.enter_context(RabbitNode(config=config))
+        site = stack.enter_context(SandboxSite(directory, node=node))
+        watch = ResultWatch(site)
+        stack.callback(watch.close)
+        worker = site.worker("run")
+        stack.callback(_end, worker)
+        _wait(lambda: worker.poll() is None and _consumers(site) > 0)
+        sent = _messages(site, what, builds, messages, message_bytes)
+        with site.connect() as connection:
+            channel = connection.channel()
+            channel.confirm_delivery()
+            for message in sent:
+                site.send(channel, message)
+
+        def all_told() -> bool:
+            watch.poll()
+            return len(watch.results) >= len(sent)
+
+        _wait(all_told)
+        return _peak(worker.pid)
+
+
+def _end(worker: subprocess.Popen[str]) -> None:
+    worker.send_signal(signal.SIGTERM)
+    worker.communicate(timeout=90)
+
+
+def _messages(site: SandboxSite, what: str, builds: int, messages: int, message_bytes: int) -> list[BusMessage]:
+    if what == UNREADABLE:
+        return [BusMessage(TOPIC, {"message_id": str(n)}, b"{" * message_bytes) for n in range(messages)]
+    if what == LARGEST:
+        pad = "x" * (BODY_LIMIT - 200)
+        bodies = [
+            {"attribute": "state", "new": 1, "info": {"build_id": 10**6 + n}, "pad": pad} for n in range(messages)
+        ]
+        return [BusMessage(TOPIC, {"message_id": str(n)}, json.dumps(body).encode()) for n, body in enumerate(bodies)]
+    made = []
+    for number in range(builds):
+        files = {**sized_operator(SIZE, number), **(BROKEN if what == FAILING else {})}
+        build = site.koji.add_build("measured-operator-container", "1.0", str(number), manifests=zip_of(files))
+        made.append(site.koji.message(build))
+    return made
+
+
+SUCCEEDING, FAILING = "builds that succeed", "builds that fail"
+UNREADABLE, LARGEST = "messages that cannot be read", "the largest that can"
+
+
+def _consumers(site: SandboxSite) -> int:
+    with site.connect() as connection:
+        try:
+            return int(connection.channel().queue_declare("omps-worker", passive=True).method.consumer_count)
+        except Exception:
+            return 0
+
+
+def _wait(done: Callable[[], object]) -> None:
+    end = time.monotonic() + PATIENCE_SECONDS
+    while not done():
+        if time.monotonic() > end:
+            raise RuntimeError("the worker does not get on")
+        time.sleep(0.1)
+
+
+def _peak(pid: int) -> float:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))) / 1024
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, show, and say by the exit code whether every mark was met."""
+    parser = argparse.ArgumentParser(description="The most memory that a worker takes.")
+    parser.add_argument("--builds", type=int, default=12)
+    parser.add_argument("--messages", type=int, default=24)
+    parser.add_argument("--message-bytes", type=int, default=MESSAGE_BYTES, help="of messages that cannot be read")
+    parser.add_argument("--json", action="store_true")
+    chosen = parser.parse_args(arguments)
+    peaks = {
+        what: measure(what, chosen.builds, chosen.messages, chosen.message_bytes)
+        for what in (SUCCEEDING, FAILING, UNREADABLE, LARGEST)
+    }
+    marks = {what: float(ALLOWED_MIB) for what in peaks} | {FAILING: min(ALLOWED_MIB, WORSE * peaks[SUCCEEDING])}
+    rows = [
+        {"with": what, "peak, MiB": peak, "mark, MiB": marks[what], "met": peak < marks[what]}
+        for what, peak in peaks.items()
+    ]
+    if chosen.json:
+        print(json.dumps(rows, indent=2))
+    else:
+        show("The most memory that a worker takes", rows)
+    return 0 if all(row["met"] for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

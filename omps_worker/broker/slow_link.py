@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A connection that nothing cuts off for being slow, and that a dead link does not hold up for long.
+
+pika takes a connection for dead when no whole frame came between two of its looks, though 128 KiB of
+a large message may well be on their way over a slow link. Here every byte is a sign of life.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import pika
+from pika.exceptions import AMQPError
+
+from omps_worker.broker.access import Access
+
+HEARTBEAT_SECONDS = 15
+"""How often the broker shows that it lives, where ``amqp_url`` does not say; without a byte for 20 to 40 seconds, the
+link is dead."""
+
+
+class _EveryByteCounts(pika.SelectConnection):
+    bytes_received: int
+
+    def _on_data_available(self, data_in: bytes) -> None:
+        # This is what the heartbeat checker compares; pika itself adds a frame when it is whole.
+        self.bytes_received += len(data_in)
+        super()._on_data_available(data_in)  # type: ignore[misc]
+
+
+@contextmanager
+def connected(where: Access) -> Iterator[pika.BlockingConnection]:
+    """A connection for a while. Raises BrokerUnavailable or BrokerRefused."""
+    connection = where.connect(_patient)
+    try:
+        yield connection
+    except AMQPError as error:
+        raise where.named(error) from None
+    finally:
+        with suppress(AMQPError):
+            connection.close()
+
+
+def _patient(node: pika.URLParameters) -> pika.BlockingConnection:
+    if node.heartbeat is None:
+        node.heartbeat = HEARTBEAT_SECONDS
+    return pika.BlockingConnection(node, _impl_class=_EveryByteCounts)  # type: ignore[arg-type]
