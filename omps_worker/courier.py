@@ -21,9 +21,11 @@ import logging
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+from omps_worker import yaml_dump
 from omps_worker.errors import PackageValidationError
 from omps_worker.manifests import CRD, CSV, invalid, kind_of
 from omps_worker.text import one_line
@@ -132,6 +134,10 @@ class _Tree:
         return path.removeprefix(f"{_ROOT}/") in self._documents
 
 
+class _Shared(Exception):
+    """A value stands in more than one place."""
+
+
 class _TooMuch(Exception):
     """operator-courier has found more than anybody reads."""
 
@@ -192,18 +198,45 @@ class _Courier:
         """The bundle of a flat tree, as operator-courier writes it to ``bundle.yaml``."""
         data = verified.bundle_dict["data"]
         # It changes the CSVs that it formats.
-        data["clusterServiceVersions"] = copy.deepcopy(data["clusterServiceVersions"])
+        data["clusterServiceVersions"] = _copied(data["clusterServiceVersions"])
         return self._dump(verified.bundle, default_flow_style=False)
 
     def _dump(self, value: Any, **options: Any) -> str:
         # libyaml and PyYAML break long lines at different places; unbroken, both write the same bytes.
         options["width"] = _UNBROKEN
+        if type(value) is list:
+            written = yaml_dump.dump(value, partial(self._dump_whole, **options), self._format._literal)
+            if written is not None:
+                return written
+        return self._dump_whole(value, **options)
+
+    def _dump_whole(self, value: Any, **options: Any) -> str:
         try:
             text: str = self._yaml.dump(value, Dumper=self._dumper, **options)
         except UnicodeEncodeError:
             # Lone surrogates, which libyaml cannot write and PyYAML escapes.
             text = self._yaml.dump(value, Dumper=self._pure_dumper, **options)
         return text
+
+
+def _copied(value: Any) -> Any:
+    """A copy of ``value`` and all that is in it, in which what was shared is."""
+    try:
+        return _copied_tree(value, set())
+    except _Shared:
+        return copy.deepcopy(value)
+
+
+def _copied_tree(value: Any, seen: set[int]) -> Any:
+    kind = type(value)
+    if kind is not dict and kind is not list:
+        return value
+    if id(value) in seen:
+        raise _Shared
+    seen.add(id(value))
+    if kind is list:
+        return [_copied_tree(each, seen) for each in value]
+    return {key: each if type(each) is str else _copied_tree(each, seen) for key, each in value.items()}
 
 
 def _replaced(module: ModuleType, name: str, value: object) -> contextlib.ExitStack:

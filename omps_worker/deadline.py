@@ -17,28 +17,42 @@ import contextlib
 import functools
 import ipaddress
 import os
+import re
 import socket
 import ssl
 import time
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, Protocol
 
 import requests
 import requests.adapters
-from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies
+from requests.structures import CaseInsensitiveDict
+from requests.utils import DEFAULT_CA_BUNDLE_PATH, check_header_validity, get_environ_proxies
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 from urllib3.util.connection import create_connection
+from urllib3.util.timeout import Timeout
 
 from omps_worker.clock import Deadline, current, deadline, watcher
 from omps_worker.file_versions import version_of
 from omps_worker.machine import Helpers
 from omps_worker.tracebacks import let_go
 
-__all__ = ["CONNECT_SECONDS", "Deadline", "Session", "UnusableBundle", "current", "deadline", "new_session", "prepare"]
+__all__ = [
+    "CONNECT_SECONDS",
+    "Deadline",
+    "Response",
+    "Session",
+    "UnusableBundle",
+    "current",
+    "deadline",
+    "new_session",
+    "prepare",
+]
 
 CONNECT_SECONDS = 10.0
 """How long connecting to one address may take, within the deadline of the call."""
@@ -47,6 +61,10 @@ IDLE_SECONDS = 30.0
 """A kept connection that was idle for longer is not used again: what lies between may have forgotten it."""
 
 _resolvers = Helpers("resolver")
+
+_PLAIN_URL = re.compile(
+    r"(?P<host>(?P<scheme>https?://)[a-z0-9.-]+(?::[0-9]{1,5})?)(?P<target>(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~+=-]*)*)"
+)
 
 
 class _Connection(HTTPConnection):
@@ -203,6 +221,42 @@ class _Adapter(requests.adapters.HTTPAdapter):
         conn.cert_reqs = "CERT_REQUIRED"
 
 
+class Response(Protocol):
+    """What both ways to call give: an answer whose body is to be read from ``raw``."""
+
+    @property
+    def status_code(self) -> int:
+        """The status."""
+        ...
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers, case ignored."""
+        ...
+
+    @property
+    def raw(self) -> Any:
+        """urllib3's response."""
+        ...
+
+    def close(self) -> None:
+        """Read no more; the connection is kept if there was no more."""
+        ...
+
+
+class _Direct:
+    """urllib3's response as a Response."""
+
+    def __init__(self, raw: Any) -> None:
+        self.raw = raw
+        self.status_code: int = raw.status
+        self.headers: Mapping[str, str] = raw.headers
+
+    def close(self) -> None:
+        self.raw.close()
+        self.raw.release_conn()
+
+
 class Session(requests.Session):
     """A requests session for one thread that never verifies less, never follows a redirect, keeps no cookie."""
 
@@ -212,6 +266,7 @@ class Session(requests.Session):
         self.trust_env = False
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         self.headers["Accept-Encoding"] = "identity"
+        self._proxied: dict[str, bool] = {}
         for scheme in ("http://", "https://"):
             self.mount(scheme, _Adapter(ca_bundle))
 
@@ -224,6 +279,46 @@ class Session(requests.Session):
         if clock := current():
             kwargs["timeout"] = clock.remaining()
         return super().request(method, url, *args, **kwargs)
+
+    def exchange(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Response:
+        """The same request by urllib3 alone, in half the time, where requests would add nothing to it.
+
+        That is so without a proxy, and where the URL is plain: nothing in it to be quoted, resolved or
+        taken for credentials.
+        """
+        plain = _PLAIN_URL.fullmatch(url)
+        if plain is None or self._is_proxied(plain["host"], url):
+            return self.request(method, url, headers=headers, data=body, stream=True)
+        for header in headers.items():
+            check_header_validity(header)
+        wanted = CaseInsensitiveDict(self.headers)
+        wanted.update(headers)
+        if method not in ("GET", "HEAD"):
+            wanted["Content-Length"] = str(len(body or b""))
+        seconds = clock.remaining() if (clock := current()) else None
+        adapter: Any = self.adapters[plain["scheme"]]
+        pool = adapter.get_connection_with_tls_context(SimpleNamespace(url=url), True, {})
+        adapter.cert_verify(pool, url, True, None)
+        raw = pool.urlopen(
+            method,
+            plain["target"] or "/",
+            body,
+            wanted,
+            adapter.max_retries,
+            redirect=False,
+            assert_same_host=False,
+            timeout=Timeout(connect=seconds, read=seconds),
+            preload_content=False,
+            decode_content=False,
+        )
+        return _Direct(raw)
+
+    def _is_proxied(self, host: str, url: str) -> bool:
+        """Whether the environment, which does not change, has a proxy for that host."""
+        known = self._proxied.get(host)
+        if known is None:
+            known = self._proxied[host] = bool(get_environ_proxies(url))
+        return known
 
 
 def prepare() -> None:

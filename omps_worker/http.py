@@ -25,7 +25,7 @@ import requests
 import urllib3.exceptions
 from requests.structures import CaseInsensitiveDict
 
-from omps_worker.deadline import CONNECT_SECONDS, Deadline, Session, UnusableBundle, deadline, new_session
+from omps_worker.deadline import CONNECT_SECONDS, Deadline, Response, Session, UnusableBundle, deadline, new_session
 from omps_worker.json_text import parse_json
 from omps_worker.observer import SILENT, Observer, status_label
 from omps_worker.tracebacks import let_go
@@ -211,13 +211,11 @@ class HttpClient:
                     return Answer(response.status_code, answered, bytes(body))
         raise HttpFault("redirect", f"{place_of(url)} redirects more than {MAX_REDIRECTS} times.", sent=True)
 
-    def _send(
-        self, clock: Deadline, method: str, url: str, headers: Mapping[str, str], data: bytes | None
-    ) -> requests.Response:
+    def _send(self, clock: Deadline, method: str, url: str, headers: Mapping[str, str], data: bytes | None) -> Response:
         again = method == "GET"
         while True:
             try:
-                return self._session().request(method, url, headers=headers, data=data, stream=True)
+                return self._session().exchange(method, url, headers, data)
             except FAILURES as error:
                 fault = fault_of(error, clock, url)
                 let_go(error)
@@ -229,7 +227,7 @@ class HttpClient:
                 again = False
 
 
-def body_of(response: requests.Response, url: str, max_bytes: int, clock: Deadline) -> Iterator[bytes]:
+def body_of(response: Response, url: str, max_bytes: int, clock: Deadline) -> Iterator[bytes]:
     """The body in pieces, never more than ``max_bytes`` bytes in all, also when it comes compressed.
 
     Raises HttpFault: ``too_large``, ``connection`` when the body ends before it should, and

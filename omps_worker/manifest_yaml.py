@@ -165,6 +165,26 @@ class Reader:
         while True:
             event = next_event()
             kind = type(event)
+            if kind is ScalarEvent and event.anchor is None and event.tag is None:
+                # By far the most: everything below for those that are not anchored and have no tag.
+                value = event.value
+                nodes += 1
+                characters += len(value)
+                if event.implicit[0]:
+                    if flow and "?" in value:
+                        certain = False
+                    if value[:1] in _FIRST_LETTERS:
+                        if value in known:
+                            value = known[value]
+                        else:
+                            value, simple = _resolved(loader, value, known)
+                            certain = certain and simple
+                if nodes > most:
+                    raise _too_many_values(most)
+                if characters > CHARACTERS:
+                    raise _too_much_text()
+                items.append(value)
+                continue
             anchor = None
             start, text_start = nodes, characters
             nodes += 1
