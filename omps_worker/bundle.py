@@ -26,9 +26,6 @@ from omps_worker.manifests import CSV, PACKAGE, Manifests, kind_of, new_reader, 
 from omps_worker.model import Bundle
 
 _GZIP = 16 + zlib.MAX_WBITS
-_LEVEL = 4
-"""How hard to compress: half the time of zlib's default, for a twelfth more bytes. The digest is that of the tar."""
-
 _FLAT_FILE = "bundle.yaml"
 _CHECKSUM_AS_SPACES = 7 * ord(" ")
 """A checksum is taken with spaces in its place; the template has one of the eight already."""
@@ -83,7 +80,7 @@ class _Packed:
     """A tar that is gzipped while it is written, and its digest: what ``tarfile`` writes, in less time."""
 
     def __init__(self) -> None:
-        self._compressor = zlib.compressobj(_LEVEL, wbits=_GZIP)
+        self._compressor = zlib.compressobj(wbits=_GZIP)
         self._parts: list[bytes] = []
         self._digest = hashlib.sha256()
         self._size = 0
