@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -76,6 +77,13 @@ def close(connection: BlockingConnection, seconds: float) -> None:
     """Say goodbye, which may take so long; a connection that is gone already, or blocked, is just dropped."""
     with contextlib.suppress(Exception), Limited(connection).to(seconds):
         connection.close()
+    # pika leaves the socket of a goodbye that had no answer to the garbage collection, and the broker would take us
+    # for there until then: with all that belongs to the connection, such as a lock.
+    transport: Any = getattr(connection._impl, "_transport", None)  # type: ignore[attr-defined]
+    if transport is not None:
+        with contextlib.suppress(OSError):
+            transport._sock.shutdown(socket.SHUT_RDWR)
+        transport._sock.close()
 
 
 def _give_up(error: AMQPError) -> None:
