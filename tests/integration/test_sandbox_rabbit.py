@@ -66,11 +66,11 @@ def test_a_node_keeps_its_data_and_ports_over_stops_and_kills(own_rabbit):
     url = own_rabbit.add_vhost("räume/1")
     put(url)
     own_rabbit.restart()
-    assert depth(url) == 1
+    wait_until(lambda: depth(url) == 1, 20, "the message that was kept")
     own_rabbit.kill()
     assert not own_rabbit.running
     own_rabbit.start()
-    assert depth(url) == 1
+    wait_until(lambda: depth(url) == 1, 20, "the message that was kept")
 
 
 def test_a_node_is_on_loopback_only_and_leaves_nothing_behind():
@@ -120,7 +120,7 @@ def test_a_directory_of_ones_own_is_kept(tmp_path):
     with RabbitNode(tmp_path / "node") as node:
         put(node.amqp_url)
     with RabbitNode(tmp_path / "node") as node:
-        assert depth(node.amqp_url) == 1
+        wait_until(lambda: depth(node.amqp_url) == 1, 20, "the message that was kept")
     assert processes_of(tmp_path) == []
 
 
