@@ -33,6 +33,7 @@ from typing import Any
 import omps_worker
 from benchmarks.report import show
 from omps_worker import archive, bundle
+from omps_worker.file_tree import FilesOnDisk, FileTree
 from omps_worker.manifests import Manifests
 from omps_worker.model import Bundle
 from omps_worker.sandbox.operators import SIZES, sized_operator, zip_of
@@ -45,10 +46,10 @@ SETTLED_MIB, PEAK_MIB = 110, 160
 """The memory that is promised with the big nested operator."""
 
 
-def prepare(tree: Path, files: tuple[str, ...]) -> Bundle:
+def prepare(tree: FileTree) -> Bundle:
     """What the worker does with an unpacked archive."""
     manifests = Manifests.read(tree)
-    return bundle.prepare(tree, files, manifests, manifests.package_name)
+    return bundle.prepare(tree, manifests, manifests.package_name)
 
 
 def measure(size: str, repeat: int) -> dict[str, object]:
@@ -60,11 +61,12 @@ def measure(size: str, repeat: int) -> dict[str, object]:
     from tests.support.trees import packed_files
 
     with tempfile.TemporaryDirectory() as scratch:
-        tree, files = _unpacked(size, Path(scratch))
-        ours, made = _best(lambda: prepare(tree, files), 5 * repeat)
+        tree = _unpacked(size, Path(scratch))
+        ours, made = _best(lambda: prepare(tree), 5 * repeat)
+        directory = FilesOnDisk.copy_of(tree, Path(scratch, "plain")).directory
         with contextlib.redirect_stderr(io.StringIO()):
-            plain, blob = _best(lambda: plain_courier.push(tree, made.package_name), repeat)
-            verdict = api.build_and_verify(str(tree), repository=made.package_name).validation_dict
+            plain, blob = _best(lambda: plain_courier.push(directory, made.package_name), repeat)
+            verdict = api.build_and_verify(str(directory), repository=made.package_name).validation_dict
     equal = verdict == {"errors": [], "warnings": list(made.warnings)} and plain_courier.content(
         packed_files(made.blob)
     ) == plain_courier.content(packed_files(blob))
@@ -102,15 +104,15 @@ def memory_of(size: str) -> dict[str, float]:
     imports = _memory("VmRSS")
     for _ in range(5):
         with tempfile.TemporaryDirectory() as scratch:
-            prepare(*_unpacked(size, Path(scratch)))
+            prepare(_unpacked(size, Path(scratch)))
     gc.collect()
     return {"imports": imports, "settled": _memory("VmRSS"), "peak": _memory("VmHWM")}
 
 
-def _unpacked(size: str, scratch: Path) -> tuple[Path, tuple[str, ...]]:
-    zip_file, tree = scratch / "archive.zip", scratch / "tree"
+def _unpacked(size: str, scratch: Path) -> FileTree:
+    zip_file = scratch / "archive.zip"
     zip_file.write_bytes(zip_of(sized_operator(size)))
-    return tree, archive.extract(zip_file, tree, Limits())
+    return archive.unpack(zip_file, scratch / "tree", Limits())
 
 
 def _best(work: Callable[[], Any], repeat: int) -> tuple[float, Any]:

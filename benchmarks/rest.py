@@ -37,6 +37,7 @@ from pathlib import Path
 import requests
 
 from benchmarks.report import show
+from omps_worker.file_tree import FilesOnDisk
 from omps_worker.manifests import Manifests
 from omps_worker.sandbox.operators import SIZES, Files, sized_operator, zip_of
 from omps_worker.sandbox.registry import SandboxRegistry
@@ -159,13 +160,14 @@ def _plain(registry: str, tokens: Mapping[str, str], files: Files, directory: Pa
     tree = directory / "tree"
     with zipfile.ZipFile(io.BytesIO(zip_of(files))) as opened:
         opened.extractall(tree)
+    name = Manifests.read(FilesOnDisk(tree, files)).package_name
     cores = multiprocessing.cpu_count()
     with multiprocessing.get_context("spawn").Pool(cores) as pool:
         pool.map(_warm_up, range(cores))
         begun = time.monotonic()
         done = sum(
             pool.starmap(
-                _push_on, [(registry, *each, tree, seconds) for each in list(tokens.items())[:cores]], chunksize=1
+                _push_on, [(registry, *each, tree, name, seconds) for each in list(tokens.items())[:cores]], chunksize=1
             )
         )
         return done / (time.monotonic() - begun)
@@ -175,7 +177,7 @@ def _warm_up(_number: int) -> None:
     from operatorcourier import api  # noqa: F401
 
 
-def _push_on(registry: str, organization: str, token: str, tree: Path, seconds: float) -> int:
+def _push_on(registry: str, organization: str, token: str, tree: Path, name: str, seconds: float) -> int:
     from operatorcourier import api, push
 
     logging.disable(logging.CRITICAL)
@@ -188,7 +190,6 @@ def _push_on(registry: str, organization: str, token: str, tree: Path, seconds: 
         session.post(url, json=body, headers={"Authorization": token}).raise_for_status()
 
     push.PushCmd._push_to_registry = push_to_ours
-    name = Manifests.read(tree).package_name
     done, end = 0, time.monotonic() + seconds
     while time.monotonic() < end:
         api.build_verify_and_push(organization, name, f"{done + 1}.0.0", token, source_dir=str(tree))

@@ -2,7 +2,7 @@
 """Unpack an archive of manifests that comes from outside.
 
 Nothing in a zip can be believed: not the sizes, not the number of members, not a name. So
-sizes are counted while extracting, every name is judged before anything is written, and only
+sizes are counted while unpacking, every name is judged before anything is unpacked, and only
 plain files are ever created, each new and inside the given directory.
 
 What is done with each oddity:
@@ -34,10 +34,12 @@ import stat
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
 from omps_worker.errors import OMPSUploadedFileError
+from omps_worker.file_tree import FilesInMemory, FilesOnDisk, FileTree
 from omps_worker.limits import Limits, whose
 
 COMPONENT_BYTES = 255
@@ -48,6 +50,9 @@ PATH_BYTES = 1000
 
 DEPTH = 32
 """The most directories a file may be inside of: removing a tree holds one open file for each."""
+
+IN_MEMORY = 2 * 2**20
+"""How many bytes the files of one archive may have to be kept in memory. The largest operators have some more."""
 
 NAMES_BYTES = 512 * 1024
 """What all paths together may take; they travel in the result message."""
@@ -62,15 +67,15 @@ _UNREADABLE = (
 )  # fmt: skip
 
 
-def extract(archive: Path, directory: Path, limits: Limits) -> tuple[str, ...]:
-    """Unpack ``archive`` into ``directory``, which must be empty or not exist yet.
+def unpack(archive: Path, directory: Path, limits: Limits, in_memory: int = IN_MEMORY) -> FileTree:
+    """The files in ``archive``: in memory if they say that they have no more than ``in_memory`` bytes together.
 
-    Returns the relative paths of all files, sorted, with ``/`` between components. An archive
-    without members is none of this function's business: it gives no files.
+    Otherwise they are written into ``directory``, which must be empty or not exist yet. An archive without
+    members is none of this function's business: it gives no files.
 
     Raises OMPSUploadedFileError, naming the member, when the archive is no zip, is damaged,
     exceeds ``limits`` or has a member that is refused; trying again does not help. What was
-    extracted until then stays: the caller removes the directory.
+    written until then stays: the caller removes the directory. Raises OSError if the disk fails.
     """
     size = archive.stat().st_size
     if size > limits.archive_bytes:
@@ -90,11 +95,13 @@ def extract(archive: Path, directory: Path, limits: Limits) -> tuple[str, ...]:
         raise OMPSUploadedFileError(_told(error, "File is not a zip file")) from None
     with opened:
         members = _judged(opened, limits)
+        pieces = _Pieces(opened, limits.uncompressed_bytes)
+        if sum(member.file_size for member in members.values()) <= in_memory:
+            return FilesInMemory({path: b"".join(pieces.of(member)) for path, member in members.items()})
         directory.mkdir(parents=True, exist_ok=True)
-        room = limits.uncompressed_bytes
         for path, member in members.items():
-            room -= _write(opened, member, directory / path, room, limits.uncompressed_bytes)
-    return tuple(sorted(members))
+            _write(directory / path, pieces.of(member))
+    return FilesOnDisk(directory, members)
 
 
 def _judged(opened: zipfile.ZipFile, limits: Limits) -> dict[str, zipfile.ZipInfo]:
@@ -195,28 +202,41 @@ def _check_ranges(opened: zipfile.ZipFile) -> None:
         end, last = member.header_offset + _LOCAL_HEADER_BYTES + member.compress_size, member.orig_filename
 
 
-def _write(opened: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path, room: int, limit: int) -> int:
-    """Write one member to a new file; returns its size in bytes, at most ``room``."""
-    # zipfile stops at the declared size, so it is told one that is larger than what may come.
-    unbounded = copy.copy(member)
-    unbounded.file_size = room + 2 * _CHUNK
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    size = 0
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644), "wb") as file:
-        os.fchmod(file.fileno(), 0o644)
+class _Pieces:
+    """What is in the members of a zip, until they have more than ``limit`` bytes together."""
+
+    def __init__(self, opened: zipfile.ZipFile, limit: int) -> None:
+        self._opened = opened
+        self._limit = self._room = limit
+
+    def of(self, member: zipfile.ZipInfo) -> Iterator[bytes]:
+        """What is in ``member``, a piece after the other; of one that has more than it says, no more than that."""
+        # zipfile stops at the declared size, so it is told one that is larger than what may come.
+        unbounded = copy.copy(member)
+        unbounded.file_size = self._room + 2 * _CHUNK
         try:
-            stream = opened.open(unbounded)
+            stream = self._opened.open(unbounded)
         except _UNREADABLE as error:
             raise _damaged(member, error) from None
+        size = 0
         with stream:
             while chunk := _read(stream, member):
                 size += len(chunk)
-                if size > room:
-                    raise _too_large(limit - room + size, limit)
-                file.write(chunk)
-    if size != member.file_size:
-        raise _damaged(member, None)
-    return size
+                if size > self._room:
+                    raise _too_large(self._limit - self._room + size, self._limit)
+                if size <= member.file_size:
+                    yield chunk
+        if size != member.file_size:
+            raise _damaged(member, None)
+        self._room -= size
+
+
+def _write(path: Path, pieces: Iterable[bytes]) -> None:
+    """Write ``pieces`` to a new file."""
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644), "wb") as file:
+        os.fchmod(file.fileno(), 0o644)
+        file.writelines(pieces)
 
 
 def _read(stream: IO[bytes], member: zipfile.ZipInfo) -> bytes:

@@ -12,15 +12,13 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
 import tarfile
 import zlib
 from collections.abc import Iterable, Iterator
-from functools import partial
-from pathlib import Path, PurePosixPath
 
 from omps_worker import courier
 from omps_worker.errors import PackageValidationError
+from omps_worker.file_tree import FileTree
 from omps_worker.limits import VALUES
 from omps_worker.manifests import CSV, PACKAGE, Manifests, kind_of, new_reader, read_documents
 from omps_worker.model import Bundle
@@ -30,25 +28,24 @@ _FLAT_FILE = "bundle.yaml"
 _CHECKSUM_AS_SPACES = 7 * ord(" ")
 """A checksum is taken with spaces in its place; the template has one of the eight already."""
 
-_CHUNK = 2**18
 _LARGE = 8**11
 """The first size in bytes that a header has no room for."""
 
 
-def prepare(directory: Path, files: tuple[str, ...], manifests: Manifests, repository: str) -> Bundle:
+def prepare(tree: FileTree, manifests: Manifests, repository: str) -> Bundle:
     """Let operator-courier verify ``manifests`` for ``repository`` and pack them.
 
-    ``files`` are the relative paths of all files in ``directory``, which ``manifests`` was read
-    from. Safe to call from several threads; operator-courier runs in one of them at a time.
+    ``tree`` is what ``manifests`` was read from. Safe to call from several threads; operator-courier runs in
+    one of them at a time.
 
     Raises PackageValidationError with operator-courier's whole verdict in
-    ``details["validation_info"]``; trying again does not help.
+    ``details["validation_info"]``; trying again does not help. Raises OSError if the disk fails.
     """
     verdict = courier.verify(manifests.documents, repository)
     packed = _Packed()
     packed.add_directory(repository)
     if verdict.bundle is None:
-        _add_tree(packed, repository, directory, files)
+        _add_tree(packed, repository, tree)
     else:
         text = verdict.bundle.encode()
         packed.add_file(f"{repository}/{_FLAT_FILE}", len(text), [text])
@@ -57,20 +54,20 @@ def prepare(directory: Path, files: tuple[str, ...], manifests: Manifests, repos
         package_name=manifests.package_name,
         blob=blob,
         digest=digest,
-        files=files,
+        files=tree.files,
         nested=verdict.nested,
         csv_version=manifests.default_csv_version,
         warnings=verdict.warnings,
     )
 
 
-def is_bundle_tree(directory: Path, values: int = VALUES) -> bool:
+def is_bundle_tree(tree: FileTree, values: int = VALUES) -> bool:
     """Whether these are the manifests of an OLM bundle image: CSVs, but no package file.
 
     ``values``: how many YAML values they may have. False if they cannot be read: then that is what is wrong with them.
     """
     try:
-        kinds = {kind_of(document) for document in read_documents(new_reader(values), directory).values()}
+        kinds = {kind_of(document) for document in read_documents(new_reader(values), tree).values()}
     except PackageValidationError:
         return False
     return CSV in kinds and PACKAGE not in kinds
@@ -107,17 +104,16 @@ class _Packed:
         self._size += len(data)
 
 
-def _add_tree(packed: _Packed, repository: str, directory: Path, files: Iterable[str]) -> None:
+def _add_tree(packed: _Packed, repository: str, tree: FileTree) -> None:
     left_out = courier.left_out()
-    inside = [path for path in files if PurePosixPath(path).name not in left_out]
+    inside = [path for path in tree.files if path.rpartition("/")[2] not in left_out]
     parents = {parent for path in inside for parent in _parents(path)}
     for path in sorted([*inside, *parents]):
         if path in parents:
             packed.add_directory(f"{repository}/{path}")
         else:
-            with (directory / path).open("rb", buffering=0) as file:
-                size = os.fstat(file.fileno()).st_size
-                packed.add_file(f"{repository}/{path}", size, iter(partial(file.read, _CHUNK), b""))
+            size, pieces = tree.pieces(path)
+            packed.add_file(f"{repository}/{path}", size, pieces)
 
 
 def _parents(path: str) -> Iterator[str]:

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 import threading
 from pathlib import Path
 
 from omps_worker import archive, bundle
 from omps_worker.errors import WorkerError
+from omps_worker.file_tree import FilesOnDisk, FileTree
 from omps_worker.limits import Limits
 from omps_worker.manifests import Manifests
 from omps_worker.model import Bundle
@@ -21,7 +21,7 @@ that are let in take a hundred megabytes or two."""
 
 
 class Contents:
-    """The files of an archive, unpacked below ``scratch``, which is the caller's to remove.
+    """The files of an archive, unpacked in memory or below ``scratch``, which is the caller's to remove.
 
     Raises OMPSUploadedFileError if the archive is refused.
     """
@@ -29,10 +29,13 @@ class Contents:
     def __init__(self, archive_file: Path, scratch: Path, limits: Limits) -> None:
         self._scratch = scratch
         self._values = limits.values
-        self._tree = scratch / "manifests"
         self._made: dict[Transformations, Bundle | WorkerError] = {}
-        self.files = archive.extract(archive_file, self._tree, limits)
+        self._tree = archive.unpack(archive_file, scratch / "manifests", limits)
+
+    @property
+    def files(self) -> tuple[str, ...]:
         """Their relative paths, sorted."""
+        return self._tree.files
 
     def prepared(self, transformations: Transformations) -> Bundle:
         """The bundle for those who want these transformations; PackageValidationError if there is none."""
@@ -58,13 +61,12 @@ class Contents:
         if not transformations:
             return self._bundle_of(self._tree)
         with tempfile.TemporaryDirectory(dir=self._scratch) as directory:
-            tree = Path(directory, "manifests")
-            shutil.copytree(self._tree, tree)
+            tree = FilesOnDisk.copy_of(self._tree, Path(directory, "manifests"))
             with _computing:
                 apply(tree, transformations, self._values)
             return self._bundle_of(tree)
 
-    def _bundle_of(self, tree: Path) -> Bundle:
+    def _bundle_of(self, tree: FileTree) -> Bundle:
         with _computing:
             manifests = Manifests.read(tree, self._values)
-            return bundle.prepare(tree, self.files, manifests, manifests.package_name)
+            return bundle.prepare(tree, manifests, manifests.package_name)

@@ -10,9 +10,8 @@ into; they are only carried along.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omps_worker.archive import shown
@@ -21,6 +20,7 @@ from omps_worker.limits import FLAT_SHARE, VALUES, whose
 from omps_worker.text import one_line
 
 if TYPE_CHECKING:
+    from omps_worker.file_tree import FileTree
     from omps_worker.manifest_yaml import Reader
 
 PACKAGE = "Package"
@@ -45,8 +45,8 @@ class Manifests:
     """The document of each YAML file in the root and in the directories there, by relative path."""
 
     @classmethod
-    def read(cls, directory: Path, values: int = VALUES) -> Manifests:
-        """Read the tree in ``directory``, whose files may have so many YAML values, or a part of that if it is flat.
+    def read(cls, tree: FileTree, values: int = VALUES) -> Manifests:
+        """Read ``tree``, whose files may have so many YAML values, or a part of that if it is flat.
 
         The package name is that of the first file in the root, by name, that has the top-level
         key ``packageName``; it must be a valid name of a repository.
@@ -55,7 +55,7 @@ class Manifests:
         readable YAML; trying again does not help.
         """
         reader = new_reader(values)
-        documents = read_documents(reader, directory)
+        documents = read_documents(reader, tree)
         _, package = find_package(documents.items())
         nested = any("/" in path and kind_of(document) == CSV for path, document in documents.items())
         if not nested and reader.values > values // FLAT_SHARE:
@@ -81,21 +81,19 @@ def kind_of(document: Any) -> str | None:
     return kind if isinstance(kind, str) and kind in (CSV, CRD) else None
 
 
-def read_documents(reader: Reader, directory: Path) -> dict[str, Any]:
-    """The documents of all YAML files in ``directory`` and the directories in it, by relative path.
+def read_documents(reader: Reader, tree: FileTree) -> dict[str, Any]:
+    """The documents of all YAML files in the root of ``tree`` and the directories there, by relative path.
 
     Ordered: the root first, names sorted. Raises PackageValidationError, naming the file, for
     one that cannot be read.
     """
-    return {name: parse(reader, name, read_text(path, name)) for name, path in yaml_files(directory)}
+    return {path: parse(reader, path, read_text(tree, path)) for path in yaml_files(tree.files)}
 
 
-def yaml_files(directory: Path) -> Iterator[tuple[str, Path]]:
-    """The YAML files that operator-courier sees: relative path and path; the root first, names sorted."""
-    yield from _yaml_files_in(directory, "")
-    for path in sorted(directory.iterdir()):
-        if path.is_dir():
-            yield from _yaml_files_in(path, f"{path.name}/")
+def yaml_files(files: Iterable[str]) -> list[str]:
+    """Those of ``files``, relative paths, that operator-courier sees: the root first, names sorted."""
+    seen = [path for path in files if path.endswith(_YAML_ENDINGS) and path.count("/") <= 1]
+    return sorted(seen, key=lambda path: path.rpartition("/"))
 
 
 def new_reader(values: int = VALUES) -> Reader:
@@ -105,15 +103,15 @@ def new_reader(values: int = VALUES) -> Reader:
     return Reader(values)
 
 
-def read_text(path: Path, name: str) -> str:
+def read_text(tree: FileTree, path: str) -> str:
     """The text in a file, every carriage return and byte order mark kept.
 
-    Raises PackageValidationError, naming the file by its relative path, if it is not UTF-8 text.
+    Raises PackageValidationError, naming the file, if it is not UTF-8 text.
     """
     try:
-        return path.read_bytes().decode()
+        return tree.read(path).decode()
     except UnicodeDecodeError:
-        raise unreadable(name, "it is not UTF-8 text") from None
+        raise unreadable(path, "it is not UTF-8 text") from None
 
 
 def parse(reader: Reader, name: str, text: str) -> Any:
@@ -169,12 +167,6 @@ def described(value: Any) -> str:
     """What kind of value this is, for a message that wants another kind."""
     kinds = {dict: "a mapping", list: "a list", str: "text", type(None): "empty", bool: "a boolean"}
     return kinds.get(type(value), "a number or a date")
-
-
-def _yaml_files_in(directory: Path, prefix: str) -> Iterator[tuple[str, Path]]:
-    for path in sorted(directory.iterdir()):
-        if path.name.endswith(_YAML_ENDINGS) and path.is_file():
-            yield prefix + path.name, path
 
 
 def _default_csv_version(package: Mapping[Any, Any], documents: Mapping[str, Any]) -> str | None:

@@ -26,6 +26,7 @@ from typing import Any
 
 from omps_worker import regexp_process, replacements, yaml_edit
 from omps_worker.errors import PackageValidationError, RegistryReplacementError, WorkerError
+from omps_worker.file_tree import FilesOnDisk
 from omps_worker.limits import VALUES
 from omps_worker.manifest_yaml import Reader, YamlFault
 from omps_worker.manifests import (
@@ -102,8 +103,8 @@ class Transformations:
         return bool(self.package_name_suffix or self.replacements or self.annotations)
 
 
-def apply(directory: Path, transformations: Transformations, most: int = VALUES) -> None:
-    """Change the manifests in ``directory``, a tree of plain files, in place.
+def apply(tree: FilesOnDisk, transformations: Transformations, most: int = VALUES) -> None:
+    """Change the manifests in ``tree`` in place.
 
     ``{package_name}`` is the name with the suffix, as it is before registries are replaced. Doing all
     this again changes nothing more, but for what replacements find in their own results. ``most``: how many
@@ -120,26 +121,25 @@ def apply(directory: Path, transformations: Transformations, most: int = VALUES)
     suffix, annotations = transformations.package_name_suffix, transformations.annotations
     package_name = None
     if suffix or any("{package_name}" in annotation.value for annotation in annotations):
-        package_name = _append_to_package_name(directory, suffix, most)
+        package_name = _append_to_package_name(tree, suffix, most)
     if transformations.replacements:
-        _replace(directory, transformations.replacements)
+        _replace(tree.directory, transformations.replacements)
     if annotations:
-        _annotate(directory, {each.name: each.value.format(package_name=package_name) for each in annotations}, most)
+        _annotate(tree, {each.name: each.value.format(package_name=package_name) for each in annotations}, most)
 
 
-def _append_to_package_name(directory: Path, suffix: str, most: int) -> str:
+def _append_to_package_name(tree: FilesOnDisk, suffix: str, most: int) -> str:
     """Make the package name end with ``suffix``; returns it."""
-    paths = {name: path for name, path in yaml_files(directory) if "/" not in name}
     try:
-        name, document = find_package(_documents(paths, "packageName", most))
+        path, document = find_package(_documents(tree, "packageName", most))
     except PackageValidationError:
         # A file that cannot be read is to be named rather than a name that is missing.
-        name, document = find_package(_documents(paths, "", most))
+        path, document = find_package(_documents(tree, "", most))
     package_name: str = document["packageName"]
     if package_name.endswith(suffix):
         return package_name
     changed = {"packageName": package_name + suffix}
-    file = _File(paths[name], name, read_text(paths[name], name))
+    file = _File(tree, path, read_text(tree, path))
     file.edit(
         "packageName",
         new_reader(most),
@@ -151,33 +151,33 @@ def _append_to_package_name(directory: Path, suffix: str, most: int) -> str:
     return changed["packageName"]
 
 
-def _documents(paths: Mapping[str, Path], word: str, most: int) -> Iterator[tuple[str, Any]]:
-    """The documents, by name, of those files at ``paths`` that may have ``word`` as a key or a value."""
+def _documents(tree: FilesOnDisk, word: str, most: int) -> Iterator[tuple[str, Any]]:
+    """The documents, by path, of those files in the root that may have ``word`` as a key or a value."""
     reader = new_reader(most)
-    for name, path in paths.items():
-        text = read_text(path, name)
+    for path in yaml_files(path for path in tree.files if "/" not in path):
+        text = read_text(tree, path)
         if _may_have(text, word):
-            yield name, parse(reader, name, text)
+            yield path, parse(reader, path, text)
 
 
 def _may_have(text: str, word: str) -> bool:
     return word in text or bool(_SPELLED_OUT.search(text))
 
 
-def _annotate(directory: Path, values: Mapping[str, str], most: int) -> None:
+def _annotate(tree: FilesOnDisk, values: Mapping[str, str], most: int) -> None:
     """Set the annotations ``values`` on every CSV."""
     before, after = new_reader(most), new_reader(most)
-    for name, path in yaml_files(directory):
-        text = read_text(path, name)
-        document = parse(before, name, text) if _may_have(text, CSV) else None
+    for path in yaml_files(tree.files):
+        text = read_text(tree, path)
+        document = parse(before, path, text) if _may_have(text, CSV) else None
         if not isinstance(document, dict) or kind_of(document) != CSV:
             continue
-        metadata = _mapping_in(document, "metadata", "metadata", name)
-        annotations = _mapping_in(metadata, "annotations", "metadata.annotations", name)
+        metadata = _mapping_in(document, "metadata", "metadata", path)
+        annotations = _mapping_in(metadata, "annotations", "metadata.annotations", path)
         changed = {key: value for key, value in values.items() if annotations.get(key) != value}
         if changed:
             expected = {**document, "metadata": {**metadata, "annotations": {**annotations, **changed}}}
-            _File(path, name, text).edit(
+            _File(tree, path, text).edit(
                 "metadata.annotations",
                 after,
                 expected,
@@ -230,8 +230,8 @@ def _irreplaceable(fault: CannotReplace, rule: Replacement) -> WorkerError:
 class _File:
     """A file and the text that is in it."""
 
-    path: Path
-    name: str
+    tree: FilesOnDisk
+    path: str
     text: str
 
     def edit(self, what: str, reader: Reader, expected: Any, *edits: Callable[[str], str]) -> None:
@@ -247,11 +247,11 @@ class _File:
                 reason = str(fault)
             except YamlFault:
                 continue
-        raise invalid(f"{what} in {shown_path(self.name)} cannot be changed: {reason}.")
+        raise invalid(f"{what} in {shown_path(self.path)} cannot be changed: {reason}.")
 
     def write(self, text: str) -> None:
         """Put ``text`` in its place."""
         try:
-            self.path.write_bytes(text.encode())
+            self.tree.write(self.path, text.encode())
         except UnicodeEncodeError:
-            raise invalid(f"{shown_path(self.name)} cannot be changed: it would not be UTF-8 text.") from None
+            raise invalid(f"{shown_path(self.path)} cannot be changed: it would not be UTF-8 text.") from None

@@ -19,15 +19,15 @@ from omps_worker.manifests import Manifests
 from omps_worker.sandbox.operators import Files, bundle_tree, flat_operator, nested_operator, sized_operator
 from tests.support import plain_courier
 from tests.support.plain_courier import Answer
-from tests.support.trees import packed_files, write_tree
+from tests.support.trees import packed_files, tree_below, write_tree
 
 DATA = Path(__file__).parents[1] / "data" / "manifests"
 
 
 def ours(directory: Path, repository: str) -> Answer:
-    files = tuple(sorted(str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()))
+    tree = tree_below(directory)
     try:
-        made = bundle.prepare(directory, files, Manifests.read(directory), repository)
+        made = bundle.prepare(tree, Manifests.read(tree), repository)
     except PackageValidationError as error:
         verdict = plain_courier.ordered(error.details["validation_info"])
         return Answer(False, verdict, {}, crashed=not verdict)
@@ -51,7 +51,7 @@ def test_generated_operators(tmp_path: Path, size: str, seed: int) -> None:
     files = sized_operator(size, seed)
     directory = write_tree(tmp_path, files)
 
-    assert assert_equal(directory, Manifests.read(directory).package_name).accepted
+    assert assert_equal(directory, Manifests.read(tree_below(directory)).package_name).accepted
 
 
 def test_stray_files_and_files_that_are_left_out(tmp_path: Path) -> None:

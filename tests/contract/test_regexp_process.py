@@ -21,7 +21,7 @@ from omps_worker.replacements import CannotReplace
 from omps_worker.sandbox import operators
 from omps_worker.transformations import Replacement, Transformations, apply
 from tests.support.parts import parts
-from tests.support.trees import write_tree
+from tests.support.trees import tree_below, write_tree
 from tests.support.waiting import wait_until
 
 KEY = "consumer_config.organizations.community.replace_registry[1]"
@@ -54,7 +54,7 @@ LIKE_RE = [
 
 def replace(directory: Path, text: str, *rules: Replacement) -> str:
     write_tree(directory, {"1.0.0/csv.yaml": text})
-    apply(directory, Transformations(replacements=rules))
+    apply(tree_below(directory), Transformations(replacements=rules))
     return (directory / "1.0.0/csv.yaml").read_bytes().decode()
 
 
@@ -152,7 +152,7 @@ def test_a_large_operator_takes_a_small_part_of_the_limit(tmp_path):
 def test_what_is_refused_is_refused_in_the_same_words(tmp_path, rule, content, message):
     write_tree(tmp_path, {"1.0.0/csv.yaml": content})
     with pytest.raises(Exception, match=message):
-        apply(tmp_path, Transformations(replacements=(rule,)))
+        apply(tree_below(tmp_path), Transformations(replacements=(rule,)))
 
 
 def program(monkeypatch, tmp_path: Path, text: str) -> None:

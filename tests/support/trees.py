@@ -9,6 +9,8 @@ import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from omps_worker.file_tree import FilesInMemory, FilesOnDisk
+
 
 def write_tree(directory: Path, files: Mapping[str, str | bytes]) -> Path:
     """Write ``files`` (relative path: content) into ``directory``, which is returned."""
@@ -18,6 +20,17 @@ def write_tree(directory: Path, files: Mapping[str, str | bytes]) -> Path:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content.encode() if isinstance(content, str) else content)
     return directory
+
+
+def tree_of(files: Mapping[str, str | bytes]) -> FilesInMemory:
+    """``files`` (relative path: content) in memory."""
+    return FilesInMemory({path: text.encode() if isinstance(text, str) else text for path, text in files.items()})
+
+
+def tree_below(directory: Path) -> FilesOnDisk:
+    """All files that are in ``directory`` and the directories in it."""
+    found = (path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file())
+    return FilesOnDisk(directory, found)
 
 
 def packed_files(blob: bytes) -> dict[str, bytes]:

@@ -7,6 +7,7 @@ import contextlib
 import os
 import stat
 import struct
+import tracemalloc
 import zipfile
 from dataclasses import dataclass
 from io import BytesIO
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 from omps_worker import archive
 from omps_worker.errors import OMPSUploadedFileError
+from omps_worker.file_tree import FilesInMemory, FilesOnDisk, FileTree
 from omps_worker.sandbox.operators import nested_operator, zip_of
 
 
@@ -29,17 +31,26 @@ class Limits:
 
 
 class Place:
-    """Where an archive is unpacked, with something beside it that must stay as it is."""
+    """Where an archive is unpacked, with something beside it that must stay as it is.
 
-    def __init__(self, path: Path) -> None:
+    ``in_memory``: up to how many bytes are unpacked in memory instead.
+    """
+
+    def __init__(self, path: Path, in_memory: int = 0) -> None:
+        self.in_memory = in_memory
+        self.tree: FileTree | None = None
         self.archive = path / "archive.zip"
         self.directory = path / "inside" / "tree"
         self.directory.mkdir(parents=True)
         (path / "inside" / "neighbour").write_text("untouched")
 
     def extract(self, content: bytes, limits: Limits = Limits()) -> tuple[str, ...]:
+        return self.unpack(content, limits).files
+
+    def unpack(self, content: bytes, limits: Limits = Limits()) -> FileTree:
         self.archive.write_bytes(content)
-        return archive.extract(self.archive, self.directory, limits)
+        self.tree = archive.unpack(self.archive, self.directory, limits, self.in_memory)
+        return self.tree
 
     def refuse(self, content: bytes, limits: Limits = Limits()) -> str:
         with pytest.raises(OMPSUploadedFileError) as caught:
@@ -49,8 +60,13 @@ class Place:
         return caught.value.message
 
     def files(self) -> dict[str, bytes]:
+        """What was unpacked, wherever it is."""
         root = self.directory
-        return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+        on_disk = {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+        if not isinstance(self.tree, FilesInMemory):
+            return on_disk
+        assert not on_disk
+        return {path: self.tree.read(path) for path in self.tree.files}
 
     def is_intact(self) -> bool:
         return (
@@ -59,9 +75,17 @@ class Place:
         )
 
 
+ON_DISK, IN_MEMORY = 0, 10 * 2**20
+
+
+@pytest.fixture(params=[ON_DISK, IN_MEMORY], ids=["on disk", "in memory"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    return Place(tmp_path, request.param)
+
+
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path)
+def place_on_disk(tmp_path: Path) -> Place:
+    return Place(tmp_path, ON_DISK)
 
 
 def zip_with(*members: tuple[str | zipfile.ZipInfo, bytes], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
@@ -102,7 +126,8 @@ def test_an_operator_comes_out_as_it_went_in(place: Place) -> None:
     assert place.is_intact()
 
 
-def test_files_are_plain_and_readable_whatever_the_archive_and_the_umask_say(place: Place) -> None:
+def test_files_are_plain_and_readable_whatever_the_archive_and_the_umask_say(place_on_disk: Place) -> None:
+    place = place_on_disk
     member = zipfile.ZipInfo("a/run.sh")
     member.external_attr = (stat.S_IFREG | 0o6777) << 16
     before = os.umask(0o077)
@@ -342,6 +367,32 @@ def test_a_bomb_that_lies_about_its_size_is_stopped_while_it_unfolds(place: Plac
     assert sum(len(written) for written in place.files().values()) <= 1_000_000
 
 
+@pytest.mark.parametrize(("more", "kind"), [(0, FilesInMemory), (1, FilesOnDisk)])
+def test_small_files_stay_in_memory(tmp_path: Path, more: int, kind: type[FileTree]) -> None:
+    place = Place(tmp_path, in_memory=1000)
+
+    tree = place.unpack(zip_with(("a.yaml", b"x" * 600), ("b/c.yaml", b"y" * (400 + more))))
+
+    assert type(tree) is kind
+    assert [(path, tree.read(path)) for path in tree.files] == [
+        ("a.yaml", b"x" * 600),
+        ("b/c.yaml", b"y" * (400 + more)),
+    ]
+    assert place.is_intact()
+
+
+def test_a_bomb_that_says_it_is_small_takes_no_memory(tmp_path: Path) -> None:
+    place = Place(tmp_path, IN_MEMORY)
+    content = zip_with(("bomb", b"\0" * 19_000_000))
+    content = patched(patched(content, LOCAL, 22, b"\1\0\0\0"), CENTRAL, 24, b"\1\0\0\0")
+    tracemalloc.start()
+    try:
+        assert "its size is not what the archive says" in place.refuse(content)
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    finally:
+        tracemalloc.stop()
+
+
 def test_the_archive_itself_may_be_too_large(place: Place) -> None:
     content = zip_of(nested_operator())
 
@@ -379,16 +430,18 @@ def test_arbitrary_bytes_are_refused_or_give_nothing(tmp_path_factory: pytest.Te
     Place(tmp_path_factory.mktemp("place")).refuse(content)
 
 
+wherever = st.sampled_from([ON_DISK, IN_MEMORY])
 names = st.text(st.sampled_from("ab./\\:é\0\n A~") | st.characters(codec="utf-8"), min_size=1, max_size=12)
+names = names.filter(lambda name: not name.startswith("\0"))  # zipfile writes none of those
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-@given(st.lists(names, min_size=1, max_size=4))
-@settings(max_examples=150, deadline=None)
+@given(st.lists(names, min_size=1, max_size=4), wherever)
+@settings(max_examples=200, deadline=None)
 def test_whatever_members_are_called_nothing_leaves_the_directory(
-    tmp_path_factory: pytest.TempPathFactory, called: list[str]
+    tmp_path_factory: pytest.TempPathFactory, called: list[str], in_memory: int
 ) -> None:
-    place = Place(tmp_path_factory.mktemp("place"))
+    place = Place(tmp_path_factory.mktemp("place"), in_memory)
     content = zip_with(*((name, b"" if name.endswith("/") else b"content") for name in called))
 
     with contextlib.suppress(OMPSUploadedFileError):
@@ -401,7 +454,7 @@ def test_whatever_members_are_called_nothing_leaves_the_directory(
 def test_a_zip_with_any_bytes_changed_is_extracted_or_refused(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
-    place = Place(tmp_path_factory.mktemp("place"))
+    place = Place(tmp_path_factory.mktemp("place"), data.draw(wherever))
     content = bytearray(zip_with(("a.yaml", b"packageName: a\n" * 5), ("1.0.0/b.yaml", b"x")))
     for _ in range(data.draw(st.integers(1, 4))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))

@@ -23,14 +23,15 @@ from omps_worker.errors import PackageValidationError
 from omps_worker.manifests import Manifests
 from omps_worker.model import Bundle
 from omps_worker.sandbox.operators import bundle_tree, flat_operator, nested_operator, sized_operator
-from tests.support.trees import packed_files, write_tree
+from tests.support.trees import packed_files, tree_below, tree_of, write_tree
 
 DATA = Path(__file__).parents[1] / "data" / "manifests"
 
 
 def prepare(path: Path, files: Mapping[str, str | bytes], repository: str | None = None) -> Bundle:
-    manifests = Manifests.read(write_tree(path, files))
-    return bundle.prepare(path, tuple(sorted(files)), manifests, repository or manifests.package_name)
+    tree = tree_below(write_tree(path, files))
+    manifests = Manifests.read(tree)
+    return bundle.prepare(tree, manifests, repository or manifests.package_name)
 
 
 def refusal(path: Path, files: Mapping[str, str | bytes], repository: str | None = None) -> PackageValidationError:
@@ -121,11 +122,18 @@ def test_nothing_in_the_tar_tells_a_machine_or_a_time(tmp_path: Path) -> None:
     ],
 )
 def test_the_same_manifests_give_the_same_digest_on_every_machine(tree: str, digest: str) -> None:
-    path = DATA / tree
-    files = tuple(sorted(str(file.relative_to(path)) for file in path.rglob("*") if file.is_file()))
-    manifests = Manifests.read(path)
+    files = tree_below(DATA / tree)
+    manifests = Manifests.read(files)
 
-    assert bundle.prepare(path, files, manifests, manifests.package_name).digest == digest
+    assert bundle.prepare(files, manifests, manifests.package_name).digest == digest
+
+
+def test_files_in_memory_give_the_same_bytes(tmp_path: Path) -> None:
+    for name, operator in (("flat", flat_operator()), ("nested", {**nested_operator(), "1.0.0/art.yaml": "x"})):
+        tree = tree_of(operator)
+        manifests = Manifests.read(tree)
+
+        assert bundle.prepare(tree, manifests, manifests.package_name) == prepare(tmp_path / name, operator)
 
 
 def test_without_libyaml_the_bytes_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,8 +160,9 @@ def test_other_hash_seeds_give_the_same_bytes(tmp_path: Path) -> None:
     write_tree(tmp_path, flat_operator())
     code = (
         "import sys, pathlib; from omps_worker import bundle; from omps_worker.manifests import Manifests;"
-        "path = pathlib.Path(sys.argv[1]); manifests = Manifests.read(path);"
-        "print(bundle.prepare(path, (), manifests, manifests.package_name).digest)"
+        "from tests.support.trees import tree_below; tree = tree_below(pathlib.Path(sys.argv[1]));"
+        "manifests = Manifests.read(tree);"
+        "print(bundle.prepare(tree, manifests, manifests.package_name).digest)"
     )
     digests = {
         subprocess.run(
@@ -173,11 +182,12 @@ def test_other_hash_seeds_give_the_same_bytes(tmp_path: Path) -> None:
 def test_preparing_changes_nothing(tmp_path: Path) -> None:
     for name, operator in (("flat", flat_operator()), ("nested", {**nested_operator(), "art.yaml": "a: b"})):
         path = write_tree(tmp_path / name, operator)
-        manifests = Manifests.read(path)
+        tree = tree_below(path)
+        manifests = Manifests.read(tree)
         before = copy.deepcopy(dict(manifests.documents))
 
-        first = bundle.prepare(path, tuple(sorted(operator)), manifests, manifests.package_name)
-        second = bundle.prepare(path, tuple(sorted(operator)), manifests, manifests.package_name)
+        first = bundle.prepare(tree, manifests, manifests.package_name)
+        second = bundle.prepare(tree, manifests, manifests.package_name)
 
         assert first == second
         assert manifests.documents == before
@@ -194,11 +204,10 @@ def test_several_threads_prepare_different_operators_at_once(tmp_path: Path) -> 
     found: dict[int, set[str]] = {number: set() for number in expected}
 
     def work(number: int) -> None:
-        path = tmp_path / f"{number}"
-        files = tuple(sorted(str(file.relative_to(path)) for file in path.rglob("*") if file.is_file()))
+        tree = tree_below(tmp_path / f"{number}")
         for _ in range(5):
-            manifests = Manifests.read(path)
-            found[number].add(bundle.prepare(path, files, manifests, manifests.package_name).digest)
+            manifests = Manifests.read(tree)
+            found[number].add(bundle.prepare(tree, manifests, manifests.package_name).digest)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in expected]
     for thread in threads:
@@ -319,7 +328,5 @@ def test_operator_courier_is_itself_again_afterwards(tmp_path: Path) -> None:
         ({**bundle_tree(), "x.yaml": "a: ["}, False),
     ],
 )
-def test_a_bundle_images_manifests_are_told_by_their_content(
-    tmp_path: Path, files: dict[str, str], expected: bool
-) -> None:
-    assert bundle.is_bundle_tree(write_tree(tmp_path, files)) is expected
+def test_a_bundle_images_manifests_are_told_by_their_content(files: dict[str, str], expected: bool) -> None:
+    assert bundle.is_bundle_tree(tree_of(files)) is expected

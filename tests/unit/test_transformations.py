@@ -16,7 +16,7 @@ from omps_worker.errors import PackageValidationError
 from omps_worker.manifests import Manifests
 from omps_worker.sandbox.operators import flat_operator, nested_operator
 from omps_worker.transformations import Annotation, Replacement, Transformations, apply
-from tests.support.trees import write_tree
+from tests.support.trees import tree_below, write_tree
 
 PACKAGE = "packageName: otter\n"
 CSV = "kind: ClusterServiceVersion\n"
@@ -28,7 +28,7 @@ OWNER = Transformations(annotations=(Annotation("owner", "me"),))
 
 def changed(path: Path, files: Mapping[str, str | bytes], wanted: Transformations) -> dict[str, str]:
     """All files after ``wanted`` was applied to them."""
-    apply(write_tree(path, files), wanted)
+    apply(tree_below(write_tree(path, files)), wanted)
     return {file.relative_to(path).as_posix(): file.read_bytes().decode() for file in path.rglob("*") if file.is_file()}
 
 
@@ -41,7 +41,7 @@ def annotated(path: Path, text: str, *annotations: Annotation) -> str:
 
 def refusal(path: Path, files: Mapping[str, str | bytes], wanted: Transformations) -> str:
     with pytest.raises(PackageValidationError) as caught:
-        apply(write_tree(path, files), wanted)
+        apply(tree_below(write_tree(path, files)), wanted)
     error = caught.value
     assert not error.transient
     assert error.details == {"validation_info": {}}
@@ -76,7 +76,7 @@ def test_a_whole_operator(tmp_path: Path, files: dict[str, str]) -> None:
 
     after = {path: meaning(text) for path, text in changed(tmp_path, files, wanted).items()}
 
-    assert Manifests.read(tmp_path).package_name == "otter-dev"
+    assert Manifests.read(tree_below(tmp_path)).package_name == "otter-dev"
     for path, document in before.items():
         if "packageName" in document:
             document["packageName"] = "otter-dev"
@@ -99,7 +99,7 @@ def test_files_that_need_no_change_are_not_written(tmp_path: Path) -> None:
         file.chmod(0o444)
     before = {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()}
 
-    apply(tmp_path, Transformations("-dev", (Replacement("absent", ""),), (Annotation("owner", "me"),)))
+    apply(tree_below(tmp_path), Transformations("-dev", (Replacement("absent", ""),), (Annotation("owner", "me"),)))
 
     assert {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()} == before
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from omps_worker.errors import PackageValidationError
 from omps_worker.transformations import Annotation, Replacement, Transformations, apply
-from tests.support.trees import write_tree
+from tests.support.trees import tree_below, write_tree
 
 CSV = "kind: ClusterServiceVersion\n"
 WORDS = st.sampled_from(
@@ -56,7 +56,7 @@ CSVS = st.fixed_dictionaries(
 
 
 def annotated(path: Path, text: str, *annotations: Annotation) -> str:
-    apply(write_tree(path, {"csv.yaml": text}), Transformations(annotations=annotations))
+    apply(tree_below(write_tree(path, {"csv.yaml": text})), Transformations(annotations=annotations))
     return (path / "csv.yaml").read_bytes().decode()
 
 
@@ -152,7 +152,7 @@ def test_a_tree_of_anything_is_changed_as_meant_or_refused(tmp_path_factory: pyt
     text = CSV + "metadata:\n  annotations:\n    " + text
     wanted = Transformations("o", (Replacement("😀", "é"),), (Annotation("owner", "me"),))
     try:
-        apply(write_tree(path, {"a.yaml": text, "p.yaml": "packageName: n\n"}), wanted)
+        apply(tree_below(write_tree(path, {"a.yaml": text, "p.yaml": "packageName: n\n"})), wanted)
     except PackageValidationError:
         return
     document = meaning((path / "a.yaml").read_bytes().decode())
