@@ -8,6 +8,9 @@ from pathlib import Path
 Version = tuple[int, ...]
 """Equal as long as nothing was renewed."""
 
+NOTHING: Version = ()
+"""That of nothing at all, or of what cannot be looked at."""
+
 
 def version_of(path: Path) -> Version:
     """What is there now, without reading it; nothing there is a version, too.
@@ -18,5 +21,5 @@ def version_of(path: Path) -> Version:
     try:
         state = path.stat()
     except OSError:
-        return ()
+        return NOTHING
     return state.st_mtime_ns, state.st_ctime_ns, state.st_size, state.st_ino, state.st_dev

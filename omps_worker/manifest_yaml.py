@@ -165,26 +165,6 @@ class Reader:
         while True:
             event = next_event()
             kind = type(event)
-            if kind is ScalarEvent and event.anchor is None and event.tag is None:
-                # By far the most: everything below for those that are not anchored and have no tag.
-                value = event.value
-                nodes += 1
-                characters += len(value)
-                if event.implicit[0]:
-                    if flow and "?" in value:
-                        certain = False
-                    if value[:1] in _FIRST_LETTERS:
-                        if value in known:
-                            value = known[value]
-                        else:
-                            value, simple = _resolved(loader, value, known)
-                            certain = certain and simple
-                if nodes > most:
-                    raise _too_many_values(most)
-                if characters > CHARACTERS:
-                    raise _too_much_text()
-                items.append(value)
-                continue
             anchor = None
             start, text_start = nodes, characters
             nodes += 1
@@ -205,6 +185,10 @@ class Reader:
                 anchor = event.anchor
                 if anchor is not None:
                     _check_new(anchor, anchors, event)
+                elif nodes <= most and characters <= CHARACTERS:
+                    # By far the most.
+                    items.append(value)
+                    continue
             elif kind is MappingStartEvent or kind is SequenceStartEvent:
                 if event.tag is not None:
                     certain = False

@@ -17,6 +17,8 @@ import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
+from omps_worker import machine
+
 log = logging.getLogger(__name__)
 
 SEND_SECONDS = 1.0
@@ -44,7 +46,7 @@ class Supervisor:
             with contextlib.suppress(Exception):  # where stderr is no file
                 faulthandler.enable()
             self._thread = threading.Thread(target=self._give_signs, args=(self._period,), name="watchdog", daemon=True)
-            self._thread.start()
+            machine.start(self._thread)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from omps_worker.errors import Fault, MappingError
+from omps_worker.file_versions import Version, version_of
 from omps_worker.mapping import Mapping, positioned_yaml
 from omps_worker.mapping.rules import MappingTable
 from omps_worker.observer import SILENT
@@ -22,8 +23,6 @@ log = logging.getLogger(__name__)
 
 FILE_LIMIT = 2**20
 """How many bytes a mapping file may have."""
-
-Signature = tuple[int, ...] | None
 
 
 def load(path: Path, organizations: Collection[str] | None = None) -> Mapping:
@@ -127,7 +126,7 @@ class MappingFile:
         self._lock = threading.Lock()
         self._next_look = clock() + look_every
         self._last_error: str | None = None
-        self._read = self._pending = self._signature()
+        self._read = self._pending = version_of(self._path)
         self._current = load(path, organizations)
 
     @property
@@ -146,17 +145,17 @@ class MappingFile:
             return False
         with self._lock:
             self._next_look = self._clock() + self._look_every
-            signature = self._signature()
-            settled, self._pending = signature == self._pending, signature
-            return settled and signature != self._read and self._reload(signature)
+            version = version_of(self._path)
+            settled, self._pending = version == self._pending, version
+            return settled and version != self._read and self._reload(version)
 
     def reload(self) -> bool:
         """Read the file now, changed or not; whether it could be used. Never raises."""
         with self._lock:
-            return self._reload(self._signature())
+            return self._reload(version_of(self._path))
 
-    def _reload(self, signature: Signature) -> bool:
-        self._read = self._pending = signature
+    def _reload(self, version: Version) -> bool:
+        self._read = self._pending = version
         try:
             mapping = load(self._path, self._organizations)
         except MappingError as error:
@@ -171,10 +170,3 @@ class MappingFile:
         for warning in mapping.warnings:
             log.warning("%s", warning)
         return True
-
-    def _signature(self) -> Signature:
-        try:
-            state = self._path.stat()
-        except OSError:
-            return None
-        return state.st_mtime_ns, state.st_ctime_ns, state.st_size, state.st_ino, state.st_dev

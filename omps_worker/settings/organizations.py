@@ -16,6 +16,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, PrivateAttr, SecretStr, Strict
 
 from omps_worker.errors import Fault, SettingsError
+from omps_worker.file_versions import NOTHING, Version, version_of
 from omps_worker.settings.fields import ENVIRONMENT_NAME, AnyPath, EnvironmentName, Flag, Name, Text, path_fault
 from omps_worker.settings.tables import Location, Reading, Table, dotted
 from omps_worker.transformations import Annotation, Replacement, Transformations
@@ -70,7 +71,7 @@ class SecretFile:
         self._check = check
         self.key = key
         self._lock = threading.Lock()
-        self._seen: tuple[int, ...] | None = None
+        self._seen: Version | None = None
         self._value: SecretStr | None = None
         self._fault: str | None = None
         self.value_or_none()
@@ -83,19 +84,12 @@ class SecretFile:
     def value_or_none(self) -> SecretStr | None:
         """The secret; the last good one when the file is at fault now; None if there never was one."""
         with self._lock:
-            seen = self._signature()
-            if seen is None or seen != self._seen:
+            seen = version_of(self._path)
+            if seen == NOTHING or seen != self._seen:
                 self._read()
                 # What was written meanwhile may have been read by half.
-                self._seen = seen if seen == self._signature() else None
+                self._seen = seen if seen == version_of(self._path) else None
             return self._value
-
-    def _signature(self) -> tuple[int, ...] | None:
-        try:
-            state = self._path.stat()
-        except OSError:
-            return None
-        return state.st_mtime_ns, state.st_ctime_ns, state.st_size, state.st_ino, state.st_dev
 
     def _read(self) -> None:
         text, fault = _content(self._path)

@@ -164,6 +164,15 @@ def test_the_command_line_answers_before_it_loads_anything_heavy():
     assert foreign - sys.stdlib_module_names == {"click"}
 
 
+def test_threads_are_started_by_machine_alone_which_knows_what_it_means_that_there_are_none():
+    starts = re.compile(r"thread\)?\.start\(\)|Thread\([^\n]*\)\.start\(\)", re.IGNORECASE)
+    ours = (path for name, path in modules().items() if not name.startswith("sandbox"))
+
+    assert [relative(path) for path in ours if starts.search(path.read_text(encoding="utf-8"))] == [
+        "omps_worker/machine.py"
+    ]
+
+
 def test_every_python_file_names_its_licence_and_its_purpose():
     for path in python_files():
         text = path.read_text(encoding="utf-8")
