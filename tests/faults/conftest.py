@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.books import Books, Crew, crew_of, impatient
+from tests.support.bus import Bus
+from tests.support.proxy import Proxy
+from tests.support.rabbit import SharedRabbit
 from tests.support.site import TestSite
 
 
@@ -36,3 +39,16 @@ def crew(quick: TestSite) -> Iterator[Crew]:
 def books(quick: TestSite) -> Books:
     """The books of the quick site."""
     return Books(quick)
+
+
+@pytest.fixture
+def proxy(shared_rabbit: SharedRabbit) -> Iterator[Proxy]:
+    """A way to the run's node that can be made slow, or cut."""
+    with Proxy(shared_rabbit.node.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def through(proxy: Proxy, bus: Bus, shared_rabbit: SharedRabbit) -> str:
+    """The URL of a test's bus by that way."""
+    return bus.url.replace(f":{shared_rabbit.node.port}/", f":{proxy.port}/")

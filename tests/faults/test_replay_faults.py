@@ -25,7 +25,6 @@ from omps_worker.sandbox import operators
 from omps_worker.sandbox.site import QUEUE
 from tests.support.bus import Bus, Got, build_body, where
 from tests.support.parked import failed_queue_of, fill, fill_with, parked
-from tests.support.proxy import Proxy
 from tests.support.site import edit
 from tests.support.waiting import wait_until
 
@@ -40,17 +39,6 @@ CONSUME = b"\x00\x3c\x00\x14"
 @pytest.fixture
 def bus(site) -> Bus:
     return Bus(site.amqp_url).set_up()
-
-
-@pytest.fixture
-def proxy(shared_rabbit) -> Iterator[Proxy]:
-    with Proxy(shared_rabbit.node.port) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def through(proxy, bus, shared_rabbit) -> str:
-    return bus.url.replace(f":{shared_rabbit.node.port}/", f":{proxy.port}/")
 
 
 @contextmanager

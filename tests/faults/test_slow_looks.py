@@ -21,7 +21,7 @@ from omps_worker.errors import BrokerUnavailable
 from omps_worker.parked import Selection
 from tests.support.bus import Bus, build_body, where
 from tests.support.parked import failed_queue_of, fill, fill_with, parked
-from tests.support.proxy import LateChannel, Proxy, Slowness
+from tests.support.proxy import LateChannel, Slowness
 from tests.support.waiting import wait_until
 
 EVERYTHING = Selection()
@@ -35,17 +35,6 @@ LATE = [0.7, 1.3, 4.0]
 @pytest.fixture
 def bus(site) -> Bus:
     return Bus(site.amqp_url).set_up()
-
-
-@pytest.fixture
-def proxy(shared_rabbit) -> Iterator[Proxy]:
-    with Proxy(shared_rabbit.node.port) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def through(proxy, bus, shared_rabbit) -> str:
-    return bus.url.replace(f":{shared_rabbit.node.port}/", f":{proxy.port}/")
 
 
 @contextmanager

@@ -7,7 +7,6 @@ import pytest
 
 from omps_worker.broker import connection
 from tests.support.bus import RESULTS, Bus, build_body
-from tests.support.proxy import Proxy
 from tests.support.waiting import wait_until
 from tests.support.workers import Worker
 
@@ -20,17 +19,6 @@ def impatience(monkeypatch):
 @pytest.fixture
 def bus(amqp_url) -> Bus:
     return Bus(amqp_url).listen().set_up()
-
-
-@pytest.fixture
-def proxy(shared_rabbit):
-    with Proxy(shared_rabbit.node.port) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def through(bus, proxy, shared_rabbit) -> str:
-    return bus.url.replace(f":{shared_rabbit.node.port}/", f":{proxy.port}/")
 
 
 def wait_for_one_consumer(bus: Bus, worker: Worker) -> None:

@@ -16,6 +16,20 @@ GONE = object()
 
 MAPPING = "version: 1\nrules:\n  - match: {}\n    publish: [{organization: community}]\n"
 
+MINIMAL = """
+amqp_url = "amqp://localhost"
+topic_prefix = "org.example"
+[queues.omps-worker]
+[consumer_config.koji]
+hub_url = "https://koji.example.com/kojihub"
+root_url = "https://koji.example.com/files"
+[consumer_config.registry]
+url = "https://quay.example.com"
+[consumer_config.organizations.community]
+token = "basic c2VjcmV0"
+"""
+"""A configuration file with all that is needed."""
+
 
 def table(changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The configuration as a table; ``changes`` has dotted keys, parts with dots in them in quotes."""

@@ -16,7 +16,7 @@ from omps_worker.errors import BrokerRefused, BrokerUnavailable, SettingsError
 from omps_worker.settings import Settings
 from omps_worker.settings import file as settings_file
 from tests.support.certificates import self_signed
-from tests.support.configuration import settings
+from tests.support.configuration import MINIMAL, settings
 
 URL = "amqp://worker:s3cret@one.example.com/builds?heartbeat=17"
 HOSTS = "consumer_config.broker.hosts"
@@ -30,16 +30,7 @@ def written(directory: Path, url: str) -> Settings:
     """The settings of a configuration in a file."""
     settings(directory)  # makes the mapping
     config = directory / "config.toml"
-    config.write_text(f"""
-amqp_url = "{url}"
-topic_prefix = "org.example"
-[queues.omps-worker]
-[consumer_config.koji]
-hub_url = "https://koji.example.com/kojihub"
-root_url = "https://koji.example.com/files"
-[consumer_config.registry]
-url = "https://quay.example.com"
-""")
+    config.write_text(MINIMAL.replace("amqp://localhost", url))
     return settings_file.load(config, environment={})
 
 

@@ -17,20 +17,7 @@ from hypothesis import strategies as st
 from omps_worker import configuration
 from omps_worker.errors import Fault, SettingsError
 from omps_worker.settings import file as settings_file
-from tests.support.configuration import MAPPING, faults, settings
-
-MINIMAL = """
-amqp_url = "amqp://localhost"
-topic_prefix = "org.example"
-[queues.omps-worker]
-[consumer_config.koji]
-hub_url = "https://koji.example.com/kojihub"
-root_url = "https://koji.example.com/files"
-[consumer_config.registry]
-url = "https://quay.example.com"
-[consumer_config.organizations.community]
-token = "basic c2VjcmV0"
-"""
+from tests.support.configuration import MAPPING, MINIMAL, faults, settings
 
 
 def written(directory: Path, text: str = MINIMAL, mapping: str = MAPPING) -> Path:
