@@ -7,8 +7,8 @@
 
 PYTEST_ARGS ?=
 RUN := .venv/bin/python scripts/in_own_tmpdir.py
-# One more than there are cores: many tests wait for processes that they started.
-PROCESSES ?= $(shell expr $$(nproc) + 1)
+# Two more than there are cores: many tests wait for processes that they started.
+PROCESSES ?= $(shell expr $$(nproc) + 2)
 PYTEST := $(RUN) .venv/bin/python -m pytest --numprocesses=$(PROCESSES) --maxprocesses=6 --dist=worksteal
 
 help: ## this list

@@ -214,9 +214,11 @@ class Site(BrokerSite):
     def send_missing(self, publisher: Publisher, message: Message) -> None:
         """Send the message of a build that was missed to the queue. Raises BrokerError."""
         from omps_worker.broker.catch_up import outgoing
+        from omps_worker.broker.publisher import SOON_SECONDS
 
         queue = self.settings.queue.name
-        publisher.publish(outgoing(message.id, message.body, topic=CATCH_UP_TOPIC, queue=queue))
+        missing = outgoing(message.id, message.body, topic=CATCH_UP_TOPIC, queue=queue)
+        publisher.publish(missing, alarm_seconds=SOON_SECONDS)
 
     def dismiss(self, facts: BuildFacts) -> Ignored | None:
         """Why a build is surely none of our business, going by the mapping alone; None if it may be."""

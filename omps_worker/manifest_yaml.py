@@ -236,8 +236,11 @@ class Reader:
 def _resolved(loader: Any, value: str, known: dict[str, Any]) -> tuple[Any, bool]:
     """What a plain scalar stands for, and whether that is certain.
 
-    Numbers are remembered in ``known``, dates are not: PyYAML makes a new one for each.
+    Numbers are remembered in ``known`` where they take long to understand. Dates are not: PyYAML makes a new one
+    for each.
     """
+    if value.isdigit() and value.isascii() and value[0] != "0" and len(value) <= NUMBER_LENGTH:
+        return int(value), True
     if len(value) > NUMBER_LENGTH:
         # Nothing for PyYAML's regular expressions: they take fifty times the memory that "1:1:1:…" has.
         if value.strip(_OF_NUMBERS):

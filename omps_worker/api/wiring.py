@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
@@ -192,7 +193,8 @@ class ApiSite:
         self._closing.callback(publisher.close)
 
         def send(message: ResultMessage) -> None:
-            publisher.publish(result(message, settings.publish_exchange, settings.publish_priority))
+            outgoing = result(message, settings.publish_exchange, settings.publish_priority)
+            publisher.publish(outgoing, alarm_seconds=math.inf)
 
         announcer = Announcer(send)
         self._closing.callback(announcer.close)

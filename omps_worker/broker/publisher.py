@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import threading
 import time
 from typing import Any
@@ -41,6 +42,12 @@ NOBODY = "omps-worker.nobody"
 
 PUBLISH_SECONDS = 30.0
 """How long a message may take until it is confirmed, reconnecting included."""
+
+SOON_SECONDS = 5.0
+"""How long an alarm of the broker may last until somebody who waits for an answer is told of it."""
+
+LOOK_SECONDS = 0.25
+"""How often to look for one."""
 
 
 class Publisher:
@@ -97,7 +104,9 @@ class Publisher:
         """The broker seems to be back: connect now, instead of after the pause. From any thread."""
         self._hurry.set()
 
-    def publish(self, outgoing: Outgoing, *, timeout: float | None = None, patient: bool = False) -> None:
+    def publish(
+        self, outgoing: Outgoing, *, timeout: float | None = None, alarm_seconds: float = PUBLISH_SECONDS
+    ) -> None:
         """Publish and return when the broker has confirmed that it keeps the message.
 
         Raises BrokerUnavailable when that does not happen in ``timeout`` seconds, and BrokerBlocked when
@@ -106,17 +115,15 @@ class Publisher:
         queue takes it (``mandatory``; a queue that is full says so even without). Then it did not
         arrive, and trying again helps after somebody did something about it.
 
-        ``patient``: the time for which the broker blocks publishers does not count, however long,
-        so that one copy waits for the end of the alarm and not many.
+        ``alarm_seconds``: how long the broker may block publishers until that is told. With infinity that time does
+        not count at all, so that one copy waits for the end of the alarm and not many.
         """
         outgoing.check(self.frame_max)
         pending = Pending(outgoing, alone=outgoing.mandatory)
         self._outbox.add(pending)
         self._wake()
         seconds = self._timeout if timeout is None else timeout
-        while not pending.done.wait(seconds):
-            if patient and self.blocked is not None:
-                continue
+        if not self._confirmed(pending, seconds, alarm_seconds):
             pending.abandoned = True
             self._wake()
             if (blocked := self.blocked) is not None:
@@ -126,6 +133,21 @@ class Publisher:
                 "see the log for its state."
             )
         pending.tell()
+
+    def _confirmed(self, pending: Pending, seconds: float, alarm_seconds: float) -> bool:
+        """Whether the message is confirmed in time; see ``publish``."""
+        left, blocked = seconds, 0.0
+        while left > 0:
+            begun = time.monotonic()
+            if pending.done.wait(min(LOOK_SECONDS, left)):
+                return True
+            spent = time.monotonic() - begun
+            blocked = blocked + spent if self.blocked is not None else 0.0
+            if blocked >= alarm_seconds:
+                return False
+            if not blocked or alarm_seconds < math.inf:
+                left -= spent
+        return pending.done.is_set()
 
     def close(self, timeout: float = 5.0) -> bool:
         """Wait until everything that somebody waits for is confirmed, then disconnect.

@@ -27,7 +27,7 @@ from omps_worker.broker.dumps import restored
 from omps_worker.broker.outbox import Outgoing
 from omps_worker.broker.parked_message import ParkedMessage, deaths_of_workers
 from omps_worker.broker.parking import DEFAULT_FRAME, fit, moved
-from omps_worker.broker.publisher import Publisher
+from omps_worker.broker.publisher import SOON_SECONDS, Publisher
 from omps_worker.message_files import StoredMessage
 
 LEFT_BEHIND = (
@@ -92,4 +92,5 @@ class Replay:
         """
         now = datetime.now(timezone.utc)
         properties = replayed_copy(delivery, now, queue=self._queue, frame_max=self._publisher.frame_max)
-        self._publisher.publish(Outgoing("", self._queue, delivery.body, properties, mandatory=True))
+        copy = Outgoing("", self._queue, delivery.body, properties, mandatory=True)
+        self._publisher.publish(copy, alarm_seconds=SOON_SECONDS)

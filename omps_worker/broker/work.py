@@ -7,6 +7,7 @@ When ``Work.perform`` says so, and not before, the message may be acked.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -246,7 +247,7 @@ class Desk:
         backoff = Backoff()
         while not self._abandoned.is_set():
             try:
-                self._publisher.publish(write(), patient=True)
+                self._publisher.publish(write(), alarm_seconds=math.inf)
             except BrokerError as error:
                 self._untold[me] = error.message
                 log.error("kept un-acked, tried again: %s", error.message)

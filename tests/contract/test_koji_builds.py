@@ -279,6 +279,9 @@ def test_whatever_is_nested_in_an_answer_the_error_is_kojis(koji: SandboxKoji, l
     bodies = [reply(deep), struct(id=deep), struct(id="<int>1</int>", extra=deep)]
     bodies += [fault_reply(code, deep) for code in ("<int>1</int>", "<int>1000</int>", "<int>1014</int>")]
     bodies.append(fault_reply(deep))
+    if levels > 5_000:
+        # Megabytes each, of which the first one and the last one take all ways.
+        bodies = [bodies[0], bodies[-1]]
     builds = builds_of(koji)
     for body in bodies:
         koji.faults.add(Fault(HUB, body=body))

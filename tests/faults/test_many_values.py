@@ -81,15 +81,14 @@ def test_more_values_are_refused_with_the_key_that_raises_the_limit(tmp_path, sh
 def test_a_higher_limit_lets_them_in_whatever_is_changed(tmp_path):
     archive = archive_of(tmp_path, "flat", KINDS["texts"](300_000))
     with pytest.raises(PackageValidationError):
-        Contents(archive, tmp_path / "refused", Limits()).prepared(CHANGES)
-    taken = Contents(archive, tmp_path / "taken", Limits(values=1_300_000)).prepared(CHANGES)
+        Contents(archive, tmp_path, Limits()).prepared(CHANGES)
+    taken = Contents(archive, tmp_path, Limits(values=1_300_000)).prepared(CHANGES)
     assert taken.package_name == "otter-dev"
 
 
 def test_a_higher_limit_holds_for_the_files_that_are_changed_too(tmp_path):
     archive = archive_of(tmp_path, "nested", KINDS["texts"](VALUES + 1000))
-    (tmp_path / "place").mkdir()
-    taken = Contents(archive, tmp_path / "place", Limits(values=2 * VALUES)).prepared(CHANGES)
+    taken = Contents(archive, tmp_path, Limits(values=2 * VALUES)).prepared(CHANGES)
     assert taken.nested
 
 

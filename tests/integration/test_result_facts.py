@@ -14,7 +14,7 @@ from omps_worker.sandbox import operators
 from omps_worker.sandbox.faults import Fault
 from omps_worker.sandbox.site import QUEUE, TOPIC_PREFIX
 from tests.support.api import serve
-from tests.support.books import COMPONENT, Books, otter
+from tests.support.books import COMPONENT, Books, impatient, otter
 from tests.support.waiting import wait_until
 
 LANTERN = operators.zip_of(operators.flat_operator("lantern"))
@@ -104,6 +104,7 @@ def test_a_message_that_fails_is_replayed_and_fails_again_is_two_failures(site, 
 
 
 def test_a_release_that_could_not_be_looked_at_is_told_of_once_it_was(site, books):
+    impatient(site)
     build = site.koji.add_build(COMPONENT, "1.0", "1", manifests=otter())
     site.registry.faults.add(Fault("GET /cnr/api/v1/packages/.*", status=503, after=1))
     with site.running():
