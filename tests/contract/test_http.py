@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from omps_worker.deadline import new_session
 from omps_worker.http import Answer, HttpClient, HttpFault, deadline
 from tests.support.certificates import self_signed
 from tests.support.peer import Conversation, Peer, closed_port, deaf_port
@@ -531,6 +532,55 @@ def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setenv("no_proxy", "")
         assert HttpClient(timeout=5).request("GET", "http://registry.invalid/x").body == b"through the proxy"
     assert requests[0].startswith(b"GET http://registry.invalid/x HTTP/1.1\r\n")
+
+
+@pytest.mark.parametrize(
+    ("path", "target"),
+    [
+        ("", "/"),
+        ("/", "/"),
+        ("/cnr/api/v1/packages/community/otter", "/cnr/api/v1/packages/community/otter"),
+        ("/a~b_c.d-e+f=g", "/a~b_c.d-e+f=g"),
+        ("/a/../b", "/b"),
+        ("/a/./b", "/a/b"),
+        ("/a b", "/a%20b"),
+        ("/a%2Fb", "/a%2Fb"),
+        ("/%zz", "/%25zz"),
+        ("/käse", "/k%C3%A4se"),
+        ("/a?b=c d&e=%26", "/a?b=c%20d&e=%26"),
+        ("/a#b", "/a"),
+    ],
+)
+def test_both_ways_to_call_send_the_same(path: str, target: str) -> None:
+    requests: list[bytes] = []
+
+    def script(peer: Conversation) -> None:
+        while request := peer.read_request():
+            requests.append(request)
+            peer.answer(b"")
+
+    headers = {"Authorization": "basic mine", "Content-Type": "application/json"}
+    with Peer(script) as peer:
+        session = new_session()
+        for method, body in (("GET", None), ("POST", b"{}"), ("PUT", b""), ("DELETE", None)):
+            session.exchange(method, peer.url.removesuffix("/") + path, headers, body).close()
+            whole = session.request(method, peer.url.removesuffix("/") + path, headers=headers, data=body, stream=True)
+            whole.close()
+    assert requests[0].startswith(f"GET {target} HTTP/1.1\r\n".encode())
+    for short, long in zip(requests[::2], requests[1::2], strict=True):
+        assert sorted(short.split(b"\r\n")) == sorted(long.split(b"\r\n"))
+
+
+def test_credentials_in_a_url_are_those_of_its_requests() -> None:
+    requests: list[bytes] = []
+
+    def script(peer: Conversation) -> None:
+        requests.append(peer.read_request())
+        peer.answer(b"")
+
+    with Peer(script) as peer:
+        new_session().exchange("GET", peer.url.replace("http://", "http://user:pass@"), {}, None).close()
+    assert b"\r\nAuthorization: Basic dXNlcjpwYXNz\r\n" in requests[0]
 
 
 def test_a_proxy_that_refuses_the_tunnel_is_not_the_peer(monkeypatch: pytest.MonkeyPatch) -> None:

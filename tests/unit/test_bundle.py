@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from omps_worker import bundle, courier, manifest_yaml
 from omps_worker.errors import PackageValidationError
@@ -134,6 +136,27 @@ def test_files_in_memory_give_the_same_bytes(tmp_path: Path) -> None:
         manifests = Manifests.read(tree)
 
         assert bundle.prepare(tree, manifests, manifests.package_name) == prepare(tmp_path / name, operator)
+
+
+NAMES = st.text(st.sampled_from("ab.-_é\u4e2d\U0001f600\udc80 "), min_size=1, max_size=90)
+
+
+@given(
+    st.lists(NAMES, min_size=1, max_size=4).map("/".join),
+    st.sampled_from([tarfile.REGTYPE, tarfile.DIRTYPE]),
+    st.integers(0, 2**40) | st.sampled_from([0, 511, 512, 8**11 - 1, 8**11, 2**63]),
+)
+@example("a" * 100, tarfile.REGTYPE, 1)
+@example("a" * 101, tarfile.REGTYPE, 1)
+@example("a" * 99, tarfile.DIRTYPE, 0)
+@example("a" * 100, tarfile.DIRTYPE, 0)
+def test_headers_are_those_that_tarfile_writes(name: str, kind: bytes, size: int) -> None:
+    member = tarfile.TarInfo(name)
+    member.type, member.size = kind, size
+    member.mode = 0o755 if kind == tarfile.DIRTYPE else 0o644
+    member.mtime = 0
+
+    assert bundle._header(name, kind, size) == member.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
 
 
 def test_without_libyaml_the_bytes_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
