@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from omps_worker import replacements
-from omps_worker.errors import StorageError
+from omps_worker.errors import ResourcesExhausted, StorageError
 from omps_worker.replacements import CannotReplace
 
 SECONDS = 10.0
@@ -36,8 +36,9 @@ _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH")
 def replace_in(directory: Path, rules: Sequence[tuple[str, str, bool]], places: int, characters: int) -> None:
     """What ``replacements.Replacing`` does, in a process of its own and within the limits of this module.
 
-    Raises CannotReplace, OSError if the disk fails, and StorageError where the machine did not let the process
-    begin, left it no time, or ended it. Of these only the first is final.
+    Raises CannotReplace, OSError if the disk fails, StorageError where the program cannot be run, and
+    ResourcesExhausted where the machine has no place for one more process, left it no time, or ended it. Of these
+    only the first is final.
     """
     job = {
         "directory": str(directory),
@@ -60,16 +61,18 @@ def replace_in(directory: Path, rules: Sequence[tuple[str, str, bool]], places: 
         )
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise StorageError(f"The process that replaces registries cannot begin: {reason}.") from None
+        raise ResourcesExhausted.meant_by(error) or StorageError(
+            f"The process that replaces registries cannot begin: {reason}."
+        ) from None
     except subprocess.TimeoutExpired:
-        raise StorageError(
+        raise ResourcesExhausted(
             f"Replacing registries was not done within {PATIENCE_SECONDS:g} s, having had less than {SECONDS:g} s "
             "of the processor: this machine is overloaded."
         ) from None
     if ended.returncode == -signal.SIGPROF:
         raise CannotReplace(replacements.TIME)
     if ended.returncode != 0:
-        raise StorageError(f"The process that replaces registries ended with {_told(ended.returncode)}.")
+        raise ResourcesExhausted(f"The process that replaces registries ended with {_told(ended.returncode)}.")
     answer = json.loads(ended.stdout)
     if "errno" in answer:
         raise OSError(answer["errno"], answer["strerror"])

@@ -116,7 +116,7 @@ def apply(tree: FilesOnDisk, transformations: Transformations, most: int = VALUE
     than ``REPLACED`` places or add more than ``GROWTH`` characters. Raises RegistryReplacementError, naming
     rule and file, if regular expressions take more time or memory than ``regexp_process`` gives them. Trying
     again does not help. The tree is good for nothing then: some of its files may be changed already. Raises
-    OSError if the disk fails, and StorageError if the machine cannot run the expressions for now.
+    OSError if the disk fails, and StorageError or ResourcesExhausted if the machine cannot run the expressions for now.
     """
     suffix, annotations = transformations.package_name_suffix, transformations.annotations
     package_name = None

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import subprocess
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from omps_worker import regexp_process, replacements
-from omps_worker.errors import RegistryReplacementError, StorageError
+from omps_worker.errors import RegistryReplacementError, ResourcesExhausted, StorageError
 from omps_worker.model import Status
 from omps_worker.processor import Request
 from omps_worker.replacements import CannotReplace
@@ -178,7 +179,7 @@ def test_a_program_that_the_kernel_ends_for_its_time_took_too_long(tmp_path, mon
 )
 def test_a_program_that_dies_otherwise_may_be_tried_again(tmp_path, monkeypatch, text, message):
     program(monkeypatch, tmp_path, text)
-    with pytest.raises(StorageError, match=message) as caught:
+    with pytest.raises(ResourcesExhausted, match=message) as caught:
         regexp_process.replace_in(tmp_path, [("a", "b", True)], 1, 1)
     assert caught.value.transient
 
@@ -186,6 +187,16 @@ def test_a_program_that_dies_otherwise_may_be_tried_again(tmp_path, monkeypatch,
 def test_a_program_that_cannot_begin_may_be_tried_again(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "executable", str(tmp_path / "no-python"))
     with pytest.raises(StorageError, match="cannot begin: No such file or directory") as caught:
+        regexp_process.replace_in(tmp_path, [("a", "b", True)], 1, 1)
+    assert caught.value.transient
+
+
+def test_a_machine_without_a_place_for_a_program_is_named_as_such(tmp_path, monkeypatch):
+    def run(*_arguments, **_options):
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(regexp_process.subprocess, "run", run)
+    with pytest.raises(ResourcesExhausted, match="no more memory or processes") as caught:
         regexp_process.replace_in(tmp_path, [("a", "b", True)], 1, 1)
     assert caught.value.transient
 
@@ -200,7 +211,7 @@ def test_a_disk_that_fails_is_told_as_such(tmp_path, monkeypatch):
 def test_a_machine_without_time_is_no_fault_of_the_manifests(tmp_path, monkeypatch):
     monkeypatch.setattr(regexp_process, "PATIENCE_SECONDS", 0.3)
     old, text = TOO_SLOW["names in names"]
-    with pytest.raises(StorageError, match="overloaded") as caught:
+    with pytest.raises(ResourcesExhausted, match="overloaded") as caught:
         replace(tmp_path, text, Replacement(old, "", regexp=True))
     assert caught.value.transient
 
