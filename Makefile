@@ -32,7 +32,7 @@ contract integration faults: setup ## tests against the real parts
 check: setup ## ruff, mypy, and the licences of what is needed at run time
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	.venv/bin/mypy --strict omps_worker
+	.venv/bin/mypy --strict omps_worker benchmarks
 	.venv/bin/python -m scripts.licences
 
 check-licences: setup ## do all libraries go with GPL-3.0-or-later?

@@ -25,7 +25,7 @@ import pika
 from pika.spec import BasicProperties
 
 from omps_worker import events
-from omps_worker.broker import connection
+from omps_worker.broker.access import Access
 from omps_worker.broker.consumer import Consumer
 from omps_worker.broker.publisher import Publisher
 from omps_worker.broker.topology import Topology
@@ -86,7 +86,7 @@ def ours(url: str, prefetch: int, count: int) -> float:
         for number in range(RULES)
     )
     rules_of_site = mapping_file.parse(f"version: 1\nrules:\n{rules}\n", "mapping.yaml", ["o"])
-    where = connection.prepared(pika.URLParameters(url), {})
+    where = Access.at(url, "benchmark")
     seen, start, end = 0, 0.0, 0.0
 
     def decode(body: bytes, **known: Any) -> Any:

@@ -12,6 +12,7 @@ import threading
 
 import pytest
 
+from omps_worker import archive
 from omps_worker.sandbox import operators
 from omps_worker.sandbox.faults import Fault
 from tests.support.books import COMPONENT, PACKAGE, crew_of, otter
@@ -89,7 +90,8 @@ def test_killed_in_the_middle_of_the_download(quick, crew, books, build):
 @pytest.mark.parametrize("step", ["extract", "validate"])
 def test_killed_while_it_works_on_the_files(quick, crew, books, step, tmp_path, monkeypatch):
     versions = tuple(f"1.0.{number}" for number in range(60))
-    manifests = operators.nested_operator(PACKAGE, versions=versions)
+    # So large that it is unpacked on disk, where it can be seen.
+    manifests = {**operators.nested_operator(PACKAGE, versions=versions), "notes.txt": "x" * (archive.IN_MEMORY + 1)}
     build = quick.koji.add_build(COMPONENT, "1.0", "1", manifests=operators.zip_of(manifests))
     scratch = tmp_path / "scratch"
     scratch.mkdir()
