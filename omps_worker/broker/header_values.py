@@ -21,8 +21,9 @@ import pika.data
 DEPTH_LIMIT = 32
 """Tables and arrays nested deeper than this are kept as ``RawValue``."""
 
-_TABLE, _ARRAY, _TIME, _FLOAT, _DOUBLE = b"F", b"A", b"T", b"f", b"d"
+_TABLE, _ARRAY, _TIME, _FLOAT, _DOUBLE, _TEXT = b"F", b"A", b"T", b"f", b"d", b"S"
 
+_length_at = struct.Struct(">I").unpack_from
 _pika_decode = pika.data.decode_value
 _pika_encode = pika.data.encode_value
 
@@ -66,7 +67,7 @@ def encode_value(pieces: list[bytes], value: Any) -> int:
 
 
 def _decode_table(encoded: bytes, offset: int, depth: int) -> tuple[dict[str | bytes, Any], int]:
-    (length,) = struct.unpack_from(">I", encoded, offset)
+    (length,) = _length_at(encoded, offset)
     offset += 4
     end = offset + length
     table: dict[str | bytes, Any] = {}
@@ -77,7 +78,7 @@ def _decode_table(encoded: bytes, offset: int, depth: int) -> tuple[dict[str | b
 
 
 def _decode_array(encoded: bytes, offset: int, depth: int) -> tuple[list[Any], int]:
-    (length,) = struct.unpack_from(">I", encoded, offset)
+    (length,) = _length_at(encoded, offset)
     offset += 4
     end = offset + length
     array: list[Any] = []
@@ -89,9 +90,18 @@ def _decode_array(encoded: bytes, offset: int, depth: int) -> tuple[list[Any], i
 
 def _decode(encoded: bytes, offset: int, depth: int) -> tuple[Any, int]:
     kind = encoded[offset : offset + 1]
+    if kind == _TEXT:
+        # pika would do the same, after a look at a dozen other types.
+        (length,) = _length_at(encoded, offset + 1)
+        end = offset + 5 + length
+        text = encoded[offset + 5 : end]
+        try:
+            return text.decode(), end
+        except UnicodeDecodeError:
+            return text, end
     if kind in (_TABLE, _ARRAY):
         if depth > DEPTH_LIMIT:
-            (length,) = struct.unpack_from(">I", encoded, offset + 1)
+            (length,) = _length_at(encoded, offset + 1)
             end = offset + 5 + length
             return RawValue(encoded[offset:end]), end
         decode = _decode_table if kind == _TABLE else _decode_array
