@@ -11,13 +11,15 @@ The form is that of ``yaml.dump(value, default_flow_style=False, width=…)`` wi
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Callable
 from typing import Any
 
 import yaml
 
-_PLAIN = re.compile(r"""[A-Za-z](?:[!"$-9;-~]|:(?=[!-~])| +(?=[!"$-~]))*""")
-"""Texts that need no quotes for what they hold: in blocks, only what they begin with, ``: `` and `` #`` matter."""
+_LETTERS = frozenset(string.ascii_letters)
+_SPECIAL = re.compile(r"""[^ !"$-~]|:(?![!-~])| (?![ !"$-~])""")
+"""What a text may need quotes for. In blocks, only what it begins with, ``: `` and `` #`` matter."""
 
 _WORDS = frozenset(
     form
@@ -81,7 +83,7 @@ class _Writer:
                 inline = False
             else:
                 parts.append(indent)
-            if _PLAIN.fullmatch(key) and key not in _WORDS and len(key) <= _LONGEST_PLAIN_KEY:
+            if len(key) <= _LONGEST_PLAIN_KEY and _is_plain(key):
                 parts.append(f"{key}:")
             elif key and len(key) <= _LONGEST_QUOTED_KEY and key.isascii() and key.isprintable():
                 self._leave(key, column, ":")
@@ -115,7 +117,7 @@ class _Writer:
     def _scalar(self, value: Any, kind: type, column: int) -> None:
         """Write what follows ``key:`` or ``-`` to the end of its last line."""
         if kind is str:
-            if _PLAIN.fullmatch(value) and value not in _WORDS:
+            if _is_plain(value):
                 self._parts.append(f" {value}\n")
             else:
                 self._parts.append(" ")
@@ -158,6 +160,11 @@ class _Writer:
                     text = _LINE.sub("\n" + " " * column, text)
                 self._parts[part] = text + after
         return "".join(self._parts)
+
+
+def _is_plain(text: str) -> bool:
+    """Whether ``text`` surely needs no quotes."""
+    return text[:1] in _LETTERS and not _SPECIAL.search(text) and text not in _WORDS
 
 
 def _key(item: tuple[str, Any]) -> str:
