@@ -13,6 +13,19 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+_SIGNS_CERTIFICATES = x509.KeyUsage(
+    key_cert_sign=True,
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    crl_sign=False,
+    encipher_only=False,
+    decipher_only=False,
+)
+"""What an authority has to say of itself from Python 3.13 on."""
+
 
 def self_signed(directory: Path, address: str = "127.0.0.1") -> tuple[Path, ssl.SSLContext]:
     """A certificate for ``address`` that signs itself: the PEM file to trust, and the context of its server."""
@@ -65,8 +78,10 @@ def issued(directory: Path, name: str, address: str = "127.0.0.1") -> Path:
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.public_key()), critical=False)
         )
 
-    root = begun(issuer, authority.public_key()).add_extension(
-        x509.BasicConstraints(ca=True, path_length=0), critical=True
+    root = (
+        begun(issuer, authority.public_key())
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_SIGNS_CERTIFICATES, critical=True)
     )
     leaf = begun(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]), key.public_key()).add_extension(
         x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))]), critical=False
