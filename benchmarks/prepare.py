@@ -67,7 +67,7 @@ def measure(size: str, repeat: int) -> dict[str, object]:
         with contextlib.redirect_stderr(io.StringIO()):
             plain, blob = _best(lambda: plain_courier.push(directory, made.package_name), repeat)
             verdict = api.build_and_verify(str(directory), repository=made.package_name).validation_dict
-    equal = verdict == {"errors": [], "warnings": list(made.warnings)} and plain_courier.content(
+    equal = verdict == {"errors": [], "warnings": list(made.courier_warnings)} and plain_courier.content(
         packed_files(made.blob)
     ) == plain_courier.content(packed_files(blob))
     return {

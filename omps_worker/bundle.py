@@ -15,13 +15,16 @@ import hashlib
 import tarfile
 import zlib
 from collections.abc import Iterable, Iterator
+from functools import partial
 
 from omps_worker import courier
 from omps_worker.errors import PackageValidationError
 from omps_worker.file_tree import FileTree
+from omps_worker.findings import sentences
 from omps_worker.limits import VALUES
 from omps_worker.manifests import CSV, PACKAGE, Manifests, kind_of, new_reader, read_documents
 from omps_worker.model import Bundle
+from omps_worker.oddities import csvs_too_deep, oddities
 
 _GZIP = 16 + zlib.MAX_WBITS
 _FLAT_FILE = "bundle.yaml"
@@ -41,7 +44,7 @@ def prepare(tree: FileTree, manifests: Manifests, repository: str) -> Bundle:
     Raises PackageValidationError with operator-courier's whole verdict in
     ``details["validation_info"]``; trying again does not help. Raises OSError if the disk fails.
     """
-    verdict = courier.verify(manifests.documents, repository)
+    verdict = courier.verify(manifests.documents, repository, partial(csvs_too_deep, tree))
     packed = _Packed()
     packed.add_directory(repository)
     if verdict.bundle is None:
@@ -57,7 +60,8 @@ def prepare(tree: FileTree, manifests: Manifests, repository: str) -> Bundle:
         files=tree.files,
         nested=verdict.nested,
         csv_version=manifests.default_csv_version,
-        warnings=verdict.warnings,
+        courier_warnings=verdict.warnings,
+        warnings=sentences([*oddities(tree, manifests), *verdict.findings]),
     )
 
 

@@ -172,9 +172,11 @@ def _show(
     if json_output:
         click.echo(json.dumps(bodies))
     else:
-        from omps_worker.reporting import outcomes_table
+        from omps_worker.reporting import outcomes_table, warnings_of
 
         click.echo(outcomes_table(outcomes))
+        for warning in warnings_of(outcomes):
+            click.echo(f"warning: {warning}")
         if dry_run:
             click.echo("dry run: nothing was changed")
     sys.exit(exit_code(outcomes))

@@ -19,15 +19,16 @@ import copy
 import importlib
 import logging
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 from omps_worker import yaml_dump
 from omps_worker.errors import PackageValidationError
-from omps_worker.manifests import CRD, CSV, invalid, kind_of
+from omps_worker.findings import Finding, in_short, sentences
+from omps_worker.manifests import CRD, CSV, PACKAGE, invalid, kind_of
 from omps_worker.text import one_line
 
 log = logging.getLogger(__name__)
@@ -52,22 +53,27 @@ class Verdict:
 
     nested: bool
     warnings: tuple[str, ...]
+    """As it words them."""
+    findings: tuple[Finding, ...]
+    """The same, each with its file."""
     bundle: str | None
     """For a flat tree: the text of ``bundle.yaml``, all that a release holds."""
 
 
-def verify(documents: Mapping[str, Any], repository: str) -> Verdict:
+def verify(documents: Mapping[str, Any], repository: str, too_deep: Callable[[], Sequence[str]] = tuple) -> Verdict:
     """operator-courier's verdict on ``documents`` (by relative path), which stay as they are.
+
+    ``too_deep``: asked for the paths of CSVs where it never looks, if it finds none.
 
     Raises PackageValidationError if it refuses them, or if their package name is not
     ``repository``; ``details["validation_info"]`` is its whole verdict, ``{errors, warnings}``, or
-    empty when it came to none. Trying again does not help.
+    empty when it came to none, and ``details["findings"]`` has its errors with their files. Trying again does not
+    help.
     """
     _check_comparisons(documents)
     _check_examples(documents)
     with _lock:
         courier = _Courier.load()
-        courier.validate.log_info["current_manifest_file"] = ""
         try:
             with courier.reading(documents):
                 verified = courier.verified_manifest.VerifiedManifest(_ROOT, None, False, repository)
@@ -80,8 +86,8 @@ def verify(documents: Mapping[str, Any], repository: str) -> Verdict:
         except MemoryError:
             raise
         except Exception as error:
-            raise _refusal(error, courier) from error
-    return Verdict(verified.nested, tuple(verdict["warnings"]), bundle)
+            raise _refusal(error, courier, _Shape(documents, too_deep)) from error
+        return Verdict(verified.nested, tuple(verdict["warnings"]), tuple(courier.command.warnings), bundle)
 
 
 def left_out() -> frozenset[str]:
@@ -159,7 +165,7 @@ class _Courier:
         self.left_out: frozenset[str] = frozenset(importlib.import_module("operatorcourier.push").BLACK_LIST)
         self._dumper = _dumper(getattr(yaml, "CDumper", yaml.Dumper), self._format)
         self._pure_dumper = _dumper(yaml.Dumper, self._format)
-        self._command = _counting(self.validate.ValidateCmd)
+        self.command = _listening(self.validate.ValidateCmd, self.validate.log_info)
 
     @classmethod
     def load(cls) -> _Courier:
@@ -179,7 +185,7 @@ class _Courier:
         # It dumps a document only to find out which file it came from: identity tells that as well.
         parsed = SimpleNamespace(safe_load=load, dump=id)
         shown = SimpleNamespace(dump=self._dump, add_representer=lambda *_: None)
-        self._command.found = 0
+        self.command.begin(documents)
         with contextlib.ExitStack() as stack:
             for module, name, value in (
                 (self._parser, "os", tree),
@@ -189,7 +195,7 @@ class _Courier:
                 (self.validate, "yaml", parsed),
                 (self._format, "yaml", shown),
                 (self.verified_manifest, "os", tree),
-                (self.verified_manifest, "ValidateCmd", self._command),
+                (self.verified_manifest, "ValidateCmd", self.command),
             ):
                 stack.enter_context(_replaced(module, name, value))
             yield
@@ -264,26 +270,45 @@ def _dumper(base: Any, courier_format: Any) -> Any:
     return Dumper
 
 
-def _counting(command: Any) -> Any:
-    """operator-courier's ValidateCmd, but one that ends when it has found too much."""
+def _listening(command: Any, log_info: dict[str, str]) -> Any:
+    """operator-courier's ValidateCmd, but one that notes in which file it found what, and ends when that is too much.
 
-    class Counting(command):  # type: ignore[misc]
-        found = 0
+    ``log_info`` is where it keeps the path of the file that it looks at.
+    """
+
+    class Listening(command):  # type: ignore[misc]
+        errors: ClassVar[list[Finding]] = []
+        warnings: ClassVar[list[Finding]] = []
+        paths: ClassVar[dict[int, str]] = {}
+
+        @classmethod
+        def begin(cls, documents: Mapping[str, Any]) -> None:
+            cls.errors, cls.warnings = [], []
+            cls.paths = {id(document): path for path, document in documents.items()}
+            log_info["current_manifest_file"] = ""
+
+        def get_filename_from_metadata(self, _metadata: object, document: Any) -> str:
+            return self.paths.get(id(document), "")
+
+        def _type_validation(self, *arguments: Any, **options: Any) -> Any:
+            # What it says of all files of a kind is not about the file that it looked at last.
+            log_info["current_manifest_file"] = ""
+            return super()._type_validation(*arguments, **options)
 
         def _log_warning(self, message: str, *args: object, **options: object) -> None:
-            self._count()
+            self._note(Listening.warnings, message, args)
             super()._log_warning(message, *args, **options)
 
         def _log_error(self, message: str, *args: object, **options: object) -> None:
-            self._count()
+            self._note(Listening.errors, message, args)
             super()._log_error(message, *args, **options)
 
-        def _count(self) -> None:
-            Counting.found += 1
-            if Counting.found > MOST_VERDICTS:
+        def _note(self, findings: list[Finding], message: str, args: tuple[object, ...]) -> None:
+            findings.append(Finding(message % args, log_info["current_manifest_file"] or None))
+            if len(Listening.errors) + len(Listening.warnings) > MOST_VERDICTS:
                 raise _TooMuch(f"There is more wrong with these manifests than {MOST_VERDICTS} errors and warnings.")
 
-    return Counting
+    return Listening
 
 
 def _check_comparisons(documents: Mapping[str, Any]) -> None:
@@ -327,17 +352,39 @@ def _length(value: Any) -> int:
     return len(value) if isinstance(value, (list, dict, str)) else 0
 
 
-def _refusal(error: Exception, courier: _Courier) -> PackageValidationError:
+def _refusal(error: Exception, courier: _Courier, shape: _Shape) -> PackageValidationError:
     """operator-courier's exception as ours."""
     if isinstance(error, courier.errors.OpCourierError):
         verdict = getattr(error, "validation_info", {})
-        return PackageValidationError(f"Failed to push manifest: {error}", details={"validation_info": verdict})
+        found = courier.command.errors if verdict else shape.findings()
+        message = f"Failed to push manifest: {error}"
+        if found:
+            message = f"{message} {in_short(found)}"
+        return PackageValidationError(message, details={"validation_info": verdict, "findings": list(sentences(found))})
     if isinstance(error, _TooMuch):
         return invalid(f"Failed to push manifest: {error}")
     log.debug("operator-courier stopped at manifests that it does not understand", exc_info=error)
-    file = one_line(str(courier.validate.log_info["current_manifest_file"])).removeprefix(f"{_ROOT}/")
+    file = one_line(courier.validate.log_info["current_manifest_file"])
     where = f"at or after file /{file}" if file else "at one of the files"
     return invalid(
         f"Failed to push manifest: operator-courier stopped {where} ({type(error).__name__}): something there is not "
         "of the kind that it expects, like a list where a mapping belongs, or an empty value."
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """Which files a tree has where, for what operator-courier says of all of it."""
+
+    documents: Mapping[str, Any]
+    too_deep: Callable[[], Sequence[str]]
+
+    def findings(self) -> list[Finding]:
+        """What it may mean."""
+        root = {path: kind_of(document) for path, document in self.documents.items() if "/" not in path}
+        packages = [f"/{path}" for path, kind in root.items() if kind == PACKAGE]
+        if len(packages) > 1:
+            return [Finding(f"packageName stands in {' and in '.join(packages[:5])}")]
+        if CSV not in map(kind_of, self.documents.values()):
+            return [Finding(f"this {CSV} is more than one directory deep", path) for path in self.too_deep()]
+        return []

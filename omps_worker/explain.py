@@ -12,6 +12,7 @@ from omps_worker.errors import WorkerError
 from omps_worker.mapping import MappingHolder, Verdict
 from omps_worker.model import Attempt, Build, BuildEvent, Ignored, Outcome, Status
 from omps_worker.processor import IGNORED_BY_RULE, NO_RULE, Builds, Processor, Request
+from omps_worker.reporting import reason_of, warnings_of
 from omps_worker.text import one_line
 
 PUBLISH, IGNORE, SKIP, FAIL = "publish", "ignore", "skip", "fail"
@@ -56,6 +57,8 @@ class Explanation:
                     "version": outcome.version,
                     "status": outcome.status.value,
                     "digest": outcome.digest,
+                    "superseded_by": outcome.superseded_by,
+                    "warnings": list(outcome.warnings),
                     "files": list(outcome.extracted_files or ()),
                     "error": {"name": outcome.error.name, "message": outcome.error.message} if outcome.error else None,
                 }
@@ -96,7 +99,7 @@ def _worst(outcomes: Sequence[Outcome]) -> tuple[str, str | None, WorkerError | 
             return FAIL, f"{outcome.error.name}: {outcome.error.message}", outcome.error
     for outcome in outcomes:
         if outcome.status is Status.SKIPPED:
-            return SKIP, outcome.reason, None
+            return SKIP, reason_of(outcome), None
     return PUBLISH, None, None
 
 
@@ -123,6 +126,8 @@ def as_text(explanation: Explanation) -> str:
             lines.append(f"target    {place}: {outcome.error.name}: {outcome.error.message}")
         else:
             lines.append(f"target    {place}: {outcome.status}")
+    for index, warning in enumerate(warnings_of(explanation.outcomes)):
+        lines.append(f"{'warnings' if index == 0 else '':9} {warning}")
     packed = next((outcome for outcome in explanation.outcomes if outcome.digest), None)
     if packed:
         lines.append(f"digest    {packed.digest}")

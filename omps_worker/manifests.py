@@ -30,7 +30,8 @@ CRD = "CustomResourceDefinition"
 REPOSITORY_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,254}")
 """What Quay takes for the name of a repository (its ``REPOSITORY_NAME_REGEX``); match it whole."""
 
-_YAML_ENDINGS = (".yaml", ".yml")
+YAML_ENDINGS = (".yaml", ".yml")
+"""What operator-courier takes for YAML."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ def read_documents(reader: Reader, tree: FileTree) -> dict[str, Any]:
 
 def yaml_files(files: Iterable[str]) -> list[str]:
     """Those of ``files``, relative paths, that operator-courier sees: the root first, names sorted."""
-    seen = [path for path in files if path.endswith(_YAML_ENDINGS) and path.count("/") <= 1]
+    seen = [path for path in files if path.endswith(YAML_ENDINGS) and path.count("/") <= 1]
     return sorted(seen, key=lambda path: path.rpartition("/"))
 
 

@@ -158,7 +158,10 @@ class Bundle:
     nested: bool
     csv_version: str | None
     """``spec.version`` of the default channel's currentCSV, where there is one."""
+    courier_warnings: tuple[str, ...] = ()
+    """operator-courier's, in its own words."""
     warnings: tuple[str, ...] = ()
+    """What is odd about the manifests, in sentences that name files: operator-courier's warnings and our own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +252,10 @@ class Outcome:
     public: bool | None = None
     error: WorkerError | None = None
     target: Target | None = None
+    warnings: tuple[str, ...] = ()
+    """What is odd about the manifests, though they are accepted; sentences that name files."""
+    superseded_by: str | None = None
+    """The NVR of the build that stands in the way."""
     released_at: str | None = None
     """When the registry says that the release was made, in its own words; None where that is not known."""
     next_attempt_at: datetime | None = None

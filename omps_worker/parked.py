@@ -18,6 +18,7 @@ from omps_worker.text import one_line, table
 LINE_LIMIT, BODY_LINES = 2000, 500
 """How many characters of a line, and how many lines of a body, people are shown."""
 
+_FINDINGS = "omps-error-findings"
 _BEGINNING = datetime.min.replace(tzinfo=timezone.utc)
 
 
@@ -114,6 +115,7 @@ def details_text(details: Mapping[str, Any]) -> str:
         f"nvr        {details['nvr'] or 'unknown'}",
         f"topic      {details['topic']} (exchange {details['exchange'] or 'unknown'})",
         f"error      {details['error'] or 'unknown'}: {details['message'] or 'no reason was given'}",
+        *(f"           - {finding}" for finding in details["findings"]),
         f"history    {tries}",
     ]
     moments = [
@@ -129,6 +131,8 @@ def details_text(details: Mapping[str, Any]) -> str:
     if details["targets"]:
         lines.append(f"targets    {', '.join(details['targets'])}")
     for name, value in details["headers"].items():
+        if details["findings"] and name == _FINDINGS:
+            continue
         lines.append(f"header     {name}: {value if isinstance(value, str) else json.dumps(value)}")
     if details["content_type"]:
         lines.append(f"content    {details['content_type']} {details['content_encoding'] or ''}")

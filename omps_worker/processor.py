@@ -287,6 +287,7 @@ class Processor:
             "repo": target.repository or prepared.package_name,
             "extracted_files": prepared.files,
             "digest": prepared.digest,
+            "warnings": prepared.warnings,
         }
         try:
             return self._release(work, target, prepared, known)
@@ -294,21 +295,22 @@ class Processor:
             return work.outcome(Status.FAILED, target, **known, error=_named(error, work.nvr))
 
     def _release(self, work: _Work, target: Target, prepared: Bundle, known: dict[str, object]) -> Outcome:
-        repository = repository_of(target, prepared)
+        repository, order = repository_of(target, prepared), self._order(work, target, prepared)
         place = self._organizations.place(target.organization, repository, work.request.authorization)
         wanted = Wanted(
             prepared,
             place,
             version=versions.wanted(target.version, work.build, prepared.csv_version),
             new_release=work.request.new_release,
-            order=self._order(work, target, prepared),
+            order=order,
             reverts=work.request.reverts,
         )
         release = self._releaser.plan if work.request.dry_run else self._releaser.release
         with work.stage("release"):
             released = release(wanted)
         if released is None:
-            return work.outcome(Status.SKIPPED, target, **known, reason=SUPERSEDED)
+            by = order.superseded_by if order else None
+            return work.outcome(Status.SKIPPED, target, **known, reason=SUPERSEDED, superseded_by=by)
         known |= {"version": released.version, "released_at": released.made_at}
         if work.request.dry_run:
             status = Status.PUBLISHED if released.created else Status.UNCHANGED

@@ -20,6 +20,7 @@ from omps_worker.result_ids import result_id
 from omps_worker.text import one_line, table
 
 log = logging.getLogger("omps_worker.outcomes")
+warnings_log = logging.getLogger("omps_worker.warnings")
 
 _LEVELS = {Status.FAILED: logging.ERROR, Status.RETRYING: logging.WARNING}
 
@@ -60,6 +61,8 @@ def result_body(outcome: Outcome, origin: Origin, attempt: Attempt) -> dict[str,
         "extracted_files": list(outcome.extracted_files) if outcome.extracted_files is not None else None,
         "status": outcome.status.value,
         "reason": outcome.reason,
+        "superseded_by": outcome.superseded_by,
+        "warnings": list(outcome.warnings),
         "build": _build(outcome.build),
         "digest": outcome.digest,
         "public": outcome.public,
@@ -113,14 +116,14 @@ class Reporter:
 
 def outcome_line(outcome: Outcome, origin: Origin, attempt: Attempt) -> str:
     """One line for the log."""
-    place = "/".join(part for part in (outcome.organization, outcome.repo) if part)
+    place = _place(outcome)
     parts = [outcome.status.value]
     if outcome.nvr or not place:
         parts.append(outcome.nvr or _brought(origin) or "a build")
     if place:
         parts.append(f"{place} {outcome.version}" if outcome.version else place)
     if outcome.reason:
-        parts.append(f"({outcome.reason})")
+        parts.append(f"({reason_of(outcome)})")
     if outcome.error:
         nature = "transient" if outcome.error.transient else "permanent"
         parts.append(f"{outcome.error.name}, {nature}: {one_line(outcome.error.message)}")
@@ -146,6 +149,8 @@ def log_outcome(outcome: Outcome, origin: Origin, attempt: Attempt) -> None:
         "version": outcome.version,
         "digest": outcome.digest,
         "reason": outcome.reason,
+        "superseded_by": outcome.superseded_by,
+        "warnings": list(outcome.warnings) or None,
         "error": outcome.error_name,
         "transient": error.transient if error else None,
         "attempt": attempt.number,
@@ -159,6 +164,18 @@ def log_outcome(outcome: Outcome, origin: Origin, attempt: Attempt) -> None:
     told = {key: value for key, value in fields.items() if value not in (None, {})}
     level = _LEVELS.get(outcome.status, logging.INFO)
     log.log(level, "%s", outcome_line(outcome, origin, attempt), extra=told)
+    for warning in outcome.warnings if outcome.status is Status.PUBLISHED else ():
+        warnings_log.warning("%s: %s", outcome.nvr or _brought(origin) or _place(outcome), one_line(warning))
+
+
+def reason_of(outcome: Outcome) -> str | None:
+    """The reason of an outcome, with the build that it is about."""
+    return f"{outcome.reason} by {outcome.superseded_by}" if outcome.superseded_by else outcome.reason
+
+
+def warnings_of(outcomes: Iterable[Outcome]) -> list[str]:
+    """What is odd about the manifests of ``outcomes``, each sentence once."""
+    return list(dict.fromkeys(one_line(warning) for outcome in outcomes for warning in outcome.warnings))
 
 
 def outcomes_table(outcomes: Iterable[Outcome]) -> str:
@@ -183,7 +200,11 @@ def _detail(outcome: Outcome) -> str | None:
         return f"{outcome.error.name}: {outcome.error.message}"
     if outcome.status is Status.UNCHANGED:
         return "this content is released already, as that version"
-    return outcome.reason
+    return reason_of(outcome)
+
+
+def _place(outcome: Outcome) -> str:
+    return "/".join(part for part in (outcome.organization, outcome.repo) if part)
 
 
 def _short(header: str) -> str:

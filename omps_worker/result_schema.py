@@ -72,6 +72,12 @@ _PROPERTIES: dict[str, Any] = {
     },
     "status": {**_TEXT, "description": "How it ended."},
     "reason": {**_TEXT_OR_NULL, "description": "Why, for skipped and retrying."},
+    "superseded_by": {**_TEXT_OR_NULL, "description": "The NVR of the build that stands in the way, for skipped."},
+    "warnings": {
+        "description": "What is odd about manifests that are accepted: sentences for a person, at most 101.",
+        "type": "array",
+        "items": _TEXT,
+    },
     "build": _BUILD,
     "digest": {
         "description": "Hex sha256 of the uncompressed tar, as the registry lists it.",
@@ -86,6 +92,10 @@ _PROPERTIES: dict[str, Any] = {
 }
 
 
+_LATER = {"superseded_by", "warnings"}
+"""Those that earlier versions did not send."""
+
+
 def body_schema(status: Status) -> dict[str, Any]:
     """The JSON Schema of result bodies with ``status``."""
     return {
@@ -93,7 +103,7 @@ def body_schema(status: Status) -> dict[str, Any]:
         "description": f"A release ended as {status}.",
         "type": "object",
         "properties": {**_PROPERTIES, "status": {"const": status.value, "description": "How it ended."}},
-        "required": sorted(_PROPERTIES),
+        "required": sorted(_PROPERTIES.keys() - _LATER),
     }
 
 

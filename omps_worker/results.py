@@ -61,6 +61,9 @@ class ReleaseResultV1(message.Message):
             value = self.body.get(key)
             if value is not None:
                 lines.append(f"{key.replace('_', ' ')}: {value}")
+        if self.body.get("superseded_by"):
+            lines.append(f"superseded by: {self.body['superseded_by']}")
+        lines += [f"warning: {warning}" for warning in self.body.get("warnings") or ()]
         source = self.body.get("source") or {}
         if "file" in source:
             lines += [f"file: {source['file']} (sha256 {source['sha256']})"]

@@ -80,12 +80,14 @@ class BuildOrder:
         self._siblings = siblings
         self._digest_of = digest_of
         self._late = late
+        self.superseded_by: str | None = None
+        """The NVR of the build that stands in the way, once ``superseded`` said that there is one."""
 
     def superseded(self, below: Set[str], releases: Sequence[Release]) -> bool:
         """Whether the build is to be skipped; ``below``: what it would come out on top of, of all ``releases``."""
         if self._late:
-            return not self.newest()
-        return bool(below) and self._if_koji_tells(lambda: self._overtaken(below, releases))
+            return self._stands_behind(next(self._newer(), None))
+        return bool(below) and self._if_koji_tells(lambda: self._stands_behind(self._overtaking(below, releases)))
 
     def goes_last(self) -> bool:
         """Whether it is the newest of several that were completed together, and in time."""
@@ -110,14 +112,20 @@ class BuildOrder:
             log.warning("where %s stands among other builds is not known: %s", self._build.nvr, error)
             return False
 
-    def _overtaken(self, below: Set[str], releases: Sequence[Release]) -> bool:
+    def _stands_behind(self, build: Build | None) -> bool:
+        self.superseded_by = build.nvr if build else None
+        return build is not None
+
+    def _overtaking(self, below: Set[str], releases: Sequence[Release]) -> Build | None:
+        """The newer build that is released already, as far as can be seen."""
         for build in islice(self._newer(), LOOKED_INTO):
             digest = self._digest_of(build)
             if digest is not None:
                 # Something from elsewhere may lie over it by now.
                 since = build.completed_at
-                return digest in below or (since is not None and released_since(releases, digest, since))
-        return False
+                there = digest in below or (since is not None and released_since(releases, digest, since))
+                return build if there else None
+        return None
 
     def _older_had(self, contents: Set[str]) -> bool:
         return any(self._known_digest_of(build) in contents for build in islice(self._older(), LOOKED_INTO))

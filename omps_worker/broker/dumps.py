@@ -71,6 +71,7 @@ def details(message: ParkedMessage) -> dict[str, Any]:
     return {
         **message.parked.as_json(),
         "exchange": delivery.first_exchange,
+        "findings": headers.findings(delivery.headers),
         "targets": headers.open_targets(delivery.headers),
         "replayed_at": iso_or_none(headers.moment(delivery.headers, headers.REPLAYED_AT)),
         "deaths": [

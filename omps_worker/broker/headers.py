@@ -28,6 +28,8 @@ ERROR = "omps-error"
 """The name of the error that decided."""
 ERROR_MESSAGE = "omps-error-message"
 """What it said, one sentence of bounded length."""
+FINDINGS = "omps-error-findings"
+"""Where the error has several causes, such as many faults in manifests: an array of sentences."""
 PARKED_AT = "omps-parked-at"
 """When the copy went to the failed queue: ISO 8601, UTC."""
 REPLAYED_AT = "omps-replayed-at"
@@ -49,6 +51,9 @@ _DELIVERIES = "x-delivery-count"
 
 OF_THE_QUEUE = (_DELIVERIES, "x-acquired-count")
 """Headers that a quorum queue writes on delivery; they are not the message's own."""
+
+FINDINGS_READ = 200
+"""How many causes of an error are looked at."""
 
 LARGEST_ATTEMPT = 1_000_000
 SHORT_STRING = 255
@@ -92,6 +97,12 @@ def first_seen(headers: Mapping[Any, Any]) -> datetime | None:
     """When a worker first took the message; None where that is not known, or lies in the future."""
     seen = moment(headers, FIRST_SEEN)
     return seen if seen is not None and seen <= datetime.now(timezone.utc) else None
+
+
+def findings(headers: Mapping[Any, Any]) -> list[str]:
+    """The causes of the error, one sentence each."""
+    value = headers.get(FINDINGS)
+    return [text(each) for each in value[:FINDINGS_READ]] if isinstance(value, list) else []
 
 
 def moment(headers: Mapping[Any, Any], name: str) -> datetime | None:

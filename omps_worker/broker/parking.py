@@ -17,7 +17,7 @@ from __future__ import annotations
 import copy
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, cast
 
@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 
 MESSAGE_BYTES = 1024
 """How many bytes of an error's message a header holds; the result message has all of it."""
+
+FINDINGS_BYTES = 16 * 1024
+"""How many bytes the causes of an error have in a header."""
 
 DEFAULT_FRAME = 131072
 """The largest frame that RabbitMQ takes unless configured otherwise; all headers stand in one."""
@@ -72,6 +75,9 @@ def parked_copy(
     table[headers.ERROR] = error.name
     table[headers.ERROR_MESSAGE] = bounded(error.message, MESSAGE_BYTES)
     table[headers.PARKED_AT] = headers.iso(now)
+    table.pop(headers.FINDINGS, None)
+    if causes := list(_causes(error)):
+        table[headers.FINDINGS] = causes
     # Whatever else parks it, its worker has survived the work.
     table.pop(headers.DEATHS, None)
     if isinstance(error, PoisonMessage):
@@ -106,11 +112,24 @@ def waiting_copy(
     table[headers.ERROR] = error.name
     table[headers.ERROR_MESSAGE] = bounded(error.message, MESSAGE_BYTES)
     table.pop(headers.PARKED_AT, None)
+    table.pop(headers.FINDINGS, None)
     _forget_death(table, queue)
     if targets is not None:
         table[headers.TARGETS] = list(targets)
     fit(properties, frame_max)
     return properties
+
+
+def _causes(error: WorkerError) -> Iterator[str]:
+    """The causes of ``error``, in so many bytes as the header may have."""
+    room = FINDINGS_BYTES
+    findings = error.details.get("findings")
+    for cause in findings if isinstance(findings, list) else ():
+        sentence = bounded(str(cause), MESSAGE_BYTES)
+        room -= len(sentence.encode())
+        if room < 0:
+            return
+        yield sentence
 
 
 def moved(delivery: Delivery) -> BasicProperties:

@@ -36,6 +36,7 @@ LEFT_BEHIND = (
     headers.FIRST_SEEN,
     headers.ERROR,
     headers.ERROR_MESSAGE,
+    headers.FINDINGS,
     headers.PARKED_AT,
     headers.DEATHS,
     "x-death",

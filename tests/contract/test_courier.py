@@ -31,7 +31,7 @@ def ours(directory: Path, repository: str) -> Answer:
     except PackageValidationError as error:
         verdict = plain_courier.ordered(error.details["validation_info"])
         return Answer(False, verdict, {}, crashed=not verdict)
-    verdict = {"errors": [], "warnings": sorted(made.warnings)}
+    verdict = {"errors": [], "warnings": sorted(made.courier_warnings)}
     return Answer(True, verdict, plain_courier.content(packed_files(made.blob)))
 
 

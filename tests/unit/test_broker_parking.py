@@ -14,8 +14,8 @@ from omps_worker import events
 from omps_worker.broker import header_values
 from omps_worker.broker.delivery import Delivery, Tag
 from omps_worker.broker.header_values import RawValue
-from omps_worker.broker.parking import DEFAULT_FRAME, MESSAGE_BYTES, bounded, parked_copy, waiting_copy
-from omps_worker.errors import KojiError, PackageBusy, PoisonMessage
+from omps_worker.broker.parking import DEFAULT_FRAME, FINDINGS_BYTES, MESSAGE_BYTES, bounded, parked_copy, waiting_copy
+from omps_worker.errors import KojiError, PackageBusy, PackageValidationError, PoisonMessage
 from omps_worker.model import Attempt, BuildEvent
 
 header_values.install()
@@ -47,6 +47,21 @@ def test_a_copy_tells_where_it_came_from_and_why():
         "omps-parked-at": "2026-11-20T10:00:00+00:00",
     }
     assert copy.message_id == "abc"
+
+
+def test_a_copy_keeps_every_cause_until_it_is_tried_again():
+    error = PackageValidationError("bad", details={"findings": ["/1/a.yaml: one", "/2/b.yaml:\ntwo"]})
+    copy = parked_copy(delivery(), error, None, NOW)
+    assert copy.headers["omps-error-findings"] == ["/1/a.yaml: one", "/2/b.yaml: two"]
+    again = delivery(headers=copy.headers)
+    assert "omps-error-findings" not in waiting_copy(again, ERROR, None).headers
+    assert "omps-error-findings" not in parked_copy(again, ERROR, None, NOW).headers
+
+
+def test_very_many_causes_are_kept_as_far_as_there_is_room():
+    error = PackageValidationError("bad", details={"findings": ["x" * 2000] * 30})
+    copy = parked_copy(delivery(), error, None, NOW)
+    assert 10 <= len(copy.headers["omps-error-findings"]) <= FINDINGS_BYTES // MESSAGE_BYTES + 1
 
 
 def test_what_workers_died_of_is_parked_with_their_number():

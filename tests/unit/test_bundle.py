@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import gzip
 import hashlib
@@ -247,19 +248,27 @@ def test_errors_and_warnings_travel_in_full(tmp_path: Path) -> None:
 
     error = refusal(tmp_path, operator)
 
-    assert error.message == ("Failed to push manifest: Resulting bundle is invalid, input yaml is improperly defined.")
+    assert error.message == (
+        "Failed to push manifest: Resulting bundle is invalid, input yaml is improperly defined. "
+        "/1.0.0/otter-cache.v1.0.0.clusterserviceversion.yaml: csv spec.installModes not defined."
+    )
     assert error.details == {
         "validation_info": {
             "errors": ["csv spec.installModes not defined"],
             "warnings": ["csv metadata.annotations.support not defined"],
-        }
+        },
+        "findings": ["/1.0.0/otter-cache.v1.0.0.clusterserviceversion.yaml: csv spec.installModes not defined"],
     }
 
 
 def test_warnings_of_what_is_accepted_are_kept(tmp_path: Path) -> None:
     operator = replaced(flat_operator(), "    support: Example Works\n", "")
 
-    assert prepare(tmp_path, operator).warnings == ("csv metadata.annotations.support not defined",)
+    made = prepare(tmp_path, operator)
+    assert made.courier_warnings == ("csv metadata.annotations.support not defined",)
+    assert made.warnings == (
+        "/lantern.v1.4.2.clusterserviceversion.yaml: csv metadata.annotations.support not defined",
+    )
 
 
 def test_another_repository_than_the_package_name_is_refused(tmp_path: Path) -> None:
@@ -273,12 +282,85 @@ def test_another_repository_than_the_package_name_is_refused(tmp_path: Path) -> 
 def test_a_second_package_file_is_refused(tmp_path: Path) -> None:
     error = refusal(tmp_path, {**nested_operator(), "z.yaml": "packageName: other"})
 
-    assert error.message == ("Failed to push manifest: Only 1 package is expected to exist in source root folder.")
-    assert error.details == {"validation_info": {}}
+    assert error.message == (
+        "Failed to push manifest: Only 1 package is expected to exist in source root folder. "
+        "packageName stands in /otter-cache.package.yaml and in /z.yaml."
+    )
+    assert error.details == {
+        "validation_info": {},
+        "findings": ["packageName stands in /otter-cache.package.yaml and in /z.yaml"],
+    }
 
 
 def test_a_package_without_a_csv_is_refused(tmp_path: Path) -> None:
     assert "no valid CSV file is found" in refusal(tmp_path, {"package.yaml": "packageName: alone"}).message
+
+
+def test_a_csv_that_is_too_deep_is_named(tmp_path: Path) -> None:
+    deeper = {(f"olm/{path}" if "/" in path else path): text for path, text in nested_operator().items()}
+
+    message = refusal(tmp_path, deeper).message
+
+    assert "no valid CSV file is found in root or manifest directories. /olm/0.9.0/otter-cache.v0.9.0." in message
+    assert message.endswith("this ClusterServiceVersion is more than one directory deep; and 2 more.")
+
+
+def test_of_many_versions_the_one_at_fault_is_named_and_each_fault_once(tmp_path: Path) -> None:
+    operator = nested_operator(versions=("1.0.0", "1.1.0", "1.2.0"))
+    name = next(path for path in operator if path.startswith("1.1.0/") and "clusterserviceversion" in path)
+    operator[name] = operator[name].replace("installModes:", "installMode:").replace("    strategy:", "    x:")
+    operator["1.1.0/copy.yaml"] = operator[name]
+
+    error = refusal(tmp_path, operator)
+
+    assert error.message.endswith("; and 3 more.")
+    assert {finding.partition(": ")[0] for finding in error.details["findings"]} == {f"/{name}", "/1.1.0/copy.yaml"}
+
+
+def test_what_is_said_of_all_files_names_none(tmp_path: Path) -> None:
+    operator = dict(nested_operator(versions=("1.0.0",)))
+    package = next(path for path in operator if "/" not in path)
+    operator[package] = operator[package].split("channels:")[0]
+
+    assert refusal(tmp_path, operator).message.endswith(f" /{package}: package channels not defined.")
+
+
+IGNORED = {
+    "p.yaml": "packageName: otter\nchannels: [{name: stable, currentCSV: otter.v2.0.0}]\n",
+    "2/crd.yaml": "kind: none\n",
+    "docs/page.md": "no manifests",
+}
+
+
+def test_what_is_accepted_in_silence_is_told(tmp_path: Path) -> None:
+    versions = {path: text for path, text in nested_operator("otter", versions=("1.0.0",)).items() if "/" in path}
+
+    made = prepare(tmp_path, {**versions, **IGNORED})
+
+    assert made.courier_warnings == ()
+    assert made.warnings == (
+        "Ignoring folder 2: no ClusterServiceVersion stands in it",
+        "/p.yaml: channel stable: its currentCSV otter.v2.0.0 is in no manifest",
+    )
+
+
+@pytest.mark.parametrize(
+    "channels",
+    [
+        "[name currentCSV]",
+        "[{name: [x], currentCSV: [1, {a: b}]}]",
+        "{name currentCSV: 1}",
+        "'name'",
+        "[[name, currentCSV]]",
+    ],
+)
+def test_odd_channels_lead_to_a_verdict_all_the_same(tmp_path: Path, channels: str) -> None:
+    operator = nested_operator("otter")
+    package = next(path for path in operator if "/" not in path)
+    operator[package] = f"packageName: otter\nchannels: {channels}\n"
+
+    with contextlib.suppress(PackageValidationError):
+        prepare(tmp_path, operator)
 
 
 ODD = [
@@ -308,7 +390,7 @@ def test_a_flood_of_verdicts_is_cut_off(tmp_path: Path, monkeypatch: pytest.Monk
     operator["otter-cache.package.yaml"] = "packageName: otter-cache\nchannels: [" + "'', " * 60 + "]\n"
 
     assert "more wrong with these manifests than 50" in refusal(tmp_path, operator).message
-    assert prepare(tmp_path / "next", nested_operator()).warnings == ()
+    assert prepare(tmp_path / "next", nested_operator()).courier_warnings == ()
 
 
 def test_a_quadratic_amount_of_work_is_refused(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from fedora_messaging import message
 from omps_worker import results
 from omps_worker.errors import OMPSUploadedFileError, PackageValidationError
 from omps_worker.model import Attempt, BroughtArchive, Build, ByHand, Outcome, Source, Status, Target
-from omps_worker.reporting import Reporter, outcome_line, outcomes_table
+from omps_worker.reporting import Reporter, log_outcome, outcome_line, outcomes_table
 from omps_worker.result_schema import all_schemas
 
 BUILD = Build(
@@ -32,7 +32,11 @@ FAILED = replace(
 )  # fmt: skip
 SKIPPED = replace(PUBLISHED, status=Status.SKIPPED, version=None, digest=None, reason="bundle build")
 RETRYING = replace(FAILED, status=Status.RETRYING, next_attempt_at=datetime(2026, 1, 2, 3, 4, tzinfo=timezone.utc))
+ODD = replace(PUBLISHED, warnings=("/1/a.yaml: csv spec.icon not defined", "forged\nline"))
+SUPERSEDED = replace(SKIPPED, reason="superseded", superseded_by="etcd-operator-container-0.9.3-1")
 EVERY = [
+    ODD,
+    SUPERSEDED,
     PUBLISHED,
     replace(PUBLISHED, status=Status.UNCHANGED),
     SKIPPED,
@@ -132,6 +136,32 @@ def test_the_log_has_one_line_for_one_outcome_whatever_is_in_it():
     assert line.startswith("failed etcd-operator-container-0.9.2-1 community/etcd PackageValidationError, permanent:")
     assert "attempt=3" in line
     assert "message=0fad8d25" in line
+
+
+def test_what_is_odd_about_accepted_manifests_has_lines_of_its_own(caplog):
+    log_outcome(ODD, SOURCE, Attempt())
+    log_outcome(replace(ODD, status=Status.UNCHANGED), SOURCE, Attempt())
+    warnings = [record for record in caplog.records if record.name == "omps_worker.warnings"]
+    assert [(record.levelname, record.getMessage()) for record in warnings] == [
+        ("WARNING", "etcd-operator-container-0.9.2-1: /1/a.yaml: csv spec.icon not defined"),
+        ("WARNING", "etcd-operator-container-0.9.2-1: forged line"),
+    ]
+    body = told(ODD).body
+    assert body["warnings"] == list(ODD.warnings)
+    assert "warning: /1/a.yaml: csv spec.icon not defined" in str(results.ReleasePublishedV1(body=body))
+
+
+def test_who_is_superseded_is_told_by_whom():
+    assert "(superseded by etcd-operator-container-0.9.3-1)" in outcome_line(SUPERSEDED, SOURCE, Attempt())
+    body = told(SUPERSEDED).body
+    assert (body["reason"], body["superseded_by"]) == ("superseded", "etcd-operator-container-0.9.3-1")
+    assert "superseded by: etcd-operator-container-0.9.3-1" in str(results.ReleaseSkippedV1(body=body))
+    assert "superseded by etcd-operator-container-0.9.3-1" in outcomes_table([SUPERSEDED])
+
+
+def test_results_of_workers_that_knew_no_warnings_are_valid():
+    body = {key: value for key, value in told(PUBLISHED).body.items() if key not in ("warnings", "superseded_by")}
+    results.ReleasePublishedV1(body=body, topic=told(PUBLISHED).topic).validate()
 
 
 def test_a_table_stays_a_table_whatever_is_in_it():

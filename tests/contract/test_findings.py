@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is wrong or odd in manifests reaches whoever reads: in the outcome, in the result, by hand and in the queue."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from omps_worker.explain import as_text, explain
+from omps_worker.model import Attempt, BuildEvent, Status
+from omps_worker.processor import Request
+from omps_worker.sandbox import operators
+from tests.support.parts import parts
+
+ARCHIVES = Path(__file__).parents[1] / "data" / "archives"
+
+
+@pytest.fixture
+def site():
+    with parts() as made:
+        yield made
+
+
+def brought(site, name: str):
+    (outcome,) = site.processor.process_archive(ARCHIVES / f"{name}.zip", Request("community"))
+    return outcome
+
+
+def test_an_error_names_the_file_that_it_is_about(site):
+    outcome = brought(site, "which")
+    assert outcome.status is Status.FAILED
+    assert outcome.error.message.startswith(
+        "Failed to push manifest: Resulting bundle is invalid, input yaml is improperly defined. "
+        "/2/c.yaml: metadata.annotations.alm-examples contains "
+    )
+    (finding,) = outcome.error.details["findings"]
+    assert finding.startswith("/2/c.yaml: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "warnings"),
+    [
+        (
+            "ignored",
+            [
+                "Ignoring folder 2: no ClusterServiceVersion stands in it",
+                "/p.yaml: channel s: its currentCSV a.v2 is in no manifest",
+            ],
+        ),
+        ("gone", ["/p.yaml: channel s: its currentCSV a.v9 is in no manifest"]),
+        ("ok", []),
+    ],
+)
+def test_what_is_accepted_and_odd_is_published_with_a_warning(site, name, warnings):
+    outcome = brought(site, name)
+    assert outcome.status is Status.PUBLISHED
+    assert [one for one in outcome.warnings if " not defined" not in one] == warnings
+
+
+def test_a_build_that_is_superseded_names_the_one_that_supersedes_it(site):
+    now = datetime.now(timezone.utc)
+    older, newer = (
+        site.koji.add_build(
+            "lantern-container",
+            "1.0",
+            str(number),
+            completed_at=now - timedelta(minutes=3 - number),
+            manifests=operators.zip_of(operators.flat_operator("lantern", version=f"1.0.{number}")),
+        )
+        for number in (1, 2)
+    )
+    (late,) = site.process(older, Attempt(late=True))
+    assert (late.reason, late.superseded_by) == ("superseded", newer["nvr"])
+    site.process(newer)
+    (overtaken,) = site.process(older)
+    assert (overtaken.reason, overtaken.superseded_by) == ("superseded", newer["nvr"])
+
+    told = explain(BuildEvent(build_id=older["id"], nvr=None), site.mapping, site.builds, site.processor)
+    assert (told.decision, told.reason) == ("skip", f"superseded by {newer['nvr']}")
+    assert told.as_json()["targets"][0]["superseded_by"] == newer["nvr"]
+
+
+def test_an_explanation_has_the_warnings(site):
+    manifests = (ARCHIVES / "ignored.zip").read_bytes()
+    build = site.koji.add_build("otter-container", "1.0", "1", manifests=manifests)
+    told = explain(BuildEvent(build_id=build["id"], nvr=None), site.mapping, site.builds, site.processor)
+    assert "\nwarnings  Ignoring folder 2: no ClusterServiceVersion stands in it\n" in as_text(told)
+    assert told.as_json()["targets"][0]["warnings"]
