@@ -225,7 +225,7 @@ class Site(BrokerSite):
         verdict = self.mapping.current.possible(facts)
         if verdict is Verdict.POSSIBLE:
             return None
-        return Ignored(NO_RULE if verdict is Verdict.NO_RULE else IGNORED_BY_RULE)
+        return Ignored(NO_RULE if verdict is Verdict.NO_RULE else IGNORED_BY_RULE, facts.nvr or facts.component or "")
 
     def explain(self, build: str) -> Explanation:
         """What would become of a build; ``build`` is an NVR, or a file that holds a message."""

@@ -18,6 +18,9 @@ from omps_worker.text import one_line
 PUBLISH, IGNORE, SKIP, FAIL = "publish", "ignore", "skip", "fail"
 """The decisions. A build whose content is already released is still ``publish``; its target says unchanged."""
 
+RULES_TOLD = 30
+"""Of how many rules people are told why they do not decide."""
+
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
@@ -28,6 +31,8 @@ class Explanation:
     rule: int | None = None
     """The index of the rule that decided, from 0."""
     build: Build | None = None
+    why_not: Sequence[str] = ()
+    """Of each rule that came before, or of all, why it does not decide."""
     outcomes: Sequence[Outcome] = ()
     error: WorkerError | None = None
 
@@ -38,6 +43,7 @@ class Explanation:
             "decision": self.decision,
             "reason": self.reason,
             "rule": self.rule,
+            "other_rules": list(self.why_not),
             "build": {
                 "id": build.id,
                 "nvr": build.nvr,
@@ -72,11 +78,11 @@ def explain(event: BuildEvent | Ignored, mapping: MappingHolder, builds: Builds,
     """What would become of the build that ``event`` speaks of."""
     if isinstance(event, Ignored):
         return Explanation(IGNORE, f"{event.reason}: {event.detail}" if event.detail else event.reason)
-    verdict = mapping.current.possible(event.facts)
+    verdict, why_not = mapping.current.possible(event.facts), mapping.current.why_not(event.facts)
     if event.name is not None and verdict is Verdict.NO_RULE:
-        return Explanation(IGNORE, NO_RULE)
+        return Explanation(IGNORE, NO_RULE, why_not=why_not)
     if event.name is not None and verdict is Verdict.IGNORED:
-        return Explanation(IGNORE, IGNORED_BY_RULE)
+        return Explanation(IGNORE, IGNORED_BY_RULE, why_not=why_not)
     try:
         build = builds.find(build_id=event.build_id, nvr=event.nvr)
         claims.check_names(event, build)
@@ -86,11 +92,12 @@ def explain(event: BuildEvent | Ignored, mapping: MappingHolder, builds: Builds,
         return Explanation(FAIL, f"{error.name}: {error.message}", error=error.as_value())
     match = mapping.current.resolve(build.facts)
     rule = match.rule if match else None
+    why_not = mapping.current.why_not(build.facts)
     outcomes = outdated or processor.process_build(build, Attempt(), Request(dry_run=True))
     if isinstance(outcomes, Ignored):
-        return Explanation(IGNORE, f"{outcomes.reason}: {outcomes.detail}", rule, build)
+        return Explanation(IGNORE, f"{outcomes.reason}: {outcomes.detail}", rule, build, why_not)
     decision, reason, fault = _worst(outcomes)
-    return Explanation(decision, reason, rule, build, outcomes, fault)
+    return Explanation(decision, reason, rule, build, why_not, outcomes, fault)
 
 
 def _worst(outcomes: Sequence[Outcome]) -> tuple[str, str | None, WorkerError | None]:
@@ -113,6 +120,10 @@ def as_text(explanation: Explanation) -> str:
         lines.append(f"          {', '.join(facts)}")
     if explanation.rule is not None:
         lines.append(f"rule      rules[{explanation.rule}]")
+    told = list(explanation.why_not[:RULES_TOLD])
+    if len(explanation.why_not) > RULES_TOLD:
+        told.append(f"and {len(explanation.why_not) - RULES_TOLD} more; --json has them all")
+    lines += [f"{'no match' if index == 0 else '':9} {sentence}" for index, sentence in enumerate(told)]
     lines.append(f"decision  {explanation.decision}" + (f": {explanation.reason}" if explanation.reason else ""))
     for outcome in explanation.outcomes:
         if outcome.target is None:

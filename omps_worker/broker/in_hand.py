@@ -199,6 +199,8 @@ class InHand:
         if work.done is None:
             return
         if work.done.ignored is not None:
+            ignored = work.done.ignored
+            log.debug("ignored: %s %s", ignored.reason, one_line(ignored.detail))
             self.counts[f"ignored:{work.done.ignored.reason}"] += 1
             self._observer.ignored(work.done.ignored.reason)
         self.counts.update(str(status) for status in work.done.statuses)

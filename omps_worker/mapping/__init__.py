@@ -11,7 +11,7 @@ from __future__ import annotations
 import enum
 import fnmatch
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
@@ -19,6 +19,7 @@ from typing import Protocol
 from omps_worker.errors import Fault
 from omps_worker.mapping.rules import MappingTable, RuleTable
 from omps_worker.model import BuildFacts, Target
+from omps_worker.text import one_line
 
 FACTS = ("nvr", "owner", "target")
 """What rules may match on beside the component."""
@@ -32,9 +33,9 @@ class Verdict(enum.Enum):
     """What the mapping says about a build before Koji was asked."""
 
     NO_RULE = "no rule"
-    """No rule can match, whatever Koji says."""
+    """No rule that publishes can match, whatever Koji says, and none is known to match."""
     IGNORED = "ignored"
-    """Nothing can be published: if a rule matches, it is one that ignores on purpose."""
+    """A rule that ignores on purpose matches, whatever Koji says."""
     POSSIBLE = "possible"
     """A rule that publishes matches, or may match once Koji was asked."""
 
@@ -56,8 +57,10 @@ class Match:
 class _Rule:
     """A rule with its globs compiled."""
 
-    def __init__(self, index: int, table: RuleTable) -> None:
+    def __init__(self, index: int, table: RuleTable, line: int | None) -> None:
         conditions = table.match.conditions()
+        self.conditions = conditions
+        self.place = f"rules[{index}] (line {line})" if line else f"rules[{index}]"
         text = ", ".join(f"{fact}: {' | '.join(globs)}" for fact, globs in conditions.items()) or "matches all"
         self.match = Match(
             index,
@@ -82,14 +85,26 @@ class _Rule:
                 return False
         return known
 
+    def why_not(self, facts: BuildFacts) -> Iterator[str]:
+        """The conditions that ``facts`` do not meet, one phrase each."""
+        for fact, globs in self.conditions.items():
+            value, wanted = getattr(facts, fact), " | ".join(globs)
+            if value is None:
+                yield f"{fact} is not known, and has to be {wanted}"
+            elif not _matcher(globs)(value):
+                yield f"{fact} {value} is not {wanted}"
+
 
 class Mapping:
     """The rules of one mapping file. Does not change; safe to use from several threads."""
 
-    def __init__(self, table: MappingTable, warnings: Sequence[Fault] = ()) -> None:
+    def __init__(
+        self, table: MappingTable, warnings: Sequence[Fault] = (), line_of: Callable[[int], int | None] = lambda _: None
+    ) -> None:
+        """``line_of`` gives the line of the file that a rule begins in, if it is known."""
         self.warnings = tuple(warnings)
         """What is allowed but probably not meant."""
-        self._rules = tuple(_Rule(index, rule) for index, rule in enumerate(table.rules))
+        self._rules = tuple(_Rule(index, rule, line_of(index)) for index, rule in enumerate(table.rules))
         self._cached = lru_cache(CACHED_COMPONENTS)(self._candidates)
 
     def __len__(self) -> int:
@@ -100,17 +115,15 @@ class Mapping:
         verdict, candidates = self._for(facts.component)
         if verdict is not None:
             return verdict
-        verdict = Verdict.NO_RULE
         for rule in candidates:
             matches = rule.matches(facts)
             if matches is False:
                 continue
             if rule.match.targets:
                 return Verdict.POSSIBLE
-            verdict = Verdict.IGNORED
             if matches and (facts.component is not None or rule.component is None):
-                break
-        return verdict
+                return Verdict.IGNORED
+        return Verdict.NO_RULE
 
     def resolve(self, facts: BuildFacts) -> Match | None:
         """The first rule that matches a build that Koji described; an unknown fact matches no glob."""
@@ -121,6 +134,16 @@ class Mapping:
             if rule.matches(facts):
                 return rule.match
         return None
+
+    def why_not(self, facts: BuildFacts) -> list[str]:
+        """Of each rule before the one that decides about a build, why it does not: a sentence that names its line."""
+        sentences = []
+        for rule in self._rules:
+            reasons = list(rule.why_not(facts))
+            if not reasons:
+                break
+            sentences.append(one_line(f"{rule.place}: {'; '.join(reasons)}"))
+        return sentences
 
     def _for(self, component: str | None) -> tuple[Verdict | None, tuple[_Rule, ...]]:
         if component is not None and len(component) > _CACHED_LENGTH:

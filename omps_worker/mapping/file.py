@@ -57,7 +57,7 @@ def parse(text: str, file: str, organizations: Collection[str] | None = None) ->
 
     if table is None or found:
         raise MappingError([fault(*each) for each in found])
-    return Mapping(table, [fault(*each) for each in _doubts(table)])
+    return Mapping(table, [fault(*each) for each in _doubts(table)], lambda index: document.line(("rules", index)))
 
 
 def _doubts(table: MappingTable) -> Iterator[tuple[Location, str]]:

@@ -129,8 +129,15 @@ def test_a_rule_that_only_may_ignore_does_not_hide_one_that_may_publish() -> Non
     found = mapping(({"target": "*-scratch"}, IGNORE), ({"component": "etcd-*"}, PUBLISH))
     assert found.possible(BuildFacts("etcd-x")) is Verdict.POSSIBLE
     assert found.possible(BuildFacts("etcd-x", target="x-scratch")) is Verdict.IGNORED
-    assert found.possible(BuildFacts("bash")) is Verdict.IGNORED
+    assert found.possible(BuildFacts("bash", target="x-scratch")) is Verdict.IGNORED
     assert found.possible(BuildFacts("bash", target="x")) is Verdict.NO_RULE
+
+
+def test_a_rule_claims_no_build_of_which_it_is_not_known_whether_it_matches() -> None:
+    found = mapping(({"target": "*-scratch"}, IGNORE), ({"component": "etcd-*"}, IGNORE))
+    assert found.possible(BuildFacts("bash")) is Verdict.NO_RULE
+    assert found.possible(BuildFacts(None)) is Verdict.NO_RULE
+    assert found.possible(BuildFacts("etcd-x")) is Verdict.IGNORED
 
 
 def test_a_text_of_any_length_is_asked_about_without_being_kept() -> None:
@@ -192,3 +199,20 @@ def test_what_koji_adds_can_never_publish_a_build_that_was_let_go(
     if found.possible(whole) is Verdict.POSSIBLE:
         assert match is not None
         assert match.targets
+
+
+def test_of_each_rule_before_the_one_that_decides_it_is_told_why_it_does_not() -> None:
+    found = parse(
+        "version: 1\nrules:\n"
+        "  - match: {component: [a-*, b-*], owner: jdeo}\n    publish: []\n"
+        "  - match: {target: '*-candidate'}\n    publish: []\n"
+        "  - match: {component: c-*}\n    publish: []\n"
+        "  - match: {component: d-*}\n    publish: []\n",
+        "mapping.yaml",
+    )
+    assert found.why_not(BuildFacts("c-1", owner="jdoe")) == [
+        "rules[0] (line 3): component c-1 is not a-* | b-*; owner jdoe is not jdeo",
+        "rules[1] (line 5): target is not known, and has to be *-candidate",
+    ]
+    assert len(found.why_not(BuildFacts("x", owner="jdoe"))) == 4
+    assert found.why_not(BuildFacts("a-1", owner="jdeo")) == []
