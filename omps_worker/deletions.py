@@ -11,12 +11,13 @@ from typing import Protocol
 
 from pydantic import SecretStr
 
-from omps_worker.errors import QuayPackageNotFound, RegistryError
+from omps_worker.errors import QuayAuthorizationError, QuayPackageNotFound, RegistryError
 from omps_worker.http import printable
 from omps_worker.listing import Package
 from omps_worker.locks import PackageLock
 from omps_worker.model import Outcome, Status
 from omps_worker.places import Place
+from omps_worker.registry_answers import basic_credentials
 
 
 class Registry(Protocol):
@@ -46,27 +47,34 @@ class Deleter:
     def versions(self, place: Place, version: str | None) -> tuple[str, ...]:
         """The versions that ``delete`` would delete now, sorted. Changes nothing, raises the same."""
         package = self.registry.look(place.organization, place.repository, place.credentials.authorization)
-        if package.exists is None:
-            # A registry does not tell strangers what there is; OMPS took it for missing, too.
-            raise QuayPackageNotFound(
-                f"Deleting from {place} failed: it does not exist, or these credentials may not see it.",
+        if package.exists is None and not _is_robot_of(place):
+            # Who has rights in the organization is told whether a package is there; strangers are told nothing.
+            raise QuayAuthorizationError(
+                f"Deleting from {place} failed: Unauthorized access. These credentials have no rights in the "
+                "organization, or there is no such organization.",
                 details={"quay_response": {}},
+                transient=True,
             )
+        if not package.exists:
+            message = f"Deleting from {place} failed: package not found, or not one that these credentials may see."
+            raise QuayPackageNotFound(message, details={"quay_response": {}})
         found = sorted({release.version for release in package.releases})
         wanted = [each for each in found if version is None or each == version]
         if not wanted:
-            missing = "release" if version is None else f"release {printable(version, 100)}"
-            raise QuayPackageNotFound(
-                f"Deleting from {place} failed: it has no {missing}.", details={"quay_response": {}}
+            missing = (
+                "releases not found, there is none"
+                if version is None
+                else f"release {printable(version, 100)} doesn't exist"
             )
+            raise QuayPackageNotFound(f"Deleting from {place} failed: {missing}.", details={"quay_response": {}})
         return tuple(wanted)
 
     def delete(self, place: Place, version: str | None = None) -> list[Outcome]:
         """Delete one version, or all of them; one Outcome for each: deleted, or failed with its error.
 
         One that fails does not keep the others. A version that somebody else deleted meanwhile is
-        deleted. Raises QuayPackageNotFound where there is nothing to delete, or nothing that these
-        credentials may see, RegistryError where that cannot be found out, and the errors of the lock.
+        deleted. Raises QuayPackageNotFound where there is nothing to delete, QuayAuthorizationError where these
+        credentials may see nothing, RegistryError where that cannot be found out, and the errors of the lock.
         """
         with self.lock.hold(self.registry.url, place.organization, place.repository):
             return [self._delete(place, each) for each in self.versions(place, version)]
@@ -81,3 +89,10 @@ class Deleter:
             error = failure.as_value()
         status = Status.DELETED if error is None else Status.FAILED
         return Outcome(status, place.organization, place.repository, version, error=error)
+
+
+def _is_robot_of(place: Place) -> bool:
+    """Whether the credentials are those of a robot of this organization, which is told nothing of missing packages."""
+    authorization = place.credentials.authorization
+    credentials = basic_credentials(authorization) if authorization else None
+    return credentials is not None and credentials[0].startswith(f"{place.organization}+")

@@ -27,6 +27,7 @@
     │   └── QuayPackageNotFound
     ├── RequestError                     a request to the REST API
     │   ├── OMPSAuthorizationHeaderRequired
+    │   ├── InvalidOrganizationName      nothing can be called that
     │   ├── OMPSExpectedFileError
     │   ├── RequestEntityTooLarge
     │   ├── RequestTimeout               its body does not arrive
@@ -248,6 +249,10 @@ class RequestError(WorkerError):
 
 class OMPSAuthorizationHeaderRequired(RequestError):
     """The request has no Authorization header, which is the token for the registry."""
+
+
+class InvalidOrganizationName(RequestError):
+    """A request is for an organization that nothing can be called."""
 
 
 class OMPSExpectedFileError(RequestError):

@@ -111,8 +111,13 @@ class KojiBuilds:
         return Hub(settings.hub_url, timeout=settings.timeout, ca_bundle=self._ca_bundle, observer=self._observer)
 
     def version(self) -> str:
-        """The version of the hub, e.g. ``1.35.3``. Raises KojiError."""
-        version = name_of(self._ask("getKojiVersion"))
+        """The version of the hub, e.g. ``1.35.3``, or that of its API if it is too old to tell. Raises KojiError."""
+        try:
+            version = name_of(self._ask("getKojiVersion"))
+        except KojiError as error:
+            if not error.lacking:
+                raise
+            return printable(f"API version {self._ask('getAPIVersion')}", 50)
         if version is None:
             raise KojiError("Koji's hub answers without a version.")
         return printable(version, 50)
@@ -120,7 +125,7 @@ class KojiBuilds:
     def is_there(self) -> None:
         """Return if the hub answers calls, be it that it lacks this one; raises KojiError."""
         try:
-            self.version()
+            self._ask("getAPIVersion")
         except KojiError as error:
             if not error.lacking:
                 raise

@@ -359,7 +359,15 @@ def repository_of(target: Target, prepared: Bundle) -> str:
         raise PackageValidationError(
             f"The packageName ({prepared.package_name}) is not the repository that was asked for "
             f"({target.repository}).",
-            details={"validation_info": {}},
+            details={
+                "validation_info": {
+                    "errors": [
+                        f"The packageName ({prepared.package_name}) in bundle does not match repository name "
+                        f"({target.repository}) provided as command line argument."
+                    ],
+                    "warnings": list(prepared.courier_warnings),
+                }
+            },
         )
     return prepared.package_name
 

@@ -38,6 +38,7 @@ from omps_worker.errors import (
 )
 from omps_worker.http import Answer, HttpClient, HttpFault, printable
 from omps_worker.model import Release
+from omps_worker.names import is_name
 from omps_worker.observer import SILENT, Observer
 from omps_worker.registry_answers import Said, Scrubber, basic_credentials, releases_of, said
 
@@ -50,7 +51,6 @@ RETRY_AFTER_LIMIT = 3600.0
 REMEMBERED = 100
 """How many credentials are looked for in what the registry says: those that came last."""
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 _VERSION = re.compile(r"[0-9A-Za-z.+-]{1,100}")
 _PASSING = frozenset({408, 425, 429})
 """Statuses below 500 that say nothing against the request itself."""
@@ -335,11 +335,6 @@ def _headers(authorization: SecretStr | None) -> dict[str, str]:
 
 def _shown(organization: str, repository: str) -> str:
     return printable(f"{organization}/{repository}", 300)
-
-
-def is_name(text: str) -> bool:
-    """Whether an organization or a repository can be called that."""
-    return _NAME.fullmatch(text) is not None
 
 
 def _path(what: str, organization: str, repository: str) -> str:

@@ -26,8 +26,15 @@ from omps_worker.api.health import Health
 from omps_worker.api.replies import Reply, error_reply, reply_to
 from omps_worker.api.requests import ROUTE, Surroundings
 from omps_worker.api.service import Service
-from omps_worker.errors import OMPSAuthorizationHeaderRequired, OMPSExpectedFileError, ServiceStopping
+from omps_worker.errors import (
+    InvalidOrganizationName,
+    OMPSAuthorizationHeaderRequired,
+    OMPSExpectedFileError,
+    ServiceStopping,
+)
+from omps_worker.http import printable
 from omps_worker.machine import Threads
+from omps_worker.names import organization_name_fault
 from omps_worker.observer import SILENT, Observer
 from omps_worker.tracebacks import let_go
 from omps_worker.under_way import UnderWay
@@ -120,8 +127,7 @@ class Api:
 
     async def push_archive(self, request: Request) -> Reply:
         """POST …/zipfile: the upload is read before it waits for a thread."""
-        authorization = _authorization(request)
-        self._check_length(request)
+        authorization = self._judged(request)
         limits = self._limits
         upload = await uploads.receive(
             request.headers.get("Content-Type"),
@@ -134,14 +140,12 @@ class Api:
 
     async def push_build(self, request: Request) -> Reply:
         """POST …/koji/NVR."""
-        authorization = _authorization(request)
-        self._check_length(request)
+        authorization = self._judged(request)
         return await self._run(partial(self._service.push_build, authorization=authorization, **request.path_params))
 
     async def delete(self, request: Request) -> Reply:
         """DELETE …/ORGANIZATION/REPOSITORY."""
-        authorization = _authorization(request)
-        self._check_length(request)
+        authorization = self._judged(request)
         return await self._run(partial(self._service.delete, authorization, **request.path_params))
 
     async def ping(self, _request: Request) -> Reply:
@@ -156,8 +160,13 @@ class Api:
         """GET /openapi.json."""
         return Reply(200, openapi.document())
 
-    def _check_length(self, request: Request) -> None:
+    def _judged(self, request: Request) -> SecretStr:
+        """The token for the registry, if nothing is wrong with the request at first sight."""
+        authorization = _authorization(request)
+        if fault := organization_name_fault(request.path_params["organization"]):
+            raise InvalidOrganizationName(f"{printable(request.path_params['organization'], 200)} {fault}.")
         uploads.check_length(request.headers.get("Content-Length"), self._limits.max_content_length)
+        return authorization
 
     async def _run(self, work: Callable[[], dict[str, Any]]) -> Reply:
         return Reply(200, await self._pool.run(work))

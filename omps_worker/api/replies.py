@@ -26,6 +26,7 @@ STATUSES: Mapping[type[WorkerError], int] = {
     errors.OMPSExpectedFileError: 400,
     errors.PackageValidationError: 400,
     errors.OMPSInvalidVersionFormat: 400,
+    errors.InvalidOrganizationName: 400,
     errors.KojiNotAnOperatorImage: 400,
     errors.GreenwaveUnsatisfiedError: 400,
     errors.OMPSAuthorizationHeaderRequired: 403,

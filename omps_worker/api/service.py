@@ -31,10 +31,10 @@ from omps_worker.errors import (
 )
 from omps_worker.http import printable
 from omps_worker.model import Attempt, BroughtArchive, BuildEvent, ByHand, Ignored, Outcome, Status
+from omps_worker.names import is_name
 from omps_worker.organizations import Organizations
 from omps_worker.places import Place
 from omps_worker.processor import DRAFT_BUILD, Request
-from omps_worker.registry import is_name
 from omps_worker.superseded import SUPERSEDED
 
 log = logging.getLogger(__name__)

@@ -170,7 +170,7 @@ class _Form:
         if not name:
             raise OMPSExpectedFileError(f'No selected "{FIELD}"')
         if not name.lower().endswith(EXTENSION):
-            raise OMPSUploadedFileError(f"The uploaded file must have the extension {EXTENSION}.")
+            raise OMPSUploadedFileError(f"The uploaded file has another file extension than {EXTENSION}.")
         self._name = base_name(name)
 
     def _keep(self, data: bytes, start: int, end: int) -> None:

@@ -16,6 +16,7 @@ from pydantic import Field, PrivateAttr, SecretStr
 
 from omps_worker.errors import Fault
 from omps_worker.limits import VALUES
+from omps_worker.names import organization_name_fault
 from omps_worker.settings.broker import (
     BindingSettings,
     ClientProperties,
@@ -42,7 +43,6 @@ from omps_worker.settings.fields import (
     ReleaseVersion,
     ShortName,
     TopicPrefix,
-    organization_name_fault,
     path_fault,
 )
 from omps_worker.settings.organizations import OrganizationSettings

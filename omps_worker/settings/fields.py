@@ -23,7 +23,6 @@ TOPIC_LIMIT = 255
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_NAMESPACE = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?")
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 Flag = Annotated[bool, Strict()]
@@ -210,10 +209,3 @@ Arguments = Annotated[dict[str, Any], AfterValidator(_arguments)]
 """Arguments of a queue or exchange, as RabbitMQ takes them."""
 Port = Annotated[int, Strict(), Field(ge=0, le=65535)]
 """A port to listen on; 0 lets the system choose."""
-
-
-def organization_name_fault(name: str) -> str | None:
-    """Why ``name`` cannot be an organization (a namespace of the registry); None if it can."""
-    if len(name) <= TOPIC_LIMIT and _NAMESPACE.fullmatch(name):
-        return None
-    return "is not the name of an organization: letters, digits, and . _ - between them"

@@ -163,7 +163,11 @@ def test_the_authorization_is_passed_on_unchanged_and_never_shown(server, v, cap
 def test_the_repository_of_v1_must_be_the_package(server, v):
     reply = server.push(v, NESTED, "lantern")
     if v == "v1":
-        check(reply, 400, "PackageValidationError", "lantern", validation_info={})
+        verdict = check(reply, 400, "PackageValidationError", "lantern", validation_info=...)["validation_info"]
+        assert verdict["errors"] == [
+            "The packageName (otter-cache) in bundle does not match repository name (lantern) provided as command "
+            "line argument."
+        ]
     else:
         assert reply.json()["repo"] == "otter-cache"
 
@@ -419,6 +423,6 @@ def test_greenwave_is_asked_about_builds_after_the_download_and_never_about_uplo
 def test_what_a_configured_organization_wants_changed_is_changed(tmp_path):
     with api(tmp_path, organizations={"community": {"package_name_suffix": "-internal"}}) as server:
         assert server.push("v2", NESTED, "otter-cache").json()["repo"] == "otter-cache-internal"
-        check(server.push("v1", NESTED, "otter-cache"), 400, "PackageValidationError", "internal", validation_info={})
+        check(server.push("v1", NESTED, "otter-cache"), 400, "PackageValidationError", "internal", validation_info=...)
         assert server.push("v1", NESTED, "otter-cache-internal").json()["version"] == "2.0.0"
         assert server.registry.packages() == (("community", "otter-cache-internal"),)

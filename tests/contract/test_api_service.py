@@ -111,11 +111,35 @@ def test_an_odd_version_is_deleted_by_its_name(server):
 @both
 def test_what_does_not_exist_cannot_be_deleted(server, v):
     release(server, "1.0.0")
-    check(server.delete(f"/{v}/community/etcd/2.0.0"), 404, "QuayPackageNotFound")
-    check(server.delete(f"/{v}/community/etcd", token="basic d3Jvbmc6d3Jvbmc="), 404, "QuayPackageNotFound")
-    check(server.delete(f"/{v}/commu%20nity/%C3%A9tcd"), 404, "QuayPackageNotFound")
+    check(server.delete(f"/{v}/community/etcd/2.0.0"), 404, "QuayPackageNotFound", "doesn't exist")
+    check(server.delete(f"/{v}/community/lantern"), 404, "QuayPackageNotFound", "not found")
+    check(server.delete(f"/{v}/community/%C3%A9tcd"), 404, "QuayPackageNotFound")
     check(server.delete(f"/{v}/community/etcd", token=None), 403, "OMPSAuthorizationHeaderRequired")
     assert server.versions("etcd") == ["1.0.0"]
+
+
+@both
+def test_who_has_no_rights_in_an_organization_is_told_so(server, v):
+    release(server, "1.0.0")
+    wrong = server.delete(f"/{v}/community/etcd", token="basic d3Jvbmc6d3Jvbmc=")
+    check(wrong, 403, "QuayAuthorizationError", "Unauthorized access")
+    check(server.delete(f"/{v}/no-such-organization/etcd/1.0.0"), 403, "QuayAuthorizationError", "Unauthorized access")
+    assert server.versions("etcd") == ["1.0.0"]
+
+
+@both
+@pytest.mark.parametrize(
+    "name", ["_under", "commu%20nity", "%C3%A9", "a" * 256], ids=["underscore", "blank", "accent", "long"]
+)
+def test_an_organization_that_nothing_can_be_called_is_refused_before_any_work(server, v, name):
+    asked = len(server.registry.log) + len(server.koji.server.log)
+    for reply in (
+        server.delete(f"/{v}/{name}/etcd"),
+        server.upload(f"/{v}/{name}/{'etcd/' if v == 'v1' else ''}zipfile", b"no zip"),
+        server.ask("POST", f"/{v}/{name}/{'etcd/' if v == 'v1' else ''}koji/etcd-container-1-1"),
+    ):
+        check(reply, 400, "InvalidOrganizationName", "is not the name of an organization")
+    assert len(server.registry.log) + len(server.koji.server.log) == asked
 
 
 def test_one_that_cannot_be_deleted_does_not_keep_the_others(server):

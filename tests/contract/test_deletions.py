@@ -7,7 +7,7 @@ import pytest
 from pydantic import SecretStr
 
 from omps_worker.deletions import Deleter
-from omps_worker.errors import OMPSInvalidVersionFormat, QuayPackageError, QuayPackageNotFound
+from omps_worker.errors import OMPSInvalidVersionFormat, QuayAuthorizationError, QuayPackageError, QuayPackageNotFound
 from omps_worker.locks import ProcessLock
 from omps_worker.model import Status
 from omps_worker.places import Credentials, Place
@@ -83,7 +83,7 @@ def test_a_package_without_releases_or_without_existence_is_not_found(registry, 
 
 def test_who_may_not_see_the_package_is_told_so(registry, deleter):
     stranger = Place("community", "etcd", Credentials(SecretStr(registry.add_user("stranger"))))
-    with pytest.raises(QuayPackageNotFound, match="may not see it"):
+    with pytest.raises(QuayAuthorizationError, match="Unauthorized access"):
         deleter.delete(stranger)
     assert len(versions(registry)) == 3
 
