@@ -20,6 +20,7 @@ from omps_worker.deadline import Deadline
 from omps_worker.errors import KojiError
 from omps_worker.http import (
     HttpFault,
+    address_of,
     body_of,
     deadline,
     fault_of,
@@ -36,6 +37,9 @@ ANSWER_BYTES = 16 * 1024 * 1024
 
 TEXT_LIMIT = 300
 """How many characters of the hub's own words an error quotes."""
+
+_USUAL = "is hub_url right? It usually ends in /kojihub."
+_TRACEBACK = "Traceback (most recent call last)"
 
 FAULT, UNREADABLE = "fault", "unreadable"
 """How a call may end beside with a status or an HttpFault: a fault of XML-RPC, or no XML-RPC at all."""
@@ -90,7 +94,7 @@ class Hub:
             except koji.ServerOffline as error:
                 call.result = FAULT
                 # A subclass of GenericError: it comes for "offline", lock-out and a database outage.
-                text = printable(_said(error), TEXT_LIMIT)
+                text = _quoted(_said(error))
                 let_go(error)
                 raise KojiError(f"Koji's hub is offline: {text}") from None
             except (koji.GenericError, koji.Fault) as error:
@@ -99,10 +103,10 @@ class Hub:
                 lacking = _lacks(error, text)
                 let_go(error)
                 if isinstance(error, koji.ParameterError) or type(error) is koji.GenericError:
-                    raise Refusal(printable(text, TEXT_LIMIT), lacking=lacking) from None
+                    raise Refusal(_quoted(text), lacking=lacking) from None
                 # Fault 1 is an exception that the hub did not handle: a database that is restarted, a statement
                 # that took too long. What it will answer the next time is not known.
-                raise KojiError(f"Koji's hub could not answer {method}: {printable(text, TEXT_LIMIT)}") from None
+                raise KojiError(f"Koji's hub could not answer {method}: {_quoted(text)}") from None
             except requests.exceptions.HTTPError as error:
                 call.result = status_label(error.response.status_code)
                 raise self._for_status(error) from None
@@ -117,8 +121,8 @@ class Hub:
                     raise KojiError(f"Koji's hub: {found}") from None
                 call.result = UNREADABLE
                 raise KojiError(
-                    f"Koji's hub at {place_of(self._url)} answered with something that is no XML-RPC "
-                    f"({type(error).__name__})."
+                    f"Koji's hub at {address_of(self._url)} answered with something that is no XML-RPC "
+                    f"({type(error).__name__}); {_USUAL}"
                 ) from None
 
     def _session(self) -> _HubSession:
@@ -132,7 +136,9 @@ class Hub:
         if response.status_code == 400:
             # What the hub's WSGI layer says about a control character in an argument.
             return Refusal("bad request")
-        message = f"Koji's hub at {place_of(self._url)} answered with status {response.status_code}."
+        message = f"Koji's hub at {address_of(self._url)} answered with status {response.status_code}."
+        if response.status_code in (404, 405):
+            message = f"{message[:-1]}; {_USUAL}"
         return KojiError(message, retry_after=seconds_of(response.headers.get("Retry-After")))
 
 
@@ -149,6 +155,13 @@ def _said(error: Exception) -> str:
     """What the hub gives as the reason of a fault: it should be text, and may be of any type and depth."""
     reason = getattr(error, "faultString", None) or next(iter(error.args), "")
     return reason if isinstance(reason, str) else "it gives no reason that is text"
+
+
+def _quoted(text: str) -> str:
+    """What an error quotes of the hub's words: of a traceback, which sites with KojiDebug send, the last line."""
+    if _TRACEBACK in text:
+        text = text.rstrip().rpartition("\n")[2]
+    return printable(text, TEXT_LIMIT)
 
 
 class _HubSession(koji.ClientSession):  # type: ignore[misc]

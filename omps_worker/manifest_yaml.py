@@ -348,7 +348,10 @@ def _phrase(error: yaml.YAMLError) -> str:
     if isinstance(error, yaml.MarkedYAMLError):
         mark = error.problem_mark or error.context_mark
         where = f" (line {mark.line + 1})" if mark else ""
-        return one_line(str(error.problem or error.context or "it is no YAML"))[:200] + where
+        problem = str(error.problem or error.context or "it is no YAML")
+        if "'\\t'" in problem or "tab character" in problem:
+            problem = "it has a tab where only blanks can be"
+        return one_line(problem)[:200] + where
     reason = getattr(error, "reason", None)
     return one_line(str(reason))[:200] if reason else "it is no YAML"
 

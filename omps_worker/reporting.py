@@ -127,6 +127,8 @@ def outcome_line(outcome: Outcome, origin: Origin, attempt: Attempt) -> str:
     if outcome.error:
         nature = "transient" if outcome.error.transient else "permanent"
         parts.append(f"{outcome.error.name}, {nature}: {one_line(outcome.error.message)}")
+    if outcome.next_attempt_at:
+        parts.append(f"Next attempt at {outcome.next_attempt_at.astimezone(timezone.utc):%Y-%m-%d %H:%M:%SZ}.")
     known = {
         "digest": outcome.digest[:12] if outcome.digest else None,
         "attempt": attempt.number,

@@ -144,7 +144,8 @@ class ReleaseRetryingV1(ReleaseResultV1):
     @property
     def summary(self) -> str:
         """One line, fit for the subject of a mail."""
-        return f"{self._subject()} is tried again at {self.body.get('next_attempt_at')}"
+        error = (self.body.get("error") or {}).get("name") or self.body.get("reason") or "unknown error"
+        return f"{self._subject()} is tried again at {self.body.get('next_attempt_at')}: {error}"
 
 
 class ReleaseDeletedV1(ReleaseResultV1):

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import fnmatch
 import logging
+import re
 import stat
 import threading
 import time
@@ -20,6 +22,9 @@ from omps_worker.observer import SILENT
 from omps_worker.settings.tables import Location, Reading, dotted, plain_reason
 
 log = logging.getLogger(__name__)
+
+_REGULAR = re.compile(r"^\^|\$$|[\\()|]|\.\+|(?:^|[^A-Za-z0-9])\.\*")
+"""What names do not have, and regular expressions do."""
 
 FILE_LIMIT = 2**20
 """How many bytes a mapping file may have."""
@@ -71,6 +76,10 @@ def _doubts(table: MappingTable) -> Iterator[tuple[Location, str]]:
         if before is not None:
             yield ("rules", index), f"can never decide: rules[{before}] matches all that it matches, and comes first"
         earlier.setdefault(conditions, index)
+        for fact, globs in conditions:
+            for glob in globs:
+                if reason := _never_meant(glob):
+                    yield ("rules", index, "match", fact), f"{glob!r} {reason}"
         everywhere = {target.organization for target in rule.publish if target.repository is None}
         for place, target in enumerate(rule.publish):
             if target.repository is not None and target.organization in everywhere:
@@ -78,6 +87,15 @@ def _doubts(table: MappingTable) -> Iterator[tuple[Location, str]]:
                     ("rules", index, "publish", place),
                     f"another target publishes to {target.organization}, too, whatever the packageName is",
                 )
+
+
+def _never_meant(glob: str) -> str | None:
+    """Why a glob is hardly one that somebody meant; None: it may be."""
+    if r"\[" in fnmatch.translate(glob):
+        return "has a [ that no ] ends: it matches nothing, as no name has a ["
+    if _REGULAR.search(glob):
+        return "looks like a regular expression; in a glob * alone stands for any text"
+    return None
 
 
 def _content(path: Path) -> str:

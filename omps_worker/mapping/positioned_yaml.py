@@ -59,7 +59,10 @@ def read(text: str) -> Document:
             raise _too_deep() from None
         mark = error.problem_mark or error.context_mark
         place = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
-        raise YamlError(f"is not YAML: {error.problem or error.context}{place}") from None
+        problem = error.problem or error.context
+        if mark is not None and text[mark.index : mark.index + 1] == "\t":
+            problem = "there is a tab where only blanks can be"
+        raise YamlError(f"is not YAML: {problem}{place}") from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1 if isinstance(error.position, int) else 0
         raise YamlError(f"is not YAML: it has a character that YAML does not allow (line {line})") from None

@@ -64,7 +64,8 @@ def check(
     file = str(path)
     reading = Reading(path.parent, environment, api)
     table, faults = _lowered(table, file)
-    from_environment = environment.get(URL_VARIABLE)
+    # A variable that was filled from a file often ends as the file does.
+    from_environment = environment.get(URL_VARIABLE, "").rstrip("\r\n")
     table.setdefault("consumer_config", {})
     if from_environment:
         table["amqp_url"] = from_environment

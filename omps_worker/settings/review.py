@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -38,8 +40,16 @@ def _doubts(settings: Settings) -> Iterator[tuple[str, str]]:
         key = dotted(("consumer_config", "organizations", name))
         if organization.public and organization.oauth() is None:
             yield f"{key}.public", "is true without an oauth_token: what is pushed stays as private as it was"
+        for source in ("token_file", "password_file", "oauth_token_file"):
+            yield from _open_secret(f"{key}.{source}", getattr(organization, source))
         if organization.has_token and not _is_basic(organization.authorization().get_secret_value()):
             yield key, 'its token is not of the form "basic …", the only one that app registries understand'
+
+
+def _open_secret(key: str, path: Path | None) -> Iterator[tuple[str, str]]:
+    with contextlib.suppress(OSError):
+        if path is not None and path.stat().st_mode & stat.S_IROTH:
+            yield key, "can be read by everybody on this machine: chmod o-r, or mode 0440 where it is mounted"
 
 
 def _is_basic(token: str) -> bool:
@@ -50,6 +60,8 @@ def _broker_doubts(settings: Settings) -> Iterator[tuple[str, str]]:
     if not settings.bindings:
         yield "bindings", "are none: the queue gets only what somebody else binds to it"
     tls = settings.tls
+    yield from _open_secret("consumer_config.broker.password_file", settings.worker.broker.password_file)
+    yield from _open_secret("tls.keyfile", tls.keyfile)
     if settings.amqp_url.get_secret_value().startswith("amqp:") and (tls.ca_cert or tls.certfile):
         yield "tls", "is not used: amqp_url does not start with amqps"
     if tls.certfile and settings.worker.broker.password is not None:

@@ -703,3 +703,28 @@ def test_a_file_server_may_redirect_to_another(koji: SandboxKoji, tmp_path: Path
 def test_koji_is_not_imported_before_it_is_asked() -> None:
     program = "import sys; import omps_worker.koji_builds; sys.exit('koji' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("status", [404, 405])
+def test_a_hub_url_that_leads_nowhere_is_named_in_full(koji: SandboxKoji, status: int) -> None:
+    koji.faults.add(Fault(HUB, status=status))
+    with pytest.raises(KojiError) as caught:
+        builds_of(koji).find(nvr=NVR)
+    assert f"{koji.hub_url} answered with status {status}; is hub_url right?" in caught.value.message
+    assert caught.value.message.endswith("usually ends in /kojihub.")
+
+
+def test_of_a_traceback_the_last_line_is_told(koji: SandboxKoji) -> None:
+    lines = [
+        "Traceback (most recent call last):",
+        '  File "/usr/share/koji-hub/kojixmlrpc.py", line 1',
+        "psycopg2.Error: no",
+    ]
+    koji.faults.add(Fault(HUB, body=fault_reply("<int>1</int>", "\n".join(lines))))
+    with pytest.raises(KojiError, match=r"could not answer getBuild: psycopg2\.Error: no$"):
+        builds_of(koji).find(nvr=NVR)
+
+
+def test_a_hub_without_a_version_tells_that_of_its_api(koji: SandboxKoji) -> None:
+    koji.faults.add(Fault(HUB, body=fault_reply("<int>1000</int>", "Invalid method: getKojiVersion"), times=1))
+    assert builds_of(koji).version() == "API version 1"

@@ -41,6 +41,8 @@ def mounted(config: Path, mapping: Path, root: Path, *, api: bool = False) -> tu
     for path in set(re.findall(r'"/etc/omps-worker/([^"]+)"', config.read_text(encoding="utf-8"))):
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(_content(path))
+        # As the manifests have them mounted.
+        (root / path).chmod(0o440)
     (root / "mapping").mkdir(exist_ok=True)
     (root / "mapping/mapping.yaml").write_text(mapping.read_text(encoding="utf-8"))
     text = config.read_text(encoding="utf-8").replace("/etc/omps-worker/", f"{root}/")

@@ -179,3 +179,9 @@ def test_what_was_dumped_is_read_back(value: Any, flow: bool, style: str | None)
     text = yaml.safe_dump(value, default_flow_style=flow, default_style=style, allow_unicode=True)
 
     assert repr(ours(text)) == repr(stock(text))
+
+
+@pytest.mark.parametrize("text", ["a:\n\tb: 1\n", "a: 1\n\tb: 2\n"])
+def test_a_tab_is_called_a_tab(text: str) -> None:
+    with pytest.raises(YamlFault, match=r"it has a tab where only blanks can be \(line 2\)"):
+        Reader().read(text)

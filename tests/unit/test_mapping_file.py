@@ -318,3 +318,33 @@ def test_any_text_is_a_mapping_or_refused_with_faults(text: str) -> None:
 def test_any_unicode_is_a_mapping_or_refused_with_faults(text: str) -> None:
     with pytest.raises(MappingError):
         parse(text, "mapping.yaml", ORGANIZATIONS)
+
+
+@pytest.mark.parametrize(
+    ("glob", "words"),
+    [
+        ("otter-[cache-*", "has a [ that no ] ends"),
+        ("otter-cache-.*", "looks like a regular expression"),
+        ("^otter", "looks like a regular expression"),
+        ("otter$", "looks like a regular expression"),
+        ("(otter|lantern)-*", "looks like a regular expression"),
+        (r"otter\.cache", "looks like a regular expression"),
+    ],
+)
+def test_a_glob_that_hardly_anybody_means_is_a_warning(glob: str, words: str) -> None:
+    text = f"version: 1\nrules:\n- match: {{component: '{glob}'}}\n  publish: [{{organization: community}}]\n"
+    (warning,) = parse(text, "mapping.yaml", ORGANIZATIONS).warnings
+    assert (warning.key, words in warning.reason) == ("rules[0].match.component", True)
+    assert "(line 3)" in warning.reason
+
+
+@pytest.mark.parametrize("glob", ["*", "otter-*", "[abc]*", "[!a-c]?", "*-1.*", "gtk+", "x-1.0^git1-*", "a~b"])
+def test_globs_as_people_mean_them_are_no_warning(glob: str) -> None:
+    text = f"version: 1\nrules:\n- match: {{nvr: '{glob}'}}\n  publish: [{{organization: community}}]\n"
+    assert parse(text, "mapping.yaml", ORGANIZATIONS).warnings == ()
+
+
+def test_a_tab_is_called_a_tab() -> None:
+    assert faults("version: 1\nrules:\n\t- match: {}\n") == [
+        ("", "is not YAML: there is a tab where only blanks can be (line 3, column 1)")
+    ]

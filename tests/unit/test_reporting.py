@@ -151,6 +151,14 @@ def test_what_is_odd_about_accepted_manifests_has_lines_of_its_own(caplog):
     assert "warning: /1/a.yaml: csv spec.icon not defined" in str(results.ReleasePublishedV1(body=body))
 
 
+def test_what_is_tried_again_has_its_cause_and_its_time():
+    line = outcome_line(RETRYING, SOURCE, Attempt())
+    assert "PackageValidationError, permanent: Failed to push manifest: bad" in line
+    assert "Next attempt at 2026-01-02 03:04:00Z." in line
+    received = results.ReleaseRetryingV1(body=told(RETRYING).body)
+    assert received.summary.endswith(" is tried again at 2026-01-02T03:04:00+00:00: PackageValidationError")
+
+
 def test_who_is_superseded_is_told_by_whom():
     assert "(superseded by etcd-operator-container-0.9.3-1)" in outcome_line(SUPERSEDED, SOURCE, Attempt())
     body = told(SUPERSEDED).body

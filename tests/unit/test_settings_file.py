@@ -78,6 +78,11 @@ def test_the_url_in_the_environment_beats_the_one_in_the_file(tmp_path: Path) ->
     assert read.amqp_url.get_secret_value() == "amqps://other"
 
 
+def test_a_newline_at_the_end_of_the_url_in_the_environment_is_no_part_of_it(tmp_path: Path) -> None:
+    read = settings_file.load(written(tmp_path), environment={"OMPS_WORKER_AMQP_URL": "amqps://other\r\n"})
+    assert read.amqp_url.get_secret_value() == "amqps://other"
+
+
 def test_the_url_in_the_environment_is_enough(tmp_path: Path) -> None:
     text = MINIMAL.replace('amqp_url = "amqp://localhost"', "")
     read = settings_file.load(written(tmp_path, text), environment={"OMPS_WORKER_AMQP_URL": "amqps://other"})

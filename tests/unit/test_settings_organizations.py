@@ -206,6 +206,20 @@ def test_organizations_may_have_dots_dashes_and_capitals(tmp_path: Path) -> None
     assert set(settings(tmp_path, {"consumer_config.organizations": table}).worker.organizations) == set(table)
 
 
+def test_a_secret_that_everybody_can_read_is_a_warning(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("basic a\n")
+    changes = {"consumer_config.organizations.community": {"token_file": "token"}}
+    file.chmod(0o644)
+    (warning,) = settings(tmp_path, changes).warnings
+    assert (warning.key, "can be read by everybody" in warning.reason) == (
+        "consumer_config.organizations.community.token_file",
+        True,
+    )
+    file.chmod(0o440)
+    assert settings(tmp_path, changes).warnings == ()
+
+
 def test_a_secret_file_that_changes_is_read_again(tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text("basic first\n")
