@@ -80,6 +80,12 @@ def lying_over(releases: Sequence[Release], digest: str, completed_at: datetime 
     return over
 
 
+def top_made_before(releases: Sequence[Release], moment: datetime | None) -> bool:
+    """Whether the highest release was surely made before that time."""
+    top = highest(releases)
+    return top is not None and all(_made_before(releases, top, digest, moment) for digest in contents_of(releases)[top])
+
+
 def made_at(release: Release) -> datetime | None:
     """When the registry says that the release was made; None if it says nothing that is a time."""
     try:

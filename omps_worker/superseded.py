@@ -26,7 +26,7 @@ from itertools import islice
 
 from omps_worker.errors import KojiError
 from omps_worker.model import Attempt, Build, Release
-from omps_worker.release_history import lying_over, released_since
+from omps_worker.release_history import lying_over, released_since, top_made_before
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ class BuildOrder:
     def reverts(self, releases: Sequence[Release], digest: str) -> bool:
         """Whether the build went back to the content ``digest``, which is released, from that of an older build."""
         over = lying_over(releases, digest, self._build.completed_at)
-        return bool(over) and self._if_koji_tells(lambda: self.newest() and self._older_had(over))
+        return bool(over) and self._if_koji_tells(lambda: self._went_back_from(over, digest, releases))
 
     def _if_koji_tells(self, question: Callable[[], bool]) -> bool:
         # A hub that answers about one build and cannot list others stands in the way of nothing that is in time.
@@ -127,8 +127,21 @@ class BuildOrder:
                 return build if there else None
         return None
 
-    def _older_had(self, contents: Set[str]) -> bool:
-        return any(self._known_digest_of(build) in contents for build in islice(self._older(), LOOKED_INTO))
+    def _went_back_from(self, contents: Set[str], digest: str, releases: Sequence[Release]) -> bool:
+        """Whether the build is the newest, and one before it had one of ``contents``, those of the highest release.
+
+        If a build between the two had ``digest``, ours is a rebuild that changed nothing. Then somebody has put the
+        older content on top, and ours goes over it only if it was completed after that.
+        """
+        if not self.newest():
+            return False
+        for build in islice(self._older(), LOOKED_INTO):
+            had = self._known_digest_of(build)
+            if had in contents:
+                return True
+            if had == digest and not top_made_before(releases, self._build.completed_at):
+                return False
+        return False
 
     def _known_digest_of(self, build: Build) -> str | None:
         try:

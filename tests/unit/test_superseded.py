@@ -141,6 +141,21 @@ def test_a_revert_goes_over_the_content_of_an_older_build():
     assert Site(had=["worse", "bad"]).order(late=True).reverts(listed("good", "bad"), "good")
 
 
+@pytest.mark.parametrize(
+    ("rolled_back", "reverts"),
+    [(NOW + MINUTE, False), (NOW, False), (NOW - 0.5 * MINUTE, False), (NOW - 2 * MINUTE, True), (None, False)],
+)
+def test_a_rebuild_that_changed_nothing_goes_over_a_rollback_only_if_it_came_after_it(rolled_back, reverts):
+    releases = [
+        Release(f"{number}.0.0", digest, moment.isoformat() if moment else None)
+        for number, (digest, moment) in enumerate(
+            [("bad", NOW - 20 * MINUTE), ("good", NOW - 10 * MINUTE), ("bad", rolled_back)], 1
+        )
+    ]
+    assert Site(had=["good", "bad"]).order().reverts(releases, "good") is reverts
+    assert Site(had=["bad", "good"]).order().reverts(releases, "good")
+
+
 def test_nothing_goes_over_what_came_from_elsewhere():
     site = Site(had=["older", "oldest"])
     assert not site.order().reverts(listed("good", "fixed by hand"), "good")
