@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,10 +108,12 @@ def _wishes(command: Command) -> Command:
 @click.command()
 @click.argument("nvr", callback=not_empty)
 @_wishes
+@click.option("--held", is_flag=True, help="Even if the mapping holds the build.")
 @as_json
 @with_site
-def push(site: Site, nvr: str, request: Request, json_output: bool) -> None:
+def push(site: Site, nvr: str, request: Request, held: bool, json_output: bool) -> None:
     """Publish one build now; without an organization the mapping decides where."""
+    request = replace(request, held=held)
     _show(f"publishing {nvr}", lambda: site.push(nvr, request), json_output, request.dry_run)
 
 

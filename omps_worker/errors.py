@@ -36,6 +36,8 @@
     │   ├── BrokerUnavailable            it is away (transient)
     │   ├── BrokerBlocked                it takes no messages: an alarm of its own (transient)
     │   └── BrokerRefused                it refuses the login, a queue or an exchange
+    ├── OrganizationPaused               the mapping says so (transient, for as long as it does)
+    ├── BuildHeld                        the mapping says so
     ├── PackageBusy                      somebody else is pushing to the package (transient)
     ├── PoisonMessage                    workers die of the message
     ├── RegistryReplacementError         replace_registry takes too long, or too much memory, with these manifests
@@ -73,11 +75,14 @@ class WorkerError(Exception):
     reader did not configure, or a traceback. ``details`` is JSON for a program. ``transient``
     says whether the same work may succeed later; ``retry_after`` is the number of seconds that
     the peer asked to be left alone, if it did. ``counts``: a try that ends like this was one;
-    otherwise the work never began, and trying again is no further attempt.
+    otherwise the work never began, and trying again is no further attempt. ``gives_up``: that comes to an
+    end after some time; ``reason``: what results call it while it is tried again, if not by its name.
     """
 
     transient = False
     counts = True
+    gives_up = True
+    reason: str | None = None
 
     def __init__(
         self,
@@ -163,10 +168,7 @@ class BuildSystemError(WorkerError):
 
 
 class KojiNVRBuildNotFound(BuildSystemError):
-    """Koji knows no such build.
-
-    Transient where a message says that there is one.
-    """
+    """Koji knows no such build. Transient where a message says that there is one."""
 
 
 class KojiBuildMismatch(BuildSystemError):
@@ -291,6 +293,19 @@ class BrokerRefused(BrokerError):
     """The broker refuses: the login, a queue with other arguments, an exchange that is missing."""
 
 
+class OrganizationPaused(WorkerError):
+    """The key ``pause`` of the mapping names the organization. Waited for without end."""
+
+    transient = True
+    counts = False
+    reason = "paused"
+    gives_up = False
+
+
+class BuildHeld(WorkerError):
+    """The key ``hold`` of the mapping names the build."""
+
+
 class PackageBusy(WorkerError):
     """Somebody else was pushing to the package for as long as this work could wait."""
 
@@ -334,10 +349,7 @@ class StorageError(WorkerError):
 
 
 class ResourcesExhausted(WorkerError):
-    """This machine, or the container, gives this process no more threads, memory or open files.
-
-    The work is not at fault: elsewhere, or later, it succeeds.
-    """
+    """This machine, or the container, gives no more threads, memory or open files; the work is not at fault."""
 
     transient = True
 
@@ -364,10 +376,7 @@ class ResourcesExhausted(WorkerError):
 
 
 class UnexpectedError(WorkerError):
-    """An exception that nobody thought of, wrapped so that the message it hit is parked.
-
-    The message names the exception's type only: its text may hold anything.
-    """
+    """An exception that nobody thought of; the message names its type only, as its text may hold anything."""
 
     @classmethod
     def wrap(cls, exception: BaseException) -> UnexpectedError:

@@ -82,7 +82,9 @@ def explain(event: BuildEvent | Ignored, mapping: MappingHolder, builds: Builds,
     if event.name is not None and verdict is Verdict.NO_RULE:
         return Explanation(IGNORE, NO_RULE, why_not=why_not)
     if event.name is not None and verdict is Verdict.IGNORED:
-        return Explanation(IGNORE, IGNORED_BY_RULE, why_not=why_not)
+        sure = mapping.current.resolve(event.facts)
+        told = f"{IGNORED_BY_RULE}: {sure.rule_text}" if sure else IGNORED_BY_RULE
+        return Explanation(IGNORE, told, sure.rule if sure else None, why_not=why_not)
     try:
         build = builds.find(build_id=event.build_id, nvr=event.nvr)
         claims.check_names(event, build)

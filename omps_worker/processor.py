@@ -49,6 +49,7 @@ from omps_worker.model import (
 )
 from omps_worker.observer import SILENT, Observer
 from omps_worker.organizations import Organization, Organizations
+from omps_worker.pauses import HELD, publish_unpaused
 from omps_worker.releases import Releaser, Wanted
 from omps_worker.superseded import SKIP, SUPERSEDED, BuildOrder
 from omps_worker.tracebacks import let_go
@@ -91,7 +92,8 @@ class Request:
     """What somebody who pushes by hand may ask for on top of a build's own rules.
 
     ``authorization`` is what that person shows the registry; with it, the organization need not be
-    a configured one. Without ``reverts``, content that is released is never released again.
+    a configured one. Without ``reverts``, content that is released is never released again. ``held``: even if
+    the mapping holds the build.
     """
 
     organization: str | None = None
@@ -99,6 +101,7 @@ class Request:
     version: str | None = None
     new_release: bool = False
     dry_run: bool = False
+    held: bool = False
     reverts: bool = True
     authorization: SecretStr | None = None
 
@@ -205,7 +208,9 @@ class Processor:
         reason = _NOTHING_TO_PUBLISH.get(build.kind)
         if reason is not None:
             return [work.outcome(Status.SKIPPED, target, reason=reason) for target in targets]
-        return self._publish_to_all(work, targets, partial(self._fetch, work, build))
+        if not request.held and self._mapping.current.holds(build.nvr):
+            return [work.outcome(Status.SKIPPED, target, reason=HELD) for target in targets]
+        return self._publish_unpaused(work, targets, partial(self._fetch, work, build))
 
     def process_archive(self, archive_file: Path, request: Request) -> list[Outcome] | Ignored:
         """The same for an archive of manifests that is no build's; the file stays as it is."""
@@ -216,7 +221,7 @@ class Processor:
             return [work.outcome(Status.FAILED, None, error=_named(error, None))]
         if isinstance(targets, Ignored):
             return targets
-        return self._publish_to_all(work, targets, lambda _scratch: archive_file)
+        return self._publish_unpaused(work, targets, lambda _scratch: archive_file)
 
     def _targets(self, facts: BuildFacts, what: str, request: Request) -> Sequence[Target] | Ignored:
         """Where something goes: as ``request`` says, or else the mapping."""
@@ -250,6 +255,16 @@ class Processor:
                 error.transient = seen is not None and datetime.now(timezone.utc) - seen < self._patience
                 raise
         return archive_file
+
+    def _publish_unpaused(self, work: _Work, targets: Sequence[Target], fetch: Callable[[Path], Path]) -> list[Outcome]:
+        if work.request.dry_run:
+            return self._publish_to_all(work, targets, fetch)
+        return publish_unpaused(
+            self._mapping.current,
+            targets,
+            lambda going: self._publish_to_all(work, going, fetch),
+            lambda target, error: work.outcome(Status.FAILED, target, error=error),
+        )
 
     def _publish_to_all(self, work: _Work, targets: Sequence[Target], fetch: Callable[[Path], Path]) -> list[Outcome]:
         try:

@@ -122,7 +122,7 @@ def outcome_line(outcome: Outcome, origin: Origin, attempt: Attempt) -> str:
         parts.append(outcome.nvr or _brought(origin) or "a build")
     if place:
         parts.append(f"{place} {outcome.version}" if outcome.version else place)
-    if outcome.reason:
+    if outcome.reason and outcome.reason != outcome.error_name:
         parts.append(f"({reason_of(outcome)})")
     if outcome.error:
         nature = "transient" if outcome.error.transient else "permanent"

@@ -91,17 +91,17 @@ def decide(
     again: each copy names its own targets.
     """
     given_up = (now - first_seen).total_seconds() >= ladder.give_up_after
-    waiting = [] if given_up else [outcome for outcome in outcomes if _transient(outcome)]
+    waiting = [outcome for outcome in outcomes if _transient(outcome) and not (given_up and _gives_up(outcome))]
     failed = [outcome for outcome in outcomes if outcome.status is Status.FAILED and outcome not in waiting]
     parked = Parked(_deciding(failed), _labels(failed)) if failed else None
     if not waiting:
         return Disposition(tuple(outcomes), parked)
     asked = [outcome.error.retry_after for outcome in waiting if outcome.error and outcome.error.retry_after]
     counts = any(outcome.error.counts for outcome in waiting if outcome.error)
-    delay = ladder.delay(attempt, max(asked, default=None)) if counts else ladder.shortest
+    delay = ladder.delay(attempt, max(asked, default=None)) if counts or asked else ladder.shortest
     due = now + timedelta(seconds=delay.seconds)
     told = tuple(
-        replace(outcome, status=Status.RETRYING, reason=outcome.error_name, next_attempt_at=due)
+        replace(outcome, status=Status.RETRYING, reason=_reason(outcome), next_attempt_at=due)
         if outcome in waiting
         else outcome
         for outcome in outcomes
@@ -111,6 +111,14 @@ def decide(
 
 def _transient(outcome: Outcome) -> bool:
     return outcome.status is Status.FAILED and outcome.error is not None and outcome.error.transient
+
+
+def _gives_up(outcome: Outcome) -> bool:
+    return outcome.error is None or outcome.error.gives_up
+
+
+def _reason(outcome: Outcome) -> str | None:
+    return (outcome.error.reason if outcome.error else None) or outcome.error_name
 
 
 def _deciding(failed: Sequence[Outcome]) -> WorkerError:

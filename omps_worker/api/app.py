@@ -163,6 +163,9 @@ class Api:
     def _judged(self, request: Request) -> SecretStr:
         """The token for the registry, if nothing is wrong with the request at first sight."""
         authorization = _authorization(request)
+        if b"%2f" in request.scope.get("raw_path", b"").lower():
+            # It is a / by now: what stands in front of this service may have seen another path.
+            raise InvalidOrganizationName("No organization, repository, build or version has a / in its name.")
         if fault := organization_name_fault(request.path_params["organization"]):
             raise InvalidOrganizationName(f"{printable(request.path_params['organization'], 200)} {fault}.")
         uploads.check_length(request.headers.get("Content-Length"), self._limits.max_content_length)

@@ -43,6 +43,8 @@ STATUSES: Mapping[type[WorkerError], int] = {
     errors.SettingsError: 500,
     errors.RegistryReplacementError: 500,
     errors.UnexpectedError: 500,
+    errors.BuildHeld: 409,
+    errors.OrganizationPaused: 503,
     errors.PackageBusy: 503,
     errors.BrokerUnavailable: 503,
     errors.BrokerBlocked: 503,

@@ -19,13 +19,16 @@ from pydantic import SecretStr
 from omps_worker import versions
 from omps_worker.api.replies import Refused
 from omps_worker.errors import (
+    BuildHeld,
     GreenwaveError,
     KojiError,
     KojiNotAnOperatorImage,
     KojiNVRBuildNotFound,
     OMPSInvalidVersionFormat,
+    QuayAuthorizationError,
     QuayPackageError,
     QuayPackageNotFound,
+    RegistryError,
     UnexpectedError,
     WorkerError,
 )
@@ -33,6 +36,7 @@ from omps_worker.http import printable
 from omps_worker.model import Attempt, BroughtArchive, BuildEvent, ByHand, Ignored, Outcome, Status
 from omps_worker.names import is_name
 from omps_worker.organizations import Organizations
+from omps_worker.pauses import HELD
 from omps_worker.places import Place
 from omps_worker.processor import DRAFT_BUILD, Request
 from omps_worker.superseded import SUPERSEDED
@@ -129,6 +133,8 @@ class Service:
             raise KojiNVRBuildNotFound(f"NVR not found: {printable(nvr, 200)}") from None
         if isinstance(outcome, Ignored) and outcome.reason == DRAFT_BUILD:
             raise KojiNotAnOperatorImage(f"Not an operator image yet: {printable(outcome.detail, 300)}.")
+        if isinstance(outcome, Outcome) and outcome.reason == HELD:
+            raise BuildHeld(f"The mapping of this service holds {printable(nvr, 200)}.")
         if isinstance(outcome, Ignored) or outcome.status is Status.SKIPPED:
             raise KojiNotAnOperatorImage(f"Not an operator image: {printable(nvr, 200)}")
         return {**_pushed(outcome), "nvr": outcome.nvr}
@@ -146,10 +152,13 @@ class Service:
         body = {"organization": organization, "repo": repository, "deleted": deleted}
         failures = [outcome.error for outcome in outcomes if outcome.error is not None]
         if failures:
+            kind: type[RegistryError] = QuayPackageError
             message = failures[0].message
             if len(outcomes) > 1:
                 message = f"{len(failures)} of {len(outcomes)} releases could not be deleted; the first: {message}"
-            raise Refused(QuayPackageError(message, retry_after=failures[0].retry_after), body)
+            if not deleted and all(isinstance(failure, QuayAuthorizationError) for failure in failures):
+                kind = QuayAuthorizationError
+            raise Refused(kind(message, retry_after=failures[0].retry_after), body)
         return body
 
     def _push(

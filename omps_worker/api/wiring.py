@@ -25,7 +25,7 @@ from omps_worker.file_lock import FileLock, state_directory
 from omps_worker.greenwave import Greenwave
 from omps_worker.koji_builds import KojiBuilds
 from omps_worker.locks import PackageLock
-from omps_worker.mapping.file import parse
+from omps_worker.mapping.file import MappingFile, parse
 from omps_worker.model import Attempt, ByHand, Outcome
 from omps_worker.observer import SILENT, Observer
 from omps_worker.organizations import Organizations
@@ -81,6 +81,12 @@ class _NoMapping:
         self.current: Mapping = parse(NO_RULES, "no mapping")
 
 
+def _mapping_of(settings: Settings) -> MappingFile | _NoMapping:
+    """The mapping, whose hold and pause count for the API too, if there is one. Raises MappingError."""
+    path = settings.worker.mapping
+    return MappingFile(path) if path.is_file() else _NoMapping()
+
+
 class ApiSite:
     """One process's parts. ``upload_seconds``: how long an upload may take.
 
@@ -110,8 +116,9 @@ class ApiSite:
         self.publisher: Publisher | None = None
         self._announcer = self._make_announcer()
         lock = self._lock = self._make_lock()
+        mapping = self._mapping = _mapping_of(settings)
         processor = Processor(
-            _NoMapping(),
+            mapping,
             builds,
             Releaser(registry, lock, worker.default_release_version, observer=observer),
             worker.organizations,
@@ -158,6 +165,8 @@ class ApiSite:
     async def _turn(self) -> None:
         while True:
             self._turned_at = time.monotonic()
+            if isinstance(self._mapping, MappingFile):
+                self._mapping.reload_if_changed()
             await asyncio.sleep(1.0)
 
     def close(self) -> None:

@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import Protocol
 
 from omps_worker.errors import Fault
-from omps_worker.mapping.rules import MappingTable, RuleTable
+from omps_worker.mapping.rules import EVERYWHERE, MappingTable, RuleTable
 from omps_worker.model import BuildFacts, Target
 from omps_worker.text import one_line
 
@@ -105,10 +105,20 @@ class Mapping:
         self.warnings = tuple(warnings)
         """What is allowed but probably not meant."""
         self._rules = tuple(_Rule(index, rule, line_of(index)) for index, rule in enumerate(table.rules))
+        self._hold = _matcher(table.hold) if table.hold else None
+        self._paused = frozenset(table.pause)
         self._cached = lru_cache(CACHED_COMPONENTS)(self._candidates)
 
     def __len__(self) -> int:
         return len(self._rules)
+
+    def holds(self, nvr: str) -> bool:
+        """Whether the build is to be published by nothing but somebody who says so."""
+        return self._hold is not None and bool(self._hold(nvr))
+
+    def pauses(self, organization: str) -> bool:
+        """Whether builds for the organization are to wait."""
+        return EVERYWHERE in self._paused or organization in self._paused
 
     def possible(self, facts: BuildFacts) -> Verdict:
         """What can become of a build of which ``facts`` are known so far; a fact that is None may match."""

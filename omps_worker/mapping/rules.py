@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, Strict, WithJsonSchema
 
 from omps_worker import versions
+from omps_worker.names import is_name
 from omps_worker.settings.fields import Name
 from omps_worker.settings.tables import Location, Reading, Table
 
@@ -18,6 +19,9 @@ GLOB_LIMIT = 512
 """How many characters a glob may have."""
 TEMPLATE_LIMIT = 128
 """How many characters the template of a version may have."""
+
+EVERYWHERE, CATALOG = "*", "catalog:"
+"""What a place that is paused may be beside an organization: all, or, with this before its name, a catalog."""
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 _VALUES = ("1", "1.1", "1.1.1")
@@ -62,6 +66,41 @@ Globs = Annotated[
     ),
 ]
 """A shell glob or a list of them: ``*``, ``?``, ``[abc]``, ``[!abc]``; upper and lower case differ."""
+
+
+def _any_globs(value: object) -> tuple[str, ...]:
+    return () if isinstance(value, (list, tuple)) and not value else _globs(value)
+
+
+AnyGlobs = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_any_globs),
+    WithJsonSchema({"type": "array", "items": {"type": "string", "minLength": 1, "maxLength": GLOB_LIMIT}}),
+]
+"""A list of globs, which may be empty."""
+
+
+def _names_an_organization(place: str) -> bool:
+    return place != EVERYWHERE and not place.startswith(CATALOG)
+
+
+def _places(value: object) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, (list, tuple)) or not all(isinstance(place, str) for place in value):
+        raise ValueError('must be a list of organizations, catalog:NAME, or "*"')
+    for place in value:
+        if place != EVERYWHERE and not is_name(place.removeprefix(CATALOG)):
+            raise ValueError(f'{place[:100]!r} is neither an organization nor catalog:NAME nor "*"')
+    return tuple(value)
+
+
+Places = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_places),
+    WithJsonSchema({"type": "array", "items": {"type": "string", "minLength": 1}}),
+]
+"""Where builds go: organizations, ``catalog:NAME``, or ``*`` for all."""
 
 
 class MatchTable(YamlTable):
@@ -165,4 +204,19 @@ class MappingTable(YamlTable):
     version: Annotated[int, BeforeValidator(_one), WithJsonSchema({"const": 1})] = Field(
         description="The version of this file's form, 1."
     )
+    hold: AnyGlobs = Field(
+        default=(), description="Globs on the NVR of builds that nothing but `push --held` publishes."
+    )
+    pause: Places = Field(
+        default=(), description='Organizations, catalog:NAME, or "*": builds for them wait until this key goes.'
+    )
     rules: tuple[RuleTable, ...] = Field(description="The rules; the first that matches decides.")
+
+    @classmethod
+    def together(cls, table: Mapping[str, Any], reading: Reading, /) -> Iterator[tuple[Location, str]]:
+        """What is paused must be there: a name that is misspelt would pause nothing."""
+        yield from super().together(table, reading)
+        pause, known = table.get("pause"), reading.organizations
+        for index, place in enumerate(pause if isinstance(pause, (list, tuple)) else ()):
+            if isinstance(place, str) and known is not None and _names_an_organization(place) and place not in known:
+                yield ("pause", index), f"{place!r} is no organization of the configuration"

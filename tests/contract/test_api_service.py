@@ -128,6 +128,24 @@ def test_who_has_no_rights_in_an_organization_is_told_so(server, v):
 
 
 @both
+def test_who_may_see_and_not_delete_is_told_so(server, v):
+    release(server, "1.0.0", "2.0.0")
+    server.registry._api.repositories["community", "etcd"].public = True
+    for path in ("etcd", "etcd/1.0.0"):
+        stranger = server.delete(f"/{v}/community/{path}", token="basic d3Jvbmc6d3Jvbmc=")
+        assert check(stranger, 403, "QuayAuthorizationError")["deleted"] == []
+    assert server.versions("etcd") == ["1.0.0", "2.0.0"]
+
+
+@both
+def test_an_escaped_slash_is_none(server, v):
+    release(server, "1.0.0")
+    check(server.delete(f"/{v}/community%2fetcd"), 400, "InvalidOrganizationName", "/ in its name")
+    check(server.delete(f"/{v}/community/etcd%2F1.0.0"), 400, "InvalidOrganizationName", "/ in its name")
+    assert server.versions("etcd") == ["1.0.0"]
+
+
+@both
 @pytest.mark.parametrize(
     "name", ["_under", "commu%20nity", "%C3%A9", "a" * 256], ids=["underscore", "blank", "accent", "long"]
 )

@@ -29,6 +29,7 @@ def test_the_picture_at_the_top_of_the_module_shows_the_whole_tree():
 def test_only_what_time_can_mend_is_transient():
     assert {kind.__name__ for kind in every_error() if kind.transient} == {
         "KojiError",
+        "OrganizationPaused",
         "GreenwaveError",
         "QuayAuthorizationError",
         "BrokerBlocked",
@@ -40,7 +41,7 @@ def test_only_what_time_can_mend_is_transient():
 
 
 def test_only_work_that_never_began_is_no_attempt():
-    assert {kind.__name__ for kind in every_error() if not kind.counts} == {"PackageBusy"}
+    assert {kind.__name__ for kind in every_error() if not kind.counts} == {"PackageBusy", "OrganizationPaused"}
 
 
 def test_one_error_may_know_better_than_its_kind():

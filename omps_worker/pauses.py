@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the keys ``hold`` and ``pause`` of the mapping keep back: builds for good, and organizations for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from omps_worker.errors import OrganizationPaused
+from omps_worker.mapping import Mapping
+from omps_worker.model import Outcome, Target
+
+HELD = "held"
+"""The reason to skip a build that the key ``hold`` names."""
+
+PAUSED = "paused"
+"""The reason of what is tried again because the key ``pause`` names its organization."""
+
+LOOK_AGAIN_SECONDS = 300.0
+"""After how many seconds, at the earliest, to look whether the key is gone."""
+
+
+def publish_unpaused(
+    mapping: Mapping,
+    targets: Sequence[Target],
+    publish: Callable[[Sequence[Target]], list[Outcome]],
+    put_off: Callable[[Target, OrganizationPaused], Outcome],
+) -> list[Outcome]:
+    """What ``publish`` makes of those targets that are not paused, and ``put_off`` of the others, in their order."""
+    paused = [mapping.pauses(target.organization) for target in targets]
+    going = [target for target, waits in zip(targets, paused, strict=True) if not waits]
+    done = iter(publish(going) if going else ())
+    return [
+        put_off(target, _paused(target.organization)) if waits else next(done)
+        for target, waits in zip(targets, paused, strict=True)
+    ]
+
+
+def _paused(organization: str) -> OrganizationPaused:
+    return OrganizationPaused(
+        f"Publishing to {organization} is paused: the key pause of the mapping names it. What waits goes on by itself "
+        "when it no longer does.",
+        retry_after=LOOK_AGAIN_SECONDS,
+    )

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the mapping keeps back: builds that are held, and organizations that are paused."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from omps_worker import retry
+from omps_worker.catch_up import CatchUp
+from omps_worker.model import Attempt, BuildEvent, Status
+from omps_worker.processor import Request
+from omps_worker.sandbox import operators
+from tests.support.parts import parts
+
+RULES = """
+rules:
+  - match: {component: "*-container"}
+    publish: [{organization: community}, {organization: partners}]
+"""
+HOLD = f"version: 1\nhold: ['lantern-container-1.*-3', 'other-*']\n{RULES}"
+PAUSE = f"version: 1\npause: [community]\n{RULES}"
+PAUSE_ALL = f"version: 1\npause: ['*']\n{RULES}"
+
+
+def build_of(site, release):
+    manifests = operators.zip_of(operators.flat_operator("lantern", version=f"1.0.{release}"))
+    return site.koji.add_build("lantern-container", "1.0", str(release), manifests=manifests)
+
+
+def by_hand(site, build, **wishes):
+    return site.processor.process(BuildEvent(nvr=build["nvr"]), Attempt(), Request(**wishes))
+
+
+def test_a_held_build_is_published_by_nothing_but_who_says_so():
+    with parts(HOLD) as site:
+        held = build_of(site, 3)
+        for told in (
+            site.process(held),
+            site.process(held, Attempt(late=True)),
+            by_hand(site, held),
+            by_hand(site, held, organization="community", new_release=True),
+        ):
+            assert {(outcome.status, outcome.reason) for outcome in told} == {(Status.SKIPPED, "held")}
+        assert site.registry.packages() == ()
+        assert {outcome.status for outcome in by_hand(site, held, held=True)} == {Status.PUBLISHED}
+        assert {outcome.status for outcome in site.process(build_of(site, 4))} == {Status.PUBLISHED}
+
+
+def test_a_held_build_is_not_missing():
+    with parts(HOLD) as site:
+        build_of(site, 3)
+        catch_up = CatchUp(site.builds, site.mapping, site.processor)
+        (found,) = catch_up.look_into(catch_up.completed(datetime.now(timezone.utc) - timedelta(days=1)))
+        assert (found.status, found.reason) == ("skipped", "held")
+
+
+def test_what_is_for_a_paused_organization_waits_and_the_rest_is_published():
+    with parts(PAUSE) as site:
+        waiting, done = site.process(build_of(site, 1))
+        assert (waiting.organization, waiting.status, waiting.error.name) == (
+            "community",
+            Status.FAILED,
+            "OrganizationPaused",
+        )
+        assert waiting.error.transient
+        assert (done.organization, done.status) == ("partners", Status.PUBLISHED)
+        assert site.versions("community", "lantern") == []
+
+
+def test_where_all_is_paused_nothing_is_even_downloaded():
+    with parts(PAUSE_ALL) as site:
+        build = build_of(site, 1)
+        outcomes = site.process(build)
+        assert {outcome.error.name for outcome in outcomes} == {"OrganizationPaused"}
+        assert not [line for line in site.koji.server.log if "operator_manifests" in str(line)]
+        (outcome,) = by_hand(site, build, organization="anybody")
+        assert outcome.error.name == "OrganizationPaused"
+        assert {outcome.status for outcome in by_hand(site, build, dry_run=True)} == {Status.PUBLISHED}
+
+
+@pytest.mark.parametrize("age", [timedelta(0), timedelta(days=400)])
+def test_what_is_paused_is_never_given_up_and_is_no_attempt(age):
+    with parts(PAUSE) as site:
+        outcomes = site.process(build_of(site, 1))
+    now = datetime.now(timezone.utc)
+    delays = tuple(retry.Delay(text, seconds) for text, seconds in (("10s", 10.0), ("10m", 600.0), ("1h", 3600.0)))
+    decided = retry.decide(outcomes, attempt=1, first_seen=now - age, now=now, ladder=retry.Ladder(delays, 86400.0))
+    assert decided.parked is None
+    assert (decided.again.counts, decided.again.delay.text, decided.again.targets) == (False, "10m", ("community",))
+    assert [(outcome.status, outcome.reason) for outcome in decided.outcomes] == [
+        (Status.RETRYING, "paused"),
+        (Status.PUBLISHED, None),
+    ]
