@@ -81,7 +81,7 @@ AnyGlobs = Annotated[
 
 
 def _names_an_organization(place: str) -> bool:
-    return place != EVERYWHERE and not place.startswith(CATALOG)
+    return place != EVERYWHERE and not place.startswith(CATALOG) and is_name(place)
 
 
 def _places(value: object) -> tuple[str, ...]:

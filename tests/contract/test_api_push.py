@@ -16,6 +16,7 @@ from omps_worker.sandbox.http_server import HttpServer, Response
 from omps_worker.sandbox.koji import SandboxKoji
 from omps_worker.sandbox.registry import SandboxRegistry
 from tests.support.api import api, koji_path, serve, zip_path
+from tests.support.waiting import wait_until
 
 FILES = operators.nested_operator("otter-cache")
 NESTED = operators.zip_of(FILES)
@@ -426,3 +427,32 @@ def test_what_a_configured_organization_wants_changed_is_changed(tmp_path):
         check(server.push("v1", NESTED, "otter-cache"), 400, "PackageValidationError", "internal", validation_info=...)
         assert server.push("v1", NESTED, "otter-cache-internal").json()["version"] == "2.0.0"
         assert server.registry.packages() == (("community", "otter-cache-internal"),)
+
+
+MAPPING = "version: 1\nhold: ['otter-cache-container-1.0-1']\npause: [frozen]\nrules: []\n"
+
+
+@pytest.fixture
+def mapped(tmp_path):
+    (tmp_path / "mapping.yaml").write_text(MAPPING)
+    with api(tmp_path) as server:
+        yield server
+
+
+@both
+def test_a_build_that_the_mapping_holds_is_not_published(mapped, v):
+    for release in ("1", "2"):
+        mapped.koji.add_build("otter-cache-container", "1.0", release, manifests=NESTED)
+    check(mapped.push_build(v, "otter-cache-container-1.0-1", "otter-cache"), 409, "BuildHeld", "otter-cache-container")
+    assert mapped.versions("otter-cache") == []
+    assert mapped.push_build(v, "otter-cache-container-1.0-2", "otter-cache").status_code == 200
+
+
+def test_an_organization_that_the_mapping_pauses_waits_until_the_key_goes(mapped, tmp_path):
+    path = "/v2/frozen/zipfile"
+    reply = mapped.upload(path, NESTED)
+    check(reply, 503, "OrganizationPaused", "frozen is paused")
+    assert int(reply.headers["Retry-After"]) == 300
+    assert mapped.push("v2", NESTED, "otter-cache").status_code == 200, "another one is not"
+    (tmp_path / "mapping.yaml").write_text(MAPPING.replace("[frozen]", "[]"))
+    wait_until(lambda: mapped.upload(path, NESTED).status_code != 503, 20, "the edit to be noticed")

@@ -348,3 +348,44 @@ def test_a_tab_is_called_a_tab() -> None:
     assert faults("version: 1\nrules:\n\t- match: {}\n") == [
         ("", "is not YAML: there is a tab where only blanks can be (line 3, column 1)")
     ]
+
+
+REST_OF_IT = "rules:\n- match: {}\n  publish: [{organization: community}]\n"
+
+
+def test_builds_are_held_by_globs_on_their_nvr() -> None:
+    found = parse(f"version: 1\nhold: [etcd-1.*, 'otter-2.0-[13]']\n{REST_OF_IT}", "m", ORGANIZATIONS)
+    held = ["etcd-1.4-1", "otter-2.0-3"]
+    assert [nvr for nvr in [*held, "etcd-2-1", "otter-2.0-2", "x-etcd-1.4-1"] if found.holds(nvr)] == held
+    assert not parse(f"version: 1\n{REST_OF_IT}", "m", ORGANIZATIONS).holds("etcd-1.4-1")
+
+
+def test_organizations_are_paused_by_name_or_all_at_once() -> None:
+    one = parse(f"version: 1\npause: [internal, 'catalog:stable']\n{REST_OF_IT}", "m", ORGANIZATIONS)
+    assert (one.pauses("internal"), one.pauses("community"), one.pauses("stable")) == (True, False, False)
+    every = parse(f"version: 1\npause: ['*']\n{REST_OF_IT}", "m", ORGANIZATIONS)
+    assert every.pauses("community")
+    assert every.pauses("whatever a client of the API asks for")
+
+
+@pytest.mark.parametrize("text", ["hold: []\npause: []\n", "hold:\npause:\n"])
+def test_nothing_may_be_held_and_paused(text: str) -> None:
+    found = parse(f"version: 1\n{text}{REST_OF_IT}", "m", ORGANIZATIONS)
+    assert (found.holds("etcd-1-1"), found.pauses("community")) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "reason"),
+    [
+        ("pause: [comunity]", "pause[0]", "'comunity' is no organization of the configuration"),
+        ("pause: community", "pause", "must be a list"),
+        ("pause: [7]", "pause", "must be a list"),
+        ("pause: ['catalog:']", "pause", "is neither an organization nor catalog:NAME"),
+        ("pause: ['a/b']", "pause", "is neither an organization nor catalog:NAME"),
+        ("hold: [7]", "hold", "must be a glob or a list of globs"),
+        ("hold: ['']", "hold", "must be globs of 1 to"),
+    ],
+)
+def test_what_can_hold_or_pause_nothing_is_a_fault(text: str, key: str, reason: str) -> None:
+    found = faults(f"version: 1\n{text}\n{REST_OF_IT}")
+    assert [(where, reason in why) for where, why in found] == [(key, True)], found
