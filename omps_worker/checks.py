@@ -4,15 +4,25 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from omps_worker.errors import Fault, KojiError, QuayAuthorizationError, WorkerError, unforeseen
+from omps_worker.errors import (
+    Fault,
+    KojiError,
+    QuayAuthorizationError,
+    ResourcesExhausted,
+    WorkerError,
+    unforeseen,
+)
 from omps_worker.greenwave import Greenwave
 from omps_worker.http import HttpClient, HttpFault
 from omps_worker.koji_builds import KojiBuilds
+from omps_worker.machine import Threads
 from omps_worker.registry import AppRegistry
 from omps_worker.settings.units import Duration
 
@@ -69,6 +79,26 @@ def answer(check: Check) -> Finding:
         log.exception("the check of %s broke", check.part)
         wrapped = unforeseen(error)
         return Finding(check.part, FAILED, wrapped.message, wrapped)
+
+
+def answers(questions: Sequence[Check]) -> Iterator[Finding]:
+    """The answers in the order of the questions, each as soon as it is known: all are asked at once."""
+    waiting: list[Future[Finding]] = [Future() for _ in questions]
+    threads = Threads(len(questions), "check")
+
+    def ask(question: Check, found: Future[Finding]) -> None:
+        found.set_result(answer(question))
+
+    try:
+        for question, found in zip(questions, waiting, strict=True):
+            try:
+                threads.submit(partial(ask, question, found))
+            except ResourcesExhausted:
+                ask(question, found)
+        for found in waiting:
+            yield found.result()
+    finally:
+        threads.close()
 
 
 # What is asked.

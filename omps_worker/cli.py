@@ -79,18 +79,23 @@ def run(site: Site) -> None:
 def check(site: Site, json_output: bool) -> None:
     """Ask every part whether it would work: mapping, broker, queues, Koji, registry, credentials."""
     from omps_worker import checks
-    from omps_worker.progress import Progress
-    from omps_worker.text import table
+    from omps_worker.text import one_line, table
 
+    questions = list(site.checks())
+    # As wide as the longest of each, so that each row can be shown when it is known.
+    heads = [("part", "state", "detail"), *((question.part, checks.WARNING, "") for question in questions)]
+    head, dashes = table(heads[0], heads[1:]).splitlines()[:2]
+    width = len(dashes.split("  ")[0])
     findings = []
-    with Progress() as progress:
-        for question in site.checks():
-            progress.show(f"asking: {question.part}")
-            findings.append(checks.answer(question))
+    if not json_output:
+        click.echo(f"{head}\n{dashes}")
+    for finding in checks.answers(questions):
+        findings.append(finding)
+        if not json_output:
+            detail = one_line(finding.detail)
+            click.echo(f"{one_line(finding.part):{width}}  {finding.state:{len(checks.WARNING)}}  {detail}".rstrip())
     if json_output:
         click.echo(json.dumps([finding.as_json() for finding in findings]))
-    else:
-        click.echo(table(["part", "state", "detail"], [(f.part, f.state, f.detail) for f in findings]))
     codes = {exit_code_of(finding.error) for finding in findings if finding.error}
     sys.exit(next((code for code in (USAGE, FAILED, TRANSIENT) if code in codes), DONE))
 

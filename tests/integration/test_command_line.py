@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import jsonschema
@@ -15,6 +16,7 @@ from omps_worker.model import OperatorKind
 from omps_worker.sandbox import operators
 from omps_worker.sandbox.faults import Fault
 from tests.support.site import edit, results_of
+from tests.support.waiting import wait_until
 
 OTTER = operators.zip_of(operators.nested_operator("otter-cache"))
 COMPONENT = "otter-cache-operator-container"
@@ -53,6 +55,30 @@ def test_check_prints_a_table_for_people(site):
     ran = site.command("check")
     assert ran.code == 0
     assert ran.out.splitlines()[0].split() == ["part", "state", "detail"]
+
+
+def test_check_asks_all_at_once_and_shows_each_answer_when_it_is_there(site):
+    gate = threading.Event()
+    hub, look = Fault("POST /kojihub", hold=gate, times=None), Fault("GET /kojiroot", hold=gate, times=None)
+    site.koji.faults.add(hub)
+    site.koji.faults.add(look)
+    registry = site.registry.faults.add(Fault(".*", hold=gate, times=None))
+    command = [sys.executable, "-m", "omps_worker", "--config", str(site.config), "check"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        lines = [process.stdout.readline() for _ in range(7)]
+        assert [line.split()[0] for line in lines[2:]] == ["configuration", "mapping", "broker", "queue", "failed"]
+        wait_until(lambda: site.registry.faults.fired(registry) == 3, 20, "registry and both organizations to be asked")
+        wait_until(lambda: site.koji.faults.fired(hub) == site.koji.faults.fired(look) == 1, 20, "Koji to be asked")
+        gate.set()
+        rest = process.stdout.read().splitlines()
+        assert process.wait(30) == 0
+    assert [line.split("  ")[0] for line in rest] == [
+        "Koji hub",
+        "Koji files",
+        "registry",
+        "organization community",
+        "organization partners",
+    ]
 
 
 def test_check_tells_a_wrong_password_from_a_right_one(site):
