@@ -218,15 +218,18 @@ class RabbitNode:
 
     def rabbitmqctl(self, *arguments: str) -> str:
         """Run ``rabbitmqctl`` against this node; returns what it printed, raises BrokerUnavailable if it fails."""
+        command, environment = self.rabbitmqctl_command()
         done = subprocess.run(
-            [str(_server().with_name("rabbitmqctl")), "-n", self._name, *arguments],
-            env=self._environment(), capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL,
+            [*command, *arguments], env=environment, capture_output=True, text=True, timeout=60, check=False,
+            stdin=subprocess.DEVNULL,
         )  # fmt: skip
         if done.returncode:
-            raise BrokerUnavailable(
-                f"rabbitmqctl {arguments[0]} failed: {(done.stderr or done.stdout).strip()[-1000:]}"
-            )
+            raise BrokerUnavailable(f"rabbitmqctl {arguments[0]}: {(done.stderr or done.stdout).strip()[-1000:]}")
         return done.stdout
+
+    def rabbitmqctl_command(self) -> tuple[list[str], dict[str, str]]:
+        """How to run ``rabbitmqctl`` against this node: the beginning of a command line, and the environment."""
+        return [str(_server().with_name("rabbitmqctl")), "-n", self._name], self._environment()
 
     @property
     def _name(self) -> str:

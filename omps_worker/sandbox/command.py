@@ -31,6 +31,7 @@ In another terminal, from here on:
   omps-worker push {nvr}
   omps-worker run                         listen, and then from a third terminal:
   fedora-messaging publish {message}
+  {rabbitmqctl} list_queues               look at its broker, or make it ill
 
 Builds that its Koji knows, with the message about each in {messages}:
 """
@@ -62,6 +63,7 @@ def keep_running(directory: Path | None) -> int:
                     config=shlex.quote(str(site.config)),
                     nvr=scenes[0].nvr,
                     messages=messages,
+                    rabbitmqctl=shlex.quote(str(_rabbitmqctl(site))),
                     message=shlex.quote(str(messages / f"{scenes[0].nvr}.json")),
                 )
             )
@@ -74,6 +76,16 @@ def keep_running(directory: Path | None) -> int:
         for number, handler in before.items():
             signal.signal(number, handler)
     return 0
+
+
+def _rabbitmqctl(site: SandboxSite) -> Path:
+    """A script that is ``rabbitmqctl`` for the broker of ``site``."""
+    command, environment = site.node.rabbitmqctl_command()
+    words = ["exec", "env", "-i", *(f"{name}={value}" for name, value in environment.items()), *command]
+    script = site.directory / "rabbitmqctl"
+    script.write_text(f'#!/bin/sh\n{shlex.join(words)} "$@"\n')
+    script.chmod(0o700)
+    return script
 
 
 def _path_wanted() -> str:

@@ -83,6 +83,11 @@ def test_the_sandbox_stays_until_it_is_told_to_end_and_says_how_to_use_it(enviro
         assert omps_worker("push", nvr).returncode == 0
         message = re.search(r"fedora-messaging publish (\S+)", text)[1]
         assert omps_worker("explain", message).returncode == 0
+        listed = subprocess.run(
+            [place / "rabbitmqctl", "list_vhosts", "-q"], capture_output=True, text=True, timeout=60
+        )
+        assert "/" in listed.stdout.splitlines(), listed.stderr
+        assert f"{place / 'rabbitmqctl'} list_queues" in text
         worker = subprocess.Popen(
             [sys.executable, "-m", "omps_worker", "run"], stderr=subprocess.PIPE, text=True, env=settings
         )
