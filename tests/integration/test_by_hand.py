@@ -16,6 +16,7 @@ from omps_worker.sandbox import operators
 from omps_worker.sandbox.site import QUEUE
 from tests.support import curl
 from tests.support.site import edit, results_of
+from tests.support.waiting import wait_until
 
 FLAT = operators.flat_operator("lantern")
 
@@ -146,3 +147,44 @@ def test_a_token_is_got_as_the_documents_say(site, document):
     ):
         command = command.replace(said, meant)
     assert curl.run(command, {}, site.directory).json()["token"].startswith("basic ")
+
+
+def test_a_bad_release_is_taken_back_as_the_runbook_says(site):
+    page = (Path(__file__).parents[2] / "docs/runbooks.md").read_text(encoding="utf-8")
+    section = page.partition("## Take back a bad release\n")[2].partition("\n## ")[0]
+    typed = [line for block in re.findall(r"^```\n(.*?)^```$", section, re.M | re.S) for line in block.splitlines()]
+    good, bad = (
+        site.koji.add_build(
+            "lantern-operator-container",
+            "1.0",
+            str(number),
+            manifests=operators.zip_of(operators.flat_operator("lantern", version=f"1.0.{number}")),
+        )
+        for number in (1, 2)
+    )
+    names = {"GOOD": good["nvr"], "BAD": bad["nvr"], "ORG": "community", "REPO": "lantern", "VERSION": "2.0.0"}
+    with site.running():
+        for build in (good, bad):
+            site.publish(site.koji.message(build))
+            wait_until(lambda: len(versions(site)) == int(build["release"]), 30, "the release")  # noqa: B023
+        first, _ = site.registry.releases("community", "lantern")
+        edit(site.directory / "mapping.yaml", "version: 1\n", f"version: 1\nhold: [{bad['nvr']}]\n")
+        wait_until(lambda: "the mapping was read" in site.log, 20, "the worker to notice the hold")
+        ran = {}
+        for line in typed:
+            words = [names.get(word, word) for word in line.split()[1:]]
+            ran[line] = site.command(*words)
+            assert ran[line].code == 0, (line, ran[line].out, ran[line].err)
+        assert [
+            (one.version, one.digest == first.digest) for one in site.registry.releases("community", "lantern")
+        ] == [
+            ("1.0.0", True),
+            ("3.0.0", True),
+        ]
+        assert "held" in ran["omps-worker explain BAD"].out
+        assert "missing" not in ran["omps-worker catch-up --since 2d --dry-run"].out
+        with site.watching() as watch:
+            site.publish(site.koji.message(bad))
+            (told,) = results_of(watch, 1)
+            assert (told["status"], told["reason"]) == ("skipped", "held")
+    assert versions(site) == ["1.0.0", "3.0.0"]
