@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -125,6 +126,12 @@ def look_at_files(root_url: str, client: HttpClient) -> str:
     return url
 
 
+def _files_are_there(root_url: str, client: HttpClient) -> None:
+    """Return if Koji's file server answers, whatever it says to this request; raises KojiError."""
+    with contextlib.suppress(Doubt):
+        look_at_files(root_url, client)
+
+
 def log_in(registry: AppRegistry, organization: Organization) -> str:
     """Whether the registry knows the credentials. Raises QuayAuthorizationError, and what keeps it from answering."""
     verdict = registry.check_credentials(organization.authorization())
@@ -140,6 +147,7 @@ class Services:
     """Clients that only ask whether the services are there: they share no connection with those that work."""
 
     koji: KojiBuilds
+    files: Callable[[], object]
     registry: AppRegistry
     greenwave: Greenwave | None
 
@@ -150,11 +158,16 @@ class Services:
         bundle = worker.ca_bundle
         return cls(
             KojiBuilds(koji, worker.limits, bundle),
+            partial(_files_are_there, koji.root_url, HttpClient(timeout=seconds, ca_bundle=bundle)),
             AppRegistry(worker.registry.url, timeout=seconds, ca_bundle=bundle),
             Greenwave.of(worker.greenwave, timeout=seconds, ca_bundle=bundle),
         )
 
     def questions(self) -> dict[str, Callable[[], object]]:
         """Whether each is there at all; a question raises what is wrong."""
-        asked: dict[str, Callable[[], object]] = {"koji": self.koji.is_there, "registry": self.registry.is_there}
+        asked: dict[str, Callable[[], object]] = {
+            "koji": self.koji.is_there,
+            "koji_files": self.files,
+            "registry": self.registry.is_there,
+        }
         return asked if self.greenwave is None else {**asked, "greenwave": self.greenwave.is_there}

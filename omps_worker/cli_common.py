@@ -66,10 +66,10 @@ def exit_code_of(error: WorkerError) -> int:
 
 
 def not_empty(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
-    """A click callback for names."""
+    """A click callback for names: blanks around one, as they come with copying, are no part of it."""
     if not value.strip():
         raise click.BadParameter("is empty.")
-    return value
+    return value.strip()
 
 
 def duration_seconds(_context: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:

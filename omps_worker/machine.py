@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What this machine gives every process, and may stop giving: threads and open files.
+"""What this machine gives every process, and may stop giving: threads, open files, and room for temporary ones.
 
 Whatever starts a thread does so here, so that a machine that gives no more of them is named as what it
 is: transient, and nothing against the work. What is needed all the time is started once and kept.
@@ -11,6 +11,7 @@ import logging
 import math
 import os
 import queue
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -27,6 +28,9 @@ T = TypeVar("T")
 
 TRY_AGAIN_SECONDS = 30.0
 """How long to wait until threads that could not be started are tried again, while others do their work."""
+
+PROBE_BYTES = 64 * 1024
+"""How large a temporary file is written to see whether there is room for any."""
 
 KEPT_HELPERS = 2
 """How many threads a Helpers keeps that have nothing to do."""
@@ -45,15 +49,18 @@ def start(thread: threading.Thread) -> None:
 def trouble() -> str | None:
     """What this machine does not give any more, by trying it; None: all that is needed."""
     try:
-        os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
         probe = threading.Thread(target=bool, name="probe", daemon=True)
         start(probe)
         probe.join()
+        with tempfile.TemporaryFile() as file:
+            file.write(bytes(PROBE_BYTES))
     except ResourcesExhausted as error:
         return error.message
     except OSError as error:
         exhausted = ResourcesExhausted.meant_by(error)
-        return exhausted.message if exhausted else None
+        if exhausted is not None:
+            return exhausted.message
+        return f"Temporary files cannot be written where TMPDIR points: {error.strerror or type(error).__name__}."
     return None
 
 

@@ -6,6 +6,7 @@ What the first two mean, see ``readiness``. Both answer 200 or 503 and JSON ``{o
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import socket
@@ -40,8 +41,7 @@ class Monitoring:
     ) -> None:
         """Listens at once; raises SettingsError when that cannot be. Port 0 is any free one."""
         try:
-            server = _ServerOfIPv6 if ":" in address else _Server
-            self._server = server((address, port), _handler(probes, pages or {}))
+            self._server = _listening(address, port, _handler(probes, pages or {}))
         except (OSError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             where = f"{address or 'any address'}, port {port}"
@@ -83,6 +83,23 @@ class _Server(ThreadingHTTPServer):
 
 class _ServerOfIPv6(_Server):
     address_family = socket.AF_INET6
+
+
+class _ServerOfAll(_ServerOfIPv6):
+    """For IPv4 too."""
+
+    def server_bind(self) -> None:
+        """Bind it to both."""
+        self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()
+
+
+def _listening(address: str, port: int, handler: type[BaseHTTPRequestHandler]) -> _Server:
+    """A server that listens there; for an empty address on all of IPv6 and IPv4, as far as there is IPv6."""
+    if not address and socket.has_dualstack_ipv6():
+        with contextlib.suppress(OSError):
+            return _ServerOfAll(("::", port), handler)
+    return (_ServerOfIPv6 if ":" in address else _Server)((address, port), handler)
 
 
 def _handler(probes: Mapping[str, Probe], pages: Mapping[str, Page]) -> type[BaseHTTPRequestHandler]:

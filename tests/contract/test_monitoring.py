@@ -45,6 +45,22 @@ def test_clients_that_say_nothing_hold_nobody_up():
             connection.close()
 
 
+def has_ipv6() -> bool:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
+
+
+def test_no_address_means_all_of_them_of_both_kinds():
+    with Monitoring("", 0, {"/live": list}) as monitoring:
+        for host in ("127.0.0.1", *(["[::1]"] if has_ipv6() else [])):
+            reply = requests.get(f"http://{host}:{monitoring.port}/live", timeout=5)
+            assert reply.json() == {"ok": True, "reasons": []}
+        assert ask("", monitoring.port)
+
+
 def test_a_port_that_is_taken_is_a_fault_of_the_configuration():
     with Monitoring("127.0.0.1", 0, {}) as monitoring, pytest.raises(SettingsError, match=r"monitoring.*port [0-9]+"):
         Monitoring("127.0.0.1", monitoring.port, {})
