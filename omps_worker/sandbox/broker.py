@@ -219,10 +219,10 @@ class RabbitNode:
     def rabbitmqctl(self, *arguments: str) -> str:
         """Run ``rabbitmqctl`` against this node; returns what it printed, raises BrokerUnavailable if it fails."""
         command, environment = self.rabbitmqctl_command()
+        words, nothing = [*command, *arguments], subprocess.DEVNULL
         done = subprocess.run(
-            [*command, *arguments], env=environment, capture_output=True, text=True, timeout=60, check=False,
-            stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+            words, env=environment, capture_output=True, text=True, timeout=60, check=False, stdin=nothing
+        )
         if done.returncode:
             raise BrokerUnavailable(f"rabbitmqctl {arguments[0]}: {(done.stderr or done.stdout).strip()[-1000:]}")
         return done.stdout

@@ -28,6 +28,7 @@ class _ByCertificate(RabbitNode):
 @pytest.fixture
 def guarded(lonely: TestSite) -> TestSite:
     """A site whose worker has an account of its own."""
+    lonely.node.rabbitmqctl("await_startup")
     lonely.node.add_user("worker", "first", "/", configure=".*", write=".*", read=".*")
     return lonely
 
@@ -97,6 +98,7 @@ def certified(tmp_path: Path) -> Iterator[tuple[TestSite, RabbitNode]]:
         "ssl_cert_login_from": "common_name",
     }
     with _ByCertificate(config=config) as node, TestSite(tmp_path / "site", amqp_url=node.amqp_url) as site:
+        node.rabbitmqctl("await_startup")  # it takes connections a moment before
         node.add_user("worker", "never used", "/", configure=".*", write=".*", read=".*")
         text = site.config.read_text().replace(node.amqp_url, f"amqps://127.0.0.1:{port}/%2F")
         tls = (
