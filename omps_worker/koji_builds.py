@@ -117,7 +117,8 @@ class KojiBuilds:
         except KojiError as error:
             if not error.lacking:
                 raise
-            return printable(f"API version {self._ask('getAPIVersion')}", 50)
+            number = self._ask("getAPIVersion")
+            version = f"API version {number}" if isinstance(number, int) else None
         if version is None:
             raise KojiError("Koji's hub answers without a version.")
         return printable(version, 50)

@@ -728,3 +728,11 @@ def test_of_a_traceback_the_last_line_is_told(koji: SandboxKoji) -> None:
 def test_a_hub_without_a_version_tells_that_of_its_api(koji: SandboxKoji) -> None:
     koji.faults.add(Fault(HUB, body=fault_reply("<int>1000</int>", "Invalid method: getKojiVersion"), times=1))
     assert builds_of(koji).version() == "API version 1"
+
+
+@pytest.mark.parametrize("answer", ["<string>odd</string>", nested(5_000, "arrays")], ids=["text", "nested"])
+def test_what_is_no_version_of_an_api_is_none(koji: SandboxKoji, answer: str) -> None:
+    koji.faults.add(Fault(HUB, body=fault_reply("<int>1000</int>", "Invalid method: getKojiVersion")))
+    koji.faults.add(Fault(HUB, body=reply(answer)))
+    with pytest.raises(KojiError):
+        builds_of(koji).version()
