@@ -79,21 +79,20 @@ def run(site: Site) -> None:
 def check(site: Site, json_output: bool) -> None:
     """Ask every part whether it would work: mapping, broker, queues, Koji, registry, credentials."""
     from omps_worker import checks
-    from omps_worker.text import one_line, table
+    from omps_worker.text import row, width_of
 
     questions = list(site.checks())
-    # As wide as the longest of each, so that each row can be shown when it is known.
-    heads = [("part", "state", "detail"), *((question.part, checks.WARNING, "") for question in questions)]
-    head, dashes = table(heads[0], heads[1:]).splitlines()[:2]
-    width = len(dashes.split("  ")[0])
-    findings = []
+    # Known before the answers, so that each row can be shown as soon as it is there.
+    heads = ("part", "state", "detail")
+    widths = (max(width_of(question.part) for question in questions), len(checks.WARNING), len(heads[2]))
     if not json_output:
-        click.echo(f"{head}\n{dashes}")
+        click.echo(row(heads, widths))
+        click.echo(row(["-" * width for width in widths], widths))
+    findings = []
     for finding in checks.answers(questions):
         findings.append(finding)
         if not json_output:
-            detail = one_line(finding.detail)
-            click.echo(f"{one_line(finding.part):{width}}  {finding.state:{len(checks.WARNING)}}  {detail}".rstrip())
+            click.echo(row((finding.part, finding.state, finding.detail), widths))
     if json_output:
         click.echo(json.dumps([finding.as_json() for finding in findings]))
     codes = {exit_code_of(finding.error) for finding in findings if finding.error}

@@ -87,7 +87,11 @@ def verify(documents: Mapping[str, Any], repository: str, too_deep: Callable[[],
             raise
         except Exception as error:
             raise _refusal(error, courier, _Shape(documents, too_deep)) from error
-        return Verdict(verified.nested, tuple(verdict["warnings"]), tuple(courier.command.warnings), bundle)
+        else:
+            return Verdict(verified.nested, tuple(verdict["warnings"]), tuple(courier.command.warnings), bundle)
+        finally:
+            # It stays for the next tree; what it noted of this one need not.
+            courier.command.begin({})
 
 
 def left_out() -> frozenset[str]:

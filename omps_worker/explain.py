@@ -78,13 +78,13 @@ def explain(event: BuildEvent | Ignored, mapping: MappingHolder, builds: Builds,
     """What would become of the build that ``event`` speaks of."""
     if isinstance(event, Ignored):
         return Explanation(IGNORE, f"{event.reason}: {event.detail}" if event.detail else event.reason)
-    verdict, why_not = mapping.current.possible(event.facts), mapping.current.why_not(event.facts)
+    verdict = mapping.current.possible(event.facts)
     if event.name is not None and verdict is Verdict.NO_RULE:
-        return Explanation(IGNORE, NO_RULE, why_not=why_not)
+        return Explanation(IGNORE, NO_RULE, why_not=mapping.current.why_not(event.facts))
     if event.name is not None and verdict is Verdict.IGNORED:
         sure = mapping.current.resolve(event.facts)
         told = f"{IGNORED_BY_RULE}: {sure.rule_text}" if sure else IGNORED_BY_RULE
-        return Explanation(IGNORE, told, sure.rule if sure else None, why_not=why_not)
+        return Explanation(IGNORE, told, sure.rule if sure else None, why_not=mapping.current.why_not(event.facts))
     try:
         build = builds.find(build_id=event.build_id, nvr=event.nvr)
         claims.check_names(event, build)

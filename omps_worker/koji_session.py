@@ -136,9 +136,8 @@ class Hub:
         if response.status_code == 400:
             # What the hub's WSGI layer says about a control character in an argument.
             return Refusal("bad request")
-        message = f"Koji's hub at {address_of(self._url)} answered with status {response.status_code}."
-        if response.status_code in (404, 405):
-            message = f"{message[:-1]}; {_USUAL}"
+        advice = f"; {_USUAL}" if response.status_code in (404, 405) else "."
+        message = f"Koji's hub at {address_of(self._url)} answered with status {response.status_code}{advice}"
         return KojiError(message, retry_after=seconds_of(response.headers.get("Retry-After")))
 
 

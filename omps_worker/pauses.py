@@ -12,9 +12,6 @@ from omps_worker.model import Outcome, Target
 HELD = "held"
 """The reason to skip a build that the key ``hold`` names."""
 
-PAUSED = "paused"
-"""The reason of what is tried again because the key ``pause`` names its organization."""
-
 LOOK_AGAIN_SECONDS = 300.0
 """After how many seconds, at the earliest, to look whether the key is gone."""
 

@@ -15,10 +15,13 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     lines = [[_cell(value) for value in row] for row in [heads, *rows]]
     widths = [max(width_of(line[column]) for line in lines) for column in range(len(heads))]
     lines.insert(1, ["-" * width for width in widths])
-    return "\n".join(
-        "  ".join(cell + " " * (width - width_of(cell)) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    )
+    return "\n".join(row(line, widths) for line in lines)
+
+
+def row(cells: Sequence[object], widths: Sequence[int]) -> str:
+    """One line of a table whose columns are so wide."""
+    padded = ((_cell(value), width) for value, width in zip(cells, widths, strict=True))
+    return "  ".join(cell + " " * (width - width_of(cell)) for cell, width in padded).rstrip()
 
 
 def one_line(text: str) -> str:

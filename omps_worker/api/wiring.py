@@ -80,6 +80,10 @@ class _NoMapping:
     def __init__(self) -> None:
         self.current: Mapping = parse(NO_RULES, "no mapping")
 
+    def reload_if_changed(self) -> bool:
+        """There is no file that could change."""
+        return False
+
 
 def _mapping_of(settings: Settings) -> MappingFile | _NoMapping:
     """The mapping, whose hold and pause count for the API too, if there is one. Raises MappingError."""
@@ -165,8 +169,7 @@ class ApiSite:
     async def _turn(self) -> None:
         while True:
             self._turned_at = time.monotonic()
-            if isinstance(self._mapping, MappingFile):
-                self._mapping.reload_if_changed()
+            self._mapping.reload_if_changed()
             await asyncio.sleep(1.0)
 
     def close(self) -> None:

@@ -19,6 +19,7 @@ from omps_worker.broker.delivery import Delivery
 from omps_worker.broker.work import Done
 from omps_worker.errors import WorkerError
 from omps_worker.machine import Threads
+from omps_worker.model import Ignored
 from omps_worker.observer import SILENT, Observer
 from omps_worker.text import one_line
 from omps_worker.tracebacks import let_go
@@ -192,6 +193,13 @@ class InHand:
         self._finished.put(work)
         self._wake()
 
+    def count_ignored(self, ignored: Ignored) -> None:
+        """Count a message that there is nothing to do for, and say why."""
+        self.counts[f"ignored:{ignored.reason}"] += 1
+        self._observer.ignored(ignored.reason)
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("ignored: %s %s", ignored.reason, one_line(ignored.detail))
+
     def _account_for(self, work: _Work) -> None:
         current = self._acks if work.delivery.tag.generation == self._generation else None
         if work.done is None or (current is None and self.closing):
@@ -199,10 +207,7 @@ class InHand:
         if work.done is None:
             return
         if work.done.ignored is not None:
-            ignored = work.done.ignored
-            log.debug("ignored: %s %s", ignored.reason, one_line(ignored.detail))
-            self.counts[f"ignored:{work.done.ignored.reason}"] += 1
-            self._observer.ignored(work.done.ignored.reason)
+            self.count_ignored(work.done.ignored)
         self.counts.update(str(status) for status in work.done.statuses)
         self._recent[work.delivery.key] = None
         while len(self._recent) > REMEMBERED:

@@ -162,10 +162,7 @@ class Intake:
         self._in_hand.take(delivery, fault or found, alone=True)
 
     def _ignore(self, ignored: Ignored, tag: int) -> None:
-        self._in_hand.counts[f"ignored:{ignored.reason}"] += 1
-        self._handler.observer.ignored(ignored.reason)
-        if log.isEnabledFor(logging.DEBUG):
-            log.debug("ignored: %s %s", ignored.reason, one_line(ignored.detail))
+        self._in_hand.count_ignored(ignored)
         if self._acks is not None:
             self._acks.settle(tag)
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
@@ -23,7 +22,6 @@ TEMPLATE_LIMIT = 128
 EVERYWHERE, CATALOG = "*", "catalog:"
 """What a place that is paused may be beside an organization: all, or, with this before its name, a catalog."""
 
-_REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 _VALUES = ("1", "1.1", "1.1.1")
 """What a field of a template may stand for, as far as the form of a version is concerned."""
 
@@ -118,7 +116,7 @@ class MatchTable(YamlTable):
 
 
 def _repository(value: str) -> str:
-    if not _REPOSITORY.fullmatch(value):
+    if not is_name(value):
         raise ValueError("is not the name of a repository: letters, digits and . _ -, beginning with a letter or digit")
     return value
 
