@@ -27,11 +27,13 @@ from omps_worker.mapping.file import MappingFile
 from omps_worker.model import Attempt, BuildEvent, BuildFacts, ByHand, Ignored, Outcome, Status
 from omps_worker.observer import SILENT
 from omps_worker.organizations import Organizations, unknown_organization
-from omps_worker.processor import IGNORED_BY_RULE, NO_RULE, Processor, Request
+from omps_worker.processor import Processor
+from omps_worker.push_request import Request
 from omps_worker.registry import AppRegistry
 from omps_worker.releases import Releaser
 from omps_worker.reporting import Reporter, log_outcome, result_body, result_topic
 from omps_worker.settings import Settings
+from omps_worker.targets import IGNORED_BY_RULE, NO_RULE
 
 if TYPE_CHECKING:
     from pydantic import SecretStr

@@ -20,9 +20,11 @@ from typing import Any, Protocol
 from omps_worker import events, times
 from omps_worker.mapping import MappingHolder, Match
 from omps_worker.model import Attempt, Build, BuildEvent, BuildState, Ignored, Outcome, Status
-from omps_worker.processor import DRAFT_BUILD, IGNORED_BY_RULE, NO_RULE, Processor, Request
+from omps_worker.processor import DRAFT_BUILD, Processor
+from omps_worker.push_request import Request
 from omps_worker.settings.units import Duration
 from omps_worker.superseded import LATE_AFTER, SKIP, SUPERSEDED
+from omps_worker.targets import IGNORED_BY_RULE, NO_RULE
 
 log = logging.getLogger(__name__)
 

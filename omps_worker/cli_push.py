@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from omps_worker.bootstrap import Site
     from omps_worker.model import Outcome
-    from omps_worker.processor import Request
+    from omps_worker.push_request import Request
 
 
 def exit_code(outcomes: Sequence[Outcome]) -> int:
@@ -79,7 +79,7 @@ def _wishes(command: Command) -> Command:
     """Adds the options that say what is to be pushed where; the command gets them as a Request."""
 
     def wished(**options: Any) -> Any:
-        from omps_worker.processor import Request
+        from omps_worker.push_request import Request
 
         names = ("organization", "repository", "version", "new_release", "dry_run", "authorization")
         request = Request(**{name: options.pop(name) for name in names})

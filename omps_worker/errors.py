@@ -31,6 +31,9 @@
     │   ├── OMPSExpectedFileError
     │   ├── RequestEntityTooLarge
     │   ├── RequestTimeout               its body does not arrive
+    │   ├── InvalidIdempotencyKey
+    │   ├── RequestAbandoned             nobody waits for it any more
+    │   ├── ServiceBusy                  too many wait already (transient)
     │   └── ServiceStopping
     ├── BrokerError                      RabbitMQ
     │   ├── BrokerUnavailable            it is away (transient)
@@ -53,10 +56,10 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from omps_worker.error_details import limited
+from omps_worker.faults import Fault as Fault
 from omps_worker.tracebacks import let_go
 
 Kind = TypeVar("Kind", bound="WorkerError")
@@ -110,18 +113,6 @@ class WorkerError(Exception):
         """This error, fit to be kept: with nothing left of the way that it came; see ``let_go``."""
         let_go(self)
         return self
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """One thing wrong in a file that somebody wrote: where, and what to do about it."""
-
-    file: str
-    key: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.file}: {self.key}: {self.reason}" if self.key else f"{self.file}: {self.reason}"
 
 
 class SettingsError(WorkerError):
@@ -269,6 +260,20 @@ class RequestTimeout(RequestError):
     """The body of the request did not arrive in time."""
 
 
+class InvalidIdempotencyKey(RequestError):
+    """The header Idempotency-Key of a request is none that can be used."""
+
+
+class RequestAbandoned(RequestError):
+    """Whoever sent the request went away before what it asks for was begun."""
+
+
+class ServiceBusy(RequestError):
+    """More requests wait already than the service keeps."""
+
+    transient = True
+
+
 class ServiceStopping(RequestError):
     """The service stopped before the request was finished; what came of it is not known."""
 
@@ -317,17 +322,6 @@ class PoisonMessage(WorkerError):
     """Workers died again and again while they had this message, and nothing else, in hand. ``deaths``: how often."""
 
     deaths = 0
-
-    @classmethod
-    def after(cls, deaths: int) -> PoisonMessage:
-        """That of a message with which so many workers died."""
-        error = cls(
-            f"{deaths} times a worker died, or lost the broker, with this message in hand, the last times with nothing "
-            "else. It was not begun again.",
-            details={"deaths": deaths},
-        )
-        error.deaths = deaths
-        return error
 
 
 class RegistryReplacementError(WorkerError):

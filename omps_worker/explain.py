@@ -11,8 +11,10 @@ from omps_worker import claims
 from omps_worker.errors import WorkerError
 from omps_worker.mapping import MappingHolder, Verdict
 from omps_worker.model import Attempt, Build, BuildEvent, Ignored, Outcome, Status
-from omps_worker.processor import IGNORED_BY_RULE, NO_RULE, Builds, Processor, Request
+from omps_worker.processor import Builds, Processor
+from omps_worker.push_request import Request
 from omps_worker.reporting import reason_of, warnings_of
+from omps_worker.targets import IGNORED_BY_RULE, NO_RULE
 from omps_worker.text import one_line
 
 PUBLISH, IGNORE, SKIP, FAIL = "publish", "ignore", "skip", "fail"

@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from omps_worker.errors import OrganizationPaused
 from omps_worker.mapping import Mapping
-from omps_worker.model import Outcome, Target
+from omps_worker.model import Target
+
+Part = TypeVar("Part")
 
 HELD = "held"
 """The reason to skip a build that the key ``hold`` names."""
@@ -19,9 +22,9 @@ LOOK_AGAIN_SECONDS = 300.0
 def publish_unpaused(
     mapping: Mapping,
     targets: Sequence[Target],
-    publish: Callable[[Sequence[Target]], list[Outcome]],
-    put_off: Callable[[Target, OrganizationPaused], Outcome],
-) -> list[Outcome]:
+    publish: Callable[[Sequence[Target]], list[Part]],
+    put_off: Callable[[Target, OrganizationPaused], Part],
+) -> list[Part]:
     """What ``publish`` makes of those targets that are not paused, and ``put_off`` of the others, in their order."""
     paused = [mapping.pauses(target.organization) for target in targets]
     going = [target for target, waits in zip(targets, paused, strict=True) if not waits]
@@ -30,6 +33,12 @@ def publish_unpaused(
         put_off(target, _paused(target.organization)) if waits else next(done)
         for target, waits in zip(targets, paused, strict=True)
     ]
+
+
+def check(mapping: Mapping, organization: str) -> None:
+    """Return if ``organization`` is not paused; raises OrganizationPaused."""
+    if mapping.pauses(organization):
+        raise _paused(organization)
 
 
 def _paused(organization: str) -> OrganizationPaused:

@@ -17,8 +17,6 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from pydantic import SecretStr
-
 from omps_worker import build_orders, claims, events, versions
 from omps_worker.build_orders import BuildOrders
 from omps_worker.contents import Contents
@@ -50,17 +48,17 @@ from omps_worker.model import (
 from omps_worker.observer import SILENT, Observer
 from omps_worker.organizations import Organization, Organizations
 from omps_worker.pauses import HELD, publish_unpaused
+from omps_worker.push_request import Request
 from omps_worker.releases import Releaser, Wanted
 from omps_worker.superseded import SKIP, SUPERSEDED, BuildOrder
+from omps_worker.targets import repository_of, still_open, targets_of
 from omps_worker.tracebacks import let_go
 
 log = logging.getLogger(__name__)
 
 NOT_COMPLETE = "not_complete"
 DRAFT_BUILD = events.DRAFT_BUILD
-NO_RULE = "no_rule"
-IGNORED_BY_RULE = "ignored_by_rule"
-"""Reasons to ignore a build: nobody asked for it. Another is ``claims.NO_LONGER_COMPLETE``."""
+"""Reasons to ignore a build: nobody asked for it. Others are in ``claims`` and ``targets``."""
 
 BUNDLE_BUILD = "bundle build"
 NOT_AN_OPERATOR_IMAGE = "not an operator image"
@@ -87,23 +85,12 @@ class Gate(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Request:
-    """What somebody who pushes by hand may ask for on top of a build's own rules.
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """What is to be released to ``target``."""
 
-    ``authorization`` is what that person shows the registry; with it, the organization need not be
-    a configured one. Without ``reverts``, content that is released is never released again. ``held``: even if
-    the mapping holds the build.
-    """
-
-    organization: str | None = None
-    repository: str | None = None
-    version: str | None = None
-    new_release: bool = False
-    dry_run: bool = False
-    held: bool = False
-    reverts: bool = True
-    authorization: SecretStr | None = None
+    target: Target
+    bundle: Bundle
 
 
 @dataclass
@@ -137,6 +124,25 @@ class _Work:
             seconds=dict(self.seconds),
         )
         return replace(outcome, **known)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A build, or an archive, of which at least one target is left to release to; it holds the contents in memory."""
+
+    work: _Work
+    parts: Sequence[Outcome | _Ready]
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Where the releases go, each as ``organization/repository``."""
+        ready = [part for part in self.parts if isinstance(part, _Ready)]
+        return tuple(f"{part.target.organization}/{part.bundle.package_name}" for part in ready)
+
+    def asked_again(self, **wishes: object) -> Prepared:
+        """The same with other wishes, which are fields of Request."""
+        work = replace(self.work, request=replace(self.work.request, **wishes))  # type: ignore[arg-type]
+        return replace(self, work=work)
 
 
 class Processor:
@@ -176,6 +182,12 @@ class Processor:
         Never raises: a fault becomes a failed Outcome. Before any target is known there is one
         without organization and repository.
         """
+        return self._released(self.prepare(event, attempt, request))
+
+    def prepare(
+        self, event: BuildEvent, attempt: Attempt | None = None, request: Request | None = None
+    ) -> Prepared | list[Outcome] | Ignored:
+        """As much of ``process`` as needs no package; Prepared is what is left to ``release``. Never raises."""
         attempt, request = attempt or Attempt(), request or Request()
         seconds: dict[str, float] = {}
         try:
@@ -188,19 +200,20 @@ class Processor:
             return [Outcome(Status.FAILED, nvr=event.nvr, error=unknown)]
         except Exception as error:
             return [Outcome(Status.FAILED, nvr=event.nvr, error=_named(error, event.nvr))]
-        return outdated or self.process_build(build, attempt, request, seconds)
+        return outdated or self._prepare_build(_Work(build, attempt, request, self._observer, seconds), build)
 
-    def process_build(
-        self, build: Build, attempt: Attempt, request: Request, seconds: Mapping[str, float] | None = None
-    ) -> list[Outcome] | Ignored:
-        """The same for a build that Koji has described already; ``seconds`` is what stages took until now."""
-        work = _Work(build, attempt, request, self._observer, dict(seconds or {}))
+    def process_build(self, build: Build, attempt: Attempt, request: Request) -> list[Outcome] | Ignored:
+        """The same as ``process`` for a build that Koji has described already."""
+        return self._released(self._prepare_build(_Work(build, attempt, request, self._observer), build))
+
+    def _prepare_build(self, work: _Work, build: Build) -> Prepared | list[Outcome] | Ignored:
+        attempt, request = work.attempt, work.request
         if build.state != BuildState.COMPLETE:
             return Ignored(NOT_COMPLETE, f"{build.nvr} is in state {claims.state_name(build.state)}")
         if build.draft:
             return Ignored(DRAFT_BUILD, f"{build.nvr} is a draft build, which is published when it is promoted")
         try:
-            targets = _still_open(self._targets(build.facts, build.nvr, request), attempt)
+            targets = still_open(targets_of(self._mapping.current, build.facts, build.nvr, request), attempt)
         except Exception as error:
             return [work.outcome(Status.FAILED, None, error=_named(error, build.nvr))]
         if isinstance(targets, Ignored):
@@ -210,36 +223,32 @@ class Processor:
             return [work.outcome(Status.SKIPPED, target, reason=reason) for target in targets]
         if not request.held and self._mapping.current.holds(build.nvr):
             return [work.outcome(Status.SKIPPED, target, reason=HELD) for target in targets]
-        return self._publish_unpaused(work, targets, partial(self._fetch, work, build))
+        return self._prepare_unpaused(work, targets, partial(self._fetch, work, build))
 
     def process_archive(self, archive_file: Path, request: Request) -> list[Outcome] | Ignored:
         """The same for an archive of manifests that is no build's; the file stays as it is."""
+        return self._released(self.prepare_archive(archive_file, request))
+
+    def prepare_archive(self, archive_file: Path, request: Request) -> Prepared | list[Outcome] | Ignored:
+        """What ``prepare`` is to ``process``; the file is not needed any more when this returns."""
         work = _Work(None, Attempt(), request, self._observer)
         try:
-            targets = self._targets(BuildFacts(), "an archive without a build", request)
+            targets = targets_of(self._mapping.current, BuildFacts(), "an archive without a build", request)
         except Exception as error:
             return [work.outcome(Status.FAILED, None, error=_named(error, None))]
         if isinstance(targets, Ignored):
             return targets
-        return self._publish_unpaused(work, targets, lambda _scratch: archive_file)
+        return self._prepare_unpaused(work, targets, lambda _scratch: archive_file)
 
-    def _targets(self, facts: BuildFacts, what: str, request: Request) -> Sequence[Target] | Ignored:
-        """Where something goes: as ``request`` says, or else the mapping."""
-        if request.organization is not None:
-            return [Target(request.organization, request.repository, request.version or versions.INCREMENT)]
-        match = self._mapping.current.resolve(facts)
-        if match is None:
-            return Ignored(NO_RULE, f"no rule of the mapping matches {what}")
-        if not match.targets:
-            return Ignored(IGNORED_BY_RULE, f"{match.rule_text} ignores {what} on purpose")
+    def release(self, prepared: Prepared) -> list[Outcome]:
+        """What became of it, one Outcome per target. Never raises."""
         return [
-            replace(
-                target,
-                repository=request.repository or target.repository,
-                version=request.version or target.version,
-            )
-            for target in match.targets
+            self._publish(prepared.work, part.target, part.bundle) if isinstance(part, _Ready) else part
+            for part in prepared.parts
         ]
+
+    def _released(self, prepared: Prepared | list[Outcome] | Ignored) -> list[Outcome] | Ignored:
+        return self.release(prepared) if isinstance(prepared, Prepared) else prepared
 
     def _fetch(self, work: _Work, build: Build, scratch: Path) -> Path:
         """The build's archive, in ``scratch``, once the gate lets it pass."""
@@ -256,17 +265,25 @@ class Processor:
                 raise
         return archive_file
 
-    def _publish_unpaused(self, work: _Work, targets: Sequence[Target], fetch: Callable[[Path], Path]) -> list[Outcome]:
+    def _prepare_unpaused(
+        self, work: _Work, targets: Sequence[Target], fetch: Callable[[Path], Path]
+    ) -> Prepared | list[Outcome]:
+        parts: list[Outcome | _Ready]
         if work.request.dry_run:
-            return self._publish_to_all(work, targets, fetch)
-        return publish_unpaused(
-            self._mapping.current,
-            targets,
-            lambda going: self._publish_to_all(work, going, fetch),
-            lambda target, error: work.outcome(Status.FAILED, target, error=error),
-        )
+            parts = self._prepare_all(work, targets, fetch)
+        else:
+            parts = publish_unpaused(
+                self._mapping.current,
+                targets,
+                lambda going: self._prepare_all(work, going, fetch),
+                lambda target, error: work.outcome(Status.FAILED, target, error=error),
+            )
+        done = [part for part in parts if isinstance(part, Outcome)]
+        return done if len(done) == len(parts) else Prepared(work, parts)
 
-    def _publish_to_all(self, work: _Work, targets: Sequence[Target], fetch: Callable[[Path], Path]) -> list[Outcome]:
+    def _prepare_all(
+        self, work: _Work, targets: Sequence[Target], fetch: Callable[[Path], Path]
+    ) -> list[Outcome | _Ready]:
         try:
             with tempfile.TemporaryDirectory(prefix="omps-worker-") as scratch:
                 archive_file = fetch(Path(scratch))
@@ -280,7 +297,7 @@ class Processor:
             named = _named(error, work.nvr)
             return [work.outcome(Status.FAILED, target, error=named) for target in targets]
         return [
-            self._publish(work, target, each)
+            _Ready(target, each)
             if isinstance(each, Bundle)
             else work.outcome(Status.FAILED, target, extracted_files=contents.files, error=each)
             for target, each in zip(targets, prepared, strict=True)
@@ -319,6 +336,7 @@ class Processor:
             new_release=work.request.new_release,
             order=order,
             reverts=work.request.reverts,
+            caller=work.request.caller,
         )
         release = self._releaser.plan if work.request.dry_run else self._releaser.release
         with work.stage("release"):
@@ -354,37 +372,6 @@ def _may_be_a_bundle(build: Build | None, prepared: Sequence[Bundle | WorkerErro
     """Whether it does not say what it carries, and is not what a release is made of."""
     unknown = build is not None and build.kind is OperatorKind.UNKNOWN
     return unknown and any(isinstance(each, PackageValidationError) for each in prepared)
-
-
-def _still_open(targets: Sequence[Target] | Ignored, attempt: Attempt) -> Sequence[Target] | Ignored:
-    """Those of ``targets`` that an earlier attempt left open.
-
-    When the mapping was edited meanwhile and no longer names one of them, all count as open: those
-    that are done are found to be released, and nothing that was to be mended is forgotten.
-    """
-    if isinstance(targets, Ignored) or attempt.targets is None:
-        return targets
-    named = [target for target in targets if target.label in attempt.targets]
-    return named if {target.label for target in named} == set(attempt.targets) else targets
-
-
-def repository_of(target: Target, prepared: Bundle) -> str:
-    """The repository that ``target`` means; a name in the mapping is an assertion."""
-    if target.repository is not None and target.repository != prepared.package_name:
-        raise PackageValidationError(
-            f"The packageName ({prepared.package_name}) is not the repository that was asked for "
-            f"({target.repository}).",
-            details={
-                "validation_info": {
-                    "errors": [
-                        f"The packageName ({prepared.package_name}) in bundle does not match repository name "
-                        f"({target.repository}) provided as command line argument."
-                    ],
-                    "warnings": list(prepared.courier_warnings),
-                }
-            },
-        )
-    return prepared.package_name
 
 
 def _named(error: Exception, nvr: str | None) -> WorkerError:

@@ -21,7 +21,7 @@ from __future__ import annotations
 import base64
 import re
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -76,10 +76,14 @@ class Package:
 
 @dataclass(frozen=True, slots=True)
 class LoginVerdict:
-    """Whether the registry knows a credential; ``accepted`` None: it does not tell. See ``detail``."""
+    """Whether the registry knows a credential; ``accepted`` None: it does not tell. See ``detail``.
+
+    ``response`` is the registry's JSON, {} if it sent none.
+    """
 
     accepted: bool | None
     detail: str
+    response: Any = field(default_factory=dict)
 
 
 class AppRegistry:
@@ -259,7 +263,7 @@ class AppRegistry:
         if answer.status == 200 and isinstance(value, dict) and isinstance(value.get("token"), str):
             return LoginVerdict(True, f"logged in as {printable(credentials[0], 100)}")
         if answer.status == 401:
-            return LoginVerdict(False, told.text)
+            return LoginVerdict(False, told.text, told.response)
         if answer.status == 429:
             return LoginVerdict(None, "the registry takes no more logins for now (429)")
         if answer.status >= 500:

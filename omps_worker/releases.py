@@ -31,6 +31,7 @@ from omps_worker.locks import Hold, PackageLock, held_too_long
 from omps_worker.model import Bundle, Release
 from omps_worker.observer import SILENT, Observer
 from omps_worker.places import Place
+from omps_worker.push_request import Caller
 from omps_worker.release_history import below, contents_of, highest, shared
 
 log = logging.getLogger(__name__)
@@ -109,7 +110,7 @@ class Wanted:
 
     ``version`` None: as the next one. With ``new_release`` an older release of the same content does
     not count. ``order`` keeps old from coming out on top of new. Without ``reverts``, content that is
-    released is never released again.
+    released is never released again. ``caller``: for whom; what an earlier try of theirs released is taken.
     """
 
     bundle: Bundle
@@ -118,6 +119,7 @@ class Wanted:
     new_release: bool = False
     order: Order | None = None
     reverts: bool = True
+    caller: Caller | None = None
 
     @property
     def digest(self) -> str:
@@ -174,6 +176,9 @@ class Releaser:
                 plan = self._decide(package, wanted)
                 if plan is None or not plan.created:
                     return plan
+                if wanted.caller is not None:
+                    wanted.caller.check()
+                    wanted.caller.note(plan.version)
                 pushed.add(plan.version)
                 made = self._push(hold, wanted, plan.version)
                 if made is not None:
@@ -240,6 +245,9 @@ class Releaser:
         version, order = wanted.version, wanted.order
         known = {release.version for release in package.releases}
         top = highest(package.releases)
+        tried = wanted.caller.earlier() if wanted.caller is not None else None
+        if tried is not None and contents_of(package.releases)[tried] == {wanted.digest}:
+            return released(package, tried, wanted.digest)
         if wanted.new_release:
             unfinished = self._unfinished(package, top, wanted)
             if unfinished is not None:

@@ -4,14 +4,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import contextvars
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from concurrent.futures import Future
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
 
 from pydantic import SecretStr
 from starlette.applications import Starlette
@@ -22,7 +18,10 @@ from starlette.routing import Match, Route
 from starlette.types import ASGIApp
 
 from omps_worker.api import openapi, uploads
+from omps_worker.api.clients import Client
+from omps_worker.api.flow import Flow
 from omps_worker.api.health import Health
+from omps_worker.api.idempotency import HEADER, Keys, checked
 from omps_worker.api.replies import Reply, error_reply, reply_to
 from omps_worker.api.requests import ROUTE, Surroundings
 from omps_worker.api.service import Service
@@ -33,13 +32,10 @@ from omps_worker.errors import (
     ServiceStopping,
 )
 from omps_worker.http import printable
-from omps_worker.machine import Threads
 from omps_worker.names import organization_name_fault
 from omps_worker.observer import SILENT, Observer
 from omps_worker.tracebacks import let_go
-from omps_worker.under_way import UnderWay
 
-T = TypeVar("T")
 Endpoint = Callable[[Request], Awaitable[Response]]
 Lifespan = Callable[[Starlette], AbstractAsyncContextManager[None]]
 
@@ -52,101 +48,57 @@ class Limits:
     upload_seconds: float
 
 
-class Pool:
-    """The threads that push: so many at a time, and whoever comes meanwhile waits in line."""
-
-    def __init__(self, size: int) -> None:
-        self._threads = Threads(size, "push").begin()
-        self._waiting: set[Future[Any]] = set()
-        self._closed = False
-        self._under_way = 0
-        self._works = UnderWay()
-
-    @property
-    def idle(self) -> bool:
-        """Whether nothing is under way, and nobody waits."""
-        return self._under_way == 0
-
-    @property
-    def longest(self) -> float:
-        """For how many seconds the slowest piece of work goes on, waiting in line not included. 0: none does."""
-        return self._works.longest
-
-    async def run(self, work: Callable[[], T], finally_do: Callable[[], object] = lambda: None) -> T:
-        """What ``work`` returns. It is finished even if nobody waits for it any more, and then comes ``finally_do``."""
-        self._under_way += 1
-        loop = asyncio.get_running_loop()
-
-        def done(_: object) -> None:
-            finally_do()
-            # The loop may be gone: the process ends, and nobody counts any more.
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(self._one_less)
-
-        future: Future[T] = Future()
-        self._waiting.add(future)
-        future.add_done_callback(done)
-        if self._closed:
-            future.cancel()
-        else:
-            self._threads.submit(partial(self._perform, future, contextvars.copy_context(), work))
-        return await asyncio.wrap_future(future)
-
-    def _perform(self, future: Future[T], context: contextvars.Context, work: Callable[[], T]) -> None:
-        self._waiting.discard(future)
-        if not future.set_running_or_notify_cancel():
-            return
-        try:
-            with self._works.one():
-                result = context.run(work)
-        except BaseException as error:
-            future.set_exception(error)
-        else:
-            future.set_result(result)
-
-    def _one_less(self) -> None:
-        self._under_way -= 1
-
-    def close(self) -> None:
-        """Begin nothing more."""
-        self._closed = True
-        for future in tuple(self._waiting):
-            future.cancel()
-        self._threads.close()
-
-
 class Api:
     """The endpoints."""
 
-    def __init__(self, service: Service, health: Health, pool: Pool, limits: Limits, about: Mapping[str, str]) -> None:
+    def __init__(
+        self, service: Service, flow: Flow, keys: Keys, health: Health, limits: Limits, about: Mapping[str, str]
+    ) -> None:
         self._service = service
+        self._flow = flow
+        self._keys = keys
         self._health = health
-        self._pool = pool
         self._limits = limits
         self._about = dict(about)
 
     async def push_archive(self, request: Request) -> Reply:
-        """POST …/zipfile: the upload is read before it waits for a thread."""
-        authorization = self._judged(request)
+        """POST …/zipfile: the upload is read before it waits for its turn."""
+        asked = await self._asked(request)
         limits = self._limits
-        upload = await uploads.receive(
-            request.headers.get("Content-Type"),
-            _body(request),
-            most=limits.max_content_length,
-            seconds=limits.upload_seconds,
-        )
-        work = partial(self._service.push_archive, upload.path, upload.archive, authorization, **request.path_params)
-        return Reply(200, await self._pool.run(work, upload.close))
+        with self._flow.admitted(asked.owner):
+            upload = await uploads.receive(
+                request.headers.get("Content-Type"),
+                _body(request),
+                most=limits.max_content_length,
+                seconds=limits.upload_seconds,
+            )
+            try:
+                push = self._service.push_archive(
+                    upload.path, upload.archive, asked.authorization, asked.client, **request.path_params
+                )
+                part = request.path_params.get("repository") or upload.archive.sha256
+            except BaseException:
+                upload.close()
+                raise
+            return Reply(200, await asked.client.wait_for(self._flow.push(asked.owner, part, push, upload.close)))
 
     async def push_build(self, request: Request) -> Reply:
         """POST …/koji/NVR."""
-        authorization = self._judged(request)
-        return await self._run(partial(self._service.push_build, authorization=authorization, **request.path_params))
+        asked = await self._asked(request)
+        push = self._service.push_build(authorization=asked.authorization, caller=asked.client, **request.path_params)
+        part = request.path_params.get("repository") or request.path_params["nvr"].rsplit("-", 2)[0]
+        with self._flow.admitted(asked.owner):
+            return Reply(200, await asked.client.wait_for(self._flow.push(asked.owner, part, push)))
 
     async def delete(self, request: Request) -> Reply:
         """DELETE …/ORGANIZATION/REPOSITORY."""
         authorization = self._judged(request)
-        return await self._run(partial(self._service.delete, authorization, **request.path_params))
+        organization, repository = request.path_params["organization"], request.path_params["repository"]
+        owner = await self._flow.owner_or_stranger(organization, authorization)
+        client = Client(request.receive, self._limits.max_content_length)
+        work = partial(self._service.delete, authorization, **request.path_params)
+        with self._flow.admitted(owner):
+            return Reply(200, await client.wait_for(self._flow.alone(owner, f"{organization}/{repository}", work)))
 
     async def ping(self, _request: Request) -> Reply:
         """GET …/health/ping."""
@@ -171,8 +123,26 @@ class Api:
         uploads.check_length(request.headers.get("Content-Length"), self._limits.max_content_length)
         return authorization
 
-    async def _run(self, work: Callable[[], dict[str, Any]]) -> Reply:
-        return Reply(200, await self._pool.run(work))
+    async def _asked(self, request: Request) -> _Asked:
+        """Who wants a push, if nothing is wrong with them and with the request at first sight."""
+        authorization = self._judged(request)
+        organization, repository = request.path_params["organization"], request.path_params.get("repository")
+        key = checked(request.headers.get(HEADER))
+        self._service.check(organization)
+        if repository is not None:
+            self._flow.check(f"{organization}/{repository}")
+        owner = await self._flow.owner(organization, authorization)
+        told = None if key is None else self._keys.of(key, organization, authorization)
+        return _Asked(owner, authorization, Client(request.receive, self._limits.max_content_length, told))
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A push that somebody asked for."""
+
+    owner: Hashable
+    authorization: SecretStr
+    client: Client
 
 
 def create_app(api: Api, lifespan: Lifespan | None = None, observer: Observer = SILENT) -> ASGIApp:

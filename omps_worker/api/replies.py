@@ -27,6 +27,7 @@ STATUSES: Mapping[type[WorkerError], int] = {
     errors.PackageValidationError: 400,
     errors.OMPSInvalidVersionFormat: 400,
     errors.InvalidOrganizationName: 400,
+    errors.InvalidIdempotencyKey: 400,
     errors.KojiNotAnOperatorImage: 400,
     errors.GreenwaveUnsatisfiedError: 400,
     errors.OMPSAuthorizationHeaderRequired: 403,
@@ -35,6 +36,7 @@ STATUSES: Mapping[type[WorkerError], int] = {
     errors.QuayPackageNotFound: 404,
     errors.RequestTimeout: 408,
     errors.RequestEntityTooLarge: 413,
+    errors.RequestAbandoned: 499,
     errors.KojiManifestsArchiveNotFound: 500,
     errors.KojiError: 500,
     errors.QuayCourierError: 500,
@@ -51,6 +53,7 @@ STATUSES: Mapping[type[WorkerError], int] = {
     errors.BrokerRefused: 503,
     errors.StorageError: 503,
     errors.ResourcesExhausted: 503,
+    errors.ServiceBusy: 503,
     errors.ServiceStopping: 503,
 }
 """The status of each error that a request can end with."""

@@ -9,13 +9,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from pydantic import SecretStr
 
+from omps_worker import pauses as mapping_pauses
 from omps_worker import versions
 from omps_worker.api.replies import Refused
 from omps_worker.errors import (
@@ -29,16 +29,19 @@ from omps_worker.errors import (
     QuayPackageError,
     QuayPackageNotFound,
     RegistryError,
+    RequestAbandoned,
     UnexpectedError,
     WorkerError,
 )
 from omps_worker.http import printable
+from omps_worker.mapping import MappingHolder
 from omps_worker.model import Attempt, BroughtArchive, BuildEvent, ByHand, Ignored, Outcome, Status
 from omps_worker.names import is_name
 from omps_worker.organizations import Organizations
 from omps_worker.pauses import HELD
 from omps_worker.places import Place
-from omps_worker.processor import DRAFT_BUILD, Request
+from omps_worker.processor import DRAFT_BUILD, Prepared
+from omps_worker.push_request import Caller, Request
 from omps_worker.superseded import SUPERSEDED
 
 log = logging.getLogger(__name__)
@@ -52,20 +55,25 @@ SOON = 10.0
 NO_VERSION = "invalid"
 """What the story of a build is told instead of a version that is none: there, texts may be templates."""
 
-Work = Callable[[Request], "list[Outcome] | Ignored"]
+Found = Prepared | list[Outcome] | Ignored
+"""What becomes of a push before anything is released."""
+
+Work = Callable[[Request], Found]
 
 
 class Story(Protocol):
     """The part of the core that publishes; see ``processor.Processor``."""
 
-    def process(
-        self, event: BuildEvent, attempt: Attempt | None = None, request: Request | None = None
-    ) -> list[Outcome] | Ignored:
-        """Publish one build."""
+    def prepare(self, event: BuildEvent, attempt: Attempt | None = None, request: Request | None = None) -> Found:
+        """Prepare what a build releases."""
         ...
 
-    def process_archive(self, archive_file: Path, request: Request) -> list[Outcome] | Ignored:
-        """Publish an archive of manifests."""
+    def prepare_archive(self, archive_file: Path, request: Request) -> Found:
+        """Prepare what an archive of manifests releases."""
+        ...
+
+    def release(self, prepared: Prepared) -> list[Outcome]:
+        """Release what is prepared."""
         ...
 
 
@@ -89,6 +97,7 @@ class Service:
         story: Story,
         deletions: Deletions,
         organizations: Organizations,
+        mapping: MappingHolder,
         tell: Callable[[Sequence[Outcome], ByHand], object],
         *,
         deduplicate: bool = False,
@@ -97,47 +106,43 @@ class Service:
         self._story = story
         self._deletions = deletions
         self._organizations = organizations
+        self._mapping = mapping
         self._tell = tell
         self._deduplicate = deduplicate
         self._pauses = tuple(pauses)
+
+    def check(self, organization: str) -> None:
+        """Return if something may be pushed to ``organization`` for now; raises OrganizationPaused. Asks nobody."""
+        mapping_pauses.check(self._mapping.current, organization)
 
     def push_archive(
         self,
         archive_file: Path,
         archive: BroughtArchive,
         authorization: SecretStr,
+        caller: Caller,
         organization: str,
         repository: str | None = None,
         version: str | None = None,
-    ) -> dict[str, Any]:
-        """Publish an uploaded archive, of which ``archive`` says what it is; raises WorkerError."""
-        work = partial(self._story.process_archive, archive_file)
-        return _pushed(self._push(work, ByHand(archive), authorization, organization, repository, version))
+    ) -> Push:
+        """The push of an uploaded archive, of which ``archive`` says what it is. Nothing is done yet."""
+        request = self._request(authorization, caller, organization, repository, version)
+        work = partial(self._story.prepare_archive, archive_file)
+        return Push(self, work, request, ByHand(archive), version)
 
     def push_build(
         self,
         nvr: str,
         authorization: SecretStr,
+        caller: Caller,
         organization: str,
         repository: str | None = None,
         version: str | None = None,
-    ) -> dict[str, Any]:
-        """Publish the archive of a build; raises WorkerError."""
-
-        def work(request: Request) -> list[Outcome] | Ignored:
-            return self._story.process(BuildEvent(nvr=nvr), Attempt(), request)
-
-        try:
-            outcome = self._push(work, ByHand(), authorization, organization, repository, version)
-        except KojiNVRBuildNotFound:
-            raise KojiNVRBuildNotFound(f"NVR not found: {printable(nvr, 200)}") from None
-        if isinstance(outcome, Ignored) and outcome.reason == DRAFT_BUILD:
-            raise KojiNotAnOperatorImage(f"Not an operator image yet: {printable(outcome.detail, 300)}.")
-        if isinstance(outcome, Outcome) and outcome.reason == HELD:
-            raise BuildHeld(f"The mapping of this service holds {printable(nvr, 200)}.")
-        if isinstance(outcome, Ignored) or outcome.status is Status.SKIPPED:
-            raise KojiNotAnOperatorImage(f"Not an operator image: {printable(nvr, 200)}")
-        return {**_pushed(outcome), "nvr": outcome.nvr}
+    ) -> Push:
+        """The push of the archive of a build. Nothing is done yet."""
+        request = self._request(authorization, caller, organization, repository, version)
+        work = partial(self._story.prepare, BuildEvent(nvr=nvr), Attempt())
+        return Push(self, work, request, ByHand(), version, nvr)
 
     def delete(
         self, authorization: SecretStr, organization: str, repository: str, version: str | None = None
@@ -161,49 +166,110 @@ class Service:
             raise Refused(kind(message, retry_after=failures[0].retry_after), body)
         return body
 
-    def _push(
+    def _request(
         self,
-        work: Work,
-        origin: ByHand,
         authorization: SecretStr,
+        caller: Caller,
         organization: str,
         repository: str | None,
         version: str | None,
-    ) -> Outcome | Ignored:
-        """What became of it; Ignored if there is no finished build. Raises the WorkerError that it failed with."""
-        request = Request(
+    ) -> Request:
+        return Request(
             organization,
             repository,
             version if version is None or versions.is_valid(version) else NO_VERSION,
             new_release=version is not None or not self._deduplicate,
             authorization=authorization,
+            caller=caller,
         )
-        outcome = self._insist(work, request)
-        if outcome.reason == SUPERSEDED:
-            # Whoever asks for a push by name means that build, old or not.
-            outcome = self._insist(work, replace(request, new_release=True))
-        if isinstance(outcome, Ignored):
-            return outcome
-        self._tell([outcome], origin)
-        if outcome.error is None:
-            return outcome
-        if version is not None and isinstance(outcome.error, OMPSInvalidVersionFormat):
-            versions.checked(version, "from the request")
-        raise outcome.error
 
-    def _insist(self, work: Work, request: Request) -> Outcome | Ignored:
+    def insist(self, work: Work, request: Request) -> Found:
         """Do it, and again as long as somebody who is asked before anything is pushed only needs a moment."""
         pauses = list(self._pauses)
         while True:
             start = time.monotonic()
-            outcomes = work(request)
-            if isinstance(outcomes, Ignored):
-                log.info("nothing to publish: %s: %s", outcomes.reason, outcomes.detail)
-                return outcomes
-            (outcome,) = outcomes
-            if not (pauses and _passing(outcome.error) and time.monotonic() - start < SOON):
-                return outcome
+            found = work(request)
+            if isinstance(found, Ignored):
+                log.info("nothing to publish: %s: %s", found.reason, found.detail)
+            passing = isinstance(found, list) and _passing(found[0].error)
+            if not (pauses and passing and time.monotonic() - start < SOON):
+                return found
             time.sleep(pauses.pop(0))
+
+    def release(self, prepared: Prepared) -> Outcome:
+        """What became of a push that is prepared."""
+        (outcome,) = self._story.release(prepared)
+        if outcome.reason == SUPERSEDED:
+            # Whoever asks for a push by name means that build, old or not.
+            (outcome,) = self._story.release(prepared.asked_again(new_release=True))
+        return outcome
+
+    def tell(self, outcome: Outcome, origin: ByHand) -> None:
+        """Say what became of it to whoever wants to know, unless it was never begun."""
+        if not isinstance(outcome.error, RequestAbandoned):
+            self._tell([outcome], origin)
+
+
+class Push:
+    """One push in two steps, which are done in a thread each, one after the other."""
+
+    def __init__(
+        self,
+        service: Service,
+        work: Work,
+        request: Request,
+        origin: ByHand,
+        version: str | None,
+        nvr: str | None = None,
+    ) -> None:
+        self._service = service
+        self._work = work
+        self._request = request
+        self._origin = origin
+        self._version = version
+        self._nvr = nvr
+        self._prepared: Prepared | None = None
+
+    @property
+    def package(self) -> str:
+        """Where it goes, as ``organization/repository``; known when it is prepared and not over."""
+        return self._prepared.packages[0] if self._prepared else ""
+
+    def prepare(self) -> dict[str, Any] | None:
+        """Fetch, look at and pack what is to be released; the reply, if there is nothing left. Raises WorkerError."""
+        found = self._service.insist(self._work, self._request)
+        if isinstance(found, Prepared):
+            self._prepared = found
+            return None
+        return self._replied(found if isinstance(found, Ignored) else found[0])
+
+    def release(self) -> dict[str, Any]:
+        """Release it; the reply. Raises WorkerError."""
+        if self._prepared is None:
+            raise UnexpectedError("A push was to be released that is not prepared.")
+        return self._replied(self._service.release(self._prepared))
+
+    def _replied(self, outcome: Outcome | Ignored) -> dict[str, Any]:
+        if isinstance(outcome, Outcome):
+            self._service.tell(outcome, self._origin)
+            if self._version is not None and isinstance(outcome.error, OMPSInvalidVersionFormat):
+                versions.checked(self._version, "from the request")
+            if self._nvr is not None and isinstance(outcome.error, KojiNVRBuildNotFound):
+                raise KojiNVRBuildNotFound(f"NVR not found: {printable(self._nvr, 200)}")
+            if outcome.error is not None:
+                raise outcome.error
+        if self._nvr is None:
+            return _pushed(outcome)
+        shown = printable(self._nvr, 200)
+        if isinstance(outcome, Ignored) and outcome.reason == DRAFT_BUILD:
+            raise KojiNotAnOperatorImage(f"Not an operator image yet: {printable(outcome.detail, 300)}.")
+        if isinstance(outcome, Ignored):
+            raise KojiNotAnOperatorImage(f"Not an operator image: {shown}")
+        if outcome.reason == HELD:
+            raise BuildHeld(f"The mapping of this service holds {shown}.")
+        if outcome.status is Status.SKIPPED:
+            raise KojiNotAnOperatorImage(f"Not an operator image: {shown}")
+        return {**_pushed(outcome), "nvr": outcome.nvr}
 
 
 def _passing(error: WorkerError | None) -> bool:

@@ -14,9 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omps_worker import __version__, deadline, logs, machine
+from omps_worker.api import rights
 from omps_worker.api.announcer import Announcer
-from omps_worker.api.app import Api, Limits, Pool, create_app
+from omps_worker.api.app import Api, Limits, create_app
+from omps_worker.api.flow import Flow
 from omps_worker.api.health import ASK_SECONDS, Health
+from omps_worker.api.idempotency import Keys
 from omps_worker.api.requests import RequestIds
 from omps_worker.api.service import PAUSES, Service
 from omps_worker.checks import Services
@@ -134,19 +137,24 @@ class ApiSite:
             processor,
             Deleter(registry, lock),
             Organizations(worker.organizations),
+            mapping,
             self._tell,
             deduplicate=worker.api.deduplicate,
             pauses=pauses,
         )
         self.health = self._make_health()
-        self.pool = Pool(worker.concurrency)
+        asking = AppRegistry(worker.registry.url, timeout=rights.ASK_SECONDS, ca_bundle=bundle, observer=observer)
+        self._flow = Flow(rights.Rights(asking), worker.concurrency)
+        self.pool = self._flow.pool
         self._limits = Limits(worker.api.max_content_length, upload_seconds)
 
     def app(self) -> ASGIApp:
         """The ASGI application; its shutdown closes the site."""
         about = {"version": __version__, "operatorcourier": metadata.version("operator-courier")}
         return create_app(
-            Api(self.service, self.health, self.pool, self._limits, about), self._lifespan, self._observer
+            Api(self.service, self._flow, Keys(state_directory), self.health, self._limits, about),
+            self._lifespan,
+            self._observer,
         )
 
     @asynccontextmanager

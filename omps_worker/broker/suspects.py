@@ -52,7 +52,13 @@ class Suspect:
     @property
     def error(self) -> PoisonMessage:
         """Why it is parked."""
-        return PoisonMessage.after(self.total)
+        error = PoisonMessage(
+            f"{self.total} times a worker died, or lost the broker, with this message in hand, the last times with "
+            "nothing else. It was not begun again.",
+            details={"deaths": self.total},
+        )
+        error.deaths = self.total
+        return error
 
 
 @dataclass(frozen=True, slots=True)

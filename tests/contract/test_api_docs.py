@@ -25,12 +25,13 @@ def test_the_examples_give_what_they_say(tmp_path, monkeypatch):
     with api(tmp_path) as server:
         server.koji.add_build("lantern-container", "1.0", "1", manifests=manifests)
         for command, said in EXAMPLES:
-            answer = curl.run(command, {"URL": server.url, "TOKEN": server.token}, tmp_path)
+            for _ in range(1 + command.count("Idempotency-Key")):
+                answer = curl.run(command, {"URL": server.url, "TOKEN": server.token}, tmp_path)
             got, expected = answer.json(), json.loads(said)
             if command.rstrip().endswith('/about"'):  # its numbers change with every release
                 got, expected = set(got), set(expected)
             assert got == expected, command
-    assert len(EXAMPLES) == 5
+    assert len(EXAMPLES) == 6
 
 
 def test_the_table_of_errors_is_the_programs():

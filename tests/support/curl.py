@@ -33,6 +33,8 @@ def run(command: str, variables: Mapping[str, str], directory: Path) -> requests
         elif word == "-H":
             header, _, content = value.partition(": ")
             headers[header] = content
+        elif word in ("--retry", "--max-time"):
+            pass
         elif word == "-d":
             data = value.encode()
         elif word == "-F":

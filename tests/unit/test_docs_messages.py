@@ -9,7 +9,7 @@ import re
 import jsonschema
 import pytest
 
-from omps_worker import claims, events, processor, results
+from omps_worker import claims, events, processor, results, targets
 from omps_worker.broker import headers, lock_queues
 from omps_worker.model import Status
 from omps_worker.result_schema import body_schema
@@ -84,6 +84,6 @@ def test_every_reason_to_ignore_a_message_is_told():
         processor.NOT_COMPLETE,
         processor.DRAFT_BUILD,
         claims.NO_LONGER_COMPLETE,
-        processor.NO_RULE,
-        processor.IGNORED_BY_RULE,
+        targets.NO_RULE,
+        targets.IGNORED_BY_RULE,
     }

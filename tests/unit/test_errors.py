@@ -35,6 +35,7 @@ def test_only_what_time_can_mend_is_transient():
         "BrokerBlocked",
         "BrokerUnavailable",
         "PackageBusy",
+        "ServiceBusy",
         "StorageError",
         "ResourcesExhausted",
     }

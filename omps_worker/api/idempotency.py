@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Requests that are sent again: the header ``Idempotency-Key``, and what was begun for each key.
+
+Before a release is pushed, the version that it gets is written down under the key. Whoever sends the same request
+again, because the reply was lost or did not come in time, gets that release, if the registry has it with this very
+content; nothing else is believed. What is written down is for everybody who uses the same state directory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import re
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from omps_worker.errors import InvalidIdempotencyKey, StorageError
+
+log = logging.getLogger(__name__)
+
+HEADER = "Idempotency-Key"
+
+KEPT_SECONDS = 24 * 3600.0
+"""For how long a key is known."""
+
+KEPT = 20_000
+"""How many keys are known at most."""
+
+SWEEP_SECONDS = 600.0
+"""How often those are removed that are too old."""
+
+_KEY = re.compile(r"[!-~][ -~]{0,253}[!-~]|[!-~]")
+_SUFFIX = ".request"
+_VERSION_BYTES = 200
+
+
+def checked(value: str | None) -> str | None:
+    """The key of a request, None if it has none. Raises InvalidIdempotencyKey."""
+    if value is None:
+        return None
+    if not _KEY.fullmatch(value):
+        raise InvalidIdempotencyKey(f"The header {HEADER} must have 1 to 255 printable ASCII characters.")
+    return value
+
+
+class Keys:
+    """The keys in one directory, which ``directory`` gives when there is the first one; for any number of threads."""
+
+    def __init__(self, directory: Callable[[], Path]) -> None:
+        self._find_directory = directory
+        self._directory: Path | None = None
+        self._swept = 0.0
+        self._lock = threading.Lock()
+
+    def of(self, key: str, organization: str, authorization: SecretStr) -> Key:
+        """That of one request. A key counts for one token in one organization. Raises SettingsError."""
+        with self._lock:
+            if self._directory is None:
+                self._directory = self._find_directory()
+            now = time.monotonic()
+            due = not self._swept or now - self._swept > SWEEP_SECONDS
+            self._swept = now if due else self._swept
+        if due:
+            _sweep(self._directory)
+        told = json.dumps([authorization.get_secret_value(), organization, key])
+        return Key(self._directory / (hashlib.sha256(told.encode()).hexdigest() + _SUFFIX))
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What is written down for one key."""
+
+    path: Path
+
+    def earlier(self) -> str | None:
+        """The version that was noted lately. Raises StorageError."""
+        try:
+            with self.path.open("rb") as file:
+                if time.time() - os.fstat(file.fileno()).st_mtime > KEPT_SECONDS:
+                    return None
+                return file.read(_VERSION_BYTES).decode("ascii", "replace") or None
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StorageError.wrap(error) from error
+
+    def note(self, version: str) -> None:
+        """Write ``version`` down. Raises StorageError: then nothing must be pushed."""
+        try:
+            with tempfile.NamedTemporaryFile(
+                "w", dir=self.path.parent, prefix="new-", suffix=_SUFFIX, encoding="ascii", delete=False
+            ) as file:
+                file.write(version)
+            Path(file.name).replace(self.path)
+        except OSError as error:
+            raise StorageError.wrap(error) from error
+
+
+def _sweep(directory: Path) -> None:
+    """Remove what is too old, and the oldest of too many."""
+    found: list[tuple[float, Path]] = []
+    for path in directory.glob(f"*{_SUFFIX}"):
+        with contextlib.suppress(OSError):
+            found.append((path.lstat().st_mtime, path))
+    found.sort()
+    oldest = time.time() - KEPT_SECONDS
+    for number, (changed, path) in enumerate(found):
+        if changed < oldest or number < len(found) - KEPT:
+            with contextlib.suppress(OSError):
+                path.unlink()

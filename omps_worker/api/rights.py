@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A cheap look whether a token may push at all, before anything heavy is done for whoever sent it.
+
+A registry tells nobody what a token may do; but whoever has rights in an organization is told that a package is
+missing (404), and everybody else that it is none of their business (403). Robots that may only create packages are
+told that too, so then a login decides whether the registry knows them. What is found out is kept for a while.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import threading
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from pydantic import SecretStr
+
+from omps_worker.errors import QuayAuthorizationError, RegistryError
+from omps_worker.listing import Package
+from omps_worker.registry import LoginVerdict
+from omps_worker.registry_answers import basic_credentials
+
+ASK_SECONDS = 3.0
+"""How long one question to the registry may take; a push itself tells as well, only later."""
+
+KEPT = 1000
+"""Of how many tokens it is kept what is known."""
+
+
+class Standing(enum.Enum):
+    """What is known of a token in an organization."""
+
+    KNOWN = "known"
+    """It has rights there, or is the registry's own: it may be tried."""
+    UNKNOWN = "unknown"
+    """The registry could not be asked, or did not tell."""
+    REFUSED = "refused"
+    """Nothing can be pushed with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A standing, and what the registry said when it refused: its JSON, {} if there was none."""
+
+    standing: Standing
+    response: Any = field(default_factory=dict)
+
+
+KNOWN, UNKNOWN, REFUSED = Finding(Standing.KNOWN), Finding(Standing.UNKNOWN), Finding(Standing.REFUSED)
+
+KEPT_SECONDS = {Standing.KNOWN: 300.0, Standing.UNKNOWN: 5.0, Standing.REFUSED: 10.0}
+"""For how many seconds it is kept."""
+
+
+class Registry(Protocol):
+    """The part of the app registry that is needed; see ``registry.AppRegistry``."""
+
+    def look(self, organization: str, repository: str, authorization: SecretStr | None) -> Package:
+        """The releases of one package."""
+        ...
+
+    def check_credentials(self, authorization: SecretStr) -> LoginVerdict:
+        """Whether the registry would know who sends this."""
+        ...
+
+
+class Rights:
+    """What tokens may do; for any number of threads. ``clock`` gives seconds."""
+
+    def __init__(self, registry: Registry, clock: Callable[[], float] = time.monotonic) -> None:
+        self._registry = registry
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[tuple[str, bytes], tuple[float, Finding]] = OrderedDict()
+        # A name that nobody can have given a package.
+        self._nothing = f"omps-worker-asks-{uuid.uuid4().hex}"
+
+    def kept(self, organization: str, authorization: SecretStr) -> Finding | None:
+        """What is known already. Asks nobody."""
+        with self._lock:
+            until, finding = self._kept.get(_key(organization, authorization), (0.0, None))
+        return finding if self._clock() < until else None
+
+    def ask(self, organization: str, authorization: SecretStr) -> Finding:
+        """What is known, or what the registry says: two short questions at most. Never raises RegistryError."""
+        finding = self.kept(organization, authorization)
+        if finding is None:
+            try:
+                finding = self._ask(organization, authorization)
+            except RegistryError:
+                finding = UNKNOWN
+            with self._lock:
+                key = _key(organization, authorization)
+                self._kept[key] = self._clock() + KEPT_SECONDS[finding.standing], finding
+                self._kept.move_to_end(key)
+                if len(self._kept) > KEPT:
+                    self._kept.popitem(last=False)
+        return finding
+
+    def _ask(self, organization: str, authorization: SecretStr) -> Finding:
+        if self._registry.look(organization, self._nothing, authorization).exists is False:
+            return KNOWN
+        credentials = basic_credentials(authorization)
+        if credentials is None:
+            return REFUSED
+        robots_organization, plus, _ = credentials[0].partition("+")
+        if plus and robots_organization != organization:
+            # A robot has rights in its own organization only.
+            return REFUSED
+        verdict = self._registry.check_credentials(authorization)
+        if verdict.accepted is False:
+            return Finding(Standing.REFUSED, verdict.response)
+        return KNOWN if verdict.accepted else UNKNOWN
+
+
+def refusal(organization: str, finding: Finding) -> QuayAuthorizationError:
+    """The error of who may not push."""
+    return QuayAuthorizationError(
+        f"Failed to push to {organization}: Unauthorized access. The registry does not know these credentials, or they "
+        "have no rights in this organization. Nothing was looked at.",
+        details={"quay_response": finding.response},
+        transient=True,
+    )
+
+
+def _key(organization: str, authorization: SecretStr) -> tuple[str, bytes]:
+    return organization, hashlib.sha256(authorization.get_secret_value().encode("utf-8", "replace")).digest()
