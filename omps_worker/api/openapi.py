@@ -8,6 +8,7 @@ from http import HTTPStatus
 from typing import Any
 
 from omps_worker import __version__
+from omps_worker.api.idempotency import HEADER
 from omps_worker.api.replies import EXTRAS, STATUSES
 
 ABOUT = ("/v1/about", "/v2/about")
@@ -37,6 +38,13 @@ _PARAMETERS = {
     "repository": "The repository; when pushing it must be the packageName.",
     "version": "The version of the release: three integers joined by dots. When pushing: without it the next one.",
     "nvr": "The name-version-release of a build in Koji.",
+}
+_AGAIN = {
+    "name": HEADER,
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+    "description": "The same whenever the same push is sent again: then it makes one release.",
 }
 _TAKEN = (400, 403, 404, 413, 500, 503)
 _TEXT: dict[str, Any] = {"type": "string"}
@@ -113,15 +121,18 @@ def _operation(path: str, summary: str, result: str, statuses: tuple[int, ...]) 
     named = _named(path, summary)
     if result == "Deleted":
         named["operationId"] = "delete_" + named["operationId"]
+    parameters: list[dict[str, Any]] = [
+        {"name": name, "in": "path", "required": True, "schema": {**_TEXT, "minLength": 1}, "description": about}
+        for name, about in _PARAMETERS.items()
+        if f"{{{name}}}" in path
+    ]
+    if result != "Deleted":
+        parameters.append(_AGAIN)
     errors = {str(status): _answer(_names(status), "Error") for status in statuses}
     return {
         **named,
         "security": [{"registry": []}],
-        "parameters": [
-            {"name": name, "in": "path", "required": True, "schema": {**_TEXT, "minLength": 1}, "description": about}
-            for name, about in _PARAMETERS.items()
-            if f"{{{name}}}" in path
-        ],
+        "parameters": parameters,
         "responses": {"200": _answer("Done", result), **errors},
     }
 
@@ -214,7 +225,7 @@ const show = (method, path, about) => {
     const input = make("input", "", make("label", parameter.description + " ", form));
     input.name = parameter.name;
     input.placeholder = parameter.name;
-    input.required = true;
+    input.required = parameter.required;
   }
   let file = null;
   if (about.requestBody) {
@@ -230,6 +241,9 @@ const show = (method, path, about) => {
     const options = {method: method.toUpperCase(), headers: {}};
     const token = document.getElementById("token").value;
     if (about.security && token) options.headers.Authorization = token;
+    for (const parameter of about.parameters || [])
+      if (parameter.in === "header" && form.elements[parameter.name].value)
+        options.headers[parameter.name] = form.elements[parameter.name].value;
     if (file) {
       options.body = new FormData();
       options.body.append("file", file.files[0]);

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import socket
 import tempfile
 import threading
@@ -327,8 +328,9 @@ def test_keys_are_forgotten_after_a_day_and_there_are_not_too_many(tmp_path, mon
     monkeypatch.setattr(idempotency, "KEPT", 3)
     keys, token = Keys(lambda: tmp_path), SecretStr("basic x")
     for number in range(6):
-        keys.of(f"{number}", "community", token).note("1.0.0")
-        time.sleep(0.002)
+        key = keys.of(f"{number}", "community", token)
+        key.note("1.0.0")
+        os.utime(key.path, (time.time(), time.time() - 100 + number))
     assert keys.of("5", "community", token).earlier() == "1.0.0"
     assert len(list(tmp_path.iterdir())) == 3
     monkeypatch.setattr(idempotency, "KEPT_SECONDS", 0.0)

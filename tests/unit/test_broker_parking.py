@@ -15,7 +15,8 @@ from omps_worker.broker import header_values
 from omps_worker.broker.delivery import Delivery, Tag
 from omps_worker.broker.header_values import RawValue
 from omps_worker.broker.parking import DEFAULT_FRAME, FINDINGS_BYTES, MESSAGE_BYTES, bounded, parked_copy, waiting_copy
-from omps_worker.errors import KojiError, PackageBusy, PackageValidationError, PoisonMessage
+from omps_worker.broker.suspects import Suspect
+from omps_worker.errors import KojiError, PackageBusy, PackageValidationError
 from omps_worker.model import Attempt, BuildEvent
 
 header_values.install()
@@ -65,7 +66,7 @@ def test_very_many_causes_are_kept_as_far_as_there_is_room():
 
 
 def test_what_workers_died_of_is_parked_with_their_number():
-    copy = parked_copy(delivery(), PoisonMessage.after(9), None, NOW)
+    copy = parked_copy(delivery(), Suspect(9, 0, 9).error, None, NOW)
     assert (copy.headers["omps-error"], copy.headers["omps-deaths"]) == ("PoisonMessage", 9)
 
 
