@@ -56,7 +56,7 @@ class Flow:
         self.pool = Pool(concurrency + releases + LOOKS)
         self._rights = rights
         few = max(concurrency // 2, 1)
-        self._admitted = Line(64 * concurrency, 32 * concurrency, limits={STRANGERS: 4 * concurrency})
+        self._admitted = Line(64 * concurrency, 32 * concurrency, limits={STRANGERS: 16 * concurrency})
         self._looks = Line(LOOKS, LOOKS)
         # What is prepared is held in memory. There is more room than for the line of one package.
         in_hand = max(32 * concurrency, 64)
