@@ -65,19 +65,21 @@ def trouble() -> str | None:
 
 
 class Threads:
-    """A fixed number of threads that work. They do not keep the process from ending.
+    """A number of threads that work. They do not keep the process from ending.
 
     (Those of ``concurrent.futures`` do: work past the shutdown deadline would hold up the exit.)
     Where there are not so many to be had, the work goes on with fewer, down to one, and the rest is
-    tried again now and then.
+    tried again now and then. ``as_needed``: only one is started before there is work for more.
     """
 
-    def __init__(self, count: int, name: str = "work") -> None:
-        self._count = count
+    def __init__(self, count: int, name: str = "work", *, as_needed: bool = False) -> None:
+        self._most = count
+        self._count = 1 if as_needed else count
         self._name = name
         self._tasks: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._running = 0
+        self._outstanding = 0
         self._next_try = -math.inf
         self._closed = False
 
@@ -90,8 +92,16 @@ class Threads:
 
     def submit(self, task: Callable[[], object]) -> None:
         """Have one of the threads call ``task``, which must not raise. Raises ResourcesExhausted if there is none."""
-        if self._running < self._count:
-            self.begin()
+        with self._lock:
+            self._outstanding += 1
+            self._count = max(self._count, min(self._outstanding, self._most))
+        try:
+            if self._running < self._count:
+                self.begin()
+        except ResourcesExhausted:
+            with self._lock:
+                self._outstanding -= 1
+            raise
         self._tasks.put(task)
 
     def close(self) -> None:
@@ -121,6 +131,8 @@ class Threads:
             task()
             # Not kept until the next one comes: it may hold a lot.
             del task
+            with self._lock:
+                self._outstanding -= 1
 
 
 class Helpers:

@@ -18,10 +18,10 @@ T = TypeVar("T")
 
 
 class Pool:
-    """So many threads; what comes while all of them work waits."""
+    """So many threads at most; what comes while all of them work waits."""
 
     def __init__(self, size: int) -> None:
-        self._threads = Threads(size, "request").begin()
+        self._threads = Threads(size, "request", as_needed=True).begin()
         self._waiting: set[Future[Any]] = set()
         self._closed = False
         self._under_way = 0

@@ -60,6 +60,29 @@ def test_threads_work_until_there_is_nothing_left_to_do():
     wait_until(lambda: not any(thread.name.startswith("busy-") for thread in threading.enumerate()))
 
 
+def test_threads_may_be_started_as_they_are_needed():
+    def running() -> int:
+        return sum(thread.name.startswith("some-") for thread in threading.enumerate())
+
+    threads, gate, begun = Threads(3, "some", as_needed=True).begin(), threading.Event(), threading.Semaphore(0)
+
+    def work() -> None:
+        begun.release()
+        gate.wait(10)
+
+    assert running() == 1
+    for expected in (1, 2, 3):
+        threads.submit(work)
+        assert begun.acquire(timeout=10)
+        assert running() == expected
+    threads.submit(work)
+    assert running() == 3
+    gate.set()
+    assert begun.acquire(timeout=10)
+    threads.close()
+    wait_until(lambda: running() == 0)
+
+
 def test_helpers_give_what_a_function_returns_and_raises():
     helpers = Helpers("help")
     assert helpers.call(lambda: 7, 10) == 7
