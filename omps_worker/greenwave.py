@@ -119,11 +119,12 @@ class Greenwave:
     def is_there(self) -> None:
         """Return if it answers requests, whatever it says to this one; raises GreenwaveError."""
         answer = self._ask("GET", "/api/v1.0/about")
-        if answer.status >= 500 or answer.status in _PASSING:
+        if answer.status >= 500 or 300 <= answer.status < 400 or answer.status in _PASSING:
             raise GreenwaveError(f"Greenwave answered {answer.status}.")
 
     def _ask(self, method: str, path: str, question: Any = None, timeout: float | None = None) -> Answer:
         try:
-            return self._http.request(method, self._url + path, json=question, timeout=timeout)
+            # Where a GET is led elsewhere, the question about a build would not be.
+            return self._http.request(method, self._url + path, json=question, timeout=timeout, follow=False)
         except HttpFault as fault:
             raise GreenwaveError(f"Greenwave cannot be asked: {fault}", details={"greenwave_response": {}}) from None

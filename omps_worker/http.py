@@ -39,9 +39,11 @@ __all__ = [
     "deadline",
     "fault_of",
     "new_session",
+    "not_followed",
     "parse_json",
     "place_of",
     "printable",
+    "redirect_target",
 ]
 
 MAX_BYTES = 4 * 1024 * 1024
@@ -130,14 +132,15 @@ class HttpClient:
         json: Any = None,
         max_bytes: int = MAX_BYTES,
         timeout: float | None = None,
+        follow: bool = True,
     ) -> Answer:
         """Send a request (``json``: its body) and read the answer, of any status, into memory.
 
-        Only a GET that carries no credentials follows redirects; only a GET is sent again, once,
-        when a kept connection turns out to be dead. Raises HttpFault.
+        Only a GET that carries no credentials follows redirects, and none does without ``follow``; only a GET
+        is sent again, once, when a kept connection turns out to be dead. Raises HttpFault.
         """
         body = bytearray()
-        answer = self._observed(method, url, headers, json, max_bytes, max_bytes, timeout, body.extend)
+        answer = self._observed(method, url, headers, json, max_bytes, max_bytes, timeout, follow, body.extend)
         return Answer(answer.status, answer.headers, answer.body or bytes(body))
 
     def download(
@@ -153,7 +156,7 @@ class HttpClient:
         The body of any other answer is in ``Answer.body``, as far as it helps to understand it.
         Raises HttpFault, when ``sink`` may have received a part, and what ``sink`` raises.
         """
-        return self._observed("GET", url, None, None, max_bytes, ERROR_BYTES, timeout, sink)
+        return self._observed("GET", url, None, None, max_bytes, ERROR_BYTES, timeout, True, sink)
 
     def _session(self) -> Session:
         session: Session | None = getattr(self._thread, "session", None)
@@ -180,6 +183,7 @@ class HttpClient:
         max_bytes: int,
         max_error_bytes: int,
         timeout: float | None,
+        follow: bool,
         sink: Callable[[bytes], object],
     ) -> Answer:
         headers = dict(headers or {})
@@ -187,7 +191,7 @@ class HttpClient:
         if json is not None:
             data = jsonlib.dumps(json).encode()
             headers["Content-Type"] = "application/json"
-        follow = method == "GET" and CREDENTIALS.isdisjoint(name.lower() for name in headers)
+        follow = follow and method == "GET" and CREDENTIALS.isdisjoint(name.lower() for name in headers)
         with deadline(self._timeout if timeout is None else timeout) as clock:
             for _ in range(MAX_REDIRECTS + 1):
                 response = self._send(clock, method, url, headers, data)
@@ -321,16 +325,25 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def _redirected(url: str, location: str, follow: bool) -> str:
     """Where a redirect leads; HttpFault if it is not to be followed."""
+    target = redirect_target(url, location)
+    allowed = {"https"} if url.lower().startswith("https:") else {"http", "https"}
+    if follow and target.partition(":")[0].lower() in allowed:
+        return target
+    raise HttpFault("redirect", f"{not_followed(url, target)}; check the configured address.", sent=True)
+
+
+def redirect_target(url: str, location: str) -> str:
+    """The address that a ``Location`` header in the answer of ``url`` means; empty if it is none."""
     try:
         target = urljoin(url, location)
-        scheme = urlsplit(target).scheme
+        return target if urlsplit(target).scheme else ""
     except ValueError:
-        target, scheme = "", ""
-    allowed = {"https"} if url.lower().startswith("https:") else {"http", "https"}
-    if follow and scheme in allowed:
-        return target
-    message = f"{place_of(url)} redirects to {place_of(target)}, which is not followed; check the configured address."
-    raise HttpFault("redirect", message, sent=True)
+        return ""
+
+
+def not_followed(url: str, target: str) -> str:
+    """What to say of a redirect from ``url`` to ``target``, an address from outside, that is not followed."""
+    return f"{place_of(url)} redirects to {address_of(target).removesuffix('/')}, which is not followed"
 
 
 def place_of(url: str) -> str:

@@ -19,14 +19,16 @@ import urllib3.exceptions
 from omps_worker.deadline import Deadline
 from omps_worker.errors import KojiError
 from omps_worker.http import (
+    REDIRECTS,
     HttpFault,
     address_of,
     body_of,
     deadline,
     fault_of,
     new_session,
-    place_of,
+    not_followed,
     printable,
+    redirect_target,
     seconds_of,
 )
 from omps_worker.observer import SILENT, Observer, status_label
@@ -184,7 +186,10 @@ class _HubSession(koji.ClientSession):  # type: ignore[misc]
 
     def _read_xmlrpc_response(self, response: requests.Response) -> Any:
         if response.status_code != 200:
-            message = f"{place_of(self.baseurl)} answered with status {response.status_code}; check hub_url."
+            location = response.headers.get("Location")
+            message = f"{address_of(self.baseurl)} answered with status {response.status_code}; check hub_url."
+            if location is not None and response.status_code in REDIRECTS:
+                message = f"{not_followed(self.baseurl, redirect_target(self.baseurl, location))}; check hub_url."
             raise HttpFault("redirect", message, sent=True)
         parser, unmarshaller = koji.getparser()
         for piece in body_of(response, self.baseurl, ANSWER_BYTES, self.clock):

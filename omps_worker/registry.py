@@ -119,7 +119,7 @@ class AppRegistry:
         """Return if it answers requests, whatever it says to this one; raises QuayPackageError."""
         what = "Failed to reach the registry"
         answer = self._ask(what, "GET", "/cnr/version", {}, QuayPackageError)
-        if answer.status >= 500 or answer.status in _PASSING:
+        if _is_passing(answer.status):
             raise _failure(QuayPackageError, what, answer, self._said(answer))
 
     def look(self, organization: str, repository: str, authorization: SecretStr | None) -> Package:
@@ -283,9 +283,11 @@ class AppRegistry:
 
     def _said(self, answer: Answer) -> Said:
         """What an answer says, without any credential that the registry was sent lately."""
+        return said(answer, self._scrubber())
+
+    def _scrubber(self) -> Scrubber:
         with self._lock:
-            sent = tuple(self._sent)
-        return said(answer, Scrubber(*sent))
+            return Scrubber(*self._sent)
 
     def _ask(
         self,
@@ -298,13 +300,16 @@ class AppRegistry:
         timeout: float | None = None,
     ) -> Answer:
         try:
-            return self._http.request(method, self.url + path, headers=headers, json=body, timeout=timeout)
+            # Where a look is led elsewhere, a push would not be: what it shows is not what will be.
+            url = self.url + path
+            return self._http.request(method, url, headers=headers, json=body, timeout=timeout, follow=False)
         except HttpFault as fault:
-            raise _unreachable(failure, what, fault) from None
+            raise _unreachable(failure, what, fault, self._scrubber()) from None
 
 
-def _unreachable(kind: type[RegistryError], what: str, fault: HttpFault) -> RegistryError:
-    error = kind(f"{what}: {fault}", details={"quay_response": {}}, transient=True)
+def _unreachable(kind: type[RegistryError], what: str, fault: HttpFault, scrubber: Scrubber) -> RegistryError:
+    # Where a redirect leads may repeat a credential.
+    error = kind(f"{what}: {scrubber.text(str(fault))}", details={"quay_response": {}}, transient=True)
     if isinstance(error, QuayCourierError):
         error.ambiguous = error.pending = fault.sent and fault.kind != "redirect"
     return error
@@ -321,7 +326,7 @@ def _failed_push(what: str, answer: Answer, told: Said) -> QuayCourierError:
 
 def _failure(kind: type[Failure], what: str, answer: Answer, told: Said, *, transient: bool | None = None) -> Failure:
     if transient is None:
-        transient = answer.status >= 500 or answer.status in _PASSING
+        transient = _is_passing(answer.status)
     retry_after = answer.retry_after if transient else None
     if retry_after is not None:
         retry_after = min(retry_after, RETRY_AFTER_LIMIT)
@@ -331,6 +336,11 @@ def _failure(kind: type[Failure], what: str, answer: Answer, told: Said, *, tran
         transient=transient,
         retry_after=retry_after,
     )
+
+
+def _is_passing(status: int) -> bool:
+    """Whether it says nothing against the request itself. A redirect comes from something in front of the registry."""
+    return status >= 500 or 300 <= status < 400 or status in _PASSING
 
 
 def _headers(authorization: SecretStr | None) -> dict[str, str]:

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import quote
 
 import pytest
 
-from omps_worker.errors import QuayCourierError
+from omps_worker.errors import QuayCourierError, RegistryError
 from omps_worker.registry import AppRegistry, Package
 from omps_worker.sandbox.faults import Fault
 from omps_worker.sandbox.registry import MAX_BODY, SandboxRegistry
@@ -115,6 +116,39 @@ def test_a_redirect_is_not_followed_and_takes_no_credentials_along(quay: Quay) -
         assert other.log == []
     assert caught.value.transient
     assert not caught.value.ambiguous
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("headers", [{}, {"Location": "/sign-in/"}], ids=["nowhere", "to a page"])
+def test_a_redirect_is_a_fault_of_the_site_whatever_is_asked(quay: Quay, status: int, headers: dict[str, str]) -> None:
+    quay.faults.add(Fault("(GET|POST|DELETE) /", status=status, headers=headers, times=None))
+    client, robot = quay.client, quay.robot
+    asked: list[Callable[[], object]] = [
+        quay.look,
+        lambda: client.look("community", "etcd", None),
+        quay.push,
+        quay.publish,
+        lambda: client.delete("community", "etcd", "1.0.0", robot),
+        client.version,
+        client.is_there,
+    ]
+
+    told = f"redirects to {quay.url}/sign-in, which is not followed" if headers else f"answered {status}"
+    for ask in asked:
+        with pytest.raises(RegistryError, match=told) as caught:
+            ask()
+        assert caught.value.transient, caught.value
+
+    assert not any("sign-in" in request.target for request in quay.log)
+
+
+def test_a_redirect_that_repeats_a_credential_is_told_without_it(quay: Quay) -> None:
+    secret = quay.robot.get_secret_value().partition(" ")[2]
+    for place in (f"/{secret}/in", f"http://{secret}.example.com/", f"/in/{quote(secret, safe='')}?{secret}"):
+        quay.faults.add(Fault(PUSH, status=302, headers={"Location": place}))
+        with pytest.raises(QuayCourierError, match=r"\*\*\*") as caught:
+            quay.push()
+        assert secret.rstrip("=").lower() not in caught.value.message.lower()
 
 
 @pytest.mark.parametrize(

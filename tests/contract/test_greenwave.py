@@ -57,6 +57,16 @@ def test_a_build_that_has_not_passed_is_named_with_the_whole_answer(server, gree
     assert not caught.value.transient
 
 
+@pytest.mark.parametrize("headers", [{}, {"Location": "/sign-in"}])
+def test_one_that_redirects_is_neither_asked_nor_there(server, greenwave, headers):
+    server.faults.add(Fault("(POST|GET) /api", status=302, headers=headers, times=None))
+    for ask in (lambda: greenwave.check(NVR), greenwave.version, greenwave.is_there):
+        with pytest.raises(GreenwaveError, match=f"redirects to {server.url}/sign-in" if headers else "302") as caught:
+            ask()
+        assert caught.value.transient
+    assert not any("sign-in" in asked.target for asked in server.log)
+
+
 @pytest.mark.parametrize("value", ["true", 1, None, [True]])
 def test_only_true_will_do(server, greenwave, value):
     server.faults.add(Fault(DECISION, status=200, body={"policies_satisfied": value}))

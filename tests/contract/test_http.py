@@ -446,6 +446,14 @@ def test_credentials_and_changes_follow_no_redirect(status: str, method: str, he
         assert "token" not in str(fault)
 
 
+@pytest.mark.parametrize("target", ["/sign-in/here?token=1", "//elsewhere.example.com/sign-in/here#token"])
+def test_a_redirect_that_is_not_followed_is_told_with_its_path_alone(target: str) -> None:
+    with Peer(redirects_to(target)) as peer:
+        fault = fault_when(HttpClient(timeout=5), "GET", peer.url, follow=False)
+        place = peer.url if target.startswith("/sign") else "http://elsewhere.example.com"
+    assert f"redirects to {place}/sign-in/here, which is not followed; check" in str(fault)
+
+
 def test_a_download_follows_a_redirect() -> None:
     with Peer(serves(b"the file")) as other, Peer(redirects_to(other.url)) as peer:
         received = bytearray()

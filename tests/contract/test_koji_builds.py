@@ -340,9 +340,15 @@ def test_an_error_page_in_front_of_the_hub_is_transient(koji: SandboxKoji, statu
 
 def test_a_redirect_of_the_hub_is_not_followed(koji: SandboxKoji) -> None:
     koji.faults.add(Fault(HUB, status=302, headers={"Location": koji.root_url}))
-    with pytest.raises(KojiError, match="check hub_url"):
+    with pytest.raises(KojiError, match=f"redirects to {koji.root_url}, which is not followed; check hub_url"):
         builds_of(koji).find(nvr=NVR)
     assert gets(koji) == []
+
+
+def test_a_hub_that_redirects_to_nowhere_is_told_with_its_address(koji: SandboxKoji) -> None:
+    koji.faults.add(Fault(HUB, status=302))
+    with pytest.raises(KojiError, match="/kojihub answered with status 302; check hub_url"):
+        builds_of(koji).find(nvr=NVR)
 
 
 def test_an_answer_that_is_cut_off_is_transient(koji: SandboxKoji) -> None:
