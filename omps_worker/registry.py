@@ -19,6 +19,8 @@ repository in the way, a proxy that answers in the registry's stead. Such errors
 from __future__ import annotations
 
 import base64
+import json
+import logging
 import re
 import threading
 from dataclasses import dataclass, field
@@ -42,6 +44,8 @@ from omps_worker.names import is_name
 from omps_worker.observer import SILENT, Observer
 from omps_worker.registry_answers import Said, Scrubber, basic_credentials, releases_of, said
 
+log = logging.getLogger(__name__)
+
 MEDIA_TYPE = "helm"
 """The media type under which operators travel, for whatever historical reason."""
 
@@ -51,10 +55,13 @@ RETRY_AFTER_LIMIT = 3600.0
 REMEMBERED = 100
 """How many credentials are looked for in what the registry says: those that came last."""
 
+TOO_LARGE = 413
+"""The status of a request with more bytes than are taken."""
+
 _VERSION = re.compile(r"[0-9A-Za-z.+-]{1,100}")
 _PASSING = frozenset({408, 425, 429})
 """Statuses below 500 that say nothing against the request itself."""
-_FAULTS_OF_THE_RELEASE = frozenset({400, 409, 413, 422})
+_FAULTS_OF_THE_RELEASE = frozenset({400, 409, TOO_LARGE, 422})
 """Statuses that refuse a release for what it is: its form, its version, its size."""
 _ANSWERED_BY_A_PROXY = frozenset({408, 502, 504})
 """Statuses of one who no longer waits for the registry, which may go on working."""
@@ -173,7 +180,7 @@ class AppRegistry:
         self._remember(authorization)
         what = f"Failed to push {_shown(organization, repository)} {version}"
         path = f"/cnr/api/v1/packages/{_path(what, organization, repository)}"
-        body = {"blob": base64.b64encode(blob).decode(), "release": version, "media_type": MEDIA_TYPE}
+        body = _body_of(version, blob)
         answer = self._ask(what, "POST", path, _headers(authorization), QuayCourierError, body, timeout)
         value = answer.json()
         if answer.status in (200, 201) and isinstance(value, dict) and value.get("status") == "ok":
@@ -181,9 +188,33 @@ class AppRegistry:
         told = self._said(answer)
         if answer.status in (401, 403):
             raise _failure(QuayAuthorizationError, what, answer, told, transient=True)
-        if answer.status == 413:
-            what += f": {len(blob)} bytes (a third more as JSON) are more than the registry, or a proxy, takes"
+        if answer.status == TOO_LARGE:
+            what += _too_large(blob)
         raise _failed_push(what, answer, told)
+
+    def foresee(self, organization: str, repository: str, version: str, blob: bytes) -> None:
+        """Return unless a push of ``blob`` is known to be too large; changes nothing.
+
+        Raises the QuayCourierError with which it would end. The limit is most of the time that of a proxy, which
+        knows only the path and the number of bytes: so as many bytes, which mean nothing, go along with a GET. What
+        cannot be found out that way is left to the push.
+        """
+        what = f"A push of {_shown(organization, repository)} {version} would fail"
+        length = len(json.dumps(_body_of(version, blob)))
+        try:
+            answer = self._http.request(
+                "GET",
+                self.url + "/cnr/version",
+                # Not every server reads the body of a GET, and would then take it for the next request.
+                headers={"Connection": "close"},
+                json={"ignored": "x" * (length - len(json.dumps({"ignored": ""})))},
+                follow=False,
+            )
+        except HttpFault as fault:
+            log.debug("whether %d bytes are too many is not known: %s", length, fault)
+            return
+        if answer.status == TOO_LARGE:
+            raise _failed_push(what + _too_large(blob), answer, self._said(answer))
 
     def publish(self, organization: str, repository: str, oauth_token: SecretStr) -> None:
         """Let everybody see a package; does nothing to one that is public already.
@@ -305,6 +336,14 @@ class AppRegistry:
             return self._http.request(method, url, headers=headers, json=body, timeout=timeout, follow=False)
         except HttpFault as fault:
             raise _unreachable(failure, what, fault, self._scrubber()) from None
+
+
+def _body_of(version: str, blob: bytes) -> dict[str, str]:
+    return {"blob": base64.b64encode(blob).decode(), "release": version, "media_type": MEDIA_TYPE}
+
+
+def _too_large(blob: bytes) -> str:
+    return f": {len(blob)} bytes (a third more as JSON) are more than the registry, or a proxy, takes"
 
 
 def _unreachable(kind: type[RegistryError], what: str, fault: HttpFault, scrubber: Scrubber) -> RegistryError:

@@ -71,6 +71,10 @@ class Registry(Protocol):
         """Store one release, within so many seconds."""
         ...
 
+    def foresee(self, organization: str, repository: str, version: str, blob: bytes) -> None:
+        """Raise with what a push would end, if that is known."""
+        ...
+
     def publish(self, organization: str, repository: str, oauth_token: SecretStr) -> None:
         """Let everybody see the package."""
         ...
@@ -150,8 +154,15 @@ class Releaser:
         self._observer = observer
 
     def plan(self, wanted: Wanted) -> Released | None:
-        """What ``release`` would do now: the version, and whether it would make it. Changes nothing."""
-        return self._decide(self._look(wanted.place), wanted)
+        """What ``release`` would do now: the version, and whether it would make it. Changes nothing.
+
+        Raises the RegistryError of the look, or with which the push would end as far as that can be known.
+        """
+        place = wanted.place
+        plan = self._decide(self._look(place), wanted)
+        if plan is not None and plan.created:
+            self.registry.foresee(place.organization, place.repository, plan.version, wanted.bundle.blob)
+        return plan
 
     def release(self, wanted: Wanted) -> Released | None:
         """Make sure that the content is released, and say as which version.

@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -56,6 +60,26 @@ def test_trouble_on_the_way_is_passing_and_says_whether_the_release_may_exist(
     assert not caught.value.conflict
     assert len(quay.releases("community", "etcd")) == stored
     assert quay.faults.fired(fault) == 1, "a push is never repeated by itself"
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_that_a_push_is_too_large_can_be_foreseen_to_the_byte(more: int) -> None:
+    bytes_of_push = len(json.dumps({"blob": base64.b64encode(BLOB).decode(), "release": "1.0.0", "media_type": "helm"}))
+    with Quay(max_body=bytes_of_push - more) as quay:
+        refused = pytest.raises(QuayCourierError, match=f"{len(BLOB)} bytes .* more than")
+        with refused if more else nullcontext() as caught:
+            quay.client.foresee("community", "etcd", "1.0.0", BLOB)
+
+        assert [asked.method for asked in quay.log] == ["GET"], "it changes nothing"
+        assert not caught or not caught.value.transient
+        with pytest.raises(QuayCourierError) if more else nullcontext():
+            quay.push()
+
+
+@pytest.mark.parametrize("fault", [{"drop": True}, {"status": 403}, {"status": 502}, {"status": 302}], ids=str)
+def test_what_cannot_be_foreseen_is_left_to_the_push(quay: Quay, fault: dict[str, Any]) -> None:
+    quay.faults.add(Fault("GET /cnr/version", **fault, times=None))
+    quay.client.foresee("community", "etcd", "1.0.0", BLOB)
 
 
 def test_a_push_that_runs_out_of_time_may_still_be_stored_later(quay: Quay) -> None:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from pydantic import SecretStr
 
@@ -114,3 +116,17 @@ def test_a_dry_run_changes_nothing(site, file):
     outcome = only(site.processor.process_archive(file, Request("community", dry_run=True)))
     assert (outcome.status, outcome.version) == (Status.PUBLISHED, "1.0.0")
     assert site.registry.packages() == ()
+
+
+def test_a_dry_run_foresees_that_the_registry_does_not_take_so_many_bytes(site, tmp_path):
+    file = tmp_path / "large.zip"
+    file.write_bytes(operators.zip_of({**operators.nested_operator("lantern"), "1.4.2/icon.png": os.urandom(900_000)}))
+
+    foreseen = only(site.processor.process_archive(file, Request("community", dry_run=True)))
+    assert (foreseen.status, foreseen.error.name) == (Status.FAILED, "QuayCourierError")
+    assert not foreseen.error.transient
+    assert "are more than the registry, or a proxy, takes" in foreseen.error.message
+    assert all(asked.method == "GET" for asked in site.registry.log)
+
+    pushed = only(site.processor.process_archive(file, Request("community")))
+    assert (pushed.status, pushed.error.name) == (foreseen.status, foreseen.error.name)
