@@ -14,6 +14,7 @@ down, which wakes whoever waits for them::
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import ipaddress
 import os
@@ -205,7 +206,7 @@ class _Adapter(requests.adapters.HTTPAdapter):
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
         if proxy.lower().startswith("socks"):
-            raise requests.exceptions.InvalidSchema("SOCKS proxies are not supported")
+            raise requests.exceptions.InvalidSchema(errno.EPROTONOSUPPORT, "SOCKS proxies are not supported")
         manager = super().proxy_manager_for(proxy, **kwargs)
         manager.pool_classes_by_scheme = _POOLS
         return manager

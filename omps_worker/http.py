@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json as jsonlib
+import re
 import ssl
 import threading
 import time
@@ -19,15 +20,16 @@ from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urljoin, urlsplit
 
 import requests
 import urllib3.exceptions
 from requests.structures import CaseInsensitiveDict
 
+from omps_worker.addresses import address_of, not_followed, place_of, redirect_target, route_to
 from omps_worker.deadline import CONNECT_SECONDS, Deadline, Response, Session, UnusableBundle, deadline, new_session
 from omps_worker.json_text import parse_json
 from omps_worker.observer import SILENT, Observer, status_label
+from omps_worker.text import printable
 from omps_worker.tracebacks import let_go
 
 __all__ = [
@@ -44,6 +46,7 @@ __all__ = [
     "place_of",
     "printable",
     "redirect_target",
+    "refused_by_proxy",
 ]
 
 MAX_BYTES = 4 * 1024 * 1024
@@ -56,9 +59,13 @@ MAX_REDIRECTS = 5
 RETRY_AFTER_LIMIT = 24 * 3600.0
 CHUNK = 64 * 1024
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
+PROXY_WANTS_CREDENTIALS = 407
 CREDENTIALS = frozenset({"authorization", "cookie", "proxy-authorization"})
 
 Kind = Literal["timeout", "connection", "tls", "too_large", "redirect"]
+
+_REFUSED_BY_PROXY = re.compile(r"Tunnel connection failed: ([0-9]{3})\b")
+"""How http.client says that a proxy does not lead on."""
 
 FAILURES = (
     requests.exceptions.RequestException,
@@ -199,6 +206,8 @@ class HttpClient:
                     if response.status_code in REDIRECTS and "Location" in response.headers:
                         url = _redirected(url, response.headers["Location"], follow)
                         continue
+                    if response.status_code == PROXY_WANTS_CREDENTIALS:
+                        raise refused_by_proxy(url, response.status_code)
                     answered = CaseInsensitiveDict(response.headers)
                     if response.status_code == 200:
                         for piece in body_of(response, url, max_bytes, clock):
@@ -286,7 +295,7 @@ def _inflated(pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 def fault_of(error: BaseException, clock: Deadline, url: str) -> HttpFault:
     """The HttpFault that says what ``error``, raised while calling ``url`` under ``clock``, means."""
-    place, causes = place_of(url), list(_chain(error))
+    place, causes = route_to(url), list(_chain(error))
     if clock.expired or any(map(_is_timeout, causes)):
         what = "did not finish its answer" if clock.sent else "could not be reached"
         seconds = clock.seconds if clock.expired or clock.sent else min(clock.seconds, CONNECT_SECONDS)
@@ -303,10 +312,23 @@ def fault_of(error: BaseException, clock: Deadline, url: str) -> HttpFault:
         return HttpFault("connection", f"{place} broke off the connection before its answer was complete.", sent=True)
     if any(isinstance(cause, (requests.exceptions.InvalidHeader, UnicodeError)) for cause in causes):
         return HttpFault("connection", f"The request to {place} cannot be sent: a header is malformed.", sent=False)
+    for cause in causes:
+        if isinstance(cause, requests.exceptions.InvalidProxyURL):
+            message = f"{place} cannot be reached: the proxy's address must be of the form http://HOST:PORT."
+            return HttpFault("connection", message, sent=False)
+        if refusal := _REFUSED_BY_PROXY.search(str(cause)):
+            # The proxy's other words are not needed, and may repeat what it was sent.
+            return refused_by_proxy(url, refusal[1])
     reasons = (cause.strerror for cause in causes if isinstance(cause, OSError) and cause.strerror)
     # Other texts may quote headers, and with them a credential.
     reason = printable(str(next(reasons, type(error).__name__)), 200)
     return HttpFault("connection", f"{place} cannot be reached: {reason}.", sent=False)
+
+
+def refused_by_proxy(url: str, status: int | str) -> HttpFault:
+    """The HttpFault of a call to ``url`` that a proxy answered with ``status`` instead of passing it on."""
+    hint = " (does it want a user name and a password?)" if str(status) == str(PROXY_WANTS_CREDENTIALS) else ""
+    return HttpFault("connection", f"{route_to(url)} cannot be reached: the proxy answered {status}{hint}.", sent=False)
 
 
 def _is_timeout(error: BaseException) -> bool:
@@ -330,43 +352,6 @@ def _redirected(url: str, location: str, follow: bool) -> str:
     if follow and target.partition(":")[0].lower() in allowed:
         return target
     raise HttpFault("redirect", f"{not_followed(url, target)}; check the configured address.", sent=True)
-
-
-def redirect_target(url: str, location: str) -> str:
-    """The address that a ``Location`` header in the answer of ``url`` means; empty if it is none."""
-    try:
-        target = urljoin(url, location)
-        return target if urlsplit(target).scheme else ""
-    except ValueError:
-        return ""
-
-
-def not_followed(url: str, target: str) -> str:
-    """What to say of a redirect from ``url`` to ``target``, an address from outside, that is not followed."""
-    return f"{place_of(url)} redirects to {address_of(target).removesuffix('/')}, which is not followed"
-
-
-def place_of(url: str) -> str:
-    """Scheme, host and port of ``url``, for people: without a password, path or query."""
-    try:
-        parts = urlsplit(url)
-        return printable(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}", 200)
-    except ValueError:
-        return "an address that cannot be read"
-
-
-def address_of(url: str) -> str:
-    """``url`` for people who are to look there themselves: without a password, query or fragment."""
-    try:
-        return f"{place_of(url)}{printable(urlsplit(url).path, 1500)}"
-    except ValueError:
-        return "an address that cannot be read"
-
-
-def printable(text: str, limit: int) -> str:
-    """``text`` on one line, fit for messages and logs: what cannot be printed becomes a space."""
-    line = " ".join("".join(letter if letter.isprintable() else " " for letter in text[: 4 * limit]).split())
-    return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
 def seconds_of(retry_after: str | None) -> float | None:

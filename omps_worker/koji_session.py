@@ -19,6 +19,7 @@ import urllib3.exceptions
 from omps_worker.deadline import Deadline
 from omps_worker.errors import KojiError
 from omps_worker.http import (
+    PROXY_WANTS_CREDENTIALS,
     REDIRECTS,
     HttpFault,
     address_of,
@@ -29,6 +30,7 @@ from omps_worker.http import (
     not_followed,
     printable,
     redirect_target,
+    refused_by_proxy,
     seconds_of,
 )
 from omps_worker.observer import SILENT, Observer, status_label
@@ -138,6 +140,8 @@ class Hub:
         if response.status_code == 400:
             # What the hub's WSGI layer says about a control character in an argument.
             return Refusal("bad request")
+        if response.status_code == PROXY_WANTS_CREDENTIALS:
+            return KojiError(f"Koji's hub: {refused_by_proxy(self._url, response.status_code)}")
         advice = f"; {_USUAL}" if response.status_code in (404, 405) else "."
         message = f"Koji's hub at {address_of(self._url)} answered with status {response.status_code}{advice}"
         return KojiError(message, retry_after=seconds_of(response.headers.get("Retry-After")))

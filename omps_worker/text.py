@@ -29,6 +29,12 @@ def one_line(text: str) -> str:
     return text if text.isprintable() else "".join(letter if letter.isprintable() else " " for letter in text)
 
 
+def printable(text: str, limit: int) -> str:
+    """``text`` on one line, fit for messages and logs: what cannot be printed becomes a space."""
+    line = " ".join("".join(letter if letter.isprintable() else " " for letter in text[: 4 * limit]).split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
 def fit(text: str, width: int) -> str:
     """``text`` on one line of exactly ``width`` columns: padded, or cut with an ellipsis."""
     # What is cut off need not be looked at.

@@ -446,6 +446,71 @@ def test_credentials_and_changes_follow_no_redirect(status: str, method: str, he
         assert "token" not in str(fault)
 
 
+def proxied(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    """The environment has a proxy for everything, and no exceptions."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("http_proxy", proxy)
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+
+
+def with_password(url: str) -> str:
+    return url.replace("://", "://who:s3cr3t@")
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_that_is_away_is_named_without_its_password(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
+    with Peer(serves(b"")) as proxy:
+        url = proxy.url
+    for written, told in {
+        with_password(url): "Connection refused.",
+        url.removeprefix("http://"): "Connection refused.",
+        with_password(url).removeprefix("http://"): "the proxy's address must be of the form http://HOST:PORT.",
+    }.items():
+        proxied(monkeypatch, written)
+        fault = fault_when(HttpClient(timeout=5), "GET", f"{scheme}://registry.invalid/cnr")
+        assert (fault.kind, fault.sent) == ("connection", False)
+        assert str(fault) == f"{scheme}://registry.invalid (through the proxy {url}) cannot be reached: {told}"
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_proxy_that_wants_a_password_says_so(monkeypatch: pytest.MonkeyPatch, scheme: str, method: str) -> None:
+    def script(peer: Conversation) -> None:
+        while peer.read_request():
+            peer.answer(b"who:s3cr3t", status="407 who:s3cr3t is not enough")
+
+    with Peer(script) as proxy:
+        proxied(monkeypatch, with_password(proxy.url))
+        fault = fault_when(HttpClient(timeout=5), method, f"{scheme}://registry.invalid/cnr")
+        url = proxy.url
+    assert f"(through the proxy {url}) cannot be reached: the proxy answered 407 (does it want" in str(fault)
+    assert (fault.kind, fault.sent, "s3cr3t" in str(fault)) == ("connection", False, False)
+
+
+def test_a_proxy_that_says_nothing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Peer(lambda peer: peer.wait()) as proxy:
+        proxied(monkeypatch, proxy.url)
+        fault = fault_when(HttpClient(timeout=0.3), "GET", "http://registry.invalid/")
+        assert (fault.kind, f"(through the proxy {proxy.url})" in str(fault)) == ("timeout", True)
+
+
+def test_a_kind_of_proxy_that_is_not_spoken_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    proxied(monkeypatch, "socks5h://who:s3cr3t@127.0.0.1:1080")
+    fault = fault_when(HttpClient(timeout=5), "GET", "https://registry.invalid/")
+    assert "(through the proxy socks5h://127.0.0.1:1080) cannot be reached: SOCKS proxies are not supp" in str(fault)
+
+
+def test_what_is_excepted_goes_through_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Peer(serves(b"at once")) as peer:
+        proxied(monkeypatch, "http://127.0.0.1:9")
+        monkeypatch.setenv("NO_PROXY", "registry.invalid,127.0.0.0/8")
+        url = peer.url
+        assert HttpClient(timeout=5).request("GET", url).body == b"at once"
+    assert "proxy" not in str(fault_when(HttpClient(timeout=5), "GET", url))
+
+
 @pytest.mark.parametrize("target", ["/sign-in/here?token=1", "//elsewhere.example.com/sign-in/here#token"])
 def test_a_redirect_that_is_not_followed_is_told_with_its_path_alone(target: str) -> None:
     with Peer(redirects_to(target)) as peer:
