@@ -116,7 +116,7 @@ class AppRegistry:
         if answer.status == 200 and isinstance(value, dict):
             for name, number in value.items():
                 if name.endswith("-api") and isinstance(number, str):
-                    return printable(f"{name} {number}", 100)
+                    return printable(self._scrubber().text(f"{name} {number}"), 100)
         told = self._said(answer)
         if answer.status == 200:
             raise _failure(QuayPackageError, f"{what}: this is no app registry", answer, told)

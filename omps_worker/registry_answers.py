@@ -61,6 +61,7 @@ class Scrubber:
         parts |= {quote(part, safe="") for part in parts}
         # Longest first: a part must not be cut out of the whole and leave the rest standing.
         self._parts = sorted((part for part in parts if len(part) > 3), key=len, reverse=True)
+        self._numbers = {number for part in self._parts if (number := _number(part)) is not None}
 
     def text(self, text: str) -> str:
         """``text`` without the credentials, or any part of them that is worth hiding."""
@@ -72,6 +73,8 @@ class Scrubber:
         """``value`` (parsed JSON) without the credentials, and cut where it is nested too deep."""
         if isinstance(value, str):
             return self.text(value)
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return _HIDDEN if self._is_part(value) else value
         if depth > _DEPTH_LIMIT and isinstance(value, (dict, list)):
             return "…"
         if isinstance(value, dict):
@@ -79,6 +82,18 @@ class Scrubber:
         if isinstance(value, list):
             return [self.json(item, depth + 1) for item in value]
         return value
+
+    def _is_part(self, number: int | float) -> bool:
+        """Whether a credential can be read from it: its digits are in it, or it is the same written otherwise."""
+        text = str(number)
+        return any(part in text for part in self._parts) or _number(text) in self._numbers
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 @dataclass(frozen=True, slots=True)

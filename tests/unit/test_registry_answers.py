@@ -178,6 +178,35 @@ class TestScrubbing:
     def test_without_a_credential_nothing_changes(self) -> None:
         assert Scrubber(None).text("as it was") == "as it was"
 
+    @pytest.mark.parametrize(
+        ("password", "repeated"),
+        [
+            ("12345678", "12345678"),
+            ("12345678", "-12345678.5"),
+            ("12345678", "1.2345678e7"),
+            ("0012345678", "12345678"),
+            ("1234.50", "1234.5"),
+            ("1e400000", "[1]"),
+            ("98765432109876543210", "98765432109876543210"),
+            ("98765432109876543210", "98765432109876543210.0"),
+            ("0.12345678901234567890", "0.12345678901234567890"),
+        ],
+    )
+    def test_a_credential_that_is_a_number_is_hidden_where_it_is_repeated_as_one(
+        self, password: str, repeated: str
+    ) -> None:
+        encoded = base64.b64encode(f"user:{password}".encode()).decode()
+        for credential in (f"basic {encoded}", password):
+            body = f'{{"error": {{"details": {{"sent": [{repeated}, {{"again": {repeated}}}]}}}}, "code": 7}}'
+            told = said(answer(body.encode()), Scrubber(SecretStr(credential)))
+            shown = "***" if repeated != "[1]" else [1]
+            assert told.response["error"]["details"]["sent"] == [shown, {"again": shown}]
+            assert told.response["code"] == 7
+
+    def test_other_numbers_and_booleans_stay(self) -> None:
+        body = {"error": {"details": [True, False, None, 1, 1.0, 1234, 12345678]}}
+        assert said(answer(body), Scrubber(SecretStr("Bearer 123456789"), SecretStr("1"))).response == body
+
 
 class TestBasicCredentials:
     @settings(max_examples=60)
