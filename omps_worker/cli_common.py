@@ -9,13 +9,14 @@ import functools
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from omps_worker.errors import BrokerRefused, SettingsError, WorkerError
+from omps_worker.text import one_line
 
 log = logging.getLogger(__name__)
 
@@ -31,25 +32,48 @@ as_json = click.option("--json", "json_output", is_flag=True, help="Print one JS
 class ClearErrors(click.Group):
     """Turns the errors of our tree into one clear text and the right exit code."""
 
+    def make_context(self, *args: Any, **options: Any) -> click.Context:
+        """Read the options before the command."""
+        with _printable_errors():
+            return super().make_context(*args, **options)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         try:
-            return super().invoke(ctx)
+            with _printable_errors():
+                return super().invoke(ctx)
         except SettingsError as error:
             for fault in error.faults:
-                click.echo(f"error: {fault}", err=True)
+                tell(f"error: {fault}")
             sys.exit(USAGE)
         except WorkerError as error:
-            click.echo(f"error: {error.name}: {error.message}", err=True)
+            tell(f"error: {error.name}: {error.message}")
             sys.exit(exit_code_of(error))
         except OSError as error:
             # A reader that has heard enough, such as `head`, is no fault: click ends in silence then.
             if error.errno == errno.EPIPE:
                 raise
             log.debug("where it happened", exc_info=True)
-            click.echo(f"error: {error}", err=True)
+            tell(f"error: {error}")
             _forget_output()
             sys.exit(FAILED)
+
+
+def tell(text: str) -> None:
+    """Say something to the person at the terminal, on one line of standard error that moves no cursor."""
+    click.echo(one_line(text), err=True)
+
+
+@contextlib.contextmanager
+def _printable_errors() -> Iterator[None]:
+    """Arguments that click's own errors repeat reach no terminal as they are: a script may have them from elsewhere."""
+    try:
+        yield
+    except click.ClickException as error:
+        # Since click 8.2 the help of a group is such an error too.
+        if not isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):
+            error.message = one_line(error.message)  # type: ignore[misc]
+        raise
 
 
 def _forget_output() -> None:

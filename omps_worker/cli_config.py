@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from omps_worker.cli_common import tell
+
 
 @click.command("config-from-omps")
 @click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
@@ -23,6 +25,6 @@ def config_from_omps(file: Path, section: str | None, with_secrets: bool) -> Non
     translation = translate(omps_file.read(file, section), with_secrets=with_secrets)
     # In UTF-8 whatever the terminal speaks: TOML knows nothing else.
     click.echo(str(translation.document).encode(), nl=False)
-    click.echo(f"note: to fill in: {', '.join(translation.document.blanks)}", err=True)
+    tell(f"note: to fill in: {', '.join(translation.document.blanks)}")
     if translation.variables:
-        click.echo(f"note: tokens are expected in: {', '.join(translation.variables)}", err=True)
+        tell(f"note: tokens are expected in: {', '.join(translation.variables)}")

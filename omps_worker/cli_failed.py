@@ -21,6 +21,7 @@ from omps_worker.cli_common import (
     as_json,
     dry_run_option,
     duration_seconds,
+    tell,
     with_broker,
 )
 
@@ -244,7 +245,7 @@ def replay(site: BrokerSite, files: tuple[Path, ...], dry_run: bool, json_output
                     seen(len(told), of)
         finally:
             if len(told) < of:
-                click.echo(f"sent {len(told)} of {of}; sending all of them again does no harm", err=True)
+                tell(f"sent {len(told)} of {of}; sending all of them again does no harm")
     if json_output:
         click.echo(json.dumps(told))
     else:
@@ -272,7 +273,7 @@ def _looking() -> Iterator[tuple[Callable[[int, int], None], Callable[[str], Non
                 shown_at = time.monotonic()
                 progress.show(f"message {number} of {of}")
 
-        yield seen, lambda text: click.echo(f"note: {text}", err=True)
+        yield seen, lambda text: tell(f"note: {text}")
 
 
 @contextmanager
@@ -324,10 +325,10 @@ def _verdict(selection: Selection, found: Iterable[str], incomplete: str | None)
     missing = sorted(selection.ids - frozenset(found))
     if incomplete:
         for one in missing:
-            click.echo(f"error: none of the messages that could be seen has the ID {one}", err=True)
+            tell(f"error: none of the messages that could be seen has the ID {one}")
         return TRANSIENT
     for one in missing:
-        click.echo(f"error: no parked message has the ID {one}", err=True)
+        tell(f"error: no parked message has the ID {one}")
     return FAILED if missing else DONE
 
 

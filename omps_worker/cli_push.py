@@ -24,6 +24,7 @@ from omps_worker.cli_common import (
     not_empty,
     with_site,
 )
+from omps_worker.text import one_line
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
@@ -155,7 +156,7 @@ def delete(
         if not sys.stdin.isatty():
             raise click.UsageError("Give --yes to delete where there is no terminal to ask on.")
         question = f"Delete {what}?" if version else f"Delete all releases of {what}?"
-        click.confirm(question, abort=True, err=True)
+        click.confirm(one_line(question), abort=True, err=True)
 
     def delete_now() -> tuple[list[Outcome], list[dict[str, Any]]]:
         return site.delete(organization, repository, version, authorization=authorization, dry_run=dry_run)

@@ -7,6 +7,7 @@ import json
 import logging
 import sys
 from datetime import datetime, timezone
+from typing import Any
 
 from omps_worker.text import one_line
 
@@ -47,6 +48,10 @@ class TextFormatter(logging.Formatter):
             text = f"[{about}] {text}"
         plain = logging.makeLogRecord({**vars(record), "args": None, "msg": text})
         return super().format(plain)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        """The traceback, whose lines quote texts from outside."""
+        return "\n".join(one_line(line.expandtabs()) for line in super().formatException(ei).split("\n"))
 
 
 def set_up(log_format: str, level: str) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from omps_worker.sandbox.demo import story
 from omps_worker.sandbox.site import SandboxSite
+from omps_worker.text import one_line
 
 GUIDE = """\
 The sandbox is up; Ctrl-C or SIGTERM ends it.
@@ -53,20 +54,19 @@ def keep_running(directory: Path | None) -> int:
             messages = directory / "messages"
             for scene in scenes:
                 site.save(scene.message, messages / f"{scene.nvr}.json")
-            print(
-                GUIDE.format(
-                    path=_path_wanted(),
-                    amqp_url=site.amqp_url,
-                    hub_url=site.koji.hub_url,
-                    registry_url=site.registry.url,
-                    directory=directory,
-                    config=shlex.quote(str(site.config)),
-                    nvr=scenes[0].nvr,
-                    messages=messages,
-                    rabbitmqctl=shlex.quote(str(_rabbitmqctl(site))),
-                    message=shlex.quote(str(messages / f"{scenes[0].nvr}.json")),
-                )
+            guide = GUIDE.format(
+                path=_path_wanted(),
+                amqp_url=site.amqp_url,
+                hub_url=site.koji.hub_url,
+                registry_url=site.registry.url,
+                directory=directory,
+                config=shlex.quote(str(site.config)),
+                nvr=scenes[0].nvr,
+                messages=messages,
+                rabbitmqctl=shlex.quote(str(_rabbitmqctl(site))),
+                message=shlex.quote(str(messages / f"{scenes[0].nvr}.json")),
             )
+            print(*map(one_line, guide.split("\n")), sep="\n")
             for scene in scenes:
                 print(f"  {scene.nvr:42} {scene.title}")
             print(flush=True)

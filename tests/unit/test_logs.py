@@ -30,6 +30,15 @@ def test_machines_get_one_object_a_line_with_all_that_is_known():
     assert entry["time"].endswith("+00:00")
 
 
+def test_a_traceback_that_quotes_text_from_outside_moves_no_cursor():
+    try:
+        raise ValueError("the registry said \x1b[2J\x9b1A\r\u202e no")
+    except ValueError:
+        lines = TextFormatter().format(record("broke", exc_info=sys.exc_info(), exc_text=None)).split("\n")
+    assert all(line.isprintable() for line in lines)
+    assert lines[-1] == "ValueError: the registry said  [2J 1A   no"
+
+
 def test_a_traceback_is_kept_in_both():
     try:
         raise ValueError("deep inside")
