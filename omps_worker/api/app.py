@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp
 
@@ -23,7 +23,7 @@ from omps_worker.api.flow import Flow
 from omps_worker.api.health import Health
 from omps_worker.api.idempotency import HEADER, Keys, checked
 from omps_worker.api.replies import Reply, error_reply, reply_to
-from omps_worker.api.requests import ROUTE, Surroundings
+from omps_worker.api.requests import ROUTE, JsonResponse, Surroundings
 from omps_worker.api.service import Service
 from omps_worker.errors import (
     InvalidOrganizationName,
@@ -185,7 +185,7 @@ def _answering(endpoint: Callable[[Request], Awaitable[Reply]], path: str) -> En
 
 
 def _response(reply: Reply) -> Response:
-    return JSONResponse(dict(reply.body), reply.status, dict(reply.headers))
+    return JsonResponse(dict(reply.body), reply.status, dict(reply.headers))
 
 
 async def _docs(_request: Request) -> Response:

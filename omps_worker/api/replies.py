@@ -7,6 +7,7 @@ secret, or a path of this machine; what nobody thought of is a neutral sentence,
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from typing import Any
 
 from omps_worker import errors
 from omps_worker.errors import WorkerError
+from omps_worker.text import one_line
 
 log = logging.getLogger(__name__)
 
@@ -92,9 +94,18 @@ class Refused(Exception):
         self.more = more or {}
 
 
+def as_json(body: object) -> bytes:
+    """``body`` as JSON in UTF-8, on one line that can be printed: letters stay, what moves a cursor is escaped."""
+    text = json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    if not text.isprintable():
+        # Outside of texts JSON has none of these; \ud800, which no UTF-8 can say, is one as well.
+        text = "".join(letter if letter.isprintable() else json.dumps(letter)[1:-1] for letter in text)
+    return text.encode()
+
+
 def error_reply(status: int, name: str, message: str, more: Mapping[str, Any] | None = None) -> Reply:
     """The reply that tells of an error."""
-    return Reply(status, {"status": status, "error": name, "message": message, **(more or {})})
+    return Reply(status, {"status": status, "error": name, "message": one_line(message), **(more or {})})
 
 
 def reply_to(error: BaseException) -> Reply:

@@ -12,8 +12,10 @@ from contextvars import ContextVar
 from http import HTTPStatus
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from omps_worker.api.replies import as_json, error_reply
 from omps_worker.observer import SILENT, Observer
 from omps_worker.text import one_line
 
@@ -72,10 +74,11 @@ class Surroundings:
         proposed = headers.get(ID_HEADER, "")
         own = proposed if _ID.fullmatch(proposed) else uuid.uuid4().hex
         token = request_id.set(own)
-        exchange = _Exchange(headers, receive, send, own)
+        exchange = _Exchange(scope, headers, receive, send, own)
+        app = _refuse if _is_ambiguous(scope, headers) else self._app
         start = time.monotonic()
         try:
-            await self._app(scope, exchange.receive, exchange.send)
+            await app(scope, exchange.receive, exchange.send)
         finally:
             client = scope["client"][0] if scope.get("client") else "?"
             what = f"{scope['method']} {one_line(scope['path'][:500])}"
@@ -87,10 +90,32 @@ class Surroundings:
             request_id.reset(token)
 
 
+def _is_ambiguous(scope: Scope, headers: Headers) -> bool:
+    """Whether others may take another part of what comes for the body of this request.
+
+    What stands in front of this service, and sees one request where here are two, lets pass what it should not.
+    """
+    return "Transfer-Encoding" in headers and ("Content-Length" in headers or scope.get("http_version") == "1.0")
+
+
+async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
+    message = "A request has a Content-Length or, from HTTP/1.1 on, a Transfer-Encoding, and never both."
+    reply = error_reply(HTTPStatus.BAD_REQUEST, "BadRequest", message)
+    await JsonResponse(dict(reply.body), reply.status)(scope, receive, send)
+
+
+class JsonResponse(JSONResponse):
+    """JSON in which texts from outside move no cursor, and are always UTF-8."""
+
+    def render(self, content: object) -> bytes:
+        """The body."""
+        return as_json(content)
+
+
 class _Exchange:
     """One request and its reply."""
 
-    def __init__(self, headers: Headers, receive: Receive, send: Send, own_id: str) -> None:
+    def __init__(self, scope: Scope, headers: Headers, receive: Receive, send: Send, own_id: str) -> None:
         self._receive = receive
         self._send = send
         self._id = own_id
@@ -98,12 +123,13 @@ class _Exchange:
         self._unread = "Transfer-Encoding" in headers or length not in (None, "0")
         # Who waits for leave to send the body does not send it once it is refused.
         self._awaits_leave = headers.get("Expect", "").lower() == "100-continue"
+        self._ambiguous = _is_ambiguous(scope, headers)
         self.status: int | None = None
 
     @property
     def _hopeless(self) -> bool:
         """Whether there is no use in waiting for the rest of the request."""
-        return self._awaits_leave or self.status == HTTPStatus.REQUEST_TIMEOUT
+        return self._awaits_leave or self._ambiguous or self.status == HTTPStatus.REQUEST_TIMEOUT
 
     async def receive(self) -> Message:
         """The next part of the request."""

@@ -7,13 +7,16 @@ Nothing is kept in memory: the file goes to a private temporary directory piece 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import logging
+import re
 import shutil
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import IO
+from urllib.parse import unquote_to_bytes
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -34,6 +37,12 @@ FIELD = "file"
 """The field of the form that brings the archive."""
 
 EXTENSION = ".zip"
+
+_PARAMETERS = re.compile(rb';[ \t]*([^ \t=;"]+)[ \t]*=[ \t]*("(?:[^"\\]|\\.)*"|[^;"]*)', re.DOTALL)
+"""The parameters of a header; what stands in quotes is never taken for one."""
+
+_CHARSETS = {b"utf-8": "utf-8", b"iso-8859-1": "latin-1"}
+"""Those that RFC 5987 knows."""
 
 PARTS = 100
 """How many parts a form may have; OMPS's clients send one."""
@@ -63,6 +72,19 @@ def check_length(announced: str | None, most: int) -> None:
 def _larger(announced: str, most: int) -> bool:
     # A number of thousands of digits is none that int() takes.
     return len(announced) > 20 or int(announced) > most
+
+
+def extended_name(disposition: bytes) -> str | None:
+    """The ``filename*`` of a Content-Disposition (RFC 5987, RFC 6266); None if there is none that can be read.
+
+    The parser of forms passes over it; OMPS did not, and clients write names like that which are not ASCII.
+    """
+    for key, value in _PARAMETERS.findall(disposition):
+        charset, *more = value.strip(b' \t"').split(b"'", 2)
+        if key.lower() == b"filename*" and len(more) == len(("language", "value")):
+            with contextlib.suppress(LookupError):
+                return unquote_to_bytes(more[1]).decode(_CHARSETS[charset.lower()], "replace")
+    return None
 
 
 async def receive(content_type: str | None, body: AsyncIterator[bytes], *, most: int, seconds: float) -> Upload:
@@ -162,11 +184,13 @@ class _Form:
 
     def _judge(self) -> None:
         _, options = parse_options_header(self._disposition)
-        self._wanted = options.get(b"name") == FIELD.encode() and b"filename" in options and not self._found
-        if not self._wanted:
+        name = extended_name(self._disposition)
+        if name is None and b"filename" in options:
+            name = options[b"filename"].decode("utf-8", "replace")
+        self._wanted = options.get(b"name") == FIELD.encode() and name is not None and not self._found
+        if name is None or not self._wanted:
             return
         self._found = True
-        name = options[b"filename"].decode("utf-8", "replace")
         if not name:
             raise OMPSExpectedFileError(f'No selected "{FIELD}"')
         if not name.lower().endswith(EXTENSION):

@@ -185,6 +185,32 @@ def test_the_extension_may_be_in_any_case(server, name):
     assert server.upload(zip_path("v2", "otter-cache"), NESTED, name).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("parameters", "status"),
+    [
+        (b"filename*=UTF-8''%C3%BCnicode.zip", 200),
+        (b"filename*=utf-8'en'a%20b.ZIP", 200),
+        (b"FILENAME*=ISO-8859-1''%FCnicode.zip", 200),
+        (b"filename=\"unicode\"; filename*=UTF-8''%C3%BCnicode.zip", 200),
+        (b"filename*=UTF-8''%C3%BCnicode.zip; filename=\"unicode.tar\"", 200),
+        (b"filename*=klingon''a.tar; filename=\"a.zip\"", 200),
+        (b"filename*=a.tar; filename=a.zip", 200),
+        (b"filename=\"a; filename*=UTF-8''b.tar;.zip\"", 200),
+        (b"filename*=UTF-8''%C3%BCnicode.tar", 400),
+        (b"filename=a.zip; filename*=UTF-8''a.tar", 400),
+        (b"filename*=UTF-8''", 400),
+        (b"filename*=klingon''a.zip", 400),
+        (b"filename=\"a; filename*=UTF-8''b.zip;\"", 400),
+        (b"filename" * 400 + b';a="' * 100, 400),
+    ],
+)
+def test_a_name_may_be_given_as_rfc_5987_has_it(server, parameters, status):
+    content = b'--x\r\nContent-Disposition: form-data; name="file"; ' + parameters + b"\r\n\r\n" + NESTED
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    reply = server.ask("POST", zip_path("v2", "otter-cache"), data=content + b"\r\n--x--\r\n", headers=headers)
+    assert reply.status_code == status, reply.json()
+
+
 @both
 def test_the_field_must_be_there(server, v):
     path = zip_path(v, "otter-cache")

@@ -13,6 +13,7 @@ import threading
 import time
 from contextlib import ExitStack, closing
 from importlib import metadata
+from urllib.parse import quote
 
 import jsonschema
 import pytest
@@ -35,7 +36,7 @@ from omps_worker.errors import (
 from omps_worker.errors import (
     Fault as ConfigurationFault,
 )
-from omps_worker.logs import TextFormatter
+from omps_worker.logs import JsonFormatter, TextFormatter
 from omps_worker.sandbox import operators
 from omps_worker.sandbox.faults import Fault
 from tests.support.api import api, zip_path
@@ -385,6 +386,75 @@ def test_what_is_no_http_is_told_as_json(server):
         connection.sendall(b"HELO example.com\r\n\r\n")
         status, body = answer(connection)
     assert (status, body["status"], body["error"]) == (400, 400, "BadRequest")
+
+
+@pytest.mark.parametrize(
+    ("version", "lengths"),
+    [
+        ("1.1", ("Content-Length: 5", "Transfer-Encoding: chunked")),
+        ("1.1", ("Transfer-Encoding: chunked", "Content-Length: 5")),
+        ("1.1", ("transfer-encoding: Chunked", "content-length: 0")),
+        ("1.0", ("Transfer-Encoding: chunked",)),
+    ],
+)
+@pytest.mark.parametrize("first", ["POST /v2/community/zipfile", "GET /v2/about", "GET /nix"])
+def test_a_request_of_which_others_may_see_another_body_is_refused_and_the_connection_closed(
+    server, version, lengths, first
+):
+    hidden = b"0\r\n\r\nDELETE /v2/community/etcd HTTP/1.1\r\nHost: x\r\n\r\n"
+    with closing(socket.create_connection(server.address)) as connection:
+        top = [f"{first} HTTP/{version}", "Host: x", f"Authorization: {server.token}", *lengths, "", ""]
+        connection.sendall("\r\n".join(top).encode() + hidden)
+        status, body = answer(connection)
+    assert (status, body["error"]) == (400, "BadRequest"), "there is one reply, and then the end"
+    assert "Transfer-Encoding" in body["message"]
+
+
+CURSOR = "\x1b[2J\x9b1A\r\n\x07\u202e\u2028"
+
+
+def test_a_reply_escapes_what_moves_a_cursor_and_what_utf_8_cannot_say():
+    body = {"message": f"ü “{CURSOR}”", "quay_response": {CURSOR: ["\ud800", CURSOR, "\U000e0001", 1.5, None]}}
+    text = replies.as_json(body).decode()
+    assert text.isprintable()
+    assert "ü “" in text
+    assert json.loads(text) == body
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("DELETE", "/v2/{0}/etcd"),
+        ("DELETE", "/v2/community/{0}"),
+        ("DELETE", "/v2/community/etcd/{0}"),
+        ("POST", "/v2/community/koji/{0}"),
+        ("POST", "/v1/community/{0}/koji/x-1-1/{0}"),
+        ("GET", "/{0}"),
+        ("PUT", "/v2/{0}/zipfile"),
+    ],
+)
+def test_a_refusal_repeats_no_path_and_no_header_that_moves_a_cursor(server, caplog, method, path):
+    caplog.set_level(logging.DEBUG)
+    hostile = quote(CURSOR, safe="")
+    headers = {"X-Request-ID": "\x9b1A", "Content-Type": "\x9b1A"}
+    reply = server.ask(method, path.format(hostile), headers=headers)
+    assert reply.status_code >= 400
+    assert reply.text.isprintable()
+    assert reply.json()["message"].isprintable()
+    assert all(value.isprintable() for value in reply.headers.values())
+    wait_until(lambda: any(f"{method} /" in record.getMessage() for record in caplog.records))
+    for record in caplog.records:
+        assert TextFormatter().format(record).isprintable()
+        assert JsonFormatter().format(record).isprintable()
+
+
+def test_what_a_registry_says_is_repeated_without_moving_a_cursor(server):
+    body = json.dumps({"error": {"message": f"no {CURSOR}", "details": {CURSOR: [CURSOR, "\ud800"]}}}).encode()
+    server.registry.faults.add(Fault("POST /cnr/.*", status=403, body=body))
+    reply = server.push("v2", NESTED, "otter-cache")
+    assert reply.status_code == 403
+    assert reply.text.isprintable()
+    assert reply.json()["quay_response"]["error"]["message"] == f"no {CURSOR}"
 
 
 def test_a_client_that_does_not_finish_the_head_of_its_request_is_hung_up_on(server, monkeypatch):
