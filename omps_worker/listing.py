@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from omps_worker.errors import QuayPackageError
+from omps_worker.errors import QuayCourierError, QuayPackageError
 from omps_worker.model import Release
 from omps_worker.places import Place
 
@@ -43,6 +43,24 @@ def released(package: Package, version: str, digest: str, *, created: bool = Fal
     """The release of that version and content, as a look shows it."""
     same = (release for release in package.releases if (release.version, release.digest) == (version, digest))
     return Released(version, created, next((release.created_at for release in same), None))
+
+
+def has_opaque(package: Package, version: str) -> bool:
+    """Whether a look shows a release of that version without saying what is in it."""
+    return any(release.version == version and release.digest is None for release in package.releases)
+
+
+def opaque(place: Place, version: str) -> QuayCourierError:
+    """The error of a push after which the registry lists the version without a digest.
+
+    It is ours most probably, and trying again could not tell either: it would make one more.
+    """
+    return QuayCourierError(
+        f"{place} {version} was pushed and is listed, but without the digest of an operator's content, so that nobody "
+        "can tell whether it is this content: it is not pushed again.",
+        details={"quay_response": {}},
+        transient=False,
+    )
 
 
 def not_listed_yet(place: Place, version: str) -> QuayPackageError:

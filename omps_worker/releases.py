@@ -26,7 +26,7 @@ from omps_worker.errors import (
     RegistryError,
     WorkerError,
 )
-from omps_worker.listing import Package, Released, released
+from omps_worker.listing import Package, Released, has_opaque, opaque, released
 from omps_worker.locks import Hold, PackageLock, held_too_long
 from omps_worker.model import Bundle, Release
 from omps_worker.observer import SILENT, Observer
@@ -350,6 +350,9 @@ class Releaser:
         if wanted.digest in digests:
             hold.end_push()
             return self._alone(package, wanted, version, digests)
+        if has_opaque(package, version):
+            hold.end_push()
+            raise opaque(place, version) from None
         if not error.pending:
             hold.end_push()
         raise error
@@ -367,6 +370,9 @@ class Releaser:
             return Released(version, created=True)
         digests = contents_of(package.releases)[version]
         if wanted.digest not in digests:
+            if has_opaque(package, version):
+                hold.end_push()
+                raise opaque(place, version)
             what = "is listed with other content" if digests else "is not listed"
             raise QuayCourierError(
                 f"Failed to push: {place} {version} was accepted, but {what}.",

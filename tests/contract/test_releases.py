@@ -191,6 +191,18 @@ def test_a_push_that_was_accepted_and_is_not_listed_is_tried_again(desk):
     assert desk.pushes == 1
 
 
+@pytest.mark.parametrize("content", [{}, {"digest": None}, {"digest": "sha256:short"}], ids=str)
+@pytest.mark.parametrize("fault", [None, {"status": 502, "effect": True}], ids=["accepted", "without an answer"])
+def test_a_push_that_is_listed_without_its_digest_is_told_so_and_makes_no_second_release(desk, content, fault):
+    desk.faults.add(Fault(LOOK, times=None, body=[{"release": "1.0.0", "content": content}], after=1))
+    if fault:
+        desk.faults.add(Fault(PUSH, **fault))
+    with pytest.raises(QuayCourierError, match=r"1\.0\.0 was pushed and is listed, but without the digest") as caught:
+        desk.release()
+    assert "is not listed" not in caught.value.message
+    assert not caught.value.transient, "the next try would push the next version"
+
+
 def push_together(desk: Desk, **options) -> Released | None:
     """Release while somebody who knows no lock pushes the same version."""
     answered = threading.Event()
