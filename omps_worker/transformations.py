@@ -78,7 +78,7 @@ class Replacement:
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """An annotation of every CSV; ``{package_name}`` in ``value`` is the package's name with its suffix.
+    """An annotation of every CSV; ``{package_name}`` in ``value`` is the name of the package as it is released.
 
     Other braces are doubled in ``value``, as for ``str.format``.
     """
@@ -106,7 +106,8 @@ class Transformations:
 def apply(tree: FilesOnDisk, transformations: Transformations, most: int = VALUES) -> None:
     """Change the manifests in ``tree`` in place.
 
-    ``{package_name}`` is the name with the suffix, as it is before registries are replaced. Doing all
+    ``{package_name}`` is the name under which the package is released: with the suffix, and with what the
+    replacements make of it. Doing all
     this again changes nothing more, but for what replacements find in their own results. ``most``: how many
     YAML values all files together may have.
 
@@ -120,21 +121,21 @@ def apply(tree: FilesOnDisk, transformations: Transformations, most: int = VALUE
     """
     suffix, annotations = transformations.package_name_suffix, transformations.annotations
     package_name = None
-    if suffix or any("{package_name}" in annotation.value for annotation in annotations):
+    named = any("{package_name}" in annotation.value for annotation in annotations)
+    if suffix or named:
         package_name = _append_to_package_name(tree, suffix, most)
     if transformations.replacements:
         _replace(tree.directory, transformations.replacements)
+        if named:
+            # OMPS refused a push whose rules had changed the name: it had asked for the old one.
+            package_name = _package(tree, most)[1]["packageName"]
     if annotations:
         _annotate(tree, {each.name: each.value.format(package_name=package_name) for each in annotations}, most)
 
 
 def _append_to_package_name(tree: FilesOnDisk, suffix: str, most: int) -> str:
     """Make the package name end with ``suffix``; returns it."""
-    try:
-        path, document = find_package(_documents(tree, "packageName", most))
-    except PackageValidationError:
-        # A file that cannot be read is to be named rather than a name that is missing.
-        path, document = find_package(_documents(tree, "", most))
+    path, document = _package(tree, most)
     package_name: str = document["packageName"]
     if package_name.endswith(suffix):
         return package_name
@@ -149,6 +150,15 @@ def _append_to_package_name(tree: FilesOnDisk, suffix: str, most: int) -> str:
         lambda text: yaml_edit.with_texts(text, (), changed),
     )
     return changed["packageName"]
+
+
+def _package(tree: FilesOnDisk, most: int) -> tuple[str, Mapping[Any, Any]]:
+    """The package file, as it is now."""
+    try:
+        return find_package(_documents(tree, "packageName", most))
+    except PackageValidationError:
+        # A file that cannot be read is to be named rather than a name that is missing.
+        return find_package(_documents(tree, "", most))
 
 
 def _documents(tree: FilesOnDisk, word: str, most: int) -> Iterator[tuple[str, Any]]:

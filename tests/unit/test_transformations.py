@@ -394,6 +394,21 @@ def test_the_value_knows_the_package_name_with_its_suffix(tmp_path: Path) -> Non
     assert meaning(changed(tmp_path, files, wanted)["csv.yaml"])["metadata"] == {"annotations": {"of": "{otter-dev}"}}
 
 
+@pytest.mark.parametrize("suffix", ["", "-dev"])
+def test_the_value_knows_the_package_name_under_which_it_is_released(tmp_path: Path, suffix: str) -> None:
+    wanted = Transformations(suffix, (Replacement("otter", "badger"),), (Annotation("of", "{package_name}"),))
+
+    after = changed(tmp_path, {"p.yaml": PACKAGE, "csv.yaml": CSV}, wanted)
+
+    assert Manifests.read(tree_below(tmp_path)).package_name == f"badger{suffix}"
+    assert meaning(after["csv.yaml"])["metadata"] == {"annotations": {"of": f"badger{suffix}"}}
+
+
+def test_a_replacement_that_leaves_no_package_name_is_told_where_the_name_is_needed(tmp_path: Path) -> None:
+    wanted = Transformations("", (Replacement("packageName", "name"),), (Annotation("of", "{package_name}"),))
+    assert "Could not find packageName" in refusal(tmp_path, {"p.yaml": PACKAGE, "csv.yaml": CSV}, wanted)
+
+
 @pytest.mark.parametrize(
     "name", ["yes", "1", "null", "12:30:45", "<<", "=", "a: b", "#", "é😀", "- ", '"', "~", "x" * 900]
 )
