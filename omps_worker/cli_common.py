@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import click
 
 from omps_worker.errors import BrokerRefused, SettingsError, WorkerError
-from omps_worker.text import one_line
+from omps_worker.text import one_line, with_single_stops
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def _printable_errors() -> Iterator[None]:
     except click.ClickException as error:
         # Since click 8.2 the help of a group is such an error too.
         if not isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):
-            error.message = one_line(error.message)  # type: ignore[misc]
+            error.message = one_line(with_single_stops(error.message))  # type: ignore[misc]
         raise
 
 

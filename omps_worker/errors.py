@@ -60,6 +60,7 @@ from typing import Any, TypeVar
 
 from omps_worker.error_details import limited
 from omps_worker.faults import Fault as Fault
+from omps_worker.text import with_single_stops
 from omps_worker.tracebacks import let_go
 
 Kind = TypeVar("Kind", bound="WorkerError")
@@ -97,8 +98,8 @@ class WorkerError(Exception):
     ) -> None:
         if len(message) > MESSAGE_LIMIT:
             message = message[: MESSAGE_LIMIT - 1] + "…"
-        super().__init__(message)
-        self.message = message
+        self.message = with_single_stops(message)
+        super().__init__(self.message)
         self.details: dict[str, Any] = limited(details or {})
         self.retry_after = retry_after
         if transient is not None:

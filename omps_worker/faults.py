@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from omps_worker.text import with_single_stops
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:
@@ -15,4 +17,4 @@ class Fault:
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.file}: {self.key}: {self.reason}" if self.key else f"{self.file}: {self.reason}"
+        return with_single_stops(": ".join(filter(None, (self.file, self.key, self.reason))))

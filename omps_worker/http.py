@@ -29,7 +29,7 @@ from omps_worker.addresses import address_of, not_followed, place_of, redirect_t
 from omps_worker.deadline import CONNECT_SECONDS, Deadline, Response, Session, UnusableBundle, deadline, new_session
 from omps_worker.json_text import parse_json
 from omps_worker.observer import SILENT, Observer, status_label
-from omps_worker.text import printable
+from omps_worker.text import printable, with_single_stops
 from omps_worker.tracebacks import let_go
 
 __all__ = [
@@ -87,7 +87,7 @@ class HttpFault(Exception):
     """
 
     def __init__(self, kind: Kind, message: str, *, sent: bool) -> None:
-        super().__init__(message)
+        super().__init__(with_single_stops(message))
         self.kind: Kind = kind
         self.sent = sent
 

@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+
+_SECOND_STOP = re.compile(r"(?<=[^\s.][.?!…])\.(?=\s|$)")
+"""An ellipsis of three full stops is none, nor is what a path may have: ``..`` by itself."""
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -22,6 +26,11 @@ def row(cells: Sequence[object], widths: Sequence[int]) -> str:
     """One line of a table whose columns are so wide."""
     padded = ((_cell(value), width) for value, width in zip(cells, widths, strict=True))
     return "  ".join(cell + " " * (width - width_of(cell)) for cell, width in padded).rstrip()
+
+
+def with_single_stops(text: str) -> str:
+    """``text`` without the full stop that follows another end of a sentence, as where one sentence quotes another."""
+    return _SECOND_STOP.sub("", text)
 
 
 def one_line(text: str) -> str:

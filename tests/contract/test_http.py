@@ -257,6 +257,9 @@ def test_a_certificate_for_another_host_is_refused(tmp_path: Path) -> None:
     with Peer(serves(b"1"), tls=context) as peer:
         fault = fault_when(HttpClient(timeout=5, ca_bundle=trusted), "GET", peer.url)
     assert (fault.kind, fault.sent) == ("tls", False)
+    assert str(fault).endswith("is not valid for '127.0.0.1'."), (
+        "one full stop: the sentence that is quoted has its own"
+    )
 
 
 def test_a_silent_tls_handshake_ends_at_the_deadline_and_nothing_was_sent() -> None:

@@ -57,6 +57,34 @@ def test_settings_errors_name_every_fault():
     assert str(error) == "config.toml: a.b: is missing\nmapping.yaml: is empty"
 
 
+def faulty(kind, message):
+    """An error of the kind, by whatever it is made of."""
+    return kind([Fault("f", "k", message)]) if issubclass(kind, SettingsError) else kind(message)
+
+
+@pytest.mark.parametrize("kind", list(every_error()), ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    ("joined", "said"),
+    [
+        ("It failed: the peer said no..", "It failed: the peer said no."),
+        ("The peer said no.. Try again..", "The peer said no. Try again."),
+        ("What is that?. And that!.", "What is that? And that!"),
+        ("It was cut off….", "It was cut off…"),
+    ],
+)
+def test_a_sentence_that_quotes_another_ends_once(kind, joined, said):
+    error = faulty(kind, joined)
+    assert error.message.endswith(said)
+    assert str(error).endswith(said)
+
+
+@pytest.mark.parametrize(
+    "text", ["No...", "'..' is no name.", "The link ../x leads out.", "Go to .. and back.", "a..b is one."]
+)
+def test_full_stops_that_end_no_sentence_stay(text):
+    assert WorkerError(text).message == text
+
+
 def test_an_unexpected_exception_shows_its_type_and_nothing_of_its_text():
     error = UnexpectedError.wrap(ValueError("token=hush"))
     assert "ValueError" in error.message
