@@ -3,6 +3,7 @@
 #     docker build -t omps-worker .
 #     docker run --read-only --tmpfs /tmp -v ./site:/etc/fedora-messaging:ro omps-worker
 # The base may be any Debian with Python 3.10 or newer; nothing but Debian's packages and PyPI is asked for.
+# A tag moves: releases name the base with its digest, --build-arg BASE=debian:bookworm-slim@sha256:…; see docs/releasing.md.
 ARG BASE=debian:bookworm-slim
 
 FROM ${BASE} AS build
@@ -36,10 +37,12 @@ RUN export DEBIAN_FRONTEND=noninteractive \
            /var/log/alternatives.log
 COPY --from=build /opt/omps-worker /opt/omps-worker
 
+ARG BASE
 ARG VERSION=unreleased
 LABEL org.opencontainers.image.title="omps-worker" \
       org.opencontainers.image.description="Publishes the operator manifests of finished Koji builds to an app registry" \
       org.opencontainers.image.licenses="GPL-3.0-or-later" \
+      org.opencontainers.image.base.name="${BASE}" \
       org.opencontainers.image.version="${VERSION}"
 
 # With a read-only root only TMPDIR must be writable: archives are unpacked there.

@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test unit contract integration faults check check-licences format bench chaos check-alerts check-image \
-	check-deploy constraints sbom dist clean
+	check-deploy constraints audit sbom dist clean
 
 PYTEST_ARGS ?=
 RUN := .venv/bin/python scripts/in_own_tmpdir.py
@@ -56,6 +56,9 @@ check-image: ## build the container image with buildah and try it (as root, on D
 
 constraints: setup ## pin the newest versions of everything (needs Python 3.10 to 3.13)
 	@$(RUN) .venv/bin/python -m scripts.constraints
+
+audit: setup ## are there advisories about what the image is made of? (asks the network; AUDIT_ARGS are pip-audit's)
+	@$(RUN) .venv/bin/python -m scripts.audit $(AUDIT_ARGS)
 
 sbom: setup ## the bill of materials, in CycloneDX's JSON, into dist
 	@$(RUN) .venv/bin/python -m scripts.sbom dist/omps-worker.cdx.json
