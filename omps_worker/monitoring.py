@@ -29,6 +29,9 @@ Probe = Callable[[], Sequence[str]]
 Page = Callable[[], tuple[str, bytes]]
 """Gives a page: its media type and its content."""
 
+EVERY_ADDRESS = ("", "::")
+"""What means all addresses, of IPv6 and IPv4."""
+
 REQUEST_SECONDS = 5.0
 """How long a client may take to send its request."""
 
@@ -95,10 +98,12 @@ class _ServerOfAll(_ServerOfIPv6):
 
 
 def _listening(address: str, port: int, handler: type[BaseHTTPRequestHandler]) -> _Server:
-    """A server that listens there; for an empty address on all of IPv6 and IPv4, as far as there is IPv6."""
-    if not address and socket.has_dualstack_ipv6():
-        with contextlib.suppress(OSError):
-            return _ServerOfAll(("::", port), handler)
+    """A server that listens there; for ``::`` or nothing on all of IPv6 and IPv4, as far as there is IPv6."""
+    if address in EVERY_ADDRESS:
+        if socket.has_dualstack_ipv6():
+            with contextlib.suppress(OSError):
+                return _ServerOfAll(("::", port), handler)
+        return _Server(("", port), handler)
     return (_ServerOfIPv6 if ":" in address else _Server)((address, port), handler)
 
 
@@ -139,7 +144,9 @@ def _handler(probes: Mapping[str, Probe], pages: Mapping[str, Page]) -> type[Bas
 
 def ask(address: str, port: int, path: str = "/live", timeout: float = 5.0) -> bool:
     """Whether the worker that listens there answers that all is well; for health checks."""
-    host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(address, address)  # noqa: S104
+    if address in EVERY_ADDRESS:
+        return any(ask(loopback, port, path, timeout) for loopback in ("127.0.0.1", "::1"))
+    host = {"0.0.0.0": "127.0.0.1"}.get(address, address)  # noqa: S104
     host = f"[{host}]" if ":" in host and not host.startswith("[") else host
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:

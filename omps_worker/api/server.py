@@ -8,6 +8,7 @@ seconds at most. A process that dies is replaced; one whose parent died ends.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import multiprocessing
 import os
@@ -48,6 +49,7 @@ KEEP_ALIVE_SECONDS = 15
 HEADER_SECONDS = 15.0
 """How long a client may take to send the head of a request."""
 
+EVERY_ADDRESS = "::"
 BACKLOG = 1024
 UPLOAD_SECONDS = 30.0
 STILL_SECONDS = 2 * 60.0
@@ -86,9 +88,14 @@ def upload_seconds(environment: Mapping[str, str] = os.environ) -> float:
 
 
 def listen(address: str, port: int) -> socket.socket:
-    """The socket to answer on. Raises SettingsError."""
+    """The socket to answer on; ``::`` means all of IPv4, and of IPv6 if there is that. Raises SettingsError."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
+        if address == EVERY_ADDRESS:
+            if socket.has_dualstack_ipv6():
+                with contextlib.suppress(OSError):
+                    return socket.create_server((address, port), family=family, backlog=BACKLOG, dualstack_ipv6=True)
+            return socket.create_server(("", port), backlog=BACKLOG)
         return socket.create_server((address, port), family=family, backlog=BACKLOG)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)

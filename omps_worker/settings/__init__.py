@@ -156,7 +156,7 @@ class GreenwaveSettings(Table):
 class ApiSettings(Table):
     """The REST API, `omps-worker api`."""
 
-    address: Name = Field(default="127.0.0.1", description="The address to listen on.")
+    address: Name = Field(default="127.0.0.1", description='The address to listen on; "::" means all.')
     port: Port = Field(default=8080, description="The port to listen on.")
     max_content_length: Size = Field(default=2 * 2**20, description="The largest request taken.")
     deduplicate: Flag = Field(

@@ -104,7 +104,7 @@ class QosSettings(Table):
 class MonitoringSettings(Table):
     """Where /live, /ready and /metrics listen."""
 
-    address: Text = Field(default="127.0.0.1", description='The address; "" means all.')
+    address: Text = Field(default="127.0.0.1", description='The address; "" and "::" mean all.')
     port: Port = Field(default=9100, description="The port.")
 
 

@@ -24,7 +24,7 @@ from omps_worker.sandbox.faults import Fault
 from omps_worker.sandbox.koji import SandboxKoji
 from omps_worker.sandbox.registry import SandboxRegistry
 from tests.support.api import configuration
-from tests.support.monitoring import Seen, free_port
+from tests.support.monitoring import Seen, free_port, has_ipv6
 from tests.support.sources import ROOT
 from tests.support.waiting import wait_until
 
@@ -223,3 +223,18 @@ def test_being_told_to_stop_while_it_starts_is_a_good_end(tmp_path):
         _, rest = process.communicate(timeout=30)
         assert process.returncode == 0, said + rest
         assert "Traceback" not in rest
+
+
+def test_two_colons_mean_all_addresses_of_both_kinds():
+    with api_server.listen("::", 0) as listener:
+        port = listener.getsockname()[1]
+        for host in ("127.0.0.1", *(["::1"] if has_ipv6() else [])):
+            socket.create_connection((host, port), timeout=5).close()
+        with pytest.raises(SettingsError, match=f"cannot listen on ::, port {port}"):
+            api_server.listen("::", port)
+
+
+def test_where_there_is_no_ipv6_they_mean_all_of_ipv4(monkeypatch):
+    monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: False)
+    with api_server.listen("::", 0) as listener:
+        socket.create_connection(("127.0.0.1", listener.getsockname()[1]), timeout=5).close()

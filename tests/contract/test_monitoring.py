@@ -10,6 +10,7 @@ import requests
 
 from omps_worker.errors import SettingsError
 from omps_worker.monitoring import Monitoring, ask
+from tests.support.monitoring import has_ipv6
 
 
 def get(port, path):
@@ -45,20 +46,21 @@ def test_clients_that_say_nothing_hold_nobody_up():
             connection.close()
 
 
-def has_ipv6() -> bool:
-    try:
-        with socket.create_server(("::1", 0), family=socket.AF_INET6):
-            return True
-    except OSError:
-        return False
-
-
-def test_no_address_means_all_of_them_of_both_kinds():
-    with Monitoring("", 0, {"/live": list}) as monitoring:
+@pytest.mark.parametrize("address", ["", "::"])
+def test_no_address_and_two_colons_mean_all_of_them_of_both_kinds(address):
+    with Monitoring(address, 0, {"/live": list}) as monitoring:
         for host in ("127.0.0.1", *(["[::1]"] if has_ipv6() else [])):
             reply = requests.get(f"http://{host}:{monitoring.port}/live", timeout=5)
             assert reply.json() == {"ok": True, "reasons": []}
-        assert ask("", monitoring.port)
+        assert ask(address, monitoring.port)
+
+
+@pytest.mark.parametrize("address", ["", "::"])
+def test_where_there_is_no_ipv6_they_mean_all_of_ipv4(monkeypatch, address):
+    monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: False)
+    with Monitoring(address, 0, {"/live": list}) as monitoring:
+        assert ask(address, monitoring.port)
+        assert ask("127.0.0.1", monitoring.port)
 
 
 def test_a_port_that_is_taken_is_a_fault_of_the_configuration():

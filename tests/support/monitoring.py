@@ -16,6 +16,15 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+def has_ipv6() -> bool:
+    """Whether this machine has IPv6 on loopback."""
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
+
+
 class Seen:
     """The monitoring port of a worker, as a probe and Prometheus see it."""
 

@@ -22,6 +22,8 @@ BASE, OVERLAYS = KUBERNETES / "base", KUBERNETES / "overlays"
 SITES = {"base": BASE, "example": OVERLAYS / "example"}
 KUSTOMIZATIONS = (BASE, *sorted(OVERLAYS.iterdir()), *sorted((KUBERNETES / "components").iterdir()))
 DEPLOYMENTS = ("worker", "api")
+EVERY_ADDRESS = "::"
+"""Of IPv4 and IPv6: a cluster may have the one, the other or both."""
 MEBIBYTES = {"Mi": 1, "Gi": 1024}
 
 
@@ -73,7 +75,19 @@ def test_the_configuration_and_the_mapping_load_without_a_doubt(site: str, tmp_p
 def test_the_rest_api_loads_the_same_configuration(site: str, tmp_path: Path) -> None:
     loaded = settings(site, tmp_path, api=True)
     assert loaded.has_broker
-    assert loaded.worker.api.address == "0.0.0.0"
+    assert loaded.worker.api.address == EVERY_ADDRESS
+
+
+def test_nothing_in_a_cluster_needs_addresses_of_ipv4() -> None:
+    for path in (path for path in KUBERNETES.rglob("*") if path.is_file()):
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"\b\d{1,3}(\.\d{1,3}){3}\b|\bIPv4\b(?!, IPv6)", text), path.name
+    (service,) = documents(BASE / "api-service.yaml")
+    assert not {"ipFamilies", "ipFamilyPolicy"} & set(service["spec"]), "it has the families of its cluster"
+    for which in DEPLOYMENTS:
+        probes = [value["httpGet"] for key, value in container(which).items() if key.endswith("Probe")]
+        assert probes
+        assert not [probe for probe in probes if "host" in probe], "the kubelet asks the pod's own address"
 
 
 @pytest.mark.parametrize("site", SITES)
@@ -118,7 +132,7 @@ def test_a_pod_may_take_longer_to_end_than_the_work_in_hand(site: str, tmp_path:
 def test_ports_are_those_of_the_configuration_and_can_be_reached(site: str, which: str, tmp_path: Path) -> None:
     loaded = settings(site, tmp_path, api=which == "api")
     assert loaded.monitoring is not None
-    assert loaded.monitoring.address == "0.0.0.0"
+    assert loaded.monitoring.address == EVERY_ADDRESS
     ports = {port["name"]: port["containerPort"] for port in container(which)["ports"]}
     expected = {"monitoring": loaded.monitoring.port}
     if which == "api":

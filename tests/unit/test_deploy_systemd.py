@@ -54,6 +54,13 @@ def test_a_service_that_gives_no_sign_of_life_is_started_anew_and_leaves_no_secr
     assert settings["Restart"] == ["on-failure"]  # which a watchdog's end is
 
 
+@pytest.mark.parametrize("unit", UNITS)
+def test_a_service_may_speak_and_listen_on_both_kinds_of_addresses(unit: str) -> None:
+    (families,) = service(unit)["RestrictAddressFamilies"]
+    assert {"AF_INET", "AF_INET6"} <= set(families.split())
+    assert not [key for key in service(unit) if key.startswith("IPAddress")]
+
+
 @pytest.mark.parametrize(("unit", "command"), [(UNITS[0], "run"), (UNITS[1], "api")])
 def test_what_is_started_is_a_command_that_there_is(unit: str, command: str) -> None:
     (started,) = service(unit)["ExecStart"]
