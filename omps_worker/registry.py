@@ -11,9 +11,7 @@ cnr-server, appr). Its traps, as observed on them, and what is made of them here
 * A push may be stored although its answer is lost, late or an error: ``ambiguous``.
 * changevisibility answers 200 with ``null`` for a package that is missing.
 
-Whose fault is it? Only what a registry says against the release itself (``_FAULTS_OF_THE_RELEASE``) is one of the
-build. Everything else is one of the site, which somebody mends without a new build: a token, a right, a plan, an image
-repository in the way, a proxy that answers in the registry's stead. Such errors are transient.
+Whose fault is it? See ``registry_failures``.
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ import re
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import quote
 
 from pydantic import SecretStr
@@ -43,30 +41,17 @@ from omps_worker.model import Release
 from omps_worker.names import is_name
 from omps_worker.observer import SILENT, Observer
 from omps_worker.registry_answers import Said, Scrubber, basic_credentials, releases_of, said
+from omps_worker.registry_failures import TOO_LARGE, failed_push, failure, is_passing, too_large, unreachable
 
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "helm"
 """The media type under which operators travel, for whatever historical reason."""
 
-RETRY_AFTER_LIMIT = 3600.0
-"""The longest time, in seconds, for which a registry may ask to be left alone."""
-
 REMEMBERED = 100
 """How many credentials are looked for in what the registry says: those that came last."""
 
-TOO_LARGE = 413
-"""The status of a request with more bytes than are taken."""
-
 _VERSION = re.compile(r"[0-9A-Za-z.+-]{1,100}")
-_PASSING = frozenset({408, 425, 429})
-"""Statuses below 500 that say nothing against the request itself."""
-_FAULTS_OF_THE_RELEASE = frozenset({400, 409, TOO_LARGE, 422})
-"""Statuses that refuse a release for what it is: its form, its version, its size."""
-_ANSWERED_BY_A_PROXY = frozenset({408, 502, 504})
-"""Statuses of one who no longer waits for the registry, which may go on working."""
-
-Failure = TypeVar("Failure", bound=RegistryError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,15 +104,15 @@ class AppRegistry:
                     return printable(self._scrubber().text(f"{name} {number}"), 100)
         told = self._said(answer)
         if answer.status == 200:
-            raise _failure(QuayPackageError, f"{what}: this is no app registry", answer, told)
-        raise _failure(QuayPackageError, what, answer, told)
+            raise failure(QuayPackageError, f"{what}: this is no app registry", answer, told)
+        raise failure(QuayPackageError, what, answer, told)
 
     def is_there(self) -> None:
         """Return if it answers requests, whatever it says to this one; raises QuayPackageError."""
         what = "Failed to reach the registry"
         answer = self._ask(what, "GET", "/cnr/version", {}, QuayPackageError)
-        if _is_passing(answer.status):
-            raise _failure(QuayPackageError, what, answer, self._said(answer))
+        if is_passing(answer.status):
+            raise failure(QuayPackageError, what, answer, self._said(answer))
 
     def look(self, organization: str, repository: str, authorization: SecretStr | None) -> Package:
         """The releases of one package.
@@ -151,11 +136,11 @@ class AppRegistry:
             return Package(None)
         told = self._said(answer)
         if answer.status == 401:
-            raise _failure(QuayAuthorizationError, what, answer, told, transient=True)
+            raise failure(QuayAuthorizationError, what, answer, told, transient=True)
         if answer.status == 200:
-            raise _failure(QuayPackageError, f"{what}: that is no list of releases", answer, told, transient=True)
+            raise failure(QuayPackageError, f"{what}: that is no list of releases", answer, told, transient=True)
         # A 404 without the registry's JSON comes from something in front of it.
-        raise _failure(QuayPackageError, what, answer, told, transient=True)
+        raise failure(QuayPackageError, what, answer, told, transient=True)
 
     def push(
         self,
@@ -187,10 +172,10 @@ class AppRegistry:
             return
         told = self._said(answer)
         if answer.status in (401, 403):
-            raise _failure(QuayAuthorizationError, what, answer, told, transient=True)
+            raise failure(QuayAuthorizationError, what, answer, told, transient=True)
         if answer.status == TOO_LARGE:
-            what += _too_large(blob)
-        raise _failed_push(what, answer, told)
+            what += too_large(blob)
+        raise failed_push(what, answer, told)
 
     def foresee(self, organization: str, repository: str, version: str, blob: bytes) -> None:
         """Return unless a push of ``blob`` is known to be too large; changes nothing.
@@ -214,7 +199,7 @@ class AppRegistry:
             log.debug("whether %d bytes are too many is not known: %s", length, fault)
             return
         if answer.status == TOO_LARGE:
-            raise _failed_push(what + _too_large(blob), answer, self._said(answer))
+            raise failed_push(what + too_large(blob), answer, self._said(answer))
 
     def publish(self, organization: str, repository: str, oauth_token: SecretStr) -> None:
         """Let everybody see a package; does nothing to one that is public already.
@@ -235,7 +220,7 @@ class AppRegistry:
                 f"{what}: there is no such repository.", details={"quay_response": {}}, transient=True
             )
         if answer.status == 200:
-            raise _failure(QuayPackageError, f"{what}: it is not known to be", answer, told, transient=True)
+            raise failure(QuayPackageError, f"{what}: it is not known to be", answer, told, transient=True)
         hints = {
             401: "the oauth_token is not accepted; has it expired?",
             402: "the registry wants a plan that covers it",
@@ -243,7 +228,7 @@ class AppRegistry:
             404: "this registry cannot do that, or knows no such repository",
         }
         hint = hints.get(answer.status)
-        raise _failure(QuayPackageError, f"{what}: {hint}" if hint else what, answer, told, transient=True)
+        raise failure(QuayPackageError, f"{what}: {hint}" if hint else what, answer, told, transient=True)
 
     def is_public(self, organization: str, repository: str, oauth_token: SecretStr) -> bool | None:
         """Whether everybody may see the package; None if the registry does not tell. Raises QuayPackageError."""
@@ -270,10 +255,10 @@ class AppRegistry:
             return
         told = self._said(answer)
         if answer.status in (401, 403):
-            raise _failure(QuayAuthorizationError, what, answer, told, transient=True)
+            raise failure(QuayAuthorizationError, what, answer, told, transient=True)
         if answer.status == 404 and isinstance(value, dict):
-            raise _failure(QuayPackageNotFound, what, answer, told)
-        raise _failure(QuayPackageError, what, answer, told)
+            raise failure(QuayPackageNotFound, what, answer, told)
+        raise failure(QuayPackageError, what, answer, told)
 
     def check_credentials(self, authorization: SecretStr) -> LoginVerdict:
         """Whether the registry would know who sends this Authorization value.
@@ -298,7 +283,7 @@ class AppRegistry:
         if answer.status == 429:
             return LoginVerdict(None, "the registry takes no more logins for now (429)")
         if answer.status >= 500:
-            raise _failure(QuayPackageError, what, answer, told)
+            raise failure(QuayPackageError, what, answer, told)
         if answer.status == 404:
             return LoginVerdict(None, "this registry has no login: it cannot tell, or asks nobody who they are")
         return LoginVerdict(None, f"the registry answered {answer.status}: {told.text}")
@@ -335,51 +320,11 @@ class AppRegistry:
             url = self.url + path
             return self._http.request(method, url, headers=headers, json=body, timeout=timeout, follow=False)
         except HttpFault as fault:
-            raise _unreachable(failure, what, fault, self._scrubber()) from None
+            raise unreachable(failure, what, fault, self._scrubber()) from None
 
 
 def _body_of(version: str, blob: bytes) -> dict[str, str]:
     return {"blob": base64.b64encode(blob).decode(), "release": version, "media_type": MEDIA_TYPE}
-
-
-def _too_large(blob: bytes) -> str:
-    return f": {len(blob)} bytes (a third more as JSON) are more than the registry, or a proxy, takes"
-
-
-def _unreachable(kind: type[RegistryError], what: str, fault: HttpFault, scrubber: Scrubber) -> RegistryError:
-    # Where a redirect leads may repeat a credential.
-    error = kind(f"{what}: {scrubber.text(str(fault))}", details={"quay_response": {}}, transient=True)
-    if isinstance(error, QuayCourierError):
-        error.ambiguous = error.pending = fault.sent and fault.kind != "redirect"
-    return error
-
-
-def _failed_push(what: str, answer: Answer, told: Said) -> QuayCourierError:
-    error = _failure(QuayCourierError, what, answer, told, transient=answer.status not in _FAULTS_OF_THE_RELEASE)
-    error.conflict = answer.status == 409
-    # Proxies answer 502 and 504 while the registry goes on storing; so may a 200 that is none.
-    error.ambiguous = answer.status < 300 or answer.status == 408 or answer.status >= 500
-    error.pending = answer.status in _ANSWERED_BY_A_PROXY
-    return error
-
-
-def _failure(kind: type[Failure], what: str, answer: Answer, told: Said, *, transient: bool | None = None) -> Failure:
-    if transient is None:
-        transient = _is_passing(answer.status)
-    retry_after = answer.retry_after if transient else None
-    if retry_after is not None:
-        retry_after = min(retry_after, RETRY_AFTER_LIMIT)
-    return kind(
-        f"{what}: the registry answered {answer.status}, {told.text.rstrip('.')}.",
-        details={"quay_response": told.response},
-        transient=transient,
-        retry_after=retry_after,
-    )
-
-
-def _is_passing(status: int) -> bool:
-    """Whether it says nothing against the request itself. A redirect comes from something in front of the registry."""
-    return status >= 500 or 300 <= status < 400 or status in _PASSING
 
 
 def _headers(authorization: SecretStr | None) -> dict[str, str]:
