@@ -92,6 +92,18 @@ def test_what_was_pushed_is_listed_with_the_digest_of_its_tar(ground: Ground) ->
     assert ground.raw("GET", "etcd/1.0.0/helm/pull").content == blob
 
 
+@pytest.mark.parametrize("size", [1_000, 500_000])
+def test_asking_whether_so_many_bytes_are_taken_changes_nothing_and_is_in_nobody_s_way(
+    ground: Ground, size: int
+) -> None:
+    for _ in range(3):
+        ground.client.foresee(ground.organization, "etcd", "1.0.0", bytes(size))
+        assert ground.look("etcd").releases == ()
+        assert ground.client.version() == "cnr-api 0.2.7"
+
+    ground.push("etcd", "1.0.0", tar_gz("one"))
+
+
 def test_every_release_is_listed(ground: Ground) -> None:
     # No "1.0.0+build": the reference server takes it for the same version when it lists.
     versions = ["1.0.0", "2.0.0", "10.0.0", "1.0.0-rc1", "1.2.3"]
