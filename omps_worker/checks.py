@@ -119,7 +119,7 @@ def look_at_files(root_url: str, client: HttpClient) -> str:
         answer = client.request("GET", url)
     except HttpFault as fault:
         raise KojiError(f"Koji's files cannot be reached: {fault}") from None
-    if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+    if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR or 300 <= answer.status < 400:
         raise KojiError(f"Koji's file server answers {answer.status} at {url}.")
     if answer.status != HTTPStatus.OK:
         raise Doubt(f"{url} answers {answer.status}: is root_url right? (Some servers list no directories.)")

@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import logging
+from types import SimpleNamespace
 
-from omps_worker.checks import Check, Doubt, answer
+import pytest
+
+from omps_worker.checks import Check, Doubt, answer, look_at_files
 from omps_worker.errors import KojiError
 
 
@@ -41,3 +44,11 @@ def test_a_check_that_breaks_is_a_finding_too(caplog):
     assert (finding.state, finding.error.name) == ("failed", "UnexpectedError")
     assert "hush" not in finding.detail
     assert "hush" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("status", "state"), [(200, "ok"), (404, "warning"), (302, "failed"), (304, "failed"), (502, "failed")]
+)
+def test_a_file_server_that_redirects_to_nowhere_serves_nothing(status, state):
+    client = SimpleNamespace(request=lambda _method, _url: SimpleNamespace(status=status))
+    assert answer(Check("Koji files", lambda: look_at_files("https://koji.example.com/files/", client))).state == state
