@@ -165,6 +165,12 @@ class HttpClient:
         """
         return self._observed("GET", url, None, None, max_bytes, ERROR_BYTES, timeout, True, sink)
 
+    def close(self) -> None:
+        """End the connection that this thread keeps, if it does."""
+        session: Session | None = getattr(self._thread, "session", None)
+        if session is not None:
+            session.close()
+
     def _session(self) -> Session:
         session: Session | None = getattr(self._thread, "session", None)
         if session is None:

@@ -21,7 +21,9 @@ import json
 import logging
 import re
 import threading
+from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -89,7 +91,8 @@ class AppRegistry:
 
     def __init__(self, url: str, *, timeout: float, ca_bundle: Path | None = None, observer: Observer = SILENT) -> None:
         self.url = url.rstrip("/")
-        self._http = HttpClient(timeout=timeout, ca_bundle=ca_bundle, observer=observer, service="registry")
+        self._client = partial(HttpClient, timeout=timeout, ca_bundle=ca_bundle, observer=observer, service="registry")
+        self._http = self._client()
         self._sent: dict[SecretStr, None] = {}
         self._lock = threading.Lock()
 
@@ -186,15 +189,13 @@ class AppRegistry:
         """
         what = f"A push of {_shown(organization, repository)} {version} would fail"
         length = len(json.dumps(_body_of(version, blob)))
+        ignored = {"ignored": "x" * (length - len(json.dumps({"ignored": ""})))}
         try:
-            answer = self._http.request(
-                "GET",
-                self.url + "/cnr/version",
-                # Not every server reads the body of a GET, and would then take it for the next request.
-                headers={"Connection": "close"},
-                json={"ignored": "x" * (length - len(json.dumps({"ignored": ""})))},
-                follow=False,
-            )
+            # Not every server reads the body of a GET, or says that it closes a connection: none is shared with a push.
+            with closing(self._client()) as client:
+                answer = client.request(
+                    "GET", self.url + "/cnr/version", headers={"Connection": "close"}, json=ignored, follow=False
+                )
         except HttpFault as fault:
             log.debug("whether %d bytes are too many is not known: %s", length, fault)
             return

@@ -19,6 +19,7 @@ from omps_worker.registry import AppRegistry, Package
 from omps_worker.sandbox.faults import Fault
 from omps_worker.sandbox.registry import MAX_BODY, SandboxRegistry
 from tests.support.blobs import tar_gz
+from tests.support.peer import Conversation, Peer
 from tests.support.quay import BLOB, PUSH, Quay
 from tests.support.waiting import wait_until
 
@@ -74,6 +75,22 @@ def test_that_a_push_is_too_large_can_be_foreseen_to_the_byte(more: int) -> None
         assert not caught or not caught.value.transient
         with pytest.raises(QuayCourierError) if more else nullcontext():
             quay.push()
+
+
+def test_what_is_asked_to_foresee_a_push_leaves_no_connection_for_it() -> None:
+    requests: list[bytes] = []
+
+    def script(peer: Conversation) -> None:
+        while request := peer.read_request():
+            requests.append(request)
+            peer.answer(b'{"cnr-api": "0.2.7"}')
+
+    with Peer(script) as peer:
+        client = AppRegistry(peer.url, timeout=20)
+        for _ in range(3):
+            client.version()
+            client.foresee("community", "etcd", "1.0.0", BLOB)
+        assert (len(requests), peer.connections) == (6, 4), "one is kept, and not the one that a body came on"
 
 
 @pytest.mark.parametrize("fault", [{"drop": True}, {"status": 403}, {"status": 502}, {"status": 302}], ids=str)
