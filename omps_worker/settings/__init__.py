@@ -17,6 +17,7 @@ from pydantic import Field, PrivateAttr, SecretStr
 from omps_worker.errors import Fault
 from omps_worker.limits import VALUES
 from omps_worker.names import organization_name_fault
+from omps_worker.settings import naming
 from omps_worker.settings.broker import (
     BindingSettings,
     ClientProperties,
@@ -210,7 +211,7 @@ class WorkerSettings(Table):
         if isinstance(mapping, (str, Path)) and str(mapping) and "\0" not in str(mapping) and not reading.api:
             fault = path_fault(reading.directory / mapping, reading)
             if fault:
-                yield ("mapping",), fault
+                yield ("mapping",), naming.of_file(fault, reading.directory / mapping, reading.directory)
         organizations = table.get("organizations")
         for name in organizations if isinstance(organizations, Mapping) else ():
             if fault := organization_name_fault(name):

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, Field, PrivateAttr, SecretStr, Strict
 
 from omps_worker.errors import SettingsError
 from omps_worker.file_versions import Version, version_of
+from omps_worker.settings import naming
 from omps_worker.settings.fields import ENVIRONMENT_NAME, AnyPath, EnvironmentName, path_fault, split_url
 from omps_worker.settings.organizations import Secret, SecretFile, secret_fault
 from omps_worker.settings.tables import Location, Reading, Table
@@ -60,22 +61,23 @@ class BrokerSettings(Table):
         if isinstance(variable, str) and ENVIRONMENT_NAME.fullmatch(variable):
             value = _from_environment(variable, reading)
             if not value:
-                yield ("password_env",), "this environment variable is not set, or is empty"
+                yield ("password_env",), f"{naming.variable(variable)} is not set, or is empty"
             elif fault := secret_fault(value):
-                yield ("password_env",), f"what the environment variable holds {fault}"
+                yield ("password_env",), f"what {naming.variable(variable)} holds {fault}"
         if isinstance(path, (str, Path)) and str(path) and "\0" not in str(path):
             full = reading.directory / path
             if fault := path_fault(full, reading) or SecretFile(full, secret_fault, "password_file").fault:
-                yield ("password_file",), fault
+                yield ("password_file",), naming.of_file(fault, path, reading.directory)
 
     def model_post_init(self, context: Any) -> None:
         """Find the password, with the environment of the reading."""
         reading = context if isinstance(context, Reading) else Reading()
         key = "consumer_config.broker.password"
         if self.password_file is not None:
-            self._password = Secret(key, None, None, SecretFile(self.password_file, secret_fault, f"{key}_file"))
+            self._password = Secret(key, file=SecretFile(self.password_file, secret_fault, f"{key}_file"))
         elif self.password_env is not None:
-            self._password = Secret(key, None, _from_environment(self.password_env, reading), None)
+            value = _from_environment(self.password_env, reading)
+            self._password = Secret(key, SecretStr(value) if value else None, variable=self.password_env)
 
     @property
     def password(self) -> Secret | None:

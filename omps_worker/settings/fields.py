@@ -16,6 +16,7 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Strict, ValidationInfo, WithJsonSchema
 
 from omps_worker import versions
+from omps_worker.settings import naming
 from omps_worker.settings.tables import Reading
 
 TOPIC_LIMIT = 255
@@ -117,14 +118,16 @@ def path_fault(path: Path, reading: Reading, *, directories: bool = False) -> st
 
 
 def _readable(path: Path, info: ValidationInfo) -> Path:
-    if fault := path_fault(path, Reading.of(info)):
-        raise ValueError(fault)
+    reading = Reading.of(info)
+    if fault := path_fault(path, reading):
+        raise ValueError(naming.of_file(fault, path, reading.directory))
     return path
 
 
 def _certificates(path: Path, info: ValidationInfo) -> Path:
-    if fault := path_fault(path, Reading.of(info), directories=True):
-        raise ValueError(fault)
+    reading = Reading.of(info)
+    if fault := path_fault(path, reading, directories=True):
+        raise ValueError(naming.of_file(fault, path, reading.directory))
     if path.is_file():
         try:
             ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
