@@ -13,7 +13,6 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from omps_worker.errors import (
-    Fault,
     KojiError,
     QuayAuthorizationError,
     ResourcesExhausted,
@@ -105,13 +104,6 @@ def answers(questions: Sequence[Check]) -> Iterator[Finding]:
 # What is asked.
 
 
-def doubtless(warnings: Sequence[Fault], otherwise: str) -> str:
-    """``otherwise``, unless there are warnings."""
-    if warnings:
-        raise Doubt("; ".join(f"{warning.key} {warning.reason}" for warning in warnings))
-    return otherwise
-
-
 def look_at_files(root_url: str, client: HttpClient) -> str:
     """Whether Koji's file server has packages. Raises KojiError."""
     url = root_url.rstrip("/") + "/packages/"
@@ -140,6 +132,26 @@ def log_in(registry: AppRegistry, organization: Organization) -> str:
     if not verdict.accepted:
         raise QuayAuthorizationError(f"The registry does not accept the credentials: {verdict.detail}", transient=False)
     return verdict.detail
+
+
+PROBE = "omps-worker-probe"
+"""The name of a package that nobody has, at which every organization is looked."""
+
+
+def look_at_organization(registry: AppRegistry, name: str, organization: Organization) -> str:
+    """Whether the registry knows the organization's credentials, and answers looks at its packages with them.
+
+    Raises SettingsError without credentials, QuayAuthorizationError, and QuayPackageError.
+    """
+    doubt, told = None, ""
+    try:
+        told = log_in(registry, organization)
+    except Doubt as raised:
+        doubt = str(raised)
+    registry.look(name, PROBE, organization.authorization())
+    if doubt is not None:
+        raise Doubt(doubt)
+    return told
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ from omps_worker.settings.fields import (
     path_fault,
 )
 from omps_worker.settings.organizations import OrganizationSettings
-from omps_worker.settings.tables import Location, Reading, Table
+from omps_worker.settings.tables import Lenience, Location, Reading, Table
 from omps_worker.settings.units import Duration, PositiveDuration, Size
 
 __all__ = [
@@ -208,7 +208,8 @@ class WorkerSettings(Table):
     def together(cls, table: Mapping[str, Any], reading: Reading, /) -> Iterator[tuple[Location, str]]:
         """The mapping file must be there, and organizations must have names that a registry can have."""
         mapping = table.get("mapping", "mapping.yaml")
-        if isinstance(mapping, (str, Path)) and str(mapping) and "\0" not in str(mapping) and not reading.api:
+        wanted = not reading.api and reading.lenience is Lenience.NONE
+        if isinstance(mapping, (str, Path)) and str(mapping) and "\0" not in str(mapping) and wanted:
             fault = path_fault(reading.directory / mapping, reading)
             if fault:
                 yield ("mapping",), naming.of_file(fault, reading.directory / mapping, reading.directory)

@@ -18,7 +18,16 @@ from pydantic import AfterValidator, Field, PrivateAttr, SecretStr, Strict
 from omps_worker.errors import Fault, SettingsError
 from omps_worker.file_versions import NOTHING, Version, version_of
 from omps_worker.settings import naming
-from omps_worker.settings.fields import ENVIRONMENT_NAME, AnyPath, EnvironmentName, Flag, Name, Text, path_fault
+from omps_worker.settings.fields import (
+    ENVIRONMENT_NAME,
+    AnyPath,
+    EnvironmentName,
+    Flag,
+    Name,
+    Text,
+    is_absence,
+    path_fault,
+)
 from omps_worker.settings.tables import Location, Reading, Table, dotted
 from omps_worker.transformations import Annotation, Replacement, Transformations
 
@@ -301,6 +310,11 @@ class OrganizationSettings(Table):
         """Whether there is a token; without one clients of the REST API bring theirs."""
         return self._token is not None or self._password is not None
 
+    @property
+    def has_oauth(self) -> bool:
+        """Whether there is an OAuth token."""
+        return self._oauth is not None
+
     def authorization(self) -> SecretStr:
         """The value of the Authorization header for the app registry, read again if its file changed.
 
@@ -330,6 +344,8 @@ def _secret(
     if text is None and variable is None and path is None:
         return None
     value = _from_environment(variable, reading) if variable else None
+    if value and check(value):
+        value = None
     file = SecretFile(path, check, f"{key}_file") if path and not value and text is None else None
     return Secret(key, text or (SecretStr(value) if value else None), file, variable)
 
@@ -352,10 +368,10 @@ def _source_faults(
         return
     if isinstance(variable, str) and ENVIRONMENT_NAME.fullmatch(variable):
         if value := _from_environment(variable, reading):
-            if fault := check(value):
+            if (fault := check(value)) and reading.minds(absent=False):
                 yield (f"{key}_env",), f"what {naming.variable(variable)} holds {fault}"
             return
-        if path is None:
+        if path is None and reading.minds(absent=True):
             yield (f"{key}_env",), f"{naming.variable(variable)} is not set, or is empty"
     if isinstance(path, (str, Path)) and str(path) and "\0" not in str(path):
         full = reading.directory / path
@@ -363,5 +379,5 @@ def _source_faults(
         if fault is None:
             content, fault = _content(full)
             fault = fault or check(content)
-        if fault:
+        if fault and reading.minds(absent=is_absence(fault)):
             yield (f"{key}_file",), naming.of_file(fault, path, reading.directory)
