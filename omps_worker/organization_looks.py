@@ -4,7 +4,7 @@
 There may be a hundred of them, and several replicas: they are looked at one after the other, one a second at
 most, and each no oftener than every five seconds. A look changes nothing, and is at a package that nobody has. It
 cannot tell a wrong token from none, which only a login does; as registries count logins that they refuse, one logs
-in when a token is new, and then every ten minutes.
+in when a token is new or seems to have lost its rights, and then every ten minutes.
 """
 
 from __future__ import annotations
@@ -72,6 +72,7 @@ class OrganizationLooks:
         self._turns = cycle(self._organizations)
         self._known: dict[str, str | None] = {}
         self._logins: dict[str, _Login] = {}
+        self._with_rights: set[str] = set()
 
     def question(self) -> Question:
         """The question of a lookout that looks at the next one; see ``look``."""
@@ -106,16 +107,19 @@ class OrganizationLooks:
         """What is wrong with it. Raises RegistryError if the registry is away."""
         try:
             authorization = self._organizations[name].authorization()
-            refused = self._login(name, authorization)
-            if refused is not None:
-                return refused
-            self._registry.look(name, PROBE, authorization)
+            had_rights = name in self._with_rights
+            # Whoever has rights in an organization is told that a package is missing, and nobody else.
+            if self._registry.look(name, PROBE, authorization).exists is False:
+                self._with_rights.add(name)
+            elif had_rights:
+                self._with_rights.remove(name)
+                self._logins.pop(name, None)
+            return self._login(name, authorization)
         except QuayPackageError as error:
             self._registry.is_there()
             return one_line(error.message)
         except WorkerError as error:
             return one_line(error.message)
-        return None
 
     def _login(self, name: str, token: SecretStr) -> str | None:
         """Why the registry does not accept the token, if it says so."""

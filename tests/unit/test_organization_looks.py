@@ -35,6 +35,7 @@ class Registry:
         self.failing: dict[str, Exception] = {}
         self.logins: dict[str, LoginVerdict | Exception] = {}
         self.away = False
+        self.exists: bool | None = None
         self.looked: list[str] = []
         self.logged_in = 0
 
@@ -44,7 +45,7 @@ class Registry:
             raise QuayPackageError("the registry cannot be reached", transient=True)
         if organization in self.failing:
             raise self.failing[organization]
-        return Package(None)
+        return Package(self.exists)
 
     def is_there(self) -> None:
         if self.away:
@@ -160,6 +161,18 @@ def test_one_logs_in_seldom_with_the_same_token_and_notices_all_the_same_that_it
         turns.round()
         turns.now += EVERY_SECONDS
     assert turns.registry.logged_in == 4, "a refused token is not tried again and again either"
+
+
+def test_a_token_that_loses_its_rights_is_tried_at_the_next_turn() -> None:
+    turns = Turns()
+    turns.registry.exists = False
+    turns.round()
+    turns.round()
+    turns.registry.exists, turns.registry.logins["basic YTpi"] = None, REFUSED
+    turns.round()
+    assert len(turns.looks.warnings()) == 2
+    turns.round()
+    assert turns.registry.logged_in == 4
 
 
 def test_while_the_registry_is_away_nothing_is_learned_of_organizations(caplog: pytest.LogCaptureFixture) -> None:
