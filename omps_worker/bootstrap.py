@@ -11,15 +11,13 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omps_worker import checks, configuration, logs, message_files
+from omps_worker import configuration, logs, message_files
 from omps_worker.brought import brought
 from omps_worker.catch_up import CATCH_UP_TOPIC, CatchUp, Found, Message
-from omps_worker.checks import Check
 from omps_worker.deletions import Deleter
 from omps_worker.errors import BrokerError, ResourcesExhausted
 from omps_worker.explain import Explanation, explain
 from omps_worker.greenwave import Greenwave
-from omps_worker.http import HttpClient
 from omps_worker.koji_builds import KojiBuilds
 from omps_worker.locks import PackageLock, ProcessLock
 from omps_worker.mapping import Verdict
@@ -297,28 +295,6 @@ class Site(BrokerSite):
         from omps_worker.broker.lock import LockIfReachable
 
         return LockIfReachable(self.broker_lock, self.process_lock) if self.broker_lock else self.process_lock
-
-    def checks(self) -> Iterator[Check]:
-        """One question for every part; none changes anything."""
-        from omps_worker.broker import inspection
-        from omps_worker.broker.access import Access
-
-        settings, topology, worker = self.settings, self.topology, self.settings.worker
-        where = Access.of(settings, "check")
-        files = HttpClient(timeout=worker.koji.timeout, ca_bundle=worker.ca_bundle)
-        rules = self.mapping.current
-        yield Check("configuration", partial(checks.doubtless, settings.warnings, "valid"))
-        yield Check("mapping", partial(checks.doubtless, rules.warnings, f"{len(rules)} rule(s)"))
-        yield Check("broker", partial(inspection.look_at_broker, where, topology))
-        yield Check("queue", partial(inspection.look_at_queue, where, topology))
-        yield Check("failed queue", partial(inspection.look_at_queue, where, topology, failed=True))
-        yield Check("Koji hub", self.builds.version)
-        yield Check("Koji files", partial(checks.look_at_files, worker.koji.root_url, files))
-        if self.greenwave is not None:
-            yield Check("Greenwave", self.greenwave.version)
-        yield Check("registry", self.registry.version)
-        for name, organization in worker.organizations.items():
-            yield Check(f"organization {name}", partial(checks.log_in, self.registry, organization))
 
     def _tell(self, outcomes: list[Outcome], origin: ByHand) -> None:
         """Tell the log, and the bus if it can be reached."""

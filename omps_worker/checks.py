@@ -13,7 +13,6 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from omps_worker.errors import (
-    Fault,
     KojiError,
     QuayAuthorizationError,
     ResourcesExhausted,
@@ -21,7 +20,7 @@ from omps_worker.errors import (
     unforeseen,
 )
 from omps_worker.greenwave import Greenwave
-from omps_worker.http import HttpClient, HttpFault
+from omps_worker.http import HttpClient, HttpFault, address_of, is_failure
 from omps_worker.koji_builds import KojiBuilds
 from omps_worker.machine import Threads
 from omps_worker.registry import AppRegistry
@@ -105,13 +104,6 @@ def answers(questions: Sequence[Check]) -> Iterator[Finding]:
 # What is asked.
 
 
-def doubtless(warnings: Sequence[Fault], otherwise: str) -> str:
-    """``otherwise``, unless there are warnings."""
-    if warnings:
-        raise Doubt("; ".join(f"{warning.key} {warning.reason}" for warning in warnings))
-    return otherwise
-
-
 def look_at_files(root_url: str, client: HttpClient) -> str:
     """Whether Koji's file server has packages. Raises KojiError."""
     url = root_url.rstrip("/") + "/packages/"
@@ -126,10 +118,26 @@ def look_at_files(root_url: str, client: HttpClient) -> str:
     return url
 
 
-def _files_are_there(root_url: str, client: HttpClient) -> None:
-    """Return if Koji's file server answers, whatever it says to this request; raises KojiError."""
+def _files_are_there(root_url: str, client: HttpClient, builds: KojiBuilds | None) -> None:
+    """Return if Koji's file server answers, whatever it says to this request; raises KojiError.
+
+    A download of ``builds`` that it failed is asked for again: it may show directories, and fail every file.
+    """
     with contextlib.suppress(Doubt):
         look_at_files(root_url, client)
+    url = None if builds is None else builds.failed_download
+    if builds is None or url is None:
+        return
+    status = 0
+    try:
+        status = client.request("GET", url, headers={"Range": "bytes=0-0"}, max_bytes=1).status
+    except HttpFault as fault:
+        if fault.kind != "too_large":
+            raise KojiError(f"Koji's files cannot be downloaded: {fault}") from None
+    if is_failure(status):
+        raise KojiError(f"Koji's file server answers {status} to the download of {address_of(url)}.")
+    if builds.failed_download == url:
+        builds.failed_download = None
 
 
 def log_in(registry: AppRegistry, organization: Organization) -> str:
@@ -142,6 +150,26 @@ def log_in(registry: AppRegistry, organization: Organization) -> str:
     return verdict.detail
 
 
+PROBE = "omps-worker-probe"
+"""The name of a package that nobody has, at which every organization is looked."""
+
+
+def look_at_organization(registry: AppRegistry, name: str, organization: Organization) -> str:
+    """Whether the registry knows the organization's credentials, and answers looks at its packages with them.
+
+    Raises SettingsError without credentials, QuayAuthorizationError, and QuayPackageError.
+    """
+    doubt, told = None, ""
+    try:
+        told = log_in(registry, organization)
+    except Doubt as raised:
+        doubt = str(raised)
+    registry.look(name, PROBE, organization.authorization())
+    if doubt is not None:
+        raise Doubt(doubt)
+    return told
+
+
 @dataclass(frozen=True)
 class Services:
     """Clients that only ask whether the services are there: they share no connection with those that work."""
@@ -152,13 +180,13 @@ class Services:
     greenwave: Greenwave | None
 
     @classmethod
-    def of(cls, worker: WorkerSettings, seconds: float) -> Services:
-        """Those of a site, which wait ``seconds`` for an answer."""
+    def of(cls, worker: WorkerSettings, seconds: float, builds: KojiBuilds | None = None) -> Services:
+        """Those of a site, which wait ``seconds`` for an answer; ``builds``: what downloads files there."""
         koji = worker.koji.model_copy(update={"timeout": Duration.parse(seconds)})
         bundle = worker.ca_bundle
         return cls(
             KojiBuilds(koji, worker.limits, bundle),
-            partial(_files_are_there, koji.root_url, HttpClient(timeout=seconds, ca_bundle=bundle)),
+            partial(_files_are_there, koji.root_url, HttpClient(timeout=seconds, ca_bundle=bundle), builds),
             AppRegistry(worker.registry.url, timeout=seconds, ca_bundle=bundle),
             Greenwave.of(worker.greenwave, timeout=seconds, ca_bundle=bundle),
         )

@@ -17,11 +17,9 @@ import click
 from omps_worker import __version__
 from omps_worker.cli_api import api
 from omps_worker.cli_catch_up import catch_up
+from omps_worker.cli_check import check
 from omps_worker.cli_common import (
     DONE,
-    FAILED,
-    TRANSIENT,
-    USAGE,
     ClearErrors,
     as_json,
     exit_code_of,
@@ -52,6 +50,7 @@ def main(context: click.Context, config: Path | None) -> None:
 
 main.add_command(api)
 main.add_command(catch_up)
+main.add_command(check)
 main.add_command(config_from_omps)
 main.add_command(delete)
 main.add_command(failed)
@@ -71,32 +70,6 @@ def run(site: Site) -> None:
     from omps_worker import running
 
     sys.exit(running.run(site))
-
-
-@main.command()
-@as_json
-@with_site
-def check(site: Site, json_output: bool) -> None:
-    """Ask every part whether it would work: mapping, broker, queues, Koji, registry, credentials."""
-    from omps_worker import checks
-    from omps_worker.text import row, width_of
-
-    questions = list(site.checks())
-    # Known before the answers, so that each row can be shown as soon as it is there.
-    heads = ("part", "state", "detail")
-    widths = (max(width_of(question.part) for question in questions), len(checks.WARNING), len(heads[2]))
-    if not json_output:
-        click.echo(row(heads, widths))
-        click.echo(row(["-" * width for width in widths], widths))
-    findings = []
-    for finding in checks.answers(questions):
-        findings.append(finding)
-        if not json_output:
-            click.echo(row((finding.part, finding.state, finding.detail), widths))
-    if json_output:
-        click.echo(json.dumps([finding.as_json() for finding in findings]))
-    codes = {exit_code_of(finding.error) for finding in findings if finding.error}
-    sys.exit(next((code for code in (USAGE, FAILED, TRANSIENT) if code in codes), DONE))
 
 
 @main.command()

@@ -77,6 +77,11 @@ FAILURES = (
 """Everything that requests and what lies below it raise when a call fails."""
 
 
+def is_failure(status: int) -> bool:
+    """Whether a server that answers ``status`` is itself in trouble, or wants to be left alone."""
+    return status >= 500 or status == 429
+
+
 class HttpFault(Exception):
     """A call got no answer that can be used; the text is one sentence and holds no secret.
 

@@ -24,7 +24,7 @@ from omps_worker.errors import (
     KojiNVRBuildNotFound,
     OMPSUploadedFileError,
 )
-from omps_worker.http import HttpClient, HttpFault, address_of, printable
+from omps_worker.http import HttpClient, HttpFault, address_of, is_failure, printable
 from omps_worker.koji_answers import (
     MAX_NAME,
     build_of,
@@ -99,6 +99,8 @@ class KojiBuilds:
         self._ca_bundle = ca_bundle
         self._pause = pause
         self._observer = observer
+        self.failed_download: str | None = None
+        """The URL of the last download, if the file server itself failed it: for those who ask whether it is well."""
         self._files = HttpClient(timeout=settings.timeout, ca_bundle=ca_bundle, observer=observer, service="koji_files")
         self._listing = Listing(self._ask)
 
@@ -270,9 +272,11 @@ class KojiBuilds:
                     if listed.size is None:
                         raise self._too_large(build, url) from None
                     raise _Different(f"is larger than the {listed.size} bytes that Koji lists") from None
+                self.failed_download = url
                 raise KojiError(
                     f"The archive of manifests of {build.nvr} cannot be downloaded from {address_of(url)}: {fault}"
                 ) from None
+        self.failed_download = url if is_failure(answer.status) else None
         if answer.status in {404, 410}:
             raise _Missing
         if answer.status != 200:

@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import TracebackType
 
 from omps_worker import machine
@@ -33,15 +34,32 @@ SLACK_SECONDS = 1.0
 """How much longer one waits: looking up a name in the DNS knows no time-out."""
 
 
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question with a pace of its own.
+
+    ``ask`` raises what is wrong; ``every`` seconds it is asked, and after ``patience`` seconds without an answer
+    that is what is wrong.
+    """
+
+    ask: Callable[[], object]
+    every: float = EVERY_SECONDS
+    patience: float = ANSWER_SECONDS + SLACK_SECONDS
+
+
+Questions = Mapping[str, Callable[[], object] | Question]
+"""By the name of who is asked."""
+
+
 class _Service:
     """One service, its thread, and what is known of it."""
 
-    def __init__(self, name: str, ask: Callable[[], object], lookout: Lookout, every: float, patience: float) -> None:
+    def __init__(self, name: str, question: Question, lookout: Lookout) -> None:
         self.name = name
-        self._ask = ask
+        self._ask = question.ask
         self._lookout = lookout
-        self._every = every
-        self._patience = patience
+        self._every = question.every
+        self._patience = question.patience
         self._over = threading.Event()
         self._asked_at: float | None = time.monotonic()
         """When the question was asked that is not answered yet."""
@@ -94,7 +112,9 @@ class _Service:
 
 
 class Lookout:
-    """Asks while it is entered. ``questions``: a name, and a function that raises what is wrong.
+    """Asks while it is entered. ``questions``: a name, and a function that raises what is wrong, or a Question.
+
+    ``every`` and ``patience`` are those of functions.
 
     ``back`` is told the name of a service that was away and answers again, and ``goodbye`` that of one
     which is not asked any more; both in the thread that asks it.
@@ -102,7 +122,7 @@ class Lookout:
 
     def __init__(
         self,
-        questions: Mapping[str, Callable[[], object]],
+        questions: Questions,
         *,
         back: Callable[[str], object] = bool,
         goodbye: Callable[[str], object] = bool,
@@ -110,7 +130,11 @@ class Lookout:
         patience: float = ANSWER_SECONDS + SLACK_SECONDS,
     ) -> None:
         self.back, self.goodbye = back, goodbye
-        self._services = [_Service(name, ask, self, every, patience) for name, ask in questions.items()]
+        paced = {
+            name: asked if isinstance(asked, Question) else Question(asked, every, patience)
+            for name, asked in questions.items()
+        }
+        self._services = [_Service(name, question, self) for name, question in paced.items()]
 
     def troubles(self) -> dict[str, str | None]:
         """For each service what is wrong with it, and None if nothing is."""

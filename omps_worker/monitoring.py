@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The small HTTP port of a running worker: ``/live``, ``/ready`` and ``/metrics``.
 
-What the first two mean, see ``readiness``. Both answer 200 or 503 and JSON ``{ok, reasons}``.
+What the first two mean, see ``readiness``. Both answer 200 or 503 and JSON ``{ok, reasons}``, with ``warnings``
+where there are some.
 """
 
 from __future__ import annotations
@@ -37,14 +38,22 @@ REQUEST_SECONDS = 5.0
 
 
 class Monitoring:
-    """The port, as a context manager. ``probes`` and ``pages`` map a path to who answers for it."""
+    """The port, as a context manager. ``probes`` and ``pages`` map a path to who answers for it.
+
+    ``warnings`` gives, by path, what a probe shows beside its reasons.
+    """
 
     def __init__(
-        self, address: str, port: int, probes: Mapping[str, Probe], pages: Mapping[str, Page] | None = None
+        self,
+        address: str,
+        port: int,
+        probes: Mapping[str, Probe],
+        pages: Mapping[str, Page] | None = None,
+        warnings: Mapping[str, Probe] | None = None,
     ) -> None:
         """Listens at once; raises SettingsError when that cannot be. Port 0 is any free one."""
         try:
-            self._server = _listening(address, port, _handler(probes, pages or {}))
+            self._server = _listening(address, port, _handler(probes, pages or {}, warnings or {}))
         except (OSError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             where = f"{address or 'any address'}, port {port}"
@@ -107,7 +116,9 @@ def _listening(address: str, port: int, handler: type[BaseHTTPRequestHandler]) -
     return (_ServerOfIPv6 if ":" in address else _Server)((address, port), handler)
 
 
-def _handler(probes: Mapping[str, Probe], pages: Mapping[str, Page]) -> type[BaseHTTPRequestHandler]:
+def _handler(
+    probes: Mapping[str, Probe], pages: Mapping[str, Page], warnings: Mapping[str, Probe]
+) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         timeout = REQUEST_SECONDS
 
@@ -119,7 +130,9 @@ def _handler(probes: Mapping[str, Probe], pages: Mapping[str, Page]) -> type[Bas
                 self._send(200, *page())
             elif probe is not None:
                 reasons = list(probe())
-                self._answer(503 if reasons else 200, {"ok": not reasons, "reasons": reasons})
+                doubts = list(warnings[path]()) if path in warnings else []
+                document = {"ok": not reasons, "reasons": reasons, **({"warnings": doubts} if doubts else {})}
+                self._answer(503 if reasons else 200, document)
             else:
                 self._answer(404, {"ok": False, "reasons": [f"there is only {', '.join((*probes, *pages))}"]})
 

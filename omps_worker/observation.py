@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omps_worker.errors import SettingsError
-from omps_worker.lookout import Lookout
-from omps_worker.monitoring import Monitoring, Page
+from omps_worker.lookout import Lookout, Questions
+from omps_worker.monitoring import Monitoring, Page, Probe
 from omps_worker.observer import SILENT, Observer
 from omps_worker.readiness import Readiness, Trouble
 
@@ -56,14 +56,16 @@ class Observation:
         self,
         vital: Callable[[], list[str]],
         parts: Mapping[str, Trouble],
-        questions: Callable[[], Mapping[str, Callable[[], object]]],
+        questions: Callable[[], Questions],
         *,
+        warnings: Probe = tuple,
         back: Callable[[str], object] = bool,
         goodbye: Callable[[str], object] = bool,
     ) -> Iterator[None]:
         """Open it, if there is one; asks the ``questions`` meanwhile.
 
-        For ``vital`` and ``parts`` see ``readiness.Readiness``, for the others ``lookout.Lookout``.
+        For ``vital`` and ``parts`` see ``readiness.Readiness``, for the others ``lookout.Lookout``. ``warnings``
+        gives what ``/ready`` shows beside the reasons, and is ready all the same.
         """
         place = self._place
         with ExitStack() as stack:
@@ -72,7 +74,7 @@ class Observation:
                 self._readiness = readiness = Readiness(vital, parts, lookout.troubles)
                 probes = {"/live": readiness.live, "/ready": readiness.ready}
                 try:
-                    port = Monitoring(place.address, place.port, probes, self._pages)
+                    port = Monitoring(place.address, place.port, probes, self._pages, {"/ready": warnings})
                 except SettingsError as error:
                     # It works all the same; who watches the port will notice.
                     log.error("no health port: %s", error)

@@ -23,8 +23,9 @@ from omps_worker.broker.publisher import Publisher
 from omps_worker.broker.work import Handler
 from omps_worker.catch_up import LookingBack
 from omps_worker.checks import Services
-from omps_worker.lookout import ANSWER_SECONDS
+from omps_worker.lookout import ANSWER_SECONDS, Questions
 from omps_worker.observation import Observation
+from omps_worker.organization_looks import OrganizationLooks
 from omps_worker.readiness import stuck_after, vital
 from omps_worker.supervisor import Supervisor
 
@@ -72,6 +73,11 @@ class _Worker:
             publish_priority=settings.publish_priority,
             give_up_after=worker.retry.give_up_after,
         )
+        self._services = Services.of(worker, ANSWER_SECONDS, site.builds)
+        mapping = site.mapping
+        self._looks = OrganizationLooks(
+            self._services.registry, worker.organizations, lambda: mapping.current.organizations
+        )
         self._depths = Depths(Access.of(settings, "depths"), site.topology)
 
     def run(self) -> int:
@@ -81,7 +87,14 @@ class _Worker:
             "publisher": self._publisher_trouble,
             "mapping": self._mapping_trouble,
         }
-        port = self._observation.port(self._vital, parts, self._questions, back=self._is_back, goodbye=self._is_over)
+        port = self._observation.port(
+            self._vital,
+            parts,
+            self._questions,
+            warnings=self._looks.warnings,
+            back=self._is_back,
+            goodbye=self._is_over,
+        )
         deadline.prepare()
         with self._site.locks(), port, Supervisor(self._vital), ExitStack() as stack:
             if self._site.broker_lock is not None:
@@ -91,8 +104,9 @@ class _Worker:
 
     # What is to be seen.
 
-    def _questions(self) -> dict[str, Callable[[], object]]:
-        return {"broker": self._depths.look, **Services.of(self._settings.worker, ANSWER_SECONDS).questions()}
+    def _questions(self) -> Questions:
+        asked: Questions = {"broker": self._depths.look, **self._services.questions()}
+        return {**asked, "organizations": self._looks.question()} if self._settings.worker.organizations else asked
 
     def _is_back(self, service: str) -> None:
         if service == "broker":
@@ -137,6 +151,8 @@ class _Worker:
         yield State("stuck_after_seconds", "How long work may take before /live fails.", [((), limit)])
         yield State("concurrency", "How many builds are worked on at once.", [((), worker.concurrency)])
         yield State("broker_blocked", "Whether the broker blocks publishers.", [((), bool(self._publisher.blocked))])
+        known = [((name,), float(trouble is None)) for name, trouble in self._looks.troubles().items()]
+        yield State("organization_up", "Whether an organization can be published to.", known, ("organization",))
         yield State("mapping_rules", "Rules of the mapping in use.", [((), len(self._site.mapping.current))])
         depths = self._depths
         samples = [((depth.queue, depth.kind), float(depth.messages)) for depth in depths.known]

@@ -107,6 +107,8 @@ class Mapping:
         self._rules = tuple(_Rule(index, rule, line_of(index)) for index, rule in enumerate(table.rules))
         self._hold = _matcher(table.hold) if table.hold else None
         self._paused = frozenset(table.pause)
+        self.organizations = frozenset(target.organization for rule in table.rules for target in rule.publish)
+        """Those that any rule publishes to."""
         self._cached = lru_cache(CACHED_COMPONENTS)(self._candidates)
 
     def __len__(self) -> int:

@@ -67,6 +67,9 @@ def parse(text: str, file: str, organizations: Collection[str] | None = None) ->
 
 def _doubts(table: MappingTable) -> Iterator[tuple[Location, str]]:
     """What is allowed but probably not meant."""
+    for index, glob in enumerate(table.hold):
+        if reason := _never_meant(glob):
+            yield ("hold", index), f"{glob!r} {reason}"
     if not table.rules:
         yield ("rules",), "are none: every build is ignored"
     earlier: dict[tuple[tuple[str, tuple[str, ...]], ...], int] = {}

@@ -17,6 +17,7 @@ from pydantic import Field, PrivateAttr, SecretStr
 from omps_worker.errors import Fault
 from omps_worker.limits import VALUES
 from omps_worker.names import organization_name_fault
+from omps_worker.settings import naming
 from omps_worker.settings.broker import (
     BindingSettings,
     ClientProperties,
@@ -46,7 +47,7 @@ from omps_worker.settings.fields import (
     path_fault,
 )
 from omps_worker.settings.organizations import OrganizationSettings
-from omps_worker.settings.tables import Location, Reading, Table
+from omps_worker.settings.tables import Lenience, Location, Reading, Table
 from omps_worker.settings.units import Duration, PositiveDuration, Size
 
 __all__ = [
@@ -207,10 +208,11 @@ class WorkerSettings(Table):
     def together(cls, table: Mapping[str, Any], reading: Reading, /) -> Iterator[tuple[Location, str]]:
         """The mapping file must be there, and organizations must have names that a registry can have."""
         mapping = table.get("mapping", "mapping.yaml")
-        if isinstance(mapping, (str, Path)) and str(mapping) and "\0" not in str(mapping) and not reading.api:
+        wanted = not reading.api and reading.lenience is Lenience.NONE
+        if isinstance(mapping, (str, Path)) and str(mapping) and "\0" not in str(mapping) and wanted:
             fault = path_fault(reading.directory / mapping, reading)
             if fault:
-                yield ("mapping",), fault
+                yield ("mapping",), naming.of_file(fault, reading.directory / mapping, reading.directory)
         organizations = table.get("organizations")
         for name in organizations if isinstance(organizations, Mapping) else ():
             if fault := organization_name_fault(name):

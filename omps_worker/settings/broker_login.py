@@ -15,7 +15,8 @@ from pydantic import AfterValidator, Field, PrivateAttr, SecretStr, Strict
 
 from omps_worker.errors import SettingsError
 from omps_worker.file_versions import Version, version_of
-from omps_worker.settings.fields import ENVIRONMENT_NAME, AnyPath, EnvironmentName, path_fault, split_url
+from omps_worker.settings import naming
+from omps_worker.settings.fields import ENVIRONMENT_NAME, AnyPath, EnvironmentName, is_absence, path_fault, split_url
 from omps_worker.settings.organizations import Secret, SecretFile, secret_fault
 from omps_worker.settings.tables import Location, Reading, Table
 
@@ -59,23 +60,26 @@ class BrokerSettings(Table):
             yield (), "has two sources for the password: keep password_file or password_env"
         if isinstance(variable, str) and ENVIRONMENT_NAME.fullmatch(variable):
             value = _from_environment(variable, reading)
-            if not value:
-                yield ("password_env",), "this environment variable is not set, or is empty"
-            elif fault := secret_fault(value):
-                yield ("password_env",), f"what the environment variable holds {fault}"
+            if not value and reading.minds(absent=True):
+                yield ("password_env",), f"{naming.variable(variable)} is not set, or is empty"
+            elif value and (fault := secret_fault(value)) and reading.minds(absent=False):
+                yield ("password_env",), f"what {naming.variable(variable)} holds {fault}"
         if isinstance(path, (str, Path)) and str(path) and "\0" not in str(path):
             full = reading.directory / path
-            if fault := path_fault(full, reading) or SecretFile(full, secret_fault, "password_file").fault:
-                yield ("password_file",), fault
+            fault = path_fault(full, reading) or SecretFile(full, secret_fault, "password_file").fault
+            if fault and reading.minds(absent=is_absence(fault)):
+                yield ("password_file",), naming.of_file(fault, path, reading.directory)
 
     def model_post_init(self, context: Any) -> None:
         """Find the password, with the environment of the reading."""
         reading = context if isinstance(context, Reading) else Reading()
         key = "consumer_config.broker.password"
         if self.password_file is not None:
-            self._password = Secret(key, None, None, SecretFile(self.password_file, secret_fault, f"{key}_file"))
+            self._password = Secret(key, file=SecretFile(self.password_file, secret_fault, f"{key}_file"))
         elif self.password_env is not None:
-            self._password = Secret(key, None, _from_environment(self.password_env, reading), None)
+            value = _from_environment(self.password_env, reading)
+            good = value and not secret_fault(value)
+            self._password = Secret(key, SecretStr(value) if good else None, variable=self.password_env)
 
     @property
     def password(self) -> Secret | None:

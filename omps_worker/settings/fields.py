@@ -16,6 +16,7 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Strict, ValidationInfo, WithJsonSchema
 
 from omps_worker import versions
+from omps_worker.settings import naming
 from omps_worker.settings.tables import Reading
 
 TOPIC_LIMIT = 255
@@ -23,6 +24,7 @@ TOPIC_LIMIT = 255
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_NO_FILE = "there is no such file"
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 Flag = Annotated[bool, Strict()]
@@ -110,26 +112,35 @@ def path_fault(path: Path, reading: Reading, *, directories: bool = False) -> st
         elif not path.is_file():
             return "is not a plain file"
     except FileNotFoundError:
-        return f"there is no such file (relative paths start in {reading.directory})"
+        return f"{_NO_FILE} (relative paths start in {reading.directory})"
     except OSError as error:
         return f"cannot be read: {error.strerror}"
     return None if os.access(path, os.R_OK) else "cannot be read: permission denied"
 
 
+def is_absence(fault: str) -> bool:
+    """Whether a ``path_fault`` is that nothing is there."""
+    return fault.startswith(_NO_FILE)
+
+
 def _readable(path: Path, info: ValidationInfo) -> Path:
-    if fault := path_fault(path, Reading.of(info)):
-        raise ValueError(fault)
+    reading = Reading.of(info)
+    fault = path_fault(path, reading)
+    if fault and reading.minds(absent=is_absence(fault)):
+        raise ValueError(naming.of_file(fault, path, reading.directory))
     return path
 
 
 def _certificates(path: Path, info: ValidationInfo) -> Path:
-    if fault := path_fault(path, Reading.of(info), directories=True):
-        raise ValueError(fault)
-    if path.is_file():
+    reading = Reading.of(info)
+    fault = path_fault(path, reading, directories=True)
+    if fault is None and path.is_file():
         try:
             ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
         except (ssl.SSLError, OSError):
-            raise ValueError("holds no certificate in PEM form") from None
+            fault = "holds no certificate in PEM form"
+    if fault and reading.minds(absent=is_absence(fault)):
+        raise ValueError(naming.of_file(fault, path, reading.directory))
     return path
 
 

@@ -21,7 +21,7 @@ from omps_worker.errors import Fault, SettingsError
 from omps_worker.settings import Settings
 from omps_worker.settings.broker_login import has_password
 from omps_worker.settings.review import review
-from omps_worker.settings.tables import Reading, faults_of
+from omps_worker.settings.tables import Lenience, Reading, faults_of
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -58,11 +58,20 @@ def load(path: Path | None = None, *, environment: Mapping[str, str] = os.enviro
 
 
 def check(
-    table: Mapping[str, Any], path: Path, *, environment: Mapping[str, str] = os.environ, api: bool = False
+    table: Mapping[str, Any],
+    path: Path,
+    *,
+    environment: Mapping[str, str] = os.environ,
+    api: bool = False,
+    lenience: Lenience = Lenience.NONE,
 ) -> Settings:
-    """The Settings that ``table``, read from ``path``, means; SettingsError with every fault."""
+    """The Settings that ``table``, read from ``path``, means; SettingsError with every fault.
+
+    ``lenience``: what is wrong with variables and files beside it and is passed over; an ``amqp_url`` that may
+    be in one of them then leaves no broker.
+    """
     file = str(path)
-    reading = Reading(path.parent, environment, api)
+    reading = Reading(path.parent, environment, api, lenience=lenience)
     table, faults = _lowered(table, file)
     # A variable that was filled from a file often ends as the file does.
     from_environment = environment.get(URL_VARIABLE, "").rstrip("\r\n")
@@ -71,9 +80,9 @@ def check(
         table["amqp_url"] = from_environment
         _use_its_password(table, from_environment)
     _use_qos(table)
-    without_broker = api and "amqp_url" not in table
+    without_broker = "amqp_url" not in table and (api or not reading.minds(absent=True))
     if without_broker:
-        table = {**_NO_BROKER, **table}
+        table = {**(_NO_BROKER if api else {"amqp_url": _NO_BROKER["amqp_url"]}), **table}
     elif api:
         table.setdefault("queues", _NO_BROKER["queues"])
     settings = None

@@ -17,7 +17,17 @@ from pydantic import AfterValidator, Field, PrivateAttr, SecretStr, Strict
 
 from omps_worker.errors import Fault, SettingsError
 from omps_worker.file_versions import NOTHING, Version, version_of
-from omps_worker.settings.fields import ENVIRONMENT_NAME, AnyPath, EnvironmentName, Flag, Name, Text, path_fault
+from omps_worker.settings import naming
+from omps_worker.settings.fields import (
+    ENVIRONMENT_NAME,
+    AnyPath,
+    EnvironmentName,
+    Flag,
+    Name,
+    Text,
+    is_absence,
+    path_fault,
+)
 from omps_worker.settings.tables import Location, Reading, Table, dotted
 from omps_worker.transformations import Annotation, Replacement, Transformations
 
@@ -123,21 +133,33 @@ def _content(path: Path) -> tuple[str, str | None]:
 
 
 class Secret:
-    """A secret wherever it comes from: the configuration itself, the environment, or a file."""
+    """A secret wherever it comes from: the configuration itself, the environment, or a file.
 
-    def __init__(self, key: str, text: SecretStr | None, variable: str | None, file: SecretFile | None) -> None:
+    ``text`` is what it was at the start, if it was not in a file, and ``variable`` the one that had it or should have.
+    """
+
+    def __init__(
+        self, key: str, text: SecretStr | None = None, file: SecretFile | None = None, variable: str | None = None
+    ) -> None:
         self._key = key
-        self._fixed = text or (SecretStr(variable) if variable else None)
+        self._fixed = text
         self._file = file if self._fixed is None else None
+        self._variable = variable
 
     def get(self) -> SecretStr:
         """The secret as it is now; SettingsError if there never was a good one."""
         value = self._fixed or (self._file.value_or_none() if self._file else None)
         if value is None:
-            reason = self._file.fault if self._file else None
-            fault = Fault("configuration", self._key, f"the secret {reason or 'is missing'}")
-            raise SettingsError([fault], transient=True)
+            raise SettingsError([self._fault()], transient=True)
         return value
+
+    def _fault(self) -> Fault:
+        if self._file is not None:
+            return Fault("configuration", f"{self._key}_file", f"the secret {self._file.fault or 'is missing'}")
+        if self._variable is not None:
+            reason = f"{naming.variable(self._variable)} is not set, or is empty"
+            return Fault("configuration", f"{self._key}_env", reason)
+        return Fault("configuration", self._key, "the secret is missing")
 
     def belongs_to(self, organization: str) -> None:
         """Name the organization in what is said about this secret."""
@@ -288,6 +310,11 @@ class OrganizationSettings(Table):
         """Whether there is a token; without one clients of the REST API bring theirs."""
         return self._token is not None or self._password is not None
 
+    @property
+    def has_oauth(self) -> bool:
+        """Whether there is an OAuth token."""
+        return self._oauth is not None
+
     def authorization(self) -> SecretStr:
         """The value of the Authorization header for the app registry, read again if its file changed.
 
@@ -317,8 +344,10 @@ def _secret(
     if text is None and variable is None and path is None:
         return None
     value = _from_environment(variable, reading) if variable else None
+    if value and check(value):
+        value = None
     file = SecretFile(path, check, f"{key}_file") if path and not value and text is None else None
-    return Secret(key, text, value, file)
+    return Secret(key, text or (SecretStr(value) if value else None), file, variable)
 
 
 def _from_environment(variable: str, reading: Reading) -> str:
@@ -339,16 +368,16 @@ def _source_faults(
         return
     if isinstance(variable, str) and ENVIRONMENT_NAME.fullmatch(variable):
         if value := _from_environment(variable, reading):
-            if fault := check(value):
-                yield (f"{key}_env",), f"what the environment variable holds {fault}"
+            if (fault := check(value)) and reading.minds(absent=False):
+                yield (f"{key}_env",), f"what {naming.variable(variable)} holds {fault}"
             return
-        if path is None:
-            yield (f"{key}_env",), "this environment variable is not set, or is empty"
+        if path is None and reading.minds(absent=True):
+            yield (f"{key}_env",), f"{naming.variable(variable)} is not set, or is empty"
     if isinstance(path, (str, Path)) and str(path) and "\0" not in str(path):
         full = reading.directory / path
         fault = path_fault(full, reading)
         if fault is None:
             content, fault = _content(full)
             fault = fault or check(content)
-        if fault:
-            yield (f"{key}_file",), fault
+        if fault and reading.minds(absent=is_absence(fault)):
+            yield (f"{key}_file",), naming.of_file(fault, path, reading.directory)

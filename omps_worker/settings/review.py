@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from omps_worker.errors import Fault
+from omps_worker.errors import Fault, SettingsError
 from omps_worker.settings import Settings
 from omps_worker.settings.fields import is_local
+from omps_worker.settings.organizations import OrganizationSettings
 from omps_worker.settings.tables import dotted
 
 _LOSING_ARGUMENTS = ("x-expires", "x-max-length", "x-max-length-bytes", "x-message-ttl")
@@ -38,11 +39,11 @@ def _doubts(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "consumer_config.ca_bundle", "has no hashed certificates: run `openssl rehash` on the directory"
     for name, organization in worker.organizations.items():
         key = dotted(("consumer_config", "organizations", name))
-        if organization.public and organization.oauth() is None:
+        if organization.public and not organization.has_oauth:
             yield f"{key}.public", "is true without an oauth_token: what is pushed stays as private as it was"
         for source in ("token_file", "password_file", "oauth_token_file"):
             yield from _open_secret(f"{key}.{source}", getattr(organization, source))
-        if organization.has_token and not _is_basic(organization.authorization().get_secret_value()):
+        if organization.has_token and not _has_basic_token(organization):
             yield key, 'its token is not of the form "basic …", the only one that app registries understand'
 
 
@@ -52,8 +53,12 @@ def _open_secret(key: str, path: Path | None) -> Iterator[tuple[str, str]]:
             yield key, "can be read by everybody on this machine: chmod o-r, or mode 0440 where it is mounted"
 
 
-def _is_basic(token: str) -> bool:
-    return token.lower().startswith("basic ")
+def _has_basic_token(organization: OrganizationSettings) -> bool:
+    try:
+        return organization.authorization().get_secret_value().lower().startswith("basic ")
+    except SettingsError:
+        # That it is not there has been told as a fault.
+        return True
 
 
 def _broker_doubts(settings: Settings) -> Iterator[tuple[str, str]]:

@@ -10,6 +10,7 @@ fault, and no error of it ever holds a value.
 from __future__ import annotations
 
 import difflib
+import enum
 import json
 import os
 import re
@@ -57,6 +58,16 @@ _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _KEY_LIMIT = 80
 
 
+class Lenience(enum.IntEnum):
+    """What a reading passes over of variables and files beside the one that is read."""
+
+    NONE = 0
+    ABSENT = 1
+    """That they are not there."""
+    UNUSABLE = 2
+    """Whatever is wrong with them."""
+
+
 @dataclass(frozen=True)
 class Reading:
     """What checking a file needs to know beside its text."""
@@ -68,6 +79,12 @@ class Reading:
     """For the REST API alone: no broker, no mapping and no tokens are needed, as clients bring theirs."""
     organizations: Collection[str] | None = None
     """The organizations that the configuration knows; None: whether it knows them is not asked."""
+    lenience: Lenience = Lenience.NONE
+    """Other than NONE only for who tells of these faults all the same, and for who looks at the mapping by itself."""
+
+    def minds(self, *, absent: bool) -> bool:
+        """Whether what is ``absent``, or is at fault otherwise, is a fault of what is read."""
+        return self.lenience < (Lenience.ABSENT if absent else Lenience.UNUSABLE)
 
     @classmethod
     def of(cls, info: ValidationInfo) -> Reading:

@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from omps_worker.sandbox import operators
+from omps_worker.sandbox.faults import Fault
 from tests.support.monitoring import Seen, free_port
 from tests.support.proxy import Proxy
 from tests.support.site import TestSite, edit
@@ -19,6 +21,8 @@ from tests.support.waiting import wait_until
 
 SECONDS = 10.0
 """What is promised."""
+
+LANTERN = operators.zip_of(operators.flat_operator("lantern"))
 
 PARTS = ("broker", "koji", "koji_files", "registry")
 
@@ -112,6 +116,39 @@ def test_a_long_absence_of_the_broker_does_not_make_the_return_slower(surroundin
     surroundings.bring_back("broker")
     wait_until(seen.ready, SECONDS, "the worker to be ready")
     assert site.consumers() == 1
+
+
+def test_a_file_server_that_fails_downloads_alone_is_not_well_from_the_first_build_on(seen, site: TestSite):
+    build = site.koji.add_build("lantern-operator-container", "1.0", "1", manifests=LANTERN)
+    site.koji.faults.add(Fault("GET .*zip", status=502, times=None))
+    site.publish(site.koji.message(build))
+    wait_until(lambda: seen.misses("koji_files"), SECONDS, "the file server to be missed")
+    assert any("answers 502 to the download of" in reason for reason in seen.reasons())
+    site.koji.faults.clear()
+    wait_until(seen.ready, SECONDS, "the worker to be ready again, before the build is tried again")
+
+
+def test_an_organization_that_fails_is_named_and_when_all_do_the_worker_is_not_ready(seen, site: TestSite):
+    def up(organization: str) -> float | None:
+        return seen.metric(f'omps_worker_organization_up{{organization="{organization}"}}')
+
+    wait_until(lambda: (up("community"), up("partners")) == (1, 1), SECONDS, "both to be looked at")
+    site.registry.faults.add(Fault("GET /cnr/api/v1/packages/community/", status=500, times=None))
+    wait_until(lambda: up("community") == 0, SECONDS, "the organization to be missed")
+    assert (seen.ready(), up("partners")) == (True, 1), "what is for the other one is published"
+    (warning,) = seen.warnings()
+    assert warning.startswith("organization community: Failed to look at community/")
+
+    secret: Path = site.directory / "secrets" / "partners"
+    good = secret.read_text()
+    edit(secret, good, "basic d3Jvbmc6d3Jvbmc=\n")
+    wait_until(lambda: seen.misses("organizations"), SECONDS, "nothing to be publishable")
+    assert not seen.misses("registry")
+
+    site.registry.faults.clear()
+    wait_until(seen.ready, SECONDS, "one of them to be enough")
+    edit(secret, "basic d3Jvbmc6d3Jvbmc=\n", good)
+    wait_until(lambda: not seen.warnings(), SECONDS, "both to be well again")
 
 
 def test_a_broken_edit_of_the_mapping_is_no_good_state(seen, site: TestSite):

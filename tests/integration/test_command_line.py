@@ -89,6 +89,32 @@ def test_check_tells_a_wrong_password_from_a_right_one(site):
     assert states(ran)["organization community"] == "ok"
 
 
+def test_check_looks_at_each_organization_as_a_push_does(site):
+    look = site.registry.faults.add(Fault("GET /cnr/api/v1/packages/community/", status=500, times=None))
+    refused = site.registry.faults.add(Fault("GET /cnr/api/v1/packages/partners/", status=401, times=None))
+    ran = site.command("check", "--json")
+    assert (site.registry.faults.fired(look), site.registry.faults.fired(refused)) == (1, 1)
+    assert (ran.code, states(ran)["registry"]) == (75, "ok")
+    errors = {finding["part"]: (finding["state"], finding["error"]) for finding in ran.json}
+    assert errors["organization community"] == ("failed", "QuayPackageError")
+    assert errors["organization partners"] == ("failed", "QuayAuthorizationError")
+
+
+def test_check_goes_on_past_a_broken_mapping_and_a_secret_that_is_not_there(site):
+    (site.directory / "secrets" / "partners").unlink()
+    edit(site.directory / "mapping.yaml", "version: csv", "versoin: csv")
+    ran = site.command("check", "--json")
+    assert ran.code == 2
+    assert {part for part, state in states(ran).items() if state == "failed"} == {
+        "configuration", "mapping", "organization partners",
+    }  # fmt: skip
+    assert {part for part, state in states(ran).items() if state == "ok"} == {
+        "broker", "queue", "failed queue", "Koji hub", "Koji files", "registry", "organization community",
+    }  # fmt: skip
+    key = "consumer_config.organizations.partners.token_file"
+    assert f"{key}: there is no such file: {site.directory / 'secrets' / 'partners'}" in ran.out
+
+
 def test_check_doubts_a_place_for_files_where_there_are_none(site):
     edit(site.config, "/kojiroot", "/elsewhere")
     ran = site.command("check", "--json")

@@ -39,7 +39,8 @@ def test_a_release_a_retry_and_a_failure_are_counted_and_logged_as_they_were(sit
     good = site.koji.add_build(COMPONENT, "1.0", "1", manifests=OTTER)
     bad = site.koji.add_build("heron-operator-container", "1.0", "1", manifests=operators.zip_of({"x.yaml": "a: 1\n"}))
     unfinished = site.koji.add_build(COMPONENT, "1.0", "2", state=BuildState.FAILED)
-    site.registry.faults.add(Fault("GET /cnr/api/v1/packages/.*", status=503))
+    # Not that of a package that nobody has: such looks are those of /ready.
+    site.registry.faults.add(Fault("GET /cnr/api/v1/packages/.*/otter-cache", status=503))
     with site.watching() as watch, site.running():
         wait_until(seen.ready, what="the worker to be ready")
         message = site.koji.message(good)

@@ -41,6 +41,9 @@ class Seen:
     def reasons(self) -> list[str]:
         return requests.get(f"{self._base}/ready", timeout=5).json()["reasons"]
 
+    def warnings(self) -> list[str]:
+        return requests.get(f"{self._base}/ready", timeout=5).json().get("warnings", [])
+
     def misses(self, part: str) -> bool:
         told = any(reason.startswith(f"{part}: ") for reason in self.reasons())
         return told and not self.ready() and self.metric(f'omps_worker_part_up{{part="{part}"}}') == 0

@@ -32,6 +32,25 @@ OF_EVERY_SERIES = {"job", "instance"}
 OF_PROMETHEUS = {"up", "process_start_time_seconds"}
 
 
+PLACE = "https://omps-worker.example.com"
+"""Where runbooks are read; a site puts its own there."""
+TAKES_LONGER = {
+    "OmpsWorkerVersionsDiffer",
+    "OmpsWorkerRetriesLast",
+    "OmpsWorkerCatchUpFails",
+    "OmpsWorkerNothingComes",
+    "OmpsWorkerAllIgnored",
+}
+"""Alerts that something does not come to its end."""
+ENDS_WITH_THE_NEXT_MESSAGE = {"OmpsWorkerNothingComes", "OmpsWorkerAllIgnored", "OmpsWorkerCatchUpFails"}
+ASKS_WHAT_IS_NOW_TOO = {"OmpsWorkerRestarting", "OmpsWorkerBacklog"}
+
+
+def seconds(duration: str) -> int:
+    """What Prometheus means by it."""
+    return int(duration[:-1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[duration[-1]]
+
+
 def metrics_in(expression: str) -> set[str]:
     return {HISTOGRAM.sub("", name) for name in re.findall(r"\bomps_worker_(\w+)", expression)}
 
@@ -115,7 +134,7 @@ def test_the_depth_of_a_queue_is_never_added_up_over_replicas(alert):
     """Each of them tells the same."""
     expression = ALERTS[alert]["expr"]
     for found in re.finditer(r"omps_worker_queue_messages", expression):
-        assert re.search(r"(max|min) by \([\w, ]+\) \((min_over_time\()?$", expression[: found.start()])
+        assert re.search(r"(max|min) by \([\w, ]+\) \(((min|max)_over_time\()?$", expression[: found.start()])
 
 
 @pytest.mark.parametrize("alert", ALERTS)
@@ -138,12 +157,34 @@ def test_every_part_is_watched():
 def test_every_alert_says_how_urgent_it_is_and_what_to_do(alert):
     rule = ALERTS[alert]
     assert rule["labels"]["severity"] in ("page", "ticket", "info")
-    assert set(rule["annotations"]) == {"summary", "description", "runbook"}
-    page, _, anchor = rule["annotations"]["runbook"].partition("#")
-    assert page == "docs/runbooks.md"
+    assert set(rule["annotations"]) == {"summary", "description", "runbook_url"}
+    page, _, anchor = rule["annotations"]["runbook_url"].partition("#")
+    assert page == f"{PLACE}/docs/runbooks.md"
     sections = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", RUNBOOKS, re.MULTILINE | re.DOTALL))
     named = {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-"): text for title, text in sections.items()}
     assert f"`{alert}`" in named[anchor], "its runbook names it"
+
+
+def test_who_deploys_the_alerts_is_told_to_put_in_the_place_of_the_runbooks():
+    assert PLACE in (DEPLOY / "prometheus/alerts.yml").read_text().partition("groups:")[0]
+    assert PLACE in METRICS
+
+
+@pytest.mark.parametrize("alert", ALERTS)
+def test_every_alert_fires_within_minutes(alert):
+    assert seconds(ALERTS[alert].get("for", "0s")) <= 10 * 60 or alert in TAKES_LONGER
+
+
+@pytest.mark.parametrize("alert", ALERTS)
+def test_every_alert_looks_at_what_is_now_or_was_a_quarter_of_an_hour_ago(alert):
+    """What only happened an hour ago is no reason to wake somebody now."""
+    windows = [seconds(window) for window in re.findall(r"\[(\w+)(?::\w+)?\]", ALERTS[alert]["expr"])]
+    assert min(windows, default=0) <= 15 * 60 or alert in ENDS_WITH_THE_NEXT_MESSAGE | ASKS_WHAT_IS_NOW_TOO
+
+
+@pytest.mark.parametrize("alert", ALERTS)
+def test_every_alert_is_tried_after_it_should_end(alert):
+    assert any(alert in before and alert not in now for test in expectations() for before, now in pairwise(test))
 
 
 def test_runbooks_name_no_alert_that_there_is_not():

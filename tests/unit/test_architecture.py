@@ -44,10 +44,12 @@ ABOVE_THE_CORE = (
     "running",
     "sandbox",
     "bootstrap",
+    "site_checks",
     "cli",
     "cli_common",
     "cli_api",
     "cli_catch_up",
+    "cli_check",
     "cli_config",
     "container",
     "cli_failed",
@@ -117,7 +119,12 @@ def test_only_the_front_doors_know_the_sandbox():
 def test_only_the_wiring_knows_the_broker_and_the_core():
     knows_broker = {name for name in modules() if any(other.startswith("broker.") for other in imports_of(name))}
 
-    assert {name for name in knows_broker if not name.startswith("broker.")} == {"bootstrap", "running", "api.wiring"}
+    assert {name for name in knows_broker if not name.startswith("broker.")} == {
+        "bootstrap",
+        "running",
+        "site_checks",
+        "api.wiring",
+    }
 
 
 def test_only_the_rest_api_knows_its_libraries_and_only_its_command_knows_the_rest_api():

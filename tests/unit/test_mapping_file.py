@@ -320,17 +320,17 @@ def test_any_unicode_is_a_mapping_or_refused_with_faults(text: str) -> None:
         parse(text, "mapping.yaml", ORGANIZATIONS)
 
 
-@pytest.mark.parametrize(
-    ("glob", "words"),
-    [
-        ("otter-[cache-*", "has a [ that no ] ends"),
-        ("otter-cache-.*", "looks like a regular expression"),
-        ("^otter", "looks like a regular expression"),
-        ("otter$", "looks like a regular expression"),
-        ("(otter|lantern)-*", "looks like a regular expression"),
-        (r"otter\.cache", "looks like a regular expression"),
-    ],
-)
+HARDLY_MEANT = [
+    ("otter-[cache-*", "has a [ that no ] ends"),
+    ("otter-cache-.*", "looks like a regular expression"),
+    ("^otter", "looks like a regular expression"),
+    ("otter$", "looks like a regular expression"),
+    ("(otter|lantern)-*", "looks like a regular expression"),
+    (r"otter\.cache", "looks like a regular expression"),
+]
+
+
+@pytest.mark.parametrize(("glob", "words"), HARDLY_MEANT)
 def test_a_glob_that_hardly_anybody_means_is_a_warning(glob: str, words: str) -> None:
     text = f"version: 1\nrules:\n- match: {{component: '{glob}'}}\n  publish: [{{organization: community}}]\n"
     (warning,) = parse(text, "mapping.yaml", ORGANIZATIONS).warnings
@@ -338,9 +338,18 @@ def test_a_glob_that_hardly_anybody_means_is_a_warning(glob: str, words: str) ->
     assert "(line 3)" in warning.reason
 
 
+@pytest.mark.parametrize(("glob", "words"), HARDLY_MEANT)
+def test_such_a_glob_that_is_to_hold_builds_is_a_warning_too(glob: str, words: str) -> None:
+    (warning,) = parse(f"version: 1\nhold:\n- etcd-*\n- '{glob}'\n{REST_OF_IT}", "mapping.yaml", ORGANIZATIONS).warnings
+    assert (warning.key, words in warning.reason) == ("hold[1]", True)
+    assert "(line 4)" in warning.reason
+
+
 @pytest.mark.parametrize("glob", ["*", "otter-*", "[abc]*", "[!a-c]?", "*-1.*", "gtk+", "x-1.0^git1-*", "a~b"])
 def test_globs_as_people_mean_them_are_no_warning(glob: str) -> None:
-    text = f"version: 1\nrules:\n- match: {{nvr: '{glob}'}}\n  publish: [{{organization: community}}]\n"
+    text = (
+        f"version: 1\nhold: ['{glob}']\nrules:\n- match: {{nvr: '{glob}'}}\n  publish: [{{organization: community}}]\n"
+    )
     assert parse(text, "mapping.yaml", ORGANIZATIONS).warnings == ()
 
 

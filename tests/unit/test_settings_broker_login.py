@@ -40,7 +40,8 @@ def test_a_password_file_must_hold_one(tmp_path, content):
 
 def test_a_password_from_the_environment_must_be_there(tmp_path):
     changes = {**WITHOUT, f"{OURS}.password_env": "BROKER_PASSWORD"}
-    assert "not set" in faults(tmp_path, changes)[f"{OURS}.password_env"]
+    told = "the environment variable BROKER_PASSWORD is not set, or is empty"
+    assert faults(tmp_path, changes)[f"{OURS}.password_env"] == told
     ours = settings(tmp_path, changes, environment={"BROKER_PASSWORD": "a/b@c\n"})
     assert ours.broker_url == "amqp://worker:a%2Fb%40c@localhost/"
     assert "a/b@c" not in repr(ours)

@@ -173,6 +173,32 @@ def test_what_cannot_work_is_a_fault_of_its_key(
     assert reason in found[HERE + key]
 
 
+@pytest.mark.parametrize("name", ["COMMUNITY_TOKEN", "TOKEN", "_OMPS_WORKER_ORG2_TOKEN", "OMPS_WORKER_4CHAN_2_TOKEN"])
+def test_a_variable_that_is_not_set_is_named(tmp_path: Path, name: str) -> None:
+    found = faults(tmp_path, {HERE: {"token_env": name}, f"{HERE}.oauth_token_env": name})
+    told = f"the environment variable {name} is not set, or is empty"
+    assert found == {f"{HERE}.token_env": told, f"{HERE}.oauth_token_env": told}
+
+
+@pytest.mark.parametrize("name", ["X1QJ8F0TZ7", "hunter_2", "A" * 25, "Passw0rd"])
+def test_what_may_be_the_secret_itself_is_not_repeated(tmp_path: Path, name: str) -> None:
+    found = faults(tmp_path, {HERE: {"token_env": name}})
+    assert found == {f"{HERE}.token_env": "this environment variable is not set, or is empty"}
+    found = faults(tmp_path, {HERE: {"token_file": name}})
+    assert found == {f"{HERE}.token_file": f"there is no such file (relative paths start in {tmp_path})"}
+
+
+@pytest.mark.parametrize("written", ["secrets/community", "community.token", "{}/secrets/community"])
+def test_a_secret_file_that_cannot_be_read_is_named(tmp_path: Path, written: str) -> None:
+    (tmp_path / "secrets").mkdir()
+    written = written.format(tmp_path)
+    path = tmp_path / written
+    key = f"{HERE}.token_file"
+    assert faults(tmp_path, {HERE: {"token_file": written}}) == {key: f"there is no such file: {path}"}
+    path.write_text("\n")
+    assert faults(tmp_path, {HERE: {"token_file": written}}) == {key: f"the file {path} is empty"}
+
+
 def test_transformations_that_can_work_are_taken(tmp_path: Path) -> None:
     read = organization(
         tmp_path,
@@ -284,8 +310,8 @@ def test_a_secret_file_that_is_written_while_it_is_read_is_read_again(tmp_path: 
 
 def test_a_secret_that_was_never_there_may_be_there_at_the_next_try(tmp_path: Path) -> None:
     file = SecretFile(tmp_path / "token", header_fault, "token_file")
-    secret = Secret("token", None, None, file)
-    with pytest.raises(SettingsError, match="is gone") as caught:
+    secret = Secret("token", file=file)
+    with pytest.raises(SettingsError, match="token_file: the secret is gone") as caught:
         secret.get()
     assert caught.value.transient
     (tmp_path / "token").write_text("basic d2hv\n")
