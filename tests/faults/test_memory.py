@@ -66,7 +66,8 @@ def test_messages_that_cannot_be_read_do_not_add_up(quick):
         quick.publish(*[BusMessage(TOPIC, {"message_id": f"then-{n}"}, body) for n in range(16)])
         parked(quick, 32)
         more = peak(worker) - before
-    assert more < 5 * BODY
+    # What adds up would be sixteen of them.
+    assert more < 8 * BODY
 
 
 def test_builds_that_fail_do_not_add_up(quick):
