@@ -25,6 +25,7 @@ from omps_worker.mapping.file import MappingFile
 from omps_worker.model import Attempt, BuildEvent, BuildFacts, ByHand, Ignored, Outcome, Status
 from omps_worker.observer import SILENT
 from omps_worker.organizations import Organizations, unknown_organization
+from omps_worker.pending import Pending, concerns
 from omps_worker.processor import Processor
 from omps_worker.push_request import Request
 from omps_worker.registry import AppRegistry
@@ -290,6 +291,33 @@ class Site(BrokerSite):
                 outcomes = deleter.delete(place, version)
                 self._tell(outcomes, origin)
         return outcomes, [result_body(outcome, origin, Attempt()) for outcome in outcomes]
+
+    def pending(
+        self, organization: str, repository: str, notice: Callable[[str], object]
+    ) -> tuple[list[Pending], str | None]:
+        """The messages that may still publish a package, and why they are not known, or not all: None if they are.
+
+        ``notice`` is told what a person should know of the look.
+        """
+        from omps_worker.broker import pending
+        from omps_worker.broker.access import Access
+
+        if not self.settings.has_broker:
+            return [], "no broker is configured"
+        mapping = self.mapping.current
+        missed: list[str] = []
+        try:
+            found = pending.look(
+                Access.of(self.settings, "delete"),
+                self.topology,
+                lambda event, labels: concerns(event, labels, organization, repository, mapping),
+                take_turns=self.settings.worker.lock == "broker",
+                notice=notice,
+                missed=missed.append,
+            )
+        except BrokerError as error:
+            return [], error.message
+        return found, " ".join(missed) or None
 
     def _lock_by_hand(self) -> PackageLock:
         from omps_worker.broker.lock import LockIfReachable

@@ -53,7 +53,8 @@ def _unseen(_seen: int, _of: int) -> None:
 class FailedQueue:
     """The failed queue of one site. Every method raises BrokerUnavailable and BrokerRefused.
 
-    ``take_turns``: whether a lock may be declared. ``notice`` is told what a person should know.
+    ``take_turns``: whether a lock may be declared. ``notice`` is told what a person should know. ``name`` is another
+    queue of ours that is to be looked at in the same way.
     """
 
     def __init__(
@@ -63,12 +64,13 @@ class FailedQueue:
         *,
         take_turns: bool = True,
         notice: Callable[[str], object] = lambda _text: None,
+        name: str | None = None,
     ) -> None:
         self._where = where
         self._topology = topology
         self._take_turns = take_turns
         self._notice = notice
-        self.name = failed_queue(topology.queue)
+        self.name = name or failed_queue(topology.queue)
         self.incomplete: str | None = None
         """Why some look at it, that came to its end, did not see everything that was there; None: all did."""
 
@@ -123,7 +125,7 @@ class FailedQueue:
                 ready, others = self._settled(connection, ready)
             if others:
                 self._not_all(f"Somebody else takes messages from {self.name} now: those are not seen here.")
-            look = Look(connection, self._topology, selection, ready, seen)
+            look = Look(connection, self._topology, self.name, selection, ready, seen)
             try:
                 yield look
             except BaseException:
@@ -137,7 +139,7 @@ class FailedQueue:
                     f"{look.missing} of {ready} message(s) in {self.name} were not seen: somebody else took them "
                     "meanwhile. Look again to see what became of them."
                 )
-            if self._topology.passive and look.most_looks >= WORN:
+            if self._topology.passive and self.name == failed_queue(self._topology.queue) and look.most_looks >= WORN:
                 self._notice(
                     f"A message in {self.name} was delivered {look.most_looks} times. Each look counts: "
                     "make sure that the queue has x-delivery-limit 1000000, or the broker may delete it."

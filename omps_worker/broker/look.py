@@ -26,7 +26,7 @@ from pika.spec import Basic, BasicProperties
 
 from omps_worker.broker import parked_message
 from omps_worker.broker.parked_message import ParkedMessage
-from omps_worker.broker.topology import Topology, failed_queue
+from omps_worker.broker.topology import Topology
 from omps_worker.errors import BrokerUnavailable
 from omps_worker.parked import Selection
 
@@ -59,15 +59,23 @@ Seen = Callable[[int, int], object]
 class Look:
     """An iterator over the selected messages that were there when the look began, of which ``ready`` were ready.
 
-    Raises BrokerUnavailable where the broker hands over nothing though messages are there. Where
-    somebody else took some of them, it ends, and ``missing`` is how many.
+    ``name`` is the queue's: the failed queue of ``topology``, or another one of ours. Raises BrokerUnavailable where
+    the broker hands over nothing though messages are there. Where somebody else took some of them, it ends, and
+    ``missing`` is how many.
     """
 
     def __init__(
-        self, connection: BlockingConnection, topology: Topology, selection: Selection, ready: int, seen: Seen
+        self,
+        connection: BlockingConnection,
+        topology: Topology,
+        name: str,
+        selection: Selection,
+        ready: int,
+        seen: Seen,
     ) -> None:
         self._connection = connection
         self._topology = topology
+        self._name = name
         self._selection = selection
         self._ready = ready
         self._report = seen
@@ -120,8 +128,7 @@ class Look:
                 self._connection.sleep(0.01)
 
     def _depth(self, channel: BlockingChannel) -> int:
-        name = failed_queue(self._topology.queue)
-        return channel.queue_declare(name, passive=True).method.message_count
+        return channel.queue_declare(self._name, passive=True).method.message_count
 
     def _receive(self) -> bool:
         """Wait for the next messages; False if somebody else took what is left."""
@@ -141,7 +148,7 @@ class Look:
                 return False
             if now > none_coming_since + PATIENCE_SECONDS:
                 raise BrokerUnavailable(
-                    f"The broker hands over nothing, though {ready} message(s) are parked; try again later."
+                    f"The broker hands over nothing, though {ready} message(s) are in {self._name}; try again later."
                 )
         if window.full:
             window.close_for_more()
@@ -182,7 +189,7 @@ class Look:
             )
             self._arrived.append((window, message))
 
-        window.consumer_tag = channel.basic_consume(failed_queue(self._topology.queue), arrived)
+        window.consumer_tag = channel.basic_consume(self._name, arrived)
 
 
 class _Window:
