@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
 from functools import cached_property, partial
 from pathlib import Path
@@ -70,13 +70,21 @@ class BrokerSite:
 
         return Topology.of(self.settings)
 
-    def failed_queue(self, notice: Callable[[str], object]) -> FailedQueue:
-        """The failures that are parked; ``notice`` is told what a person should know."""
+    def failed_queue(
+        self,
+        notice: Callable[[str], object],
+        whole: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ) -> FailedQueue:
+        """The failures that are parked; ``notice`` is told what a person should know.
+
+        Inside ``whole`` is done what is not to be interrupted.
+        """
         from omps_worker.broker.access import Access
         from omps_worker.broker.failed import FailedQueue
 
         take_turns = self.settings.worker.lock == "broker"
-        return FailedQueue(Access.of(self.settings, "failed"), self.topology, take_turns=take_turns, notice=notice)
+        where = Access.of(self.settings, "failed")
+        return FailedQueue(where, self.topology, take_turns=take_turns, notice=notice, whole=whole)
 
     def replay(self) -> Replay:
         """Sends messages to the queue once more, as a context manager."""

@@ -17,11 +17,11 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any
 
 from pika.adapters.blocking_connection import BlockingConnection
-from pika.exceptions import AMQPError, ChannelClosedByBroker
+from pika.exceptions import ChannelClosedByBroker
 
 from omps_worker.broker import dumps, slow_link
 from omps_worker.broker.access import Access
@@ -54,7 +54,8 @@ class FailedQueue:
     """The failed queue of one site. Every method raises BrokerUnavailable and BrokerRefused.
 
     ``take_turns``: whether a lock may be declared. ``notice`` is told what a person should know. ``name`` is another
-    queue of ours that is to be looked at in the same way.
+    queue of ours that is to be looked at in the same way. Inside ``whole`` is done what is not to be torn apart: a
+    message is sent or written, taken out, and handed to who counts.
     """
 
     def __init__(
@@ -65,11 +66,13 @@ class FailedQueue:
         take_turns: bool = True,
         notice: Callable[[str], object] = lambda _text: None,
         name: str | None = None,
+        whole: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         self._where = where
         self._topology = topology
         self._take_turns = take_turns
         self._notice = notice
+        self._whole = whole
         self.name = name or failed_queue(topology.queue)
         self.incomplete: str | None = None
         """Why some look at it, that came to its end, did not see everything that was there; None: all did."""
@@ -88,7 +91,8 @@ class FailedQueue:
         """Each in fedora-messaging's dump format."""
         with self.look(selection, seen) as look:
             for message in look:
-                yield message.parked, dumps.dump(message)
+                with self._whole():
+                    yield message.parked, dumps.dump(message)
 
     def replay(self, selection: Selection, replay: Replay, seen: Seen = _unseen) -> Iterator[Parked]:
         """Send each to the queue again and take it out here; yields those that were.
@@ -98,9 +102,10 @@ class FailedQueue:
         """
         with self.look(selection, seen) as look:
             for message in look:
-                replay.send(message.delivery)
-                look.remove(message)
-                yield message.parked
+                with self._whole():
+                    replay.send(message.delivery)
+                    look.remove(message)
+                    yield message.parked
 
     def discard(
         self, selection: Selection, seen: Seen = _unseen, only: frozenset[bytes] | None = None
@@ -109,8 +114,9 @@ class FailedQueue:
         with self.look(selection, seen) as look:
             for message in look:
                 if only is None or mark(message) in only:
-                    look.remove(message)
-                    yield message.parked
+                    with self._whole():
+                        look.remove(message)
+                        yield message.parked
 
     @contextmanager
     def look(self, selection: Selection, seen: Seen = _unseen) -> Iterator[Look]:
@@ -130,7 +136,7 @@ class FailedQueue:
                 yield look
             except BaseException:
                 # A connection that is gone has given everything back by itself.
-                with suppress(AMQPError):
+                with suppress(Exception):
                     look.give_back()
                 raise
             look.give_back()
