@@ -77,7 +77,8 @@ class Look:
         self._topology = topology
         self._name = name
         self._selection = selection
-        self._ready = ready
+        self.ready = ready
+        """How many messages were ready when the look began."""
         self._report = seen
         limit = None if topology.passive else topology.arguments.get("x-delivery-limit")
         self._delivery_limit = limit if isinstance(limit, int) else None
@@ -94,15 +95,15 @@ class Look:
         """How often the message was delivered before that was delivered most often."""
 
     def __iter__(self) -> Iterator[ParkedMessage]:
-        while self.seen < self._ready:
+        while self.seen < self.ready:
             if not self._arrived and not self._receive():
-                self.missing = self._ready - self.seen
+                self.missing = self.ready - self.seen
                 return
             self._at_hand = self._arrived.popleft()
             message = self._at_hand[1]
             self.seen += 1
             self.most_looks = max(self.most_looks, message.looks)
-            self._report(self.seen, self._ready)
+            self._report(self.seen, self.ready)
             if self._selection.means(message.parked, self._now):
                 yield message
 
@@ -166,7 +167,7 @@ class Look:
         return bool(self._arrived)
 
     def _open_window(self) -> None:
-        left = self._ready - self.seen
+        left = self.ready - self.seen
         size = min(self._windows[-1].size * GROWTH, LARGEST_WINDOW) if self._windows else FIRST_WINDOW
         size = max(
             min(size, WINDOW_BYTES // self._largest), math.ceil(left / max(MOST_WINDOWS - len(self._windows), 1))
