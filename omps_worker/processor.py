@@ -8,7 +8,6 @@ knows nothing of where the build was heard of nor of who hears about the outcome
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -50,6 +49,7 @@ from omps_worker.organizations import Organization, Organizations
 from omps_worker.pauses import HELD, publish_unpaused
 from omps_worker.push_request import Request
 from omps_worker.releases import Releaser, Wanted
+from omps_worker.scratch import ScratchDirectory
 from omps_worker.superseded import SKIP, SUPERSEDED, BuildOrder
 from omps_worker.targets import repository_of, still_open, targets_of
 from omps_worker.tracebacks import let_go
@@ -285,7 +285,7 @@ class Processor:
         self, work: _Work, targets: Sequence[Target], fetch: Callable[[Path], Path]
     ) -> list[Outcome | _Ready]:
         try:
-            with tempfile.TemporaryDirectory(prefix="omps-worker-") as scratch:
+            with ScratchDirectory() as scratch:
                 archive_file = fetch(Path(scratch))
                 with work.stage("extract"):
                     contents = Contents(archive_file, Path(scratch), self._limits)
