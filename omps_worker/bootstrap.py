@@ -93,6 +93,13 @@ class BrokerSite:
 
         return Replay(Access.of(self.settings, "replay"), self.topology.queue)
 
+    def unbind(self, exchange: str, routing_key: str) -> None:
+        """Take a binding of the queue away. Raises BrokerError."""
+        from omps_worker.broker.access import Access
+        from omps_worker.broker.bindings import unbind
+
+        unbind(Access.of(self.settings, "unbind"), self.topology.queue, exchange, routing_key)
+
     def watch(self, notice: Callable[[str], object]) -> Watch:
         """Follows the results on the bus; ``notice`` is told what a person should know."""
         from omps_worker.broker.access import Access
