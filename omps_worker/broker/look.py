@@ -149,7 +149,8 @@ class Look:
                 return False
             if now > none_coming_since + PATIENCE_SECONDS:
                 raise BrokerUnavailable(
-                    f"The broker hands over nothing, though {ready} message(s) are in {self._name}; try again later."
+                    f"The broker hands over nothing, though {ready} message(s) are parked in {self._name}; "
+                    "try again later."
                 )
         if window.full:
             window.close_for_more()
