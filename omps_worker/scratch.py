@@ -65,7 +65,7 @@ def sweep() -> int:
                 with contextlib.suppress(OSError):
                     swept += _swept(Path(entry.path))
     if swept:
-        log.info("removed %d temporary director%s of processes that were killed", swept, "y" if swept == 1 else "ies")
+        log.debug("removed %d temporary director%s of processes that were killed", swept, "y" if swept == 1 else "ies")
     return swept
 
 

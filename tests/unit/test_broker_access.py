@@ -184,6 +184,6 @@ def test_certificates_that_are_just_being_renewed_are_waited_for(tmp_path, broke
 def test_all_connections_have_one_heartbeat_unless_the_url_wants_a_longer_one_for_messages(
     tmp_path, said, heartbeat, of_locks
 ):
-    access = Access.of(settings(tmp_path, {"amqp_url": f"amqp://worker@broker/{said}"}), "consumer")
+    access = Access.of(settings(tmp_path, {"amqp_url": f"amqp://broker/{said}"}), "consumer")
     assert access.nodes()[0].heartbeat == heartbeat
     assert access.with_heartbeat(HEARTBEAT_SECONDS).nodes()[0].heartbeat == of_locks
