@@ -277,7 +277,8 @@ class Site(BrokerSite):
         with self.locks():
             outcomes = process(self._processor(self._lock_by_hand()))
         if isinstance(outcomes, Ignored):
-            outcomes = [Outcome(Status.SKIPPED, nvr=nvr, reason=f"{outcomes.reason}: {outcomes.detail}")]
+            why = f"{outcomes.reason}: {outcomes.detail}"
+            outcomes = [Outcome(Status.SKIPPED, nvr=nvr, build=outcomes.build, reason=why)]
         elif not request.dry_run:
             self._tell(outcomes, origin)
         return outcomes, [result_body(outcome, origin, Attempt()) for outcome in outcomes]

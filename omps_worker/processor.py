@@ -209,15 +209,15 @@ class Processor:
     def _prepare_build(self, work: _Work, build: Build) -> Prepared | list[Outcome] | Ignored:
         attempt, request = work.attempt, work.request
         if build.state != BuildState.COMPLETE:
-            return Ignored(NOT_COMPLETE, f"{build.nvr} is in state {claims.state_name(build.state)}")
+            return Ignored(NOT_COMPLETE, f"{build.nvr} is in state {claims.state_name(build.state)}", build)
         if build.draft:
-            return Ignored(DRAFT_BUILD, f"{build.nvr} is a draft build, which is published when it is promoted")
+            return Ignored(DRAFT_BUILD, f"{build.nvr} is a draft build, which is published when it is promoted", build)
         try:
             targets = still_open(targets_of(self._mapping.current, build.facts, build.nvr, request), attempt)
         except Exception as error:
             return [work.outcome(Status.FAILED, None, error=_named(error, build.nvr))]
         if isinstance(targets, Ignored):
-            return targets
+            return replace(targets, build=build)
         reason = _NOTHING_TO_PUBLISH.get(build.kind)
         if reason is not None:
             return [work.outcome(Status.SKIPPED, target, reason=reason) for target in targets]
