@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
 from functools import cached_property, partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from omps_worker.mapping.file import MappingFile
 from omps_worker.model import Attempt, BuildEvent, BuildFacts, ByHand, Ignored, Outcome, Status
 from omps_worker.observer import SILENT
 from omps_worker.organizations import Organizations, unknown_organization
+from omps_worker.pending import Pending, concerns
 from omps_worker.processor import Processor
 from omps_worker.push_request import Request
 from omps_worker.registry import AppRegistry
@@ -69,13 +70,21 @@ class BrokerSite:
 
         return Topology.of(self.settings)
 
-    def failed_queue(self, notice: Callable[[str], object]) -> FailedQueue:
-        """The failures that are parked; ``notice`` is told what a person should know."""
+    def failed_queue(
+        self,
+        notice: Callable[[str], object],
+        whole: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ) -> FailedQueue:
+        """The failures that are parked; ``notice`` is told what a person should know.
+
+        Inside ``whole`` is done what is not to be interrupted.
+        """
         from omps_worker.broker.access import Access
         from omps_worker.broker.failed import FailedQueue
 
         take_turns = self.settings.worker.lock == "broker"
-        return FailedQueue(Access.of(self.settings, "failed"), self.topology, take_turns=take_turns, notice=notice)
+        where = Access.of(self.settings, "failed")
+        return FailedQueue(where, self.topology, take_turns=take_turns, notice=notice, whole=whole)
 
     def replay(self) -> Replay:
         """Sends messages to the queue once more, as a context manager."""
@@ -83,6 +92,13 @@ class BrokerSite:
         from omps_worker.broker.replay import Replay
 
         return Replay(Access.of(self.settings, "replay"), self.topology.queue)
+
+    def unbind(self, exchange: str, routing_key: str) -> None:
+        """Take a binding of the queue away. Raises BrokerError."""
+        from omps_worker.broker.access import Access
+        from omps_worker.broker.bindings import unbind
+
+        unbind(Access.of(self.settings, "unbind"), self.topology.queue, exchange, routing_key)
 
     def watch(self, notice: Callable[[str], object]) -> Watch:
         """Follows the results on the bus; ``notice`` is told what a person should know."""
@@ -261,7 +277,8 @@ class Site(BrokerSite):
         with self.locks():
             outcomes = process(self._processor(self._lock_by_hand()))
         if isinstance(outcomes, Ignored):
-            outcomes = [Outcome(Status.SKIPPED, nvr=nvr, reason=f"{outcomes.reason}: {outcomes.detail}")]
+            why = f"{outcomes.reason}: {outcomes.detail}"
+            outcomes = [Outcome(Status.SKIPPED, nvr=nvr, build=outcomes.build, reason=why)]
         elif not request.dry_run:
             self._tell(outcomes, origin)
         return outcomes, [result_body(outcome, origin, Attempt()) for outcome in outcomes]
@@ -290,6 +307,33 @@ class Site(BrokerSite):
                 outcomes = deleter.delete(place, version)
                 self._tell(outcomes, origin)
         return outcomes, [result_body(outcome, origin, Attempt()) for outcome in outcomes]
+
+    def pending(
+        self, organization: str, repository: str, notice: Callable[[str], object]
+    ) -> tuple[list[Pending], str | None]:
+        """The messages that may still publish a package, and why they are not known, or not all: None if they are.
+
+        ``notice`` is told what a person should know of the look.
+        """
+        from omps_worker.broker import pending
+        from omps_worker.broker.access import Access
+
+        if not self.settings.has_broker:
+            return [], "no broker is configured"
+        mapping = self.mapping.current
+        missed: list[str] = []
+        try:
+            found = pending.look(
+                Access.of(self.settings, "delete"),
+                self.topology,
+                lambda event, labels: concerns(event, labels, organization, repository, mapping),
+                take_turns=self.settings.worker.lock == "broker",
+                notice=notice,
+                missed=missed.append,
+            )
+        except BrokerError as error:
+            return [], error.message
+        return found, " ".join(missed) or None
 
     def _lock_by_hand(self) -> PackageLock:
         from omps_worker.broker.lock import LockIfReachable

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 from omps_worker.errors import StorageError
 from omps_worker.http import printable
 from omps_worker.model import BroughtArchive
+from omps_worker.scratch import ScratchDirectory
 
 NAME_LIMIT = 255
 """How many characters of a file's name are repeated."""
@@ -35,7 +35,7 @@ def brought(path: Path, most: int) -> Iterator[tuple[Path, BroughtArchive]]:
         try:
             file = path
             if not path.is_file():
-                file = Path(kept.enter_context(tempfile.TemporaryDirectory(prefix="omps-worker-")), "archive.zip")
+                file = Path(kept.enter_context(ScratchDirectory()), "archive.zip")
                 _copy(path, file, most + 1)
             archive = BroughtArchive(base_name(path.name), _sha256(file))
         except OSError as error:

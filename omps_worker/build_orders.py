@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
@@ -14,6 +13,7 @@ from omps_worker.errors import WorkerError
 from omps_worker.limits import Limits
 from omps_worker.mapping import MappingHolder
 from omps_worker.model import Attempt, Build, Target
+from omps_worker.scratch import ScratchDirectory
 from omps_worker.superseded import BuildOrder, is_late
 from omps_worker.tracebacks import let_go
 from omps_worker.transformations import Transformations
@@ -76,7 +76,7 @@ class BuildOrders:
         known = self._digests.get((build.id, transformations))
         if known is not None:
             return known
-        with tempfile.TemporaryDirectory(prefix="omps-worker-") as directory:
+        with ScratchDirectory() as directory:
             archive_file = Path(directory, "archive.zip")
             try:
                 self._builds.download(build, archive_file)

@@ -29,6 +29,7 @@ from omps_worker.cli_common import (
 from omps_worker.cli_config import config_from_omps
 from omps_worker.cli_failed import failed, replay
 from omps_worker.cli_push import delete, push, push_zip
+from omps_worker.cli_unbind import unbind
 from omps_worker.cli_watch import watch
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ main.add_command(failed)
 main.add_command(push)
 main.add_command(push_zip)
 main.add_command(replay)
+main.add_command(unbind)
 main.add_command(watch)
 
 

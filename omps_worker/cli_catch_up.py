@@ -44,23 +44,35 @@ def catch_up(site: Site, since: datetime, until: datetime | None, dry_run: bool,
     Asks Koji for the builds completed in a period. Those that a newer build supersedes are skipped.
     """
     from omps_worker.catch_up import UNDECIDED, summary
+    from omps_worker.interrupts import Interrupts
     from omps_worker.progress import Progress
 
     if until is not None and until <= since:
         raise click.BadParameter("must be later than --since", param_hint="--until")
     found: list[Found] = []
-    with Progress() as progress:
-        progress.show("asking Koji for builds")
-        for each, total in site.catch_up(since, until, dry_run=dry_run):
-            found.append(each)
-            progress.show(f"{len(found)} of {total} builds: {each.build.nvr} is {each.status}")
-    if json_output:
-        click.echo(json.dumps([each.as_json() for each in found]))
-    else:
-        _show(found)
-        click.echo(summary(found))
-        if dry_run:
-            click.echo("dry run: nothing was sent")
+    of = 0
+
+    def tell() -> None:
+        if json_output:
+            click.echo(json.dumps([each.as_json() for each in found]))
+        else:
+            _show(found)
+            click.echo(summary(found))
+            if dry_run:
+                click.echo("dry run: nothing was sent")
+
+    try:
+        with Interrupts(), Progress() as progress:
+            progress.show("asking Koji for builds")
+            for each, of in site.catch_up(since, until, dry_run=dry_run):
+                found.append(each)
+                progress.show(f"{len(found)} of {of} builds: {each.build.nvr} is {each.status}")
+    except BaseException:
+        if found:
+            tell()
+            click.echo(f"ended early: {len(found)} of {of} build(s) looked into; begin anew for the rest", err=True)
+        raise
+    tell()
     sys.exit(TRANSIENT if any(each.status == UNDECIDED for each in found) else DONE)
 
 

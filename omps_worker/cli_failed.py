@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ from omps_worker.cli_common import (
 
 if TYPE_CHECKING:
     from omps_worker.bootstrap import BrokerSite
+    from omps_worker.interrupts import Interrupts
     from omps_worker.parked import Parked, Selection
 
 
@@ -128,16 +130,16 @@ def replay_failures(site: BrokerSite, selection: Selection, everything: bool, dr
     published already is not published twice.
     """
     _one_choice(selection, everything)
-    with _reported("would be replayed" if dry_run else "replayed", json_output) as done, _looking() as (seen, notice):
-        failures = site.failed_queue(notice)
+    with _reported("would be replayed" if dry_run else "replayed", json_output) as work:
+        failures = site.failed_queue(work.notice, work.interrupts.whole)
         if dry_run:
-            done += [parked for parked, _ in failures.records(selection, seen)]
+            work.done += [parked for parked, _ in failures.records(selection, work.seen)]
         else:
             with site.replay() as replay:
                 # One by one, so that what was done is known when it ends too early.
-                for parked in failures.replay(selection, replay, seen):
-                    done.append(parked)
-    sys.exit(_verdict(selection, (one.id for one in done), failures.incomplete))
+                for parked in failures.replay(selection, replay, work.seen):
+                    work.done.append(parked)
+    sys.exit(_verdict(selection, (one.id for one in work.done), failures.incomplete))
 
 
 @failed.command()
@@ -165,15 +167,15 @@ def discard(
         if shown:
             _print([parked for parked, _ in shown], json_output=False, to_stderr=True)
             click.confirm(f"Destroy {_count(len(shown))}?", abort=True, err=True)
-    with _reported("would be discarded" if dry_run else "discarded", json_output) as done, _looking() as (seen, notice):
-        failures = site.failed_queue(notice)
+    with _reported("would be discarded" if dry_run else "discarded", json_output) as work:
+        failures = site.failed_queue(work.notice, work.interrupts.whole)
         if dry_run:
-            done += [parked for parked, _ in failures.records(selection, seen)]
+            work.done += [parked for parked, _ in failures.records(selection, work.seen)]
         else:
             only = frozenset(mark for _, mark in shown) if ask else None
-            for parked in failures.discard(selection, seen, only):
-                done.append(parked)
-    sys.exit(_verdict(selection, (one.id for one in done), failures.incomplete or not_shown))
+            for parked in failures.discard(selection, work.seen, only):
+                work.done.append(parked)
+    sys.exit(_verdict(selection, (one.id for one in work.done), failures.incomplete or not_shown))
 
 
 @failed.command()
@@ -190,21 +192,19 @@ def export(site: BrokerSite, selection: Selection, directory: Path, dry_run: boo
     """
     from omps_worker.message_export import Export
 
-    verb = "would be exported" if dry_run else "exported"
-    files: list[str] = []
-    with _reported(verb, json_output, files) as done, _looking() as (seen, notice):
-        failures = site.failed_queue(notice)
+    with _reported("would be exported" if dry_run else "exported", json_output) as work:
+        failures = site.failed_queue(work.notice, work.interrupts.whole)
         if dry_run:
-            done += [parked for parked, _ in failures.records(selection, seen)]
+            work.done += [parked for parked, _ in failures.records(selection, work.seen)]
         else:
             target = Export(directory)
-            for parked, document in failures.dumps(selection, seen):
+            for parked, document in failures.dumps(selection, work.seen):
                 path, fresh = target.write(parked.id, document)
-                files.append(str(path))
-                done.append(parked)
+                work.files.append(str(path))
+                work.done.append(parked)
                 if not fresh:
-                    notice(f"{path} is there already.")
-    sys.exit(_verdict(selection, (one.id for one in done), failures.incomplete))
+                    work.notice(f"{path} is there already.")
+    sys.exit(_verdict(selection, (one.id for one in work.done), failures.incomplete))
 
 
 @click.command()
@@ -220,6 +220,7 @@ def replay(site: BrokerSite, files: tuple[Path, ...], dry_run: bool, json_output
     So do the files that `failed export` writes, and bare bodies. All files are read before anything is sent.
     """
     from omps_worker.errors import MessageError
+    from omps_worker.interrupts import Interrupts
     from omps_worker.message_files import in_file
 
     sender = site.replay()
@@ -238,11 +239,12 @@ def replay(site: BrokerSite, files: tuple[Path, ...], dry_run: bool, json_output
     if not dry_run:
         of, told = len(told), []
         try:
-            with _looking() as (seen, _), sender:
+            with Interrupts() as interrupts, _looking() as (seen, _), sender:
                 for about, message in messages():
-                    sender.send(message.delivery)
-                    told.append(about)
-                    seen(len(told), of)
+                    with interrupts.whole():
+                        sender.send(message.delivery)
+                        told.append(about)
+                        seen(len(told), of)
         finally:
             if len(told) < of:
                 tell(f"sent {len(told)} of {of}; sending all of them again does no harm")
@@ -276,15 +278,44 @@ def _looking() -> Iterator[tuple[Callable[[int, int], None], Callable[[str], Non
         yield seen, lambda text: tell(f"note: {text}")
 
 
+@dataclass
+class _Work:
+    """What a command does with one failure after the other, and how far it got."""
+
+    seen: Callable[[int, int], None]
+    notice: Callable[[str], None]
+    interrupts: Interrupts
+    done: list[Parked]
+    files: list[str]
+
+
 @contextmanager
-def _reported(verb: str, json_output: bool, files: list[str] | None = None) -> Iterator[list[Parked]]:
-    """Collects what was done, and prints it, also when it ends too early."""
+def _reported(verb: str, json_output: bool) -> Iterator[_Work]:
+    """Collects what is done, and prints it, also when it ends too early; then with how much is left."""
+    from omps_worker.interrupts import Interrupts
+
     done: list[Parked] = []
+    files: list[str] = []
+    at, of = 0, 0
     try:
-        yield done
+        with Interrupts() as interrupts, _looking() as (show, notice):
+
+            def seen(number: int, total: int) -> None:
+                nonlocal at, of
+                at, of = number, total
+                show(number, total)
+
+            yield _Work(seen, notice, interrupts, done, files)
     except BaseException:
         if done:
             _print(done, json_output, verb, files)
+        if of:
+            left = of - max(at - 1, len(done))
+            click.echo(
+                f"ended early: {_count(len(done))} {verb}, and {left} of {of} in the queue not come to yet. "
+                "The same command goes on with them.",
+                err=True,
+            )
         raise
     _print(done, json_output, verb, files)
 

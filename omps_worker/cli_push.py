@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from omps_worker.bootstrap import Site
     from omps_worker.model import Outcome
+    from omps_worker.pending import Pending
     from omps_worker.push_request import Request
 
 
@@ -150,18 +151,44 @@ def delete(
     authorization: SecretStr | None,
     json_output: bool,
 ) -> None:
-    """Delete one release of a package, or all of them. The repository stays."""
-    what = f"release {version} of {organization}/{repository}" if version else f"{organization}/{repository}"
-    if not (dry_run or yes):
-        if not sys.stdin.isatty():
-            raise click.UsageError("Give --yes to delete where there is no terminal to ask on.")
+    """Delete one release of a package, or all of them. The repository stays.
+
+    Says before which messages may publish it again: those that wait for their next attempt, and parked ones.
+    """
+    from omps_worker.pending import told
+
+    package = f"{organization}/{repository}"
+    what = f"release {version} of {package}" if version else package
+    needs_yes = not (dry_run or yes)
+    if needs_yes and not sys.stdin.isatty():
+        raise click.UsageError("Give --yes to delete where there is no terminal to ask on.")
+    pending, unknown = _pending(site, organization, repository)
+    for line in told(pending, package):
+        click.echo(line, err=True)
+    if unknown:
+        click.echo(f"It is not known what else may publish {package} again: {unknown}", err=True)
+    if needs_yes:
         question = f"Delete {what}?" if version else f"Delete all releases of {what}?"
         click.confirm(one_line(question), abort=True, err=True)
 
     def delete_now() -> tuple[list[Outcome], list[dict[str, Any]]]:
-        return site.delete(organization, repository, version, authorization=authorization, dry_run=dry_run)
+        outcomes, bodies = site.delete(organization, repository, version, authorization=authorization, dry_run=dry_run)
+        more = {
+            "pending": None if unknown and not pending else [one.as_json() for one in pending],
+            "pending_unknown": unknown,
+        }
+        return outcomes, [{**body, **more} for body in bodies]
 
     _show(f"deleting {what}", delete_now, json_output, dry_run)
+
+
+def _pending(site: Site, organization: str, repository: str) -> tuple[list[Pending], str | None]:
+    """What may publish the package again, and why that is not known, if so; what a look finds odd goes to stderr."""
+    from omps_worker.progress import Progress
+
+    with Progress() as progress:
+        progress.show("looking for messages about it")
+        return site.pending(organization, repository, lambda text: click.echo(f"note: {text}", err=True))
 
 
 def _show(

@@ -10,13 +10,13 @@ from __future__ import annotations
 import os
 import ssl
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from omps_worker.http import HttpClient, HttpFault, place_of
+from omps_worker.scratch import ScratchDirectory
 
 SYSTEM_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 """Where Debian keeps the certificates that it trusts, all in one file."""
@@ -55,7 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     url = os.environ.get("CA_URL", "").strip()
     if url:
         try:
-            os.environ["SSL_CERT_FILE"] = str(trusted(url, Path(tempfile.mkdtemp(prefix="omps-worker-ca-"))))
+            directory = ScratchDirectory()
+            os.environ["SSL_CERT_FILE"] = str(trusted(url, directory.path))
+            directory.outlive_exec()
         except (CannotTrust, OSError) as error:
             print(f"error: CA_URL: {error}", file=sys.stderr)
             sys.exit(USAGE)

@@ -180,11 +180,11 @@ class KojiError(BuildSystemError):
 
     ``lacking``: its hub has no such call, or the call no such argument: it will never answer this question.
     ``absent``: its file server does not have a file that the hub lists. ``insisted``: it was waited for and asked
-    again already.
+    again already. ``refused``: its hub said no to a question.
     """
 
     transient = True
-    lacking = False
+    lacking = refused = False
     absent = False
     insisted = False
 

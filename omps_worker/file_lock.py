@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 VARIABLE, SYSTEMD_VARIABLE = "OMPS_WORKER_STATE_DIRECTORY", "STATE_DIRECTORY"
 """The environment variables that name the state directory; the first one that is set counts."""
 
+MARK_BYTES = 100
+"""How much of a mark is read."""
+
 FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.1
 """Seconds between tries to take a lock."""
 
@@ -39,21 +42,28 @@ def state_directory(environment: Mapping[str, str] = os.environ) -> Path:
     """The directory for the locks of this host, made if it is missing.
 
     $OMPS_WORKER_STATE_DIRECTORY, or the one that systemd gives ($STATE_DIRECTORY), or one of our own
-    among the temporary files. Raises SettingsError if it cannot be used; one among the temporary
-    files that others could write to is refused.
+    among the temporary files. Raises SettingsError if it cannot be used, belongs to somebody else, or can be written
+    to by others: who can write there can take locks away.
     """
     for variable in (VARIABLE, SYSTEMD_VARIABLE):
         # systemd names several with colons between them.
         named = environment.get(variable, "").partition(":")[0]
         if named:
-            return _usable(Path(named), f"${variable}")
+            # A link is as good as what it leads to: systemd makes some for its dynamic users.
+            return _ours_alone(_usable(Path(named), f"${variable}"), Path(named).stat())
     directory = Path(tempfile.gettempdir()) / f"omps-worker-{os.geteuid()}"
-    found = _usable(directory, "the directory for locks")
-    status = directory.lstat()
+    return _ours_alone(_usable(directory, "the directory for locks"), directory.lstat())
+
+
+def _ours_alone(directory: Path, status: os.stat_result) -> Path:
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
-        reason = f"is not a directory of ours alone: remove it, or name another with {VARIABLE}"
+        reason = (
+            f"is not a directory of ours alone (owner {status.st_uid}, mode {stat.S_IMODE(status.st_mode):04o}; wanted "
+            f"are owner {os.geteuid()} and mode 0700): remove it or mend that, or name another with {VARIABLE}, "
+            "such as one in it that does not exist yet"
+        )
         raise SettingsError([Fault("environment", str(directory), reason)])
-    return found
+    return directory
 
 
 def _usable(directory: Path, what: str) -> Path:
@@ -121,7 +131,7 @@ class FileLock:
 def _try_to_lock(path: Path) -> int | None:
     """The descriptor of the file, held; None if somebody else holds it. Raises StorageError."""
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.fstat(descriptor).st_nlink:
@@ -159,12 +169,12 @@ class _FileHold:
         longest = now + self._push_seconds + STORING_SECONDS
         try:
             # A mark from before the host was started again has another clock: its time at most counts.
-            expiry = float(self._mark.read_text(encoding="ascii"))
+            expiry = float(_read(self._mark))
             return longest if math.isnan(expiry) else min(expiry, longest)
         except FileNotFoundError:
             return 0.0
         except ValueError:
-            # Its writer was interrupted: nothing is known but that a push was to follow.
+            # Something else is in its place: nothing is known but that a push was to follow.
             return longest
         except OSError as error:
             raise _unusable(error) from error
@@ -174,7 +184,7 @@ class _FileHold:
         if now > self._latest:
             raise held_too_long(self._label)
         try:
-            self._mark.write_text(repr(now + self._push_seconds + STORING_SECONDS), encoding="ascii")
+            _write(self._mark, repr(now + self._push_seconds + STORING_SECONDS))
         except OSError as error:
             raise _unusable(error) from error
         return now + self._push_seconds
@@ -184,6 +194,29 @@ class _FileHold:
             self._mark.unlink(missing_ok=True)
         except OSError:
             log.warning("the mark of a push to %s cannot be removed: the next one waits for its end", self._label)
+
+
+def _read(path: Path) -> str:
+    """The text of a small file. Follows no link and waits for nobody; raises ValueError for what is no such file."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise ValueError("a symbolic link") from None
+        raise
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError("no regular file")
+        return file.read(MARK_BYTES).decode("ascii")
+
+
+def _write(path: Path, text: str) -> None:
+    """Put a file in the place of whatever is there, whole or not at all."""
+    fresh = path.with_suffix(".new")
+    fresh.unlink(missing_ok=True)
+    with fresh.open("x", encoding="ascii") as file:
+        file.write(text)
+    fresh.replace(path)
 
 
 class _OutOfTime(Exception):

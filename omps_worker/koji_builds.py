@@ -157,8 +157,12 @@ class KojiBuilds:
         return self._listing.siblings(build, since)
 
     def completed(self, since: datetime, until: datetime | None = None) -> list[Build]:
-        """The builds of a period; see ``koji_listing.Listing.completed``."""
-        return self._listing.completed(since, until)
+        """The builds of a period; see ``koji_listing.Listing.completed``. What the hub refuses it refuses for good."""
+        try:
+            return self._listing.completed(since, until)
+        except KojiError as error:
+            error.transient = not error.refused
+            raise
 
     def download(self, build: Build, destination: Path) -> None:
         """Write the build's archive of manifests to ``destination``, verified as far as Koji lists it.
@@ -303,7 +307,7 @@ class KojiBuilds:
 
 def _refused(method: str, refusal: Refusal) -> KojiError:
     error = KojiError(f"Koji's hub refuses {method}: {refusal}")
-    error.lacking = refusal.lacking
+    error.refused, error.lacking = True, refusal.lacking
     return error
 
 

@@ -83,11 +83,13 @@ class BuildEvent:
 class Ignored:
     """A message that is none of our business, with the reason why.
 
-    ``reason`` is one of a small set, fit for a metric label; ``detail`` is for a person.
+    ``reason`` is one of a small set, fit for a metric label; ``detail`` is for a person. ``build`` is there
+    where Koji was asked.
     """
 
     reason: str
     detail: str = ""
+    build: Build | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ knows nothing of where the build was heard of nor of who hears about the outcome
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -50,6 +49,7 @@ from omps_worker.organizations import Organization, Organizations
 from omps_worker.pauses import HELD, publish_unpaused
 from omps_worker.push_request import Request
 from omps_worker.releases import Releaser, Wanted
+from omps_worker.scratch import ScratchDirectory
 from omps_worker.superseded import SKIP, SUPERSEDED, BuildOrder
 from omps_worker.targets import repository_of, still_open, targets_of
 from omps_worker.tracebacks import let_go
@@ -209,15 +209,15 @@ class Processor:
     def _prepare_build(self, work: _Work, build: Build) -> Prepared | list[Outcome] | Ignored:
         attempt, request = work.attempt, work.request
         if build.state != BuildState.COMPLETE:
-            return Ignored(NOT_COMPLETE, f"{build.nvr} is in state {claims.state_name(build.state)}")
+            return Ignored(NOT_COMPLETE, f"{build.nvr} is in state {claims.state_name(build.state)}", build)
         if build.draft:
-            return Ignored(DRAFT_BUILD, f"{build.nvr} is a draft build, which is published when it is promoted")
+            return Ignored(DRAFT_BUILD, f"{build.nvr} is a draft build, which is published when it is promoted", build)
         try:
             targets = still_open(targets_of(self._mapping.current, build.facts, build.nvr, request), attempt)
         except Exception as error:
             return [work.outcome(Status.FAILED, None, error=_named(error, build.nvr))]
         if isinstance(targets, Ignored):
-            return targets
+            return replace(targets, build=build)
         reason = _NOTHING_TO_PUBLISH.get(build.kind)
         if reason is not None:
             return [work.outcome(Status.SKIPPED, target, reason=reason) for target in targets]
@@ -285,7 +285,7 @@ class Processor:
         self, work: _Work, targets: Sequence[Target], fetch: Callable[[Path], Path]
     ) -> list[Outcome | _Ready]:
         try:
-            with tempfile.TemporaryDirectory(prefix="omps-worker-") as scratch:
+            with ScratchDirectory() as scratch:
                 archive_file = fetch(Path(scratch))
                 with work.stage("extract"):
                     contents = Contents(archive_file, Path(scratch), self._limits)

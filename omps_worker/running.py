@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
-from omps_worker import deadline, events, machine
+from omps_worker import deadline, events, machine, scratch
 from omps_worker.bootstrap import Site
 from omps_worker.broker.access import Access
 from omps_worker.broker.catch_up import Rounds, Turn
@@ -42,6 +42,7 @@ def run(site: Site) -> int:
     """
     for warning in (*site.settings.warnings, *site.mapping.current.warnings):
         log.warning("%s", warning)
+    scratch.sweep()
     return _Worker(site).run()
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from omps_worker import checks
-from omps_worker.broker import inspection
+from omps_worker.broker import inspection, management
 from omps_worker.broker.access import Access
 from omps_worker.broker.topology import Topology
 from omps_worker.checks import Check
@@ -49,6 +49,9 @@ def to_parts(examined: Examined) -> Iterator[Check]:
         yield Check("broker", partial(inspection.look_at_broker, where, topology))
         yield Check("queue", partial(inspection.look_at_queue, where, topology))
         yield Check("failed queue", partial(inspection.look_at_queue, where, topology, failed=True))
+        if (url := worker.broker.management_url) is not None:
+            look = partial(management.look_at_bindings, url, where, topology.queue, topology.bindings)
+            yield Check("bindings", partial(look, settings.tls.ca_cert or bundle))
     files = HttpClient(timeout=worker.koji.timeout, ca_bundle=bundle)
     yield Check("Koji hub", KojiBuilds(worker.koji, worker.limits, bundle).version)
     yield Check("Koji files", partial(checks.look_at_files, worker.koji.root_url, files))

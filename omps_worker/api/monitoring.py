@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from omps_worker.checks import Services
 from omps_worker.lookout import ANSWER_SECONDS
 from omps_worker.observation import Observation
 from omps_worker.readiness import Trouble
+from omps_worker.scratch import ScratchDirectory
 
 if TYPE_CHECKING:
     from omps_worker.settings import Settings
@@ -43,9 +43,9 @@ def shared_counts(settings: Settings) -> Iterator[Path | None]:
     if settings.monitoring is None:
         yield None
         return
-    with tempfile.TemporaryDirectory(prefix="omps-worker-counts-") as name:
-        os.environ[_SHARED] = name
+    with ScratchDirectory() as directory:
+        os.environ[_SHARED] = str(directory)
         try:
-            yield Path(name)
+            yield directory
         finally:
             del os.environ[_SHARED]

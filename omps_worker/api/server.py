@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from omps_worker import machine
+from omps_worker import machine, scratch
 from omps_worker.api.monitoring import ApiMonitoring, shared_counts
 from omps_worker.api.replies import error_reply
 from omps_worker.api.wiring import ApiSite, check_locks, read_settings, set_up_logs
@@ -116,6 +116,7 @@ def run(path: Path | None, workers: int | None = None) -> int:
         log.warning("%s", warning)
     with listen(settings.worker.api.address, settings.worker.api.port) as listener:
         host, port = listener.getsockname()[:2]
+        scratch.sweep()
         log.info("the REST API listens on %s, port %d, with %d process(es)", host, port, wanted)
         if wanted == 1:
             return _serve_alone(settings, listener, seconds)

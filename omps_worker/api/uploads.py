@@ -11,10 +11,7 @@ import contextlib
 import hashlib
 import logging
 import re
-import shutil
-import tempfile
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import IO
 from urllib.parse import unquote_to_bytes
 
@@ -30,6 +27,7 @@ from omps_worker.errors import (
     StorageError,
 )
 from omps_worker.model import BroughtArchive
+from omps_worker.scratch import ScratchDirectory
 
 log = logging.getLogger(__name__)
 
@@ -52,15 +50,15 @@ class Upload:
     """A received file, on disk until ``close``."""
 
     def __init__(self) -> None:
-        self._directory = Path(tempfile.mkdtemp(prefix="omps-worker-"))
-        self.path = self._directory / "upload.zip"
+        self._directory = ScratchDirectory()
+        self.path = self._directory.path / "upload.zip"
         """Where it is."""
         self.archive = BroughtArchive("", "")
         """What it is called, and what is in it; known once it is here."""
 
     def close(self) -> None:
         """Remove it."""
-        shutil.rmtree(self._directory, ignore_errors=True)
+        self._directory.remove()
 
 
 def check_length(announced: str | None, most: int) -> None:

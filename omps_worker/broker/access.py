@@ -22,7 +22,7 @@ from pika.adapters.blocking_connection import BlockingConnection
 from pika.credentials import ExternalCredentials
 
 from omps_worker import __version__
-from omps_worker.broker.connection import CONNECT_SECONDS, named, place, prepared
+from omps_worker.broker.connection import CONNECT_SECONDS, HEARTBEAT_SECONDS, named, place, prepared
 from omps_worker.errors import BrokerError, BrokerRefused, BrokerUnavailable, Fault, SettingsError
 from omps_worker.text import one_line
 
@@ -164,6 +164,8 @@ def _as_configured(settings: Settings, purpose: str) -> list[pika.URLParameters]
     for host, port in ((first.host, first.port), *settings.further_hosts(first.port)):
         node = found[host, port] = prepared(_parsed(url), dict(client_properties))
         node.host, node.port = host, port
+        if node.heartbeat is None:
+            node.heartbeat = HEARTBEAT_SECONDS
         if context is not None:
             # Each node shows a certificate of its own name.
             node.ssl_options = pika.SSLOptions(context, host)

@@ -23,6 +23,11 @@ from omps_worker.text import one_line
 CONNECT_SECONDS = 15.0
 """How long one try to connect may take, name look-up, TLS and login included."""
 
+HEARTBEAT_SECONDS = 15
+"""How often both sides show that they live, where ``amqp_url`` does not say; who is silent for two or three times as
+long counts as dead. One for all connections of a process: a worker that is frozen gives up its messages and its
+locks together."""
+
 FIRST_DELAY, LONGEST_DELAY = 0.25, 30.0
 """Seconds between tries to connect: they double from the first to the longest."""
 

@@ -28,6 +28,7 @@ from omps_worker.broker.connection import Backoff
 from omps_worker.broker.housekeeping import Housekeeping
 from omps_worker.broker.in_hand import InHand
 from omps_worker.broker.intake import Intake
+from omps_worker.broker.parked_before import ParkedBefore
 from omps_worker.broker.publisher import Publisher
 from omps_worker.broker.refusals import Refusals
 from omps_worker.broker.signals import Interrupted, Signals, StopNow
@@ -91,6 +92,7 @@ class Consumer:
             publish_priority=publish_priority,
             ladder=Ladder(topology.delays, give_up_after if topology.delays else 0.0),
             restore=self._want_topology,
+            parked_before=ParkedBefore(where, topology),
         )
         self._in_hand = InHand(
             self._desk.perform, concurrency, self._wake, lambda: publisher.blocked is None, handler.observer

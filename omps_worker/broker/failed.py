@@ -10,22 +10,24 @@ loses nor wears out anything: the queue's delivery limit is one that looks canno
 * A look ends with the last message that was there when it began (``look.py``). What is parked
   meanwhile, such as a replay that failed again, waits for the next.
 * A look that did not see everything says so: it raises, or ``incomplete`` tells why.
+* What lies there twice (``doubles.py``) is told, sent, kept and destroyed as one.
 """
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any
 
 from pika.adapters.blocking_connection import BlockingConnection
-from pika.exceptions import AMQPError, ChannelClosedByBroker
+from pika.exceptions import ChannelClosedByBroker
 
 from omps_worker.broker import dumps, slow_link
 from omps_worker.broker.access import Access
 from omps_worker.broker.connection import declined
+from omps_worker.broker.doubles import Copies
 from omps_worker.broker.lock_queues import LOCK
 from omps_worker.broker.look import Look, Seen
 from omps_worker.broker.parked_message import ParkedMessage
@@ -53,7 +55,10 @@ def _unseen(_seen: int, _of: int) -> None:
 class FailedQueue:
     """The failed queue of one site. Every method raises BrokerUnavailable and BrokerRefused.
 
-    ``take_turns``: whether a lock may be declared. ``notice`` is told what a person should know.
+    ``take_turns``: whether a lock may be declared. ``notice`` is told what a person should know. ``name`` is another
+    queue of ours that is to be looked at in the same way; ``turn_seconds`` is how long a look waits for its turn before
+    it begins all the same. Inside ``whole`` is done what is not to be torn apart: a
+    message is sent or written, taken out, and handed to who counts.
     """
 
     def __init__(
@@ -63,52 +68,72 @@ class FailedQueue:
         *,
         take_turns: bool = True,
         notice: Callable[[str], object] = lambda _text: None,
+        name: str | None = None,
+        turn_seconds: float | None = None,
+        whole: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         self._where = where
         self._topology = topology
         self._take_turns = take_turns
         self._notice = notice
-        self.name = failed_queue(topology.queue)
+        self._whole = whole
+        self._turn_seconds = TURN_SECONDS if turn_seconds is None else turn_seconds
+        self.name = name or failed_queue(topology.queue)
         self.incomplete: str | None = None
         """Why some look at it, that came to its end, did not see everything that was there; None: all did."""
 
     def records(self, selection: Selection, seen: Seen = _unseen) -> list[tuple[Parked, bytes]]:
-        """What is parked, each with its mark, in the order of the queue; bodies are not kept."""
+        """What is parked, each with its mark, in the order of the queue, without doubles; bodies are not kept."""
         with self.look(selection, seen) as look:
-            return [(message.parked, mark(message)) for message in look]
+            return [(message.parked, mark(message)) for message in once(look)]
 
     def details(self, selection: Selection, seen: Seen = _unseen) -> list[dict[str, Any]]:
         """Everything about each, as JSON."""
         with self.look(selection, seen) as look:
-            return [dumps.details(message) for message in look]
+            return [dumps.details(message) for message in once(look)]
 
     def dumps(self, selection: Selection, seen: Seen = _unseen) -> Iterator[tuple[Parked, dict[str, Any]]]:
         """Each in fedora-messaging's dump format."""
         with self.look(selection, seen) as look:
-            for message in look:
-                yield message.parked, dumps.dump(message)
+            for message in once(look):
+                with self._whole():
+                    yield message.parked, dumps.dump(message)
 
     def replay(self, selection: Selection, replay: Replay, seen: Seen = _unseen) -> Iterator[Parked]:
-        """Send each to the queue again and take it out here; yields those that were.
+        """Send each to the queue again and take it out here; yields those that were. Doubles are only taken out.
 
         Only what is confirmed to be there is taken out here, so an interruption loses nothing; it
         may leave the last one in both queues.
         """
         with self.look(selection, seen) as look:
+            sent = Copies()
             for message in look:
-                replay.send(message.delivery)
-                look.remove(message)
-                yield message.parked
+                with self._whole():
+                    if sent.has(message):
+                        look.remove(message)
+                        continue
+                    replay.send(message.delivery)
+                    look.remove(message)
+                    sent.add(message)
+                    yield message.parked
 
     def discard(
         self, selection: Selection, seen: Seen = _unseen, only: frozenset[bytes] | None = None
     ) -> Iterator[Parked]:
-        """Destroy each; yields those that are gone. ``only`` restricts it to those with these marks."""
+        """Destroy each, with its doubles; yields those that are gone.
+
+        ``only`` restricts it to those with these marks.
+        """
         with self.look(selection, seen) as look:
+            gone = Copies()
             for message in look:
-                if only is None or mark(message) in only:
+                if gone.has(message):
                     look.remove(message)
-                    yield message.parked
+                elif only is None or mark(message) in only:
+                    with self._whole():
+                        look.remove(message)
+                        gone.add(message)
+                        yield message.parked
 
     @contextmanager
     def look(self, selection: Selection, seen: Seen = _unseen) -> Iterator[Look]:
@@ -123,12 +148,12 @@ class FailedQueue:
                 ready, others = self._settled(connection, ready)
             if others:
                 self._not_all(f"Somebody else takes messages from {self.name} now: those are not seen here.")
-            look = Look(connection, self._topology, selection, ready, seen)
+            look = Look(connection, self._topology, self.name, selection, ready, seen)
             try:
                 yield look
             except BaseException:
                 # A connection that is gone has given everything back by itself.
-                with suppress(AMQPError):
+                with suppress(Exception):
                     look.give_back()
                 raise
             look.give_back()
@@ -137,7 +162,7 @@ class FailedQueue:
                     f"{look.missing} of {ready} message(s) in {self.name} were not seen: somebody else took them "
                     "meanwhile. Look again to see what became of them."
                 )
-            if self._topology.passive and look.most_looks >= WORN:
+            if self._topology.passive and self.name == failed_queue(self._topology.queue) and look.most_looks >= WORN:
                 self._notice(
                     f"A message in {self.name} was delivered {look.most_looks} times. Each look counts: "
                     "make sure that the queue has x-delivery-limit 1000000, or the broker may delete it."
@@ -172,7 +197,7 @@ class FailedQueue:
     def _wait_for_turn(self, connection: BlockingConnection) -> None:
         """Take the lock, which is given back with the connection; or do without, after a while."""
         lock = LOCK + hashlib.sha256(self.name.encode()).hexdigest()[:32]
-        end = time.monotonic() + TURN_SECONDS
+        end = time.monotonic() + self._turn_seconds
         waiting = False
         while time.monotonic() < end:
             try:
@@ -186,9 +211,18 @@ class FailedQueue:
             else:
                 return
             if not waiting:
-                self._notice(f"Somebody else looks at {self.name}; waiting for up to {TURN_SECONDS:g} s.")
+                self._notice(f"Somebody else looks at {self.name}; waiting for up to {self._turn_seconds:g} s.")
             waiting = True
             connection.sleep(0.1)
+
+
+def once(messages: Iterable[ParkedMessage]) -> Iterator[ParkedMessage]:
+    """``messages`` without doubles: the first of them stands for all."""
+    seen = Copies()
+    for message in messages:
+        if not seen.has(message):
+            seen.add(message)
+            yield message
 
 
 def mark(message: ParkedMessage) -> bytes:

@@ -15,6 +15,7 @@ from pika.spec import Basic, BasicProperties
 
 from omps_worker.broker import headers
 from omps_worker.broker.acks import Acks
+from omps_worker.broker.bindings import Strangers
 from omps_worker.broker.delivery import Delivery, Tag
 from omps_worker.broker.in_hand import InHand
 from omps_worker.broker.reading import read
@@ -43,6 +44,7 @@ class Intake:
         self._may_begin = may_begin
         self._limits = Limits.below(None if topology.passive else topology.arguments.get("x-delivery-limit"))
         self._window: Window[Delivery] = Window(prefetch)
+        self._strangers = Strangers(topology.queue, topology.bindings)
         self._generation = 0
         self._give_back: list[int] = []
         self._channel: BlockingChannel | None = None
@@ -115,6 +117,7 @@ class Intake:
         if self._channel is not channel:
             return
         self._handler.observer.received()
+        self._strangers.saw(headers.text(method.exchange), headers.text(method.routing_key))
         suspect = self._limits.suspect(properties.headers, bool(method.redelivered))
         if suspect is not None:
             delivery = self._delivery(method, properties, body)

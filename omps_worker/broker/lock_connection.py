@@ -24,16 +24,12 @@ from pika.exceptions import AMQPError
 from omps_worker import machine
 from omps_worker.broker import limited
 from omps_worker.broker.access import Access
-from omps_worker.broker.connection import Backoff
+from omps_worker.broker.connection import HEARTBEAT_SECONDS, Backoff
 from omps_worker.broker.limited import Blocked, Limited, takes_nothing
 from omps_worker.broker.lock_queues import LockQueues
 from omps_worker.errors import BrokerBlocked, BrokerError, BrokerRefused, BrokerUnavailable
 
 log = logging.getLogger(__name__)
-
-HEARTBEAT = 15
-"""Seconds between signs of life. A frozen holder loses its locks after two or three times as long,
-which has to be less than others wait for a lock."""
 
 ANSWER_SECONDS = 10.0
 """How long the broker may take for an answer, a connection to it included."""
@@ -61,7 +57,8 @@ class LockConnection:
     """``do`` things with lock queues, from any thread. Connects by itself, in its own thread."""
 
     def __init__(self, where: Access, *, answer_seconds: float = ANSWER_SECONDS) -> None:
-        self._where = where.with_heartbeat(HEARTBEAT)
+        # A frozen holder loses its locks after two or three times as long: less than others wait for one.
+        self._where = where.with_heartbeat(HEARTBEAT_SECONDS)
         self._answer_seconds = answer_seconds
         self._news = threading.Condition()
         self._tasks: deque[_Task] = deque()

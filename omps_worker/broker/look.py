@@ -26,7 +26,7 @@ from pika.spec import Basic, BasicProperties
 
 from omps_worker.broker import parked_message
 from omps_worker.broker.parked_message import ParkedMessage
-from omps_worker.broker.topology import Topology, failed_queue
+from omps_worker.broker.topology import Topology
 from omps_worker.errors import BrokerUnavailable
 from omps_worker.parked import Selection
 
@@ -59,17 +59,26 @@ Seen = Callable[[int, int], object]
 class Look:
     """An iterator over the selected messages that were there when the look began, of which ``ready`` were ready.
 
-    Raises BrokerUnavailable where the broker hands over nothing though messages are there. Where
-    somebody else took some of them, it ends, and ``missing`` is how many.
+    ``name`` is the queue's: the failed queue of ``topology``, or another one of ours. Raises BrokerUnavailable where
+    the broker hands over nothing though messages are there. Where somebody else took some of them, it ends, and
+    ``missing`` is how many.
     """
 
     def __init__(
-        self, connection: BlockingConnection, topology: Topology, selection: Selection, ready: int, seen: Seen
+        self,
+        connection: BlockingConnection,
+        topology: Topology,
+        name: str,
+        selection: Selection,
+        ready: int,
+        seen: Seen,
     ) -> None:
         self._connection = connection
         self._topology = topology
+        self._name = name
         self._selection = selection
-        self._ready = ready
+        self.ready = ready
+        """How many messages were ready when the look began."""
         self._report = seen
         limit = None if topology.passive else topology.arguments.get("x-delivery-limit")
         self._delivery_limit = limit if isinstance(limit, int) else None
@@ -86,15 +95,15 @@ class Look:
         """How often the message was delivered before that was delivered most often."""
 
     def __iter__(self) -> Iterator[ParkedMessage]:
-        while self.seen < self._ready:
+        while self.seen < self.ready:
             if not self._arrived and not self._receive():
-                self.missing = self._ready - self.seen
+                self.missing = self.ready - self.seen
                 return
             self._at_hand = self._arrived.popleft()
             message = self._at_hand[1]
             self.seen += 1
             self.most_looks = max(self.most_looks, message.looks)
-            self._report(self.seen, self._ready)
+            self._report(self.seen, self.ready)
             if self._selection.means(message.parked, self._now):
                 yield message
 
@@ -120,8 +129,7 @@ class Look:
                 self._connection.sleep(0.01)
 
     def _depth(self, channel: BlockingChannel) -> int:
-        name = failed_queue(self._topology.queue)
-        return channel.queue_declare(name, passive=True).method.message_count
+        return channel.queue_declare(self._name, passive=True).method.message_count
 
     def _receive(self) -> bool:
         """Wait for the next messages; False if somebody else took what is left."""
@@ -141,7 +149,8 @@ class Look:
                 return False
             if now > none_coming_since + PATIENCE_SECONDS:
                 raise BrokerUnavailable(
-                    f"The broker hands over nothing, though {ready} message(s) are parked; try again later."
+                    f"The broker hands over nothing, though {ready} message(s) are parked in {self._name}; "
+                    "try again later."
                 )
         if window.full:
             window.close_for_more()
@@ -159,7 +168,7 @@ class Look:
         return bool(self._arrived)
 
     def _open_window(self) -> None:
-        left = self._ready - self.seen
+        left = self.ready - self.seen
         size = min(self._windows[-1].size * GROWTH, LARGEST_WINDOW) if self._windows else FIRST_WINDOW
         size = max(
             min(size, WINDOW_BYTES // self._largest), math.ceil(left / max(MOST_WINDOWS - len(self._windows), 1))
@@ -182,7 +191,7 @@ class Look:
             )
             self._arrived.append((window, message))
 
-        window.consumer_tag = channel.basic_consume(failed_queue(self._topology.queue), arrived)
+        window.consumer_tag = channel.basic_consume(self._name, arrived)
 
 
 class _Window:

@@ -13,10 +13,7 @@ import pika
 
 from omps_worker.broker import inspection
 from omps_worker.broker.access import Access
-
-HEARTBEAT_SECONDS = 15
-"""How often the broker shows that it lives, where ``amqp_url`` does not say; without a byte for 20 to 40 seconds, the
-link is dead."""
+from omps_worker.broker.connection import HEARTBEAT_SECONDS
 
 
 class _EveryByteCounts(pika.SelectConnection):

@@ -105,7 +105,11 @@ class Done:
 
 
 class Desk:
-    """Performs work on deliveries, from any thread. ``restore`` asks for the queues to be set up anew."""
+    """Performs work on deliveries, from any thread. ``restore`` asks for the queues to be set up anew.
+
+    ``parked_before`` is asked of a message that was handed over before whether its failure, an error's name and the
+    targets, is parked already.
+    """
 
     def __init__(
         self,
@@ -117,6 +121,7 @@ class Desk:
         publish_priority: int | None,
         ladder: retry.Ladder,
         restore: Callable[[], object],
+        parked_before: Callable[[Delivery, str, Sequence[str] | None], bool] = lambda *_: False,
     ) -> None:
         self._handler = handler
         self._publisher = publisher
@@ -125,6 +130,7 @@ class Desk:
         self._exchange = publish_exchange
         self._priority = publish_priority
         self._restore = restore
+        self._parked_before = parked_before
         self._abandoned = threading.Event()
         self._processing = UnderWay()
         self._untold: dict[object, str] = {}
@@ -168,7 +174,7 @@ class Desk:
             if not self._record(lambda message=message: result(message, self._exchange, self._priority)):  # type: ignore[misc]
                 return None
         parked, again = disposition.parked, disposition.again
-        if parked is not None:
+        if parked is not None and not self._is_double(delivery, parked):
             if not self._record(lambda: self._parked(delivery, parked)):
                 return None
             observer.parked(parked.error.name)
@@ -213,6 +219,15 @@ class Desk:
         except Exception:
             log.exception("nor can the result that says so")
             return disposition, ()
+
+    def _is_double(self, delivery: Delivery, parked: retry.Parked) -> bool:
+        if not delivery.redelivered or self._abandoned.is_set():
+            return False
+        try:
+            return self._parked_before(delivery, parked.error.name, parked.targets)
+        except Exception:
+            log.exception("whether message %s is parked already is not known", one_line(delivery.message_id))
+            return False
 
     def _waiting(self, delivery: Delivery, again: retry.Again) -> Outgoing:
         properties = parking.waiting_copy(

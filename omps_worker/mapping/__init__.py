@@ -137,6 +137,18 @@ class Mapping:
                 return Verdict.IGNORED
         return Verdict.NO_RULE
 
+    def possible_targets(self, facts: BuildFacts) -> tuple[Target, ...]:
+        """Where a build of which ``facts`` are known so far may go; a fact that is None may match."""
+        _, candidates = self._for(facts.component)
+        found: list[Target] = []
+        for rule in candidates:
+            matches = rule.matches(facts)
+            if matches is not False:
+                found += rule.match.targets
+            if matches and (facts.component is not None or rule.component is None):
+                break
+        return tuple(found)
+
     def resolve(self, facts: BuildFacts) -> Match | None:
         """The first rule that matches a build that Koji described; an unknown fact matches no glob."""
         _, candidates = self._for(facts.component)

@@ -16,7 +16,15 @@ from pydantic import AfterValidator, Field, PrivateAttr, SecretStr, Strict
 from omps_worker.errors import SettingsError
 from omps_worker.file_versions import Version, version_of
 from omps_worker.settings import naming
-from omps_worker.settings.fields import ENVIRONMENT_NAME, AnyPath, EnvironmentName, is_absence, path_fault, split_url
+from omps_worker.settings.fields import (
+    ENVIRONMENT_NAME,
+    AnyPath,
+    EnvironmentName,
+    HttpUrl,
+    is_absence,
+    path_fault,
+    split_url,
+)
 from omps_worker.settings.organizations import Secret, SecretFile, secret_fault
 from omps_worker.settings.tables import Location, Reading, Table
 
@@ -49,6 +57,11 @@ class BrokerSettings(Table):
         default=None, description="A file that holds the password of amqp_url's user; read again at each connection."
     )
     password_env: EnvironmentName | None = Field(default=None, description="The environment variable that holds it.")
+
+    management_url: HttpUrl | None = Field(
+        default=None,
+        description="The base URL of RabbitMQ's management API, which `check` asks how the queue is bound.",
+    )
 
     _password: Secret | None = PrivateAttr(default=None)
 

@@ -69,6 +69,9 @@ def _broker_doubts(settings: Settings) -> Iterator[tuple[str, str]]:
     yield from _open_secret("tls.keyfile", tls.keyfile)
     if settings.amqp_url.get_secret_value().startswith("amqp:") and (tls.ca_cert or tls.certfile):
         yield "tls", "is not used: amqp_url does not start with amqps"
+    management = settings.worker.broker.management_url
+    if management and management.startswith("http:") and not is_local(management):
+        yield "consumer_config.broker.management_url", "the broker's password goes over plain http: use https"
     if tls.certfile and settings.worker.broker.password is not None:
         yield "consumer_config.broker", "has a password that is not used: the certificate in [tls] logs in"
     for key in _LOSING_ARGUMENTS:

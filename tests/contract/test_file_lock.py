@@ -197,6 +197,60 @@ def test_a_mark_that_says_nothing_sensible_stands_as_long_as_one_may(tmp_path, t
     assert 0.25 < time.monotonic() - start < 5
 
 
+@pytest.mark.parametrize("trap", ["pipe", "link", "dangling link"])
+def test_what_lies_in_place_of_a_mark_holds_nobody_up_for_ever_and_is_not_followed(tmp_path, trap):
+    kept = tmp_path.parent / f"{tmp_path.name}-kept"
+    with FileLock(tmp_path, 0.2).hold(*ETCD) as hold:
+        hold.begin_push()
+    (mark,) = tmp_path.iterdir()
+    mark.unlink()
+    if trap == "pipe":
+        os.mkfifo(mark)
+    else:
+        if trap == "link":
+            kept.write_text("0.0")
+        mark.symlink_to(kept)
+    start = time.monotonic()
+    with FileLock(tmp_path, 0.2).hold(*ETCD) as hold:
+        assert 0.25 < time.monotonic() - start < 5, "what it says is not known"
+        hold.begin_push()
+        assert (mark.is_symlink(), mark.is_file()) == (False, True)
+        hold.end_push()
+    assert list(tmp_path.iterdir()) == []
+    assert (kept.exists(), not kept.exists() or kept.read_text() == "0.0") == (trap == "link", True)
+
+
+def test_a_trap_that_is_laid_while_the_package_is_held_is_replaced(tmp_path):
+    with FileLock(tmp_path, 5).hold(*ETCD) as hold:
+        hold.begin_push()
+        (mark,) = tmp_path.glob("*.pushing")
+        mark.unlink()
+        os.mkfifo(mark)
+        os.mkfifo(mark.with_suffix(".new"))
+        hold.begin_push()
+        assert mark.is_file()
+        hold.end_push()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o770, 0o722])
+@pytest.mark.parametrize("variable", ["OMPS_WORKER_STATE_DIRECTORY", "STATE_DIRECTORY"])
+def test_a_named_directory_that_others_can_write_to_is_refused(tmp_path, variable, mode):
+    tmp_path.chmod(mode)
+    with pytest.raises(SettingsError, match=f"mode {mode:04o}"):
+        state_directory({variable: str(tmp_path)})
+    assert state_directory({variable: str(tmp_path / "own")}).stat().st_mode & 0o777 == 0o700
+
+
+def test_a_named_directory_of_somebody_else_is_refused_and_one_behind_a_link_is_not(tmp_path, monkeypatch):
+    (tmp_path / "link").symlink_to(tmp_path)
+    assert state_directory({"STATE_DIRECTORY": str(tmp_path / "link")}) == tmp_path / "link"
+    ours = os.geteuid()
+    monkeypatch.setattr(file_lock.os, "geteuid", lambda: ours + 1)
+    with pytest.raises(SettingsError, match="not a directory of ours"):
+        state_directory({"STATE_DIRECTORY": str(tmp_path)})
+
+
 def test_a_directory_that_is_gone_is_a_transient_failure_without_its_path(tmp_path):
     lock = FileLock(tmp_path / "gone")
     with pytest.raises(StorageError) as caught:

@@ -108,7 +108,9 @@ def test_killed_while_it_works_on_the_files(quick, crew, books, step, tmp_path, 
     assert not any(request.target.startswith("/cnr/api") for request in quick.registry.log)
     victim.kill()
     victim.wait()
+    assert list(scratch.glob("omps-worker-*")), "the next one finds them"
     rescue(crew, books, build)
+    assert not list(scratch.iterdir())
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -11,7 +12,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from omps_worker import logs
+from omps_worker.cli import main
+from omps_worker.model import BuildState
 from omps_worker.sandbox import operators
 from omps_worker.sandbox.site import QUEUE
 from tests.support import curl
@@ -188,3 +193,21 @@ def test_a_bad_release_is_taken_back_as_the_runbook_says(site):
             (told,) = results_of(watch, 1)
             assert (told["status"], told["reason"]) == ("skipped", "held")
     assert versions(site) == ["1.0.0", "3.0.0"]
+
+
+@pytest.mark.parametrize(
+    ("component", "more", "reason"),
+    [
+        ("lantern-operator-container", {"state": BuildState.BUILDING}, "not_complete"),
+        ("lantern-operator-container", {"draft": True}, "draft_build"),
+        ("playground-operator-container", {}, "ignored_by_rule"),
+        ("stranger", {}, "no_rule"),
+    ],
+)
+def test_a_build_that_is_not_to_be_published_is_described_all_the_same(site, monkeypatch, component, more, reason):
+    monkeypatch.setattr(logs, "set_up", lambda *_: None)  # its handlers would outlive the runner's streams
+    build = site.koji.add_build(component, "1.0", "1", manifests=operators.zip_of(FLAT), **more)
+    ran = CliRunner().invoke(main, ["--config", str(site.config), "push", build["nvr"], "--json"])
+    (body,) = json.loads(ran.stdout)
+    assert (ran.exit_code, body["status"], body["reason"].partition(":")[0]) == (1, "skipped", reason)
+    assert (body["nvr"], body["build"]["id"], body["build"]["name"]) == (build["nvr"], build["build_id"], component)

@@ -171,6 +171,13 @@ def test_a_koji_that_is_away_means_try_later(site):
     assert "KojiError" in ran.err
 
 
+def test_a_hub_that_refuses_the_question_has_failed_it(site):
+    site.koji.remove_call("listBuilds")
+    ran = site.command("catch-up", "--since", "1h")
+    assert (ran.code, ran.out) == (1, "")
+    assert "Koji's hub refuses listBuilds" in ran.err
+
+
 def test_a_registry_that_is_away_means_try_later_and_nothing_is_sent(site):
     build_of(site, "otter")
     declare_queue(site)

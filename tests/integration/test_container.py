@@ -48,7 +48,7 @@ def test_certificates_that_the_environment_names_are_trusted_on_top_of_the_other
         assert (
             '"registry", "state": "ok"' in run(*arguments, CA_URL=f"{server.url}/ca.crt", TMPDIR=str(tmp_path)).stdout
         )
-    (file,) = tmp_path.glob("omps-worker-ca-*/certificates.pem")
+    (file,) = tmp_path.glob("omps-worker-scratch-*/certificates.pem")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(file)
     assert len(context.get_ca_certs()) > 50, "the usual ones are still trusted"

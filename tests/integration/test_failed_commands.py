@@ -6,14 +6,20 @@ from __future__ import annotations
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 
 import fedora_messaging.message
 import pytest
+from click.testing import CliRunner, Result
 
+from omps_worker import logs
 from omps_worker.broker.failed import WORN
+from omps_worker.cli import main
+from omps_worker.interrupts import Interrupts
 from omps_worker.parked import Selection
 from omps_worker.sandbox import operators
 from omps_worker.sandbox.faults import Fault
@@ -293,3 +299,50 @@ def test_an_export_to_nowhere_is_refused(site, bus):
     fill_with(bus, 1)
     ran = site.command("failed", "export", "")
     assert (ran.code, "is empty" in ran.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "in_queue", "parked_still"),
+    [(["replay", "--all"], 3, 2), (["discard", "--all", "--yes"], 0, 2), (["export", "kept"], 0, 5)],
+)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_what_a_signal_ends_early_tells_what_is_done_and_what_is_left(
+    site, bus, monkeypatch, tmp_path, arguments, in_queue, parked_still, number
+):
+    monkeypatch.chdir(tmp_path)
+    fill_with(bus, 5)
+    ran = in_the_middle_of_the_third(monkeypatch, number, site, "failed", *arguments)
+    assert ran.exit_code == 1, "what Ctrl-C has"
+    assert f"3 messages {arguments[0].removesuffix('e')}ed, and 2 of 5 in the queue not come to yet" in ran.stderr
+    assert ran.stdout.count("QuayCourierError") == 3
+    wait_until(lambda: (bus.depth(), bus.depth(FAILED)) == (in_queue, parked_still), what="everything to be back")
+    assert len(list(tmp_path.glob("kept/*.json"))) == 3 * (arguments[0] == "export")
+
+
+def test_a_replay_of_files_that_a_signal_ends_tells_how_many_were_sent(site, bus, monkeypatch, tmp_path):
+    for number in range(5):
+        (tmp_path / f"{number}.json").write_bytes(build_body(number))
+    files = [str(tmp_path / f"{number}.json") for number in range(5)]
+    ran = in_the_middle_of_the_third(monkeypatch, signal.SIGTERM, site, "replay", *files)
+    assert ran.exit_code == 1
+    assert "sent 3 of 5" in ran.stderr
+    assert bus.depth() == 3
+
+
+def in_the_middle_of_the_third(monkeypatch, number: signal.Signals, site, *arguments: str) -> Result:
+    """Run a command that gets a signal while it is at its third message."""
+    begun = 0
+    whole = Interrupts.whole
+
+    @contextmanager
+    def interrupted(interrupts: Interrupts):
+        nonlocal begun
+        begun += 1
+        with whole(interrupts):
+            if begun == 3:
+                os.kill(os.getpid(), number)
+            yield
+
+    monkeypatch.setattr(Interrupts, "whole", interrupted)
+    monkeypatch.setattr(logs, "set_up", lambda *_: None)  # its handlers would outlive the runner's streams
+    return CliRunner().invoke(main, ["--config", str(site.config), *arguments])

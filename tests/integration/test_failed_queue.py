@@ -8,12 +8,14 @@ import threading
 import pytest
 from pika.spec import BasicProperties
 
-from omps_worker.broker import failed
+from omps_worker.broker import failed, parked_before
 from omps_worker.broker import look as looks
+from omps_worker.broker.delivery import Delivery, Tag
+from omps_worker.broker.parked_before import ParkedBefore
 from omps_worker.broker.replay import Replay
 from omps_worker.errors import BrokerRefused
 from omps_worker.parked import Selection
-from tests.support.bus import Bus, build_body, where
+from tests.support.bus import TOPIC, Bus, build_body, topology, where
 from tests.support.parked import bodies, failed_queue_of, fill, fill_with, parked
 from tests.support.waiting import wait_until
 
@@ -143,6 +145,68 @@ def test_copies_of_one_id_are_all_meant(bus):
     assert len(queue.details(Selection(frozenset({"same"})))) == 3
     assert len(list(queue.discard(Selection(frozenset({"same"}))))) == 3
     assert ids(queue.records(EVERYTHING)) == numbered(0, 1)
+
+
+def doubled(bus) -> None:
+    """A message that was parked twice, another of the same id that is none of its doubles, and one of its own."""
+    twice = [(parked(number, message_id="same", **{"omps-targets": ["org"]}), build_body(1)) for number in (1, 2)]
+    other = [(parked(3, message_id="same", **{"omps-targets": ["elsewhere"]}), build_body(1))]
+    fill(bus, [*twice, *other, (parked(4), build_body(4))])
+
+
+def test_what_was_parked_twice_is_told_and_kept_as_one(bus):
+    doubled(bus)
+    queue = failed_queue_of(bus)
+    assert ids(queue.records(EVERYTHING)) == ["same", "same", "id-4"]
+    assert [one["targets"] for one in queue.details(EVERYTHING)] == [("org",), ("elsewhere",), None]
+    assert [parked.id for parked, _ in queue.dumps(EVERYTHING)] == ["same", "same", "id-4"]
+    assert bus.depth(bus.failed_queue) == 4, "looking changes nothing"
+
+
+def test_what_was_parked_twice_is_sent_once(bus):
+    doubled(bus)
+    with Replay(where(bus.url), bus.queue) as replay:
+        assert [one.id for one in failed_queue_of(bus).replay(EVERYTHING, replay)] == ["same", "same", "id-4"]
+    sent = bus.take(bus.queue, 3)
+    assert [got.headers.get("omps-targets") for got in sent] == [["org"], ["elsewhere"], None]
+    assert bus.depth(bus.failed_queue) == 0
+
+
+def test_what_was_parked_twice_is_shown_once_and_destroyed_whole(bus):
+    doubled(bus)
+    queue = failed_queue_of(bus)
+    shown = frozenset(mark for one, mark in queue.records(Selection(frozenset({"same"}))))
+    assert [one.id for one in queue.discard(EVERYTHING, only=shown)] == ["same", "same"]
+    assert bus.depth(bus.failed_queue) == 1
+
+
+def of_error(name: str, number: int = 1, message_id: str = "same", **more) -> Delivery:
+    """Message ``number``, delivered again."""
+    properties = BasicProperties(message_id=message_id, headers=more)
+    return Delivery(Tag(0, 1), "amq.topic", TOPIC, True, properties, build_body(number), None)
+
+
+def test_whether_a_failure_is_parked_already_is_seen_in_the_queue(bus, monkeypatch):
+    doubled(bus)
+    before = ParkedBefore(where(bus.url), topology(bus.queue))
+    error = "QuayCourierError"
+    assert before(of_error(error), error, ["org"])
+    assert before(of_error(error, 4, "id-4"), error, ["any"]), "it is parked for all targets"
+    assert not before(of_error(error), error, None), "it is parked for some"
+    assert not before(of_error(error), error, ["org", "elsewhere"])
+    assert not before(of_error(error), "KojiError", ["org"])
+    assert not before(of_error(error, 2), error, ["org"]), "another message under the same id"
+    assert not before(of_error(error, **{"omps-replayed": 1}), error, ["org"])
+    monkeypatch.setattr(parked_before, "MOST_LOOKED_AT", 3)
+    assert not before(of_error(error), error, ["org"]), "too many to look at: it is parked again"
+    assert bus.depth(bus.failed_queue) == 4
+
+
+def test_where_others_declare_the_queue_nothing_is_worn_out_by_looks_for_doubles(bus):
+    doubled(bus)
+    before = ParkedBefore(where(bus.url), topology(bus.queue, passive=True))
+    assert not before(of_error("QuayCourierError"), "QuayCourierError", ["org"])
+    assert not ParkedBefore(where("amqp://127.0.0.1:1"), topology(bus.queue))(of_error("E"), "E", None)
 
 
 def test_a_missing_failed_queue_is_named_with_what_to_do(amqp_url):

@@ -6,10 +6,12 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+from urllib.parse import unquote, urlsplit
 
 import pytest
 from fedora_messaging import message as fedora_message
@@ -268,3 +270,17 @@ def health_check(site):
     """What the container's health check does."""
     environment = {**os.environ, "FEDORA_MESSAGING_CONF": str(site.config)}
     return subprocess.run([sys.executable, "-m", "omps_worker.monitoring"], env=environment, timeout=30).returncode
+
+
+def test_a_worker_that_is_frozen_loses_its_messages_as_soon_as_its_locks(site, shared_rabbit):
+    """The broker ends a connection after two or three heartbeats of silence: all have the same."""
+    vhost = unquote(urlsplit(site.amqp_url).path[1:])
+    with site.running():
+
+        def heartbeats() -> dict[str, str]:
+            listed = shared_rabbit.node.rabbitmqctl("-q", "list_connections", "vhost", "timeout", "client_properties")
+            ours = re.findall(rf"^{vhost}\t(\d+)\t.*omps-worker {QUEUE} (\w+)", listed, re.M)
+            return {purpose: heartbeat for heartbeat, purpose in ours}
+
+        wait_until(lambda: {"consumer", "publisher", "lock"} <= set(heartbeats()), 30, "the connections")
+        assert set(heartbeats().values()) == {"15"}

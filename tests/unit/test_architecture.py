@@ -54,6 +54,7 @@ ABOVE_THE_CORE = (
     "container",
     "cli_failed",
     "cli_push",
+    "cli_unbind",
     "cli_watch",
     "api",
     "__main__",

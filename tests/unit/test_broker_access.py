@@ -11,7 +11,7 @@ from pika.credentials import ExternalCredentials
 
 from omps_worker import __version__
 from omps_worker.broker.access import Access, together
-from omps_worker.broker.connection import CONNECT_SECONDS, place
+from omps_worker.broker.connection import CONNECT_SECONDS, HEARTBEAT_SECONDS, place
 from omps_worker.errors import BrokerRefused, BrokerUnavailable, SettingsError
 from omps_worker.settings import Settings
 from omps_worker.settings import file as settings_file
@@ -176,3 +176,14 @@ def test_certificates_that_are_just_being_renewed_are_waited_for(tmp_path, broke
         access.connect()
     file.write_bytes(good)
     assert access.nodes()
+
+
+@pytest.mark.parametrize(
+    ("said", "heartbeat", "of_locks"), [("", 15, 15), ("?heartbeat=7", 7, 7), ("?heartbeat=60", 60, 15)]
+)
+def test_all_connections_have_one_heartbeat_unless_the_url_wants_a_longer_one_for_messages(
+    tmp_path, said, heartbeat, of_locks
+):
+    access = Access.of(settings(tmp_path, {"amqp_url": f"amqp://broker/{said}"}), "consumer")
+    assert access.nodes()[0].heartbeat == heartbeat
+    assert access.with_heartbeat(HEARTBEAT_SECONDS).nodes()[0].heartbeat == of_locks
