@@ -12,6 +12,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from omps_worker.doubts import Doubt as Doubt
 from omps_worker.errors import (
     KojiError,
     QuayAuthorizationError,
@@ -33,10 +34,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 OK, WARNING, FAILED = "ok", "warning", "failed"
-
-
-class Doubt(Exception):
-    """A check that can neither say yes nor no; its text says why."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from pika.credentials import PlainCredentials
 
 from omps_worker.broker.access import Access
-from omps_worker.checks import Doubt
+from omps_worker.doubts import Doubt
 from omps_worker.http import HttpClient, HttpFault
 from omps_worker.text import one_line
 
