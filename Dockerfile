@@ -59,7 +59,7 @@ USER 10001:10001
 EXPOSE 8080 9100
 STOPSIGNAL SIGTERM
 # Asks the worker's own port whether its loop turns. A broker that is away is waited for, and no reason to be restarted.
-HEALTHCHECK --interval=60s --timeout=15s --start-period=30s --retries=3 CMD ["python3", "-m", "omps_worker.monitoring"]
+HEALTHCHECK --interval=60s --timeout=15s --start-period=30s --retries=3 CMD ["python3", "-m", "omps_worker.monitoring.port"]
 # Heeds CA_URL, then becomes omps-worker. WORKERS_NUM and WORKER_TIMEOUT are for `api`.
-ENTRYPOINT ["python3", "-m", "omps_worker.container"]
+ENTRYPOINT ["python3", "-m", "omps_worker.cli.container"]
 CMD ["run"]

@@ -24,15 +24,15 @@ from typing import Any
 import pika
 from pika.spec import BasicProperties
 
-from omps_worker import events
 from omps_worker.broker.access import Access
 from omps_worker.broker.consumer import Consumer
 from omps_worker.broker.publisher import Publisher
 from omps_worker.broker.topology import Topology
 from omps_worker.broker.work import Handler
-from omps_worker.mapping import Verdict
-from omps_worker.mapping import file as mapping_file
-from omps_worker.model import BuildFacts, Ignored
+from omps_worker.common.model import BuildFacts, Ignored
+from omps_worker.configuration.mapping import Verdict
+from omps_worker.configuration.mapping import file as mapping_file
+from omps_worker.messages import events
 from omps_worker.sandbox.broker import RabbitNode
 
 QUEUE = "omps-worker"

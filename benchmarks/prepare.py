@@ -32,12 +32,12 @@ from typing import Any
 
 import omps_worker
 from benchmarks.report import show
-from omps_worker import archive, bundle
-from omps_worker.file_tree import FilesOnDisk, FileTree
-from omps_worker.manifests import Manifests
-from omps_worker.model import Bundle
+from omps_worker.common.model import Bundle
+from omps_worker.configuration.settings import Limits
+from omps_worker.manifests import archive, bundle
+from omps_worker.manifests.file_tree import FilesOnDisk, FileTree
+from omps_worker.manifests.reader import Manifests
 from omps_worker.sandbox.operators import SIZES, sized_operator, zip_of
-from omps_worker.settings import Limits
 
 MARKS = {"flat": 5, "nested": 10, "big flat": 15, "big nested": 20}
 """How many times less CPU than plain operator-courier is promised."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from omps_worker.text import table
+from omps_worker.common.text import table
 
 
 def show(title: str, rows: Sequence[Mapping[str, object]]) -> None:

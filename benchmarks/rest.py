@@ -37,8 +37,8 @@ from pathlib import Path
 import requests
 
 from benchmarks.report import show
-from omps_worker.file_tree import FilesOnDisk
-from omps_worker.manifests import Manifests
+from omps_worker.manifests.file_tree import FilesOnDisk
+from omps_worker.manifests.reader import Manifests
 from omps_worker.sandbox.operators import SIZES, Files, sized_operator, zip_of
 from omps_worker.sandbox.registry import SandboxRegistry
 

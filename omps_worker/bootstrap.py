@@ -11,36 +11,38 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omps_worker import configuration, logs, message_files
-from omps_worker.brought import brought
-from omps_worker.catch_up import CATCH_UP_TOPIC, CatchUp, Found, Message
-from omps_worker.deletions import Deleter
-from omps_worker.errors import BrokerError, ResourcesExhausted
-from omps_worker.explain import Explanation, explain
-from omps_worker.greenwave import Greenwave
-from omps_worker.koji_builds import KojiBuilds
-from omps_worker.locks import PackageLock, ProcessLock
-from omps_worker.mapping import Verdict
-from omps_worker.mapping.file import MappingFile
-from omps_worker.model import Attempt, BuildEvent, BuildFacts, ByHand, Ignored, Outcome, Status
-from omps_worker.observer import SILENT
-from omps_worker.organizations import Organizations, unknown_organization
-from omps_worker.pending import Pending, concerns
-from omps_worker.processor import Processor
-from omps_worker.push_request import Request
-from omps_worker.registry import AppRegistry
-from omps_worker.releases import Releaser
-from omps_worker.reporting import Reporter, log_outcome, result_body, result_topic
-from omps_worker.settings import Settings
-from omps_worker.targets import IGNORED_BY_RULE, NO_RULE
+from omps_worker import configuration
+from omps_worker.common import logs
+from omps_worker.common.errors import BrokerError, ResourcesExhausted
+from omps_worker.common.locks import PackageLock, ProcessLock
+from omps_worker.common.model import Attempt, BuildEvent, BuildFacts, ByHand, Ignored, Outcome, Status
+from omps_worker.common.observer import SILENT
+from omps_worker.common.push_request import Request
+from omps_worker.configuration.mapping import Verdict
+from omps_worker.configuration.mapping.file import MappingFile
+from omps_worker.configuration.settings import Settings
+from omps_worker.destinations.app_registry.client import AppRegistry
+from omps_worker.destinations.app_registry.deletions import Deleter
+from omps_worker.destinations.app_registry.organizations import Organizations, unknown_organization
+from omps_worker.destinations.app_registry.releases import Releaser
+from omps_worker.koji_client.builds import KojiBuilds
+from omps_worker.manifests.brought import brought
+from omps_worker.messages import files as message_files
+from omps_worker.messages.reporting import Reporter, log_outcome, result_body, result_topic
+from omps_worker.publishing.catch_up import CATCH_UP_TOPIC, CatchUp, Found, Message
+from omps_worker.publishing.explain import Explanation, explain
+from omps_worker.publishing.gate import Greenwave
+from omps_worker.publishing.pending import Pending, concerns
+from omps_worker.publishing.processor import Processor
+from omps_worker.publishing.targets import IGNORED_BY_RULE, NO_RULE
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
 
-    from omps_worker.broker.failed import FailedQueue
-    from omps_worker.broker.lock import BrokerLock
+    from omps_worker.broker.dead_letters.failed_queue import FailedQueue
+    from omps_worker.broker.dead_letters.replay import Replay
+    from omps_worker.broker.locks.lock import BrokerLock
     from omps_worker.broker.publisher import Publisher
-    from omps_worker.broker.replay import Replay
     from omps_worker.broker.topology import Topology
     from omps_worker.broker.watch import Watch
 
@@ -80,7 +82,7 @@ class BrokerSite:
         Inside ``whole`` is done what is not to be interrupted.
         """
         from omps_worker.broker.access import Access
-        from omps_worker.broker.failed import FailedQueue
+        from omps_worker.broker.dead_letters.failed_queue import FailedQueue
 
         take_turns = self.settings.worker.lock == "broker"
         where = Access.of(self.settings, "failed")
@@ -89,7 +91,7 @@ class BrokerSite:
     def replay(self) -> Replay:
         """Sends messages to the queue once more, as a context manager."""
         from omps_worker.broker.access import Access
-        from omps_worker.broker.replay import Replay
+        from omps_worker.broker.dead_letters.replay import Replay
 
         return Replay(Access.of(self.settings, "replay"), self.topology.queue)
 
@@ -183,7 +185,7 @@ class Site(BrokerSite):
     def broker_lock(self) -> BrokerLock | None:
         """What keeps all replicas from it, if the configuration wants that. Connects when it is first needed."""
         from omps_worker.broker.access import Access
-        from omps_worker.broker.lock import BrokerLock
+        from omps_worker.broker.locks.lock import BrokerLock
 
         worker = self.settings.worker
         if worker.lock != "broker" or not self.settings.has_broker:
@@ -315,8 +317,8 @@ class Site(BrokerSite):
 
         ``notice`` is told what a person should know of the look.
         """
-        from omps_worker.broker import pending
         from omps_worker.broker.access import Access
+        from omps_worker.broker.dead_letters import pending
 
         if not self.settings.has_broker:
             return [], "no broker is configured"
@@ -336,7 +338,7 @@ class Site(BrokerSite):
         return found, " ".join(missed) or None
 
     def _lock_by_hand(self) -> PackageLock:
-        from omps_worker.broker.lock import LockIfReachable
+        from omps_worker.broker.locks.lock import LockIfReachable
 
         return LockIfReachable(self.broker_lock, self.process_lock) if self.broker_lock else self.process_lock
 

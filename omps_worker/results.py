@@ -14,8 +14,8 @@ from urllib.parse import quote
 
 from fedora_messaging import message
 
-from omps_worker.model import Status
-from omps_worker.result_schema import body_schema
+from omps_worker.common.model import Status
+from omps_worker.messages.result_schema import body_schema
 
 REGISTRY_HEADER = "omps-registry"
 """Holds the base URL of the registry, which the body does not name."""

@@ -12,25 +12,27 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
-from omps_worker import deadline, events, machine, scratch
 from omps_worker.bootstrap import Site
 from omps_worker.broker.access import Access
 from omps_worker.broker.catch_up import Rounds, Turn
 from omps_worker.broker.consumer import Consumer
 from omps_worker.broker.depths import Depths
-from omps_worker.broker.lock_connection import LockConnection
+from omps_worker.broker.locks.connection import LockConnection
 from omps_worker.broker.publisher import Publisher
 from omps_worker.broker.work import Handler
-from omps_worker.catch_up import LookingBack
-from omps_worker.checks import Services
-from omps_worker.lookout import ANSWER_SECONDS, Questions
-from omps_worker.observation import Observation
-from omps_worker.organization_looks import OrganizationLooks
-from omps_worker.readiness import stuck_after, vital
-from omps_worker.supervisor import Supervisor
+from omps_worker.common import machine, scratch
+from omps_worker.common.http_client import deadline
+from omps_worker.messages import events
+from omps_worker.monitoring.checks import Services
+from omps_worker.monitoring.health import ANSWER_SECONDS, Questions
+from omps_worker.monitoring.observation import Observation
+from omps_worker.monitoring.organization_looks import OrganizationLooks
+from omps_worker.monitoring.readiness import stuck_after, vital
+from omps_worker.monitoring.supervisor import Supervisor
+from omps_worker.publishing.catch_up import LookingBack
 
 if TYPE_CHECKING:
-    from omps_worker.metrics import State
+    from omps_worker.monitoring.metrics import State
 
 log = logging.getLogger(__name__)
 
@@ -137,7 +139,7 @@ class _Worker:
         return f"its last edit is broken: {error}" if error else None
 
     def _states(self) -> Iterator[State]:
-        from omps_worker.metrics import State
+        from omps_worker.monitoring.metrics import State
 
         consumer, worker = self._consumer, self._settings.worker
         working, waiting, oldest = consumer.in_hand

@@ -9,8 +9,8 @@ import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from omps_worker import machine
-from omps_worker.errors import BrokerError
+from omps_worker.common import machine
+from omps_worker.common.errors import BrokerError
 
 log = logging.getLogger(__name__)
 

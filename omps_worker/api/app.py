@@ -25,16 +25,16 @@ from omps_worker.api.idempotency import HEADER, Keys, checked
 from omps_worker.api.replies import Reply, error_reply, reply_to
 from omps_worker.api.requests import ROUTE, JsonResponse, Surroundings
 from omps_worker.api.service import Service
-from omps_worker.errors import (
+from omps_worker.common.errors import (
     InvalidOrganizationName,
     OMPSAuthorizationHeaderRequired,
     OMPSExpectedFileError,
     ServiceStopping,
 )
-from omps_worker.http import printable
-from omps_worker.names import organization_name_fault
-from omps_worker.observer import SILENT, Observer
-from omps_worker.tracebacks import let_go
+from omps_worker.common.http_client.client import printable
+from omps_worker.common.names import organization_name_fault
+from omps_worker.common.observer import SILENT, Observer
+from omps_worker.common.tracebacks import let_go
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 Lifespan = Callable[[Starlette], AbstractAsyncContextManager[None]]

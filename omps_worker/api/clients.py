@@ -10,13 +10,13 @@ from typing import Any, TypeVar
 from starlette.types import Receive
 
 from omps_worker.api.idempotency import Key
-from omps_worker.errors import RequestAbandoned
+from omps_worker.common.errors import RequestAbandoned
 
 T = TypeVar("T")
 
 
 class Client:
-    """One client; what the core knows of it is a ``model.Caller``.
+    """One client; what the core knows of it is a ``push_request.Caller``.
 
     ``receive`` gives what else the client sends: only begin to watch when the request's body was read, as far as it
     is wanted. ``most``: how many bytes it may send that nobody wants.

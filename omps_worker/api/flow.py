@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from omps_worker.api.lines import Line
 from omps_worker.api.pool import Pool
 from omps_worker.api.rights import Finding, Rights, Standing, refusal
-from omps_worker.errors import ServiceBusy
+from omps_worker.common.errors import ServiceBusy
 
 LOOKS = 4
 """Of how many tokens the registry is asked at once."""

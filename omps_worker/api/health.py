@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from omps_worker.api.replies import Reply
-from omps_worker.errors import WorkerError, unforeseen
+from omps_worker.common.errors import WorkerError, unforeseen
 
 log = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from omps_worker.errors import InvalidIdempotencyKey, StorageError
+from omps_worker.common.errors import InvalidIdempotencyKey, StorageError
 
 log = logging.getLogger(__name__)
 

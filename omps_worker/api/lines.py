@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 
-from omps_worker.errors import PackageBusy, ServiceBusy
+from omps_worker.common.errors import PackageBusy, ServiceBusy
 
 RETRY_SECONDS = 10.0
 """After how many seconds to try again when there is no room in a line."""

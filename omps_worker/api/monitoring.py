@@ -9,14 +9,14 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omps_worker.checks import Services
-from omps_worker.lookout import ANSWER_SECONDS
-from omps_worker.observation import Observation
-from omps_worker.readiness import Trouble
-from omps_worker.scratch import ScratchDirectory
+from omps_worker.common.scratch import ScratchDirectory
+from omps_worker.monitoring.checks import Services
+from omps_worker.monitoring.health import ANSWER_SECONDS
+from omps_worker.monitoring.observation import Observation
+from omps_worker.monitoring.readiness import Trouble
 
 if TYPE_CHECKING:
-    from omps_worker.settings import Settings
+    from omps_worker.configuration.settings import Settings
 
 _SHARED = "PROMETHEUS_MULTIPROC_DIR"
 """Where processes share their counts, as Prometheus's client wants to be told."""

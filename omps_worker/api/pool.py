@@ -11,8 +11,8 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any, TypeVar
 
-from omps_worker.machine import Threads
-from omps_worker.under_way import UnderWay
+from omps_worker.common.machine import Threads
+from omps_worker.common.work_times import UnderWay
 
 T = TypeVar("T")
 

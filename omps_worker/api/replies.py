@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from omps_worker import errors
-from omps_worker.errors import WorkerError
-from omps_worker.text import one_line
+from omps_worker.common import errors
+from omps_worker.common.errors import WorkerError
+from omps_worker.common.text import one_line
 
 log = logging.getLogger(__name__)
 

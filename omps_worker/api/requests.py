@@ -16,8 +16,8 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from omps_worker.api.replies import as_json, error_reply
-from omps_worker.observer import SILENT, Observer
-from omps_worker.text import one_line
+from omps_worker.common.observer import SILENT, Observer
+from omps_worker.common.text import one_line
 
 log = logging.getLogger(__name__)
 

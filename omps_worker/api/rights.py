@@ -20,10 +20,10 @@ from typing import Any, Protocol
 
 from pydantic import SecretStr
 
-from omps_worker.errors import QuayAuthorizationError, RegistryError
-from omps_worker.listing import Package
-from omps_worker.registry import LoginVerdict
-from omps_worker.registry_answers import basic_credentials
+from omps_worker.common.errors import QuayAuthorizationError, RegistryError
+from omps_worker.destinations.app_registry.answers import basic_credentials
+from omps_worker.destinations.app_registry.client import LoginVerdict
+from omps_worker.destinations.app_registry.listing import Package
 
 ASK_SECONDS = 3.0
 """How long one question to the registry may take; a push itself tells as well, only later."""
@@ -58,7 +58,7 @@ KEPT_SECONDS = {Standing.KNOWN: 300.0, Standing.UNKNOWN: 5.0, Standing.REFUSED: 
 
 
 class Registry(Protocol):
-    """The part of the app registry that is needed; see ``registry.AppRegistry``."""
+    """The part of the app registry that is needed; see ``client.AppRegistry``."""
 
     def look(self, organization: str, repository: str, authorization: SecretStr | None) -> Package:
         """The releases of one package."""

@@ -26,17 +26,17 @@ from typing import TYPE_CHECKING
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from omps_worker import machine, scratch
 from omps_worker.api.monitoring import ApiMonitoring, shared_counts
 from omps_worker.api.replies import error_reply
 from omps_worker.api.wiring import ApiSite, check_locks, read_settings, set_up_logs
-from omps_worker.errors import Fault, SettingsError
-from omps_worker.supervisor import Supervisor
+from omps_worker.common import machine, scratch
+from omps_worker.common.errors import Fault, SettingsError
+from omps_worker.monitoring.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-    from omps_worker.settings import Settings
+    from omps_worker.configuration.settings import Settings
 
 log = logging.getLogger(__name__)
 

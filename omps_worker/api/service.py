@@ -15,10 +15,8 @@ from typing import Any, Protocol
 
 from pydantic import SecretStr
 
-from omps_worker import pauses as mapping_pauses
-from omps_worker import versions
 from omps_worker.api.replies import Refused
-from omps_worker.errors import (
+from omps_worker.common.errors import (
     BuildHeld,
     GreenwaveError,
     KojiError,
@@ -33,16 +31,18 @@ from omps_worker.errors import (
     UnexpectedError,
     WorkerError,
 )
-from omps_worker.http import printable
-from omps_worker.mapping import MappingHolder
-from omps_worker.model import Attempt, BroughtArchive, BuildEvent, ByHand, Ignored, Outcome, Status
-from omps_worker.names import is_name
-from omps_worker.organizations import Organizations
-from omps_worker.pauses import HELD
-from omps_worker.places import Place
-from omps_worker.processor import DRAFT_BUILD, Prepared
-from omps_worker.push_request import Caller, Request
-from omps_worker.superseded import SUPERSEDED
+from omps_worker.common.http_client.client import printable
+from omps_worker.common.model import Attempt, BroughtArchive, BuildEvent, ByHand, Ignored, Outcome, Status
+from omps_worker.common.names import is_name
+from omps_worker.common.push_request import Caller, Request
+from omps_worker.configuration.mapping import MappingHolder
+from omps_worker.destinations.app_registry import versions
+from omps_worker.destinations.app_registry.organizations import Organizations
+from omps_worker.destinations.app_registry.package import Place
+from omps_worker.publishing import pauses as mapping_pauses
+from omps_worker.publishing.pauses import HELD
+from omps_worker.publishing.processor import DRAFT_BUILD, Prepared
+from omps_worker.publishing.superseded import SUPERSEDED
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ class Story(Protocol):
 
 
 class Deletions(Protocol):
-    """The part of the core that deletes; see ``deletions.Deleter``."""
+    """The part of the core that deletes; see ``destinations.Destination``."""
 
     def delete(self, place: Place, version: str | None = None) -> list[Outcome]:
         """Delete one release of a package, or all."""

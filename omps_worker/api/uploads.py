@@ -18,16 +18,16 @@ from urllib.parse import unquote_to_bytes
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from omps_worker.brought import base_name
-from omps_worker.errors import (
+from omps_worker.common.errors import (
     OMPSExpectedFileError,
     OMPSUploadedFileError,
     RequestEntityTooLarge,
     RequestTimeout,
     StorageError,
 )
-from omps_worker.model import BroughtArchive
-from omps_worker.scratch import ScratchDirectory
+from omps_worker.common.model import BroughtArchive
+from omps_worker.common.scratch import ScratchDirectory
+from omps_worker.manifests.brought import base_name
 
 log = logging.getLogger(__name__)
 

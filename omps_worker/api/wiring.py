@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omps_worker import __version__, deadline, logs, machine
+from omps_worker import __version__
 from omps_worker.api import rights
 from omps_worker.api.announcer import Announcer
 from omps_worker.api.app import Api, Limits, create_app
@@ -22,30 +22,32 @@ from omps_worker.api.health import ASK_SECONDS, Health
 from omps_worker.api.idempotency import Keys
 from omps_worker.api.requests import RequestIds
 from omps_worker.api.service import PAUSES, Service
-from omps_worker.checks import Services
-from omps_worker.deletions import Deleter
-from omps_worker.file_lock import FileLock, state_directory
-from omps_worker.greenwave import Greenwave
-from omps_worker.koji_builds import KojiBuilds
-from omps_worker.locks import PackageLock
-from omps_worker.mapping.file import MappingFile, parse
-from omps_worker.model import Attempt, ByHand, Outcome
-from omps_worker.observer import SILENT, Observer
-from omps_worker.organizations import Organizations
-from omps_worker.processor import Processor
-from omps_worker.readiness import Trouble, vital
-from omps_worker.registry import AppRegistry
-from omps_worker.releases import Releaser
-from omps_worker.reporting import Reporter, ResultMessage, log_outcome
-from omps_worker.settings import Settings
-from omps_worker.settings import file as settings_file
+from omps_worker.common import logs, machine
+from omps_worker.common.http_client import deadline
+from omps_worker.common.locks import PackageLock
+from omps_worker.common.locks.file import FileLock, state_directory
+from omps_worker.common.model import Attempt, ByHand, Outcome
+from omps_worker.common.observer import SILENT, Observer
+from omps_worker.configuration.mapping.file import MappingFile, parse
+from omps_worker.configuration.settings import Settings
+from omps_worker.configuration.settings import file as settings_file
+from omps_worker.destinations.app_registry.client import AppRegistry
+from omps_worker.destinations.app_registry.deletions import Deleter
+from omps_worker.destinations.app_registry.organizations import Organizations
+from omps_worker.destinations.app_registry.releases import Releaser
+from omps_worker.koji_client.builds import KojiBuilds
+from omps_worker.messages.reporting import Reporter, ResultMessage, log_outcome
+from omps_worker.monitoring.checks import Services
+from omps_worker.monitoring.readiness import Trouble, vital
+from omps_worker.publishing.gate import Greenwave
+from omps_worker.publishing.processor import Processor
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.types import ASGIApp
 
     from omps_worker.broker.publisher import Publisher
-    from omps_worker.mapping import Mapping
+    from omps_worker.configuration.mapping import Mapping
 
 log = logging.getLogger(__name__)
 
@@ -191,7 +193,7 @@ class ApiSite:
         push_seconds = settings.worker.registry.timeout
         if _locks_by_broker(settings):
             from omps_worker.broker.access import Access
-            from omps_worker.broker.lock import BrokerLock
+            from omps_worker.broker.locks.lock import BrokerLock
 
             lock = BrokerLock(Access.of(settings, "api lock"), push_seconds)
             self._closing.callback(lock.close)

@@ -23,12 +23,12 @@ from pika.credentials import ExternalCredentials
 
 from omps_worker import __version__
 from omps_worker.broker.connection import CONNECT_SECONDS, HEARTBEAT_SECONDS, named, place, prepared
-from omps_worker.errors import BrokerError, BrokerRefused, BrokerUnavailable, Fault, SettingsError
-from omps_worker.text import one_line
+from omps_worker.common.errors import BrokerError, BrokerRefused, BrokerUnavailable, Fault, SettingsError
+from omps_worker.common.text import one_line
 
 if TYPE_CHECKING:
-    from omps_worker.settings import Settings
-    from omps_worker.settings.broker import TlsSettings
+    from omps_worker.configuration.settings import Settings
+    from omps_worker.configuration.settings.broker import TlsSettings
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from pika.exceptions import ChannelClosedByBroker
 from omps_worker.broker import inspection
 from omps_worker.broker.access import Access
 from omps_worker.broker.connection import declined
-from omps_worker.text import one_line
+from omps_worker.common.text import one_line
 
 log = logging.getLogger(__name__)
 

@@ -20,12 +20,12 @@ from types import TracebackType
 
 from pika.spec import BasicProperties
 
-from omps_worker import machine
 from omps_worker.broker import headers
-from omps_worker.broker.lock_connection import LockConnection
-from omps_worker.broker.lock_queues import Package
+from omps_worker.broker.locks.connection import LockConnection
+from omps_worker.broker.locks.queues import Package
 from omps_worker.broker.outbox import Outgoing
-from omps_worker.errors import BrokerBlocked, BrokerUnavailable, WorkerError
+from omps_worker.common import machine
+from omps_worker.common.errors import BrokerBlocked, BrokerUnavailable, WorkerError
 
 log = logging.getLogger(__name__)
 

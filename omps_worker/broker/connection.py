@@ -17,8 +17,8 @@ from pika.adapters.utils.connection_workflow import AMQPConnectorStackTimeout
 from pika.credentials import ExternalCredentials
 
 from omps_worker.broker import header_values
-from omps_worker.errors import BrokerError, BrokerRefused, BrokerUnavailable
-from omps_worker.text import one_line
+from omps_worker.common.errors import BrokerError, BrokerRefused, BrokerUnavailable
+from omps_worker.common.text import one_line
 
 CONNECT_SECONDS = 15.0
 """How long one try to connect may take, name look-up, TLS and login included."""

@@ -25,18 +25,18 @@ from pika.exceptions import AMQPError
 
 from omps_worker.broker.access import Access
 from omps_worker.broker.connection import Backoff
+from omps_worker.broker.dead_letters.parked_before import ParkedBefore
 from omps_worker.broker.housekeeping import Housekeeping
 from omps_worker.broker.in_hand import InHand
 from omps_worker.broker.intake import Intake
-from omps_worker.broker.parked_before import ParkedBefore
 from omps_worker.broker.publisher import Publisher
 from omps_worker.broker.refusals import Refusals
 from omps_worker.broker.signals import Interrupted, Signals, StopNow
 from omps_worker.broker.topology import Topology
 from omps_worker.broker.work import Desk, Handler
-from omps_worker.errors import BrokerError, BrokerRefused, BrokerUnavailable, WorkerError
-from omps_worker.retry import Ladder
-from omps_worker.text import one_line
+from omps_worker.common.errors import BrokerError, BrokerRefused, BrokerUnavailable, WorkerError
+from omps_worker.common.text import one_line
+from omps_worker.publishing.retry import Ladder
 
 log = logging.getLogger(__name__)
 

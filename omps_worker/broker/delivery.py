@@ -11,9 +11,9 @@ from typing import Any, cast
 
 from pika.spec import BasicProperties
 
-from omps_worker import events
 from omps_worker.broker import headers
-from omps_worker.model import Attempt, BuildEvent, Source
+from omps_worker.common.model import Attempt, BuildEvent, Source
+from omps_worker.messages import events
 
 
 @dataclass(frozen=True)

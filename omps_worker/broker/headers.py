@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
-from omps_worker import times
+from omps_worker.common import times
 
 TOPIC = "omps-topic"
 """The routing key that the message had on the bus."""

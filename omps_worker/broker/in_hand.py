@@ -17,13 +17,13 @@ from queue import Empty, SimpleQueue
 from omps_worker.broker.acks import Acks
 from omps_worker.broker.delivery import Delivery
 from omps_worker.broker.work import Done
-from omps_worker.errors import WorkerError
-from omps_worker.machine import Threads
-from omps_worker.model import Ignored
-from omps_worker.observer import SILENT, Observer
-from omps_worker.text import one_line
-from omps_worker.tracebacks import let_go
-from omps_worker.under_way import UnderWay
+from omps_worker.common.errors import WorkerError
+from omps_worker.common.machine import Threads
+from omps_worker.common.model import Ignored
+from omps_worker.common.observer import SILENT, Observer
+from omps_worker.common.text import one_line
+from omps_worker.common.tracebacks import let_go
+from omps_worker.common.work_times import UnderWay
 
 log = logging.getLogger(__name__)
 

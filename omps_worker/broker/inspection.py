@@ -13,10 +13,10 @@ from omps_worker.broker import limited
 from omps_worker.broker.access import Access, Make
 from omps_worker.broker.connection import declined, may_write
 from omps_worker.broker.limited import Blocked, Limited, takes_nothing
-from omps_worker.broker.lock_queues import LockQueues
+from omps_worker.broker.locks.queues import LockQueues
 from omps_worker.broker.topology import Topology, failed_queue
-from omps_worker.errors import BrokerRefused
-from omps_worker.reporting import result_topic
+from omps_worker.common.errors import BrokerRefused
+from omps_worker.messages.reporting import result_topic
 
 ANSWER_SECONDS = 10.0
 """How long one question, in all its parts, may wait for the broker."""

@@ -16,17 +16,17 @@ from pika.spec import Basic, BasicProperties
 from omps_worker.broker import headers
 from omps_worker.broker.acks import Acks
 from omps_worker.broker.bindings import Strangers
+from omps_worker.broker.dead_letters.window import Window
 from omps_worker.broker.delivery import Delivery, Tag
 from omps_worker.broker.in_hand import InHand
 from omps_worker.broker.reading import read
 from omps_worker.broker.subscription import Subscription
 from omps_worker.broker.suspects import Limits
 from omps_worker.broker.topology import Topology
-from omps_worker.broker.window import Window
 from omps_worker.broker.work import Handler
-from omps_worker.errors import WorkerError
-from omps_worker.model import Ignored
-from omps_worker.text import one_line
+from omps_worker.common.errors import WorkerError
+from omps_worker.common.model import Ignored
+from omps_worker.common.text import one_line
 
 log = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ from typing import Any
 from pika.adapters.blocking_connection import BlockingConnection
 from pika.exceptions import AMQPError
 
-from omps_worker.errors import BrokerBlocked
-from omps_worker.text import one_line
+from omps_worker.common.errors import BrokerBlocked
+from omps_worker.common.text import one_line
 
 
 class Blocked(AMQPError):

@@ -13,9 +13,9 @@ from urllib.parse import quote
 from pika.credentials import PlainCredentials
 
 from omps_worker.broker.access import Access
-from omps_worker.doubts import Doubt
-from omps_worker.http import HttpClient, HttpFault
-from omps_worker.text import one_line
+from omps_worker.common.doubts import Doubt
+from omps_worker.common.http_client.client import HttpClient, HttpFault
+from omps_worker.common.text import one_line
 
 ANSWER_SECONDS = 10.0
 SHOWN = 10

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 
 from pika.spec import Basic, BasicProperties
 
-from omps_worker.broker import parking
-from omps_worker.errors import BrokerError, BrokerRefused, BrokerUnavailable
-from omps_worker.text import one_line
+from omps_worker.broker.dead_letters import parking
+from omps_worker.common.errors import BrokerError, BrokerRefused, BrokerUnavailable
+from omps_worker.common.text import one_line
 
 
 @dataclass(frozen=True)

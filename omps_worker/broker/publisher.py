@@ -19,15 +19,15 @@ from pika.channel import Channel
 from pika.exceptions import ChannelClosedByBroker
 from pika.spec import Basic, BasicProperties
 
-from omps_worker import machine
-from omps_worker.broker import parking
 from omps_worker.broker.access import Access
 from omps_worker.broker.connection import Backoff, declined, may_write
+from omps_worker.broker.dead_letters import parking
 from omps_worker.broker.limited import reason_of, takes_nothing
 from omps_worker.broker.outbox import Outbox, Outgoing, Pending
-from omps_worker.errors import BrokerError, BrokerUnavailable
-from omps_worker.observer import SILENT, Observer
-from omps_worker.text import one_line
+from omps_worker.common import machine
+from omps_worker.common.errors import BrokerError, BrokerUnavailable
+from omps_worker.common.observer import SILENT, Observer
+from omps_worker.common.text import one_line
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from pika.spec import BasicProperties
 
 from omps_worker.broker import headers
 from omps_worker.broker.work import Handler
-from omps_worker.errors import MessageError, WorkerError, unforeseen
-from omps_worker.model import BuildEvent, Ignored
+from omps_worker.common.errors import MessageError, WorkerError, unforeseen
+from omps_worker.common.model import BuildEvent, Ignored
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from omps_worker.errors import BrokerRefused
+from omps_worker.common.errors import BrokerRefused
 
 
 class Refusals:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from omps_worker.broker import headers
-from omps_worker.errors import PoisonMessage
+from omps_worker.common.errors import PoisonMessage
 
 UNREADABLE = 3
 """So many deaths beyond the last one allowed: reading the message is what kills, so it is parked unread."""

@@ -24,12 +24,12 @@ from pika.adapters.blocking_connection import BlockingChannel, BlockingConnectio
 from pika.exceptions import ChannelClosedByBroker
 
 from omps_worker.broker.connection import declined
-from omps_worker.broker.lock_queues import LockQueues
-from omps_worker.retry import Delay
-from omps_worker.settings.broker import contract_arguments
+from omps_worker.broker.locks.queues import LockQueues
+from omps_worker.configuration.settings.broker import contract_arguments
+from omps_worker.publishing.retry import Delay
 
 if TYPE_CHECKING:
-    from omps_worker.settings import Settings
+    from omps_worker.configuration.settings import Settings
 
 FAILED_ARGUMENTS: Mapping[str, Any] = {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000}
 

@@ -19,7 +19,7 @@ from pika.exceptions import AMQPError, ChannelClosedByBroker
 from omps_worker.broker import headers
 from omps_worker.broker.access import Access
 from omps_worker.broker.connection import Backoff, declined
-from omps_worker.errors import BrokerError, BrokerRefused, BrokerUnavailable
+from omps_worker.common.errors import BrokerError, BrokerRefused, BrokerUnavailable
 
 PREFETCH = 20
 """How many results are on their way at once: a slow reader holds up the queue, not this process."""

@@ -16,25 +16,25 @@ from typing import Any, Protocol
 
 from pika.spec import BasicProperties
 
-from omps_worker import retry
-from omps_worker.broker import parking
 from omps_worker.broker.connection import Backoff
+from omps_worker.broker.dead_letters import parking
 from omps_worker.broker.delivery import Delivery
 from omps_worker.broker.outbox import Outgoing
 from omps_worker.broker.publisher import Publisher
 from omps_worker.broker.topology import failed_queue, retry_queue
-from omps_worker.errors import BrokerError, BrokerRefused, UnexpectedError, WorkerError, unforeseen
-from omps_worker.model import Attempt, BuildEvent, BuildFacts, Ignored, Outcome, Source, Status
-from omps_worker.observer import SILENT, Observer
-from omps_worker.reporting import log_outcome
-from omps_worker.text import one_line
-from omps_worker.under_way import UnderWay
+from omps_worker.common.errors import BrokerError, BrokerRefused, UnexpectedError, WorkerError, unforeseen
+from omps_worker.common.model import Attempt, BuildEvent, BuildFacts, Ignored, Outcome, Source, Status
+from omps_worker.common.observer import SILENT, Observer
+from omps_worker.common.text import one_line
+from omps_worker.common.work_times import UnderWay
+from omps_worker.messages.reporting import log_outcome
+from omps_worker.publishing import retry
 
 log = logging.getLogger(__name__)
 
 
 class ResultMessage(Protocol):
-    """A result, ready for the bus; see ``reporting.ResultMessage``."""
+    """A result, ready for the bus; see ``messages.reporting.ResultMessage``."""
 
     @property
     def topic(self) -> str:
@@ -58,7 +58,7 @@ class ResultMessage(Protocol):
 
 
 class Decode(Protocol):
-    """Reads a message; see ``events.decode``."""
+    """Reads a message; see ``messages.events.decode``."""
 
     def __call__(
         self,

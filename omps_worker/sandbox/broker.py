@@ -31,7 +31,7 @@ from urllib.parse import quote
 import pika
 from pika.exceptions import AMQPError
 
-from omps_worker.errors import BrokerUnavailable
+from omps_worker.common.errors import BrokerUnavailable
 
 MESSAGE_BYTES = 16 * 2**20
 """The largest message that a node takes: what RabbitMQ 4 takes by default, and ``deploy/rabbitmq`` has any take."""

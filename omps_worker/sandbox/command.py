@@ -12,9 +12,9 @@ import threading
 from contextlib import ExitStack
 from pathlib import Path
 
+from omps_worker.common.text import one_line
 from omps_worker.sandbox.demo import story
 from omps_worker.sandbox.site import SandboxSite
-from omps_worker.text import one_line
 
 GUIDE = """\
 The sandbox is up; Ctrl-C or SIGTERM ends it.

@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omps_worker.model import BuildState, OperatorKind
+from omps_worker.common.model import BuildState, OperatorKind
+from omps_worker.common.text import one_line, table
 from omps_worker.sandbox import operators
 from omps_worker.sandbox.koji_messages import BusMessage
 from omps_worker.sandbox.site import QUEUE, ResultWatch, SandboxSite
-from omps_worker.text import one_line, table
 
 SECONDS = 50
 """How long the story may take once the sandbox stands."""

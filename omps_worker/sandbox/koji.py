@@ -24,7 +24,7 @@ from typing import Any
 
 import koji  # type: ignore[import-untyped]
 
-from omps_worker.model import BuildState, OperatorKind
+from omps_worker.common.model import BuildState, OperatorKind
 from omps_worker.sandbox import koji_messages, koji_records
 from omps_worker.sandbox.faults import Faults
 from omps_worker.sandbox.http_server import HttpServer, Request, Response

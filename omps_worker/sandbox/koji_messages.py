@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
-from omps_worker.model import BuildState
+from omps_worker.common.model import BuildState
 
 FEDORA_PREFIX = "org.fedoraproject.prod"
 """The topic prefix of Fedora's production hub."""

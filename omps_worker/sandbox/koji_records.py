@@ -15,7 +15,7 @@ from typing import Any
 
 import koji  # type: ignore[import-untyped]
 
-from omps_worker.model import BuildState, OperatorKind
+from omps_worker.common.model import BuildState, OperatorKind
 
 ARCHIVE_NAME = "operator_manifests.zip"
 """What OSBS calls the archive of manifests."""

@@ -18,7 +18,7 @@ import pytest
 import requests
 
 from omps_worker.api import server as api_server
-from omps_worker.errors import SettingsError
+from omps_worker.common.errors import SettingsError
 from omps_worker.sandbox import operators
 from omps_worker.sandbox.faults import Fault
 from omps_worker.sandbox.koji import SandboxKoji

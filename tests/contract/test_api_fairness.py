@@ -18,9 +18,9 @@ from pydantic import SecretStr
 from omps_worker.api import flow, rights
 from omps_worker.api.idempotency import Keys
 from omps_worker.api.rights import Rights, Standing
-from omps_worker.errors import InvalidIdempotencyKey
-from omps_worker.file_lock import FileLock, state_directory
-from omps_worker.registry import AppRegistry
+from omps_worker.common.errors import InvalidIdempotencyKey
+from omps_worker.common.locks.file import FileLock, state_directory
+from omps_worker.destinations.app_registry.client import AppRegistry
 from omps_worker.sandbox import operators
 from omps_worker.sandbox.faults import Fault
 from tests.support.api import api, koji_path, zip_path

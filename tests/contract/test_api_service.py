@@ -25,7 +25,7 @@ from omps_worker.api import server as api_server
 from omps_worker.api.announcer import Announcer
 from omps_worker.api.health import Health
 from omps_worker.api.replies import reply_to
-from omps_worker.errors import (
+from omps_worker.common.errors import (
     BrokerUnavailable,
     PackageBusy,
     RequestError,
@@ -33,10 +33,8 @@ from omps_worker.errors import (
     StorageError,
     WorkerError,
 )
-from omps_worker.errors import (
-    Fault as ConfigurationFault,
-)
-from omps_worker.logs import JsonFormatter, TextFormatter
+from omps_worker.common.errors import Fault as ConfigurationFault
+from omps_worker.common.logs import JsonFormatter, TextFormatter
 from omps_worker.sandbox import operators
 from omps_worker.sandbox.faults import Fault
 from tests.support.api import api, zip_path

@@ -17,8 +17,8 @@ import pytest
 import requests
 from pydantic import SecretStr
 
-from omps_worker.errors import OMPSInvalidVersionFormat, QuayCourierError, QuayPackageError
-from omps_worker.registry import AppRegistry, Package
+from omps_worker.common.errors import OMPSInvalidVersionFormat, QuayCourierError, QuayPackageError
+from omps_worker.destinations.app_registry.client import AppRegistry, Package
 from omps_worker.sandbox.registry import SandboxRegistry
 from tests.support.blobs import digest_of, tar_gz
 from tests.support.cnr import CnrServer

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from pydantic import SecretStr
 
-from omps_worker.errors import QuayPackageError
+from omps_worker.common.errors import QuayPackageError
 from omps_worker.sandbox.faults import Fault
 from tests.support.quay import BLOB, PUBLISH, Quay
 

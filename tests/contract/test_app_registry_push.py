@@ -14,8 +14,8 @@ from urllib.parse import quote
 
 import pytest
 
-from omps_worker.errors import QuayCourierError, RegistryError
-from omps_worker.registry import AppRegistry, Package
+from omps_worker.common.errors import QuayCourierError, RegistryError
+from omps_worker.destinations.app_registry.client import AppRegistry, Package
 from omps_worker.sandbox.faults import Fault
 from omps_worker.sandbox.registry import MAX_BODY, SandboxRegistry
 from tests.support.blobs import tar_gz

@@ -10,8 +10,8 @@ import pytest
 import requests
 from pydantic import SecretStr
 
-from omps_worker.errors import QuayAuthorizationError, QuayCourierError, QuayPackageError
-from omps_worker.registry import AppRegistry, Package
+from omps_worker.common.errors import QuayAuthorizationError, QuayCourierError, QuayPackageError
+from omps_worker.destinations.app_registry.client import AppRegistry, Package
 from omps_worker.sandbox.faults import Fault
 from tests.support.blobs import digest_of
 from tests.support.quay import BLOB, LOOK, Quay

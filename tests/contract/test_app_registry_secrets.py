@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from pydantic import SecretStr
 
-from omps_worker.errors import RegistryError
+from omps_worker.common.errors import RegistryError
 from omps_worker.sandbox.faults import Fault
 from tests.support.quay import PUBLISH, Quay
 

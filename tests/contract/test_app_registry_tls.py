@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from omps_worker import deadline
-from omps_worker.errors import QuayCourierError
-from omps_worker.registry import AppRegistry
+from omps_worker.common.errors import QuayCourierError
+from omps_worker.common.http_client import deadline
+from omps_worker.destinations.app_registry.client import AppRegistry
 from tests.support.certificates import self_signed
 from tests.support.quay import BLOB, Quay
 

@@ -8,8 +8,8 @@ import os
 import pytest
 from pydantic import SecretStr
 
-from omps_worker.model import Ignored, Status
-from omps_worker.processor import Request
+from omps_worker.common.model import Ignored, Status
+from omps_worker.publishing.processor import Request
 from omps_worker.sandbox import operators
 from omps_worker.sandbox.faults import Fault
 from tests.support.parts import files_below, parts

@@ -7,11 +7,11 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from omps_worker.catch_up import CatchUp, LookingBack
-from omps_worker.errors import KojiError
-from omps_worker.events import decode
-from omps_worker.http import HttpClient
-from omps_worker.model import Attempt, OperatorKind
+from omps_worker.common.errors import KojiError
+from omps_worker.common.http_client.client import HttpClient
+from omps_worker.common.model import Attempt, OperatorKind
+from omps_worker.messages.events import decode
+from omps_worker.publishing.catch_up import CatchUp, LookingBack
 from omps_worker.sandbox import koji_records, operators
 from omps_worker.sandbox.faults import Fault
 from tests.support.parts import parts

@@ -13,9 +13,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from omps_worker import bundle
-from omps_worker.errors import PackageValidationError
-from omps_worker.manifests import Manifests
+from omps_worker.common.errors import PackageValidationError
+from omps_worker.manifests import bundle
+from omps_worker.manifests.reader import Manifests
 from omps_worker.sandbox.operators import Files, bundle_tree, flat_operator, nested_operator, sized_operator
 from tests.support import plain_courier
 from tests.support.plain_courier import Answer

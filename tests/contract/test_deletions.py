@@ -6,12 +6,17 @@ from __future__ import annotations
 import pytest
 from pydantic import SecretStr
 
-from omps_worker.deletions import Deleter
-from omps_worker.errors import OMPSInvalidVersionFormat, QuayAuthorizationError, QuayPackageError, QuayPackageNotFound
-from omps_worker.locks import ProcessLock
-from omps_worker.model import Status
-from omps_worker.places import Credentials, Place
-from omps_worker.registry import AppRegistry
+from omps_worker.common.errors import (
+    OMPSInvalidVersionFormat,
+    QuayAuthorizationError,
+    QuayPackageError,
+    QuayPackageNotFound,
+)
+from omps_worker.common.locks import ProcessLock
+from omps_worker.common.model import Status
+from omps_worker.destinations.app_registry.client import AppRegistry
+from omps_worker.destinations.app_registry.deletions import Deleter
+from omps_worker.destinations.app_registry.package import Credentials, Place
 from omps_worker.sandbox.faults import Fault
 from omps_worker.sandbox.registry import SandboxRegistry
 from tests.support.blobs import tar_gz

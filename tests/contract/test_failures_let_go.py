@@ -7,11 +7,11 @@ import tracemalloc
 
 import pytest
 
-from omps_worker.errors import UnexpectedError
-from omps_worker.model import BuildEvent, OperatorKind, Status
+from omps_worker.common.errors import UnexpectedError
+from omps_worker.common.model import BuildEvent, OperatorKind, Status
+from omps_worker.manifests.transformations import Replacement, Transformations
 from omps_worker.sandbox import operators
 from omps_worker.sandbox.faults import Fault
-from omps_worker.transformations import Replacement, Transformations
 from tests.support.circles import circles, no_collection
 from tests.support.parts import parts
 

@@ -13,11 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from omps_worker import file_lock
-from omps_worker import locks as process_lock
-from omps_worker.errors import PackageBusy, SettingsError, StorageError
-from omps_worker.file_lock import FileLock, state_directory
-from omps_worker.locks import ProcessLock
+from omps_worker.common import locks as process_lock
+from omps_worker.common.errors import PackageBusy, SettingsError, StorageError
+from omps_worker.common.locks import ProcessLock
+from omps_worker.common.locks import file as file_lock
+from omps_worker.common.locks.file import FileLock, state_directory
 from tests.support.sources import ROOT
 from tests.support.waiting import wait_until
 
@@ -128,7 +128,7 @@ def test_who_takes_too_long_to_get_ready_does_not_push(make):
 HOLDER = """
 import sys, threading
 from pathlib import Path
-from omps_worker.file_lock import FileLock
+from omps_worker.common.locks.file import FileLock
 with FileLock(Path(sys.argv[1]), float(sys.argv[2])).hold("https://registry.example.com", "community", "etcd") as hold:
     if sys.argv[3] == "pushing":
         hold.begin_push()

@@ -10,13 +10,13 @@ from typing import cast
 
 import pytest
 
-from omps_worker.checks import Services
-from omps_worker.errors import KojiError
-from omps_worker.koji_builds import KojiBuilds
+from omps_worker.common.errors import KojiError
+from omps_worker.configuration.settings import KojiSettings, Limits, RegistrySettings, WorkerSettings
+from omps_worker.koji_client.builds import KojiBuilds
+from omps_worker.monitoring.checks import Services
 from omps_worker.sandbox import operators
 from omps_worker.sandbox.faults import Fault
 from omps_worker.sandbox.koji import SandboxKoji
-from omps_worker.settings import KojiSettings, Limits, RegistrySettings, WorkerSettings
 
 ZIP = operators.zip_of({"otter.package.yaml": "not looked into here\n" * 100})
 ZIPS = "GET .*zip"

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from omps_worker.explain import as_text, explain
-from omps_worker.model import Attempt, BuildEvent, Status
-from omps_worker.processor import Request
+from omps_worker.common.model import Attempt, BuildEvent, Status
+from omps_worker.publishing.explain import as_text, explain
+from omps_worker.publishing.processor import Request
 from omps_worker.sandbox import operators
 from tests.support.parts import parts
 

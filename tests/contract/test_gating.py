@@ -7,9 +7,9 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from omps_worker.greenwave import Greenwave
-from omps_worker.model import Attempt, OperatorKind, Status
-from omps_worker.processor import Request
+from omps_worker.common.model import Attempt, OperatorKind, Status
+from omps_worker.publishing.gate import Greenwave
+from omps_worker.publishing.processor import Request
 from omps_worker.sandbox import operators
 from omps_worker.sandbox.faults import Fault
 from omps_worker.sandbox.greenwave import SandboxGreenwave

@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from omps_worker.errors import GreenwaveError, GreenwaveUnsatisfiedError
-from omps_worker.greenwave import Greenwave
+from omps_worker.common.errors import GreenwaveError, GreenwaveUnsatisfiedError
+from omps_worker.publishing.gate import Greenwave
 from omps_worker.sandbox.faults import Fault
 from omps_worker.sandbox.greenwave import VERSION, SandboxGreenwave
 

@@ -17,19 +17,19 @@ from typing import Any
 
 import pytest
 
-from omps_worker.errors import (
+from omps_worker.common.errors import (
     BuildSystemError,
     KojiError,
     KojiManifestsArchiveNotFound,
     KojiNVRBuildNotFound,
     OMPSUploadedFileError,
 )
-from omps_worker.koji_builds import PAUSES, KojiBuilds
-from omps_worker.model import OperatorKind
+from omps_worker.common.model import OperatorKind
+from omps_worker.configuration.settings import KojiSettings, Limits
+from omps_worker.koji_client.builds import PAUSES, KojiBuilds
 from omps_worker.sandbox import operators
 from omps_worker.sandbox.faults import Fault
 from omps_worker.sandbox.koji import SandboxKoji
-from omps_worker.settings import KojiSettings, Limits
 from tests.support.certificates import self_signed
 from tests.support.peer import Conversation, Peer, closed_port, deaf_port
 
@@ -707,7 +707,7 @@ def test_a_file_server_may_redirect_to_another(koji: SandboxKoji, tmp_path: Path
 
 
 def test_koji_is_not_imported_before_it_is_asked() -> None:
-    program = "import sys; import omps_worker.koji_builds; sys.exit('koji' in sys.modules)"
+    program = "import sys; import omps_worker.koji_client.builds; sys.exit('koji' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 

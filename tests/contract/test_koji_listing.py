@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from omps_worker import koji_listing
-from omps_worker.errors import KojiError
-from omps_worker.koji_builds import KojiBuilds
-from omps_worker.model import Build, BuildState, OperatorKind
+from omps_worker.common.errors import KojiError
+from omps_worker.common.model import Build, BuildState, OperatorKind
+from omps_worker.configuration.settings import KojiSettings, Limits
+from omps_worker.koji_client import listing as koji_listing
+from omps_worker.koji_client.builds import KojiBuilds
 from omps_worker.sandbox.faults import Fault
 from omps_worker.sandbox.koji import SandboxKoji
-from omps_worker.settings import KojiSettings, Limits
 
 ZIP = b"PK\x03\x04 not looked into here"
 START = datetime(2026, 11, 1, 12, tzinfo=timezone.utc)

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from omps_worker.errors import BuildSystemError, KojiError, KojiManifestsArchiveNotFound, KojiNVRBuildNotFound
-from omps_worker.koji_builds import KojiBuilds
-from omps_worker.model import Build, OperatorKind
+from omps_worker.common.errors import BuildSystemError, KojiError, KojiManifestsArchiveNotFound, KojiNVRBuildNotFound
+from omps_worker.common.model import Build, OperatorKind
+from omps_worker.configuration.settings import KojiSettings, Limits
+from omps_worker.koji_client.builds import KojiBuilds
 from omps_worker.sandbox.http_server import HttpServer, Request, Response
-from omps_worker.settings import KojiSettings, Limits
 
 DATA = Path(__file__).parent.parent / "data" / "koji"
 RECORDINGS = {path.stem: json.loads(path.read_text()) for path in DATA.glob("*.json")}

@@ -8,8 +8,8 @@ import socket
 import pytest
 import requests
 
-from omps_worker.errors import SettingsError
-from omps_worker.monitoring import Monitoring, ask
+from omps_worker.common.errors import SettingsError
+from omps_worker.monitoring.port import Monitoring, ask
 from tests.support.monitoring import has_ipv6
 
 

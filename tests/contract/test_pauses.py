@@ -7,10 +7,10 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from omps_worker import retry
-from omps_worker.catch_up import CatchUp
-from omps_worker.model import Attempt, BuildEvent, Status
-from omps_worker.processor import Request
+from omps_worker.common.model import Attempt, BuildEvent, Status
+from omps_worker.publishing import retry
+from omps_worker.publishing.catch_up import CatchUp
+from omps_worker.publishing.processor import Request
 from omps_worker.sandbox import operators
 from tests.support.parts import parts
 

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from omps_worker.model import Attempt, BuildEvent, BuildState, Ignored, OperatorKind, Status
+from omps_worker.common.model import Attempt, BuildEvent, BuildState, Ignored, OperatorKind, Status
 from omps_worker.sandbox import operators
 from omps_worker.sandbox.faults import Fault
 from tests.support.blobs import tar_gz

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from omps_worker import regexp_process, replacements
-from omps_worker.errors import RegistryReplacementError, ResourcesExhausted, StorageError
-from omps_worker.model import Status
-from omps_worker.processor import Request
-from omps_worker.replacements import CannotReplace
+from omps_worker.common.errors import RegistryReplacementError, ResourcesExhausted, StorageError
+from omps_worker.common.model import Status
+from omps_worker.manifests import regexp_process, replacements
+from omps_worker.manifests.replacements import CannotReplace
+from omps_worker.manifests.transformations import Replacement, Transformations, apply
+from omps_worker.publishing.processor import Request
 from omps_worker.sandbox import operators
-from omps_worker.transformations import Replacement, Transformations, apply
 from tests.support.parts import parts
 from tests.support.trees import tree_below, write_tree
 from tests.support.waiting import wait_until

@@ -11,13 +11,13 @@ from dataclasses import replace
 import pytest
 from pydantic import SecretStr
 
-from omps_worker import locks
-from omps_worker.errors import PackageBusy, QuayAuthorizationError, QuayCourierError, QuayPackageError
-from omps_worker.locks import ProcessLock
-from omps_worker.model import Bundle
-from omps_worker.places import Credentials, Place
-from omps_worker.registry import AppRegistry
-from omps_worker.releases import Released, Releaser, Wanted
+from omps_worker.common import locks
+from omps_worker.common.errors import PackageBusy, QuayAuthorizationError, QuayCourierError, QuayPackageError
+from omps_worker.common.locks import ProcessLock
+from omps_worker.common.model import Bundle
+from omps_worker.destinations.app_registry.client import AppRegistry
+from omps_worker.destinations.app_registry.package import Credentials, Place
+from omps_worker.destinations.app_registry.releases import Released, Releaser, Wanted
 from omps_worker.sandbox.faults import Fault
 from omps_worker.sandbox.registry import SandboxRegistry
 from omps_worker.sandbox.registry_store import tar_digest

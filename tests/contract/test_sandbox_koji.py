@@ -16,8 +16,8 @@ import koji
 import pytest
 import requests
 
-from omps_worker.events import decode
-from omps_worker.model import BuildEvent, BuildState, Ignored, OperatorKind
+from omps_worker.common.model import BuildEvent, BuildState, Ignored, OperatorKind
+from omps_worker.messages.events import decode
 from omps_worker.sandbox.faults import Fault
 from omps_worker.sandbox.koji import SandboxKoji
 from omps_worker.sandbox.koji_messages import DIALECTS

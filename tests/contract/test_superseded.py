@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from omps_worker.model import Attempt, OperatorKind, Status
-from omps_worker.processor import Request
+from omps_worker.common.model import Attempt, OperatorKind, Status
+from omps_worker.publishing.processor import Request
 from omps_worker.sandbox import operators
 from omps_worker.sandbox.faults import Fault
 from tests.support.parts import parts

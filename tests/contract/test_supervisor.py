@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from omps_worker.supervisor import Supervisor
+from omps_worker.monitoring.supervisor import Supervisor
 from tests.support.systemd import Systemd, listening
 from tests.support.waiting import wait_until
 
@@ -91,7 +91,7 @@ def test_a_socket_that_is_gone_does_not_stop_the_service(tmp_path, caplog):
 
 PROGRAM = """
 import re, threading
-from omps_worker.supervisor import Supervisor
+from omps_worker.monitoring.supervisor import Supervisor
 with Supervisor(list):
     re.match("(a+)+b", "a" * 40) if FREEZE else threading.Event().wait()
 """

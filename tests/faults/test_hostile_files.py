@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from omps_worker import configuration
-from omps_worker.errors import MESSAGE_LIMIT, MappingError, SettingsError
-from omps_worker.mapping import file as mapping_file
-from omps_worker.model import BuildFacts
+from omps_worker.common.errors import MESSAGE_LIMIT, MappingError, SettingsError
+from omps_worker.common.model import BuildFacts
+from omps_worker.configuration.mapping import file as mapping_file
 
 RULES = "version: 1\nrules:\n- match: {}\n  publish: []\n"
 LAUGHS = "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 10))

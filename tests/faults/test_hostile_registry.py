@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from omps_worker.errors import WorkerError
-from omps_worker.locks import ProcessLock
-from omps_worker.model import Bundle, Outcome, Status
-from omps_worker.places import Credentials, Place
-from omps_worker.registry import AppRegistry
-from omps_worker.releases import Releaser, Wanted
+from omps_worker.common.errors import WorkerError
+from omps_worker.common.locks import ProcessLock
+from omps_worker.common.model import Bundle, Outcome, Status
+from omps_worker.destinations.app_registry.client import AppRegistry
+from omps_worker.destinations.app_registry.package import Credentials, Place
+from omps_worker.destinations.app_registry.releases import Releaser, Wanted
 from omps_worker.sandbox.faults import Fault
 from tests.support.blobs import tar_gz
 from tests.support.endless import ENDLESS, RETRY_AFTER

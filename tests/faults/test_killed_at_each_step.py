@@ -12,7 +12,7 @@ import threading
 
 import pytest
 
-from omps_worker import archive
+from omps_worker.manifests import archive
 from omps_worker.sandbox import operators
 from omps_worker.sandbox.faults import Fault
 from tests.support.books import COMPONENT, PACKAGE, crew_of, otter

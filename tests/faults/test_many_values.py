@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from omps_worker.contents import Contents
-from omps_worker.errors import PackageValidationError
-from omps_worker.limits import FLAT_SHARE, VALUES
+from omps_worker.common.errors import PackageValidationError
+from omps_worker.common.limits import FLAT_SHARE, VALUES
+from omps_worker.configuration.settings import Limits
+from omps_worker.manifests.contents import Contents
+from omps_worker.manifests.transformations import Annotation, Replacement, Transformations
 from omps_worker.sandbox import operators
-from omps_worker.settings import Limits
-from omps_worker.transformations import Annotation, Replacement, Transformations
 
 MEGABYTES = 380.0
 """What leaves room, of the 450 of docs/configuration.md, for what the other threads of a worker have in hand."""
@@ -31,8 +31,8 @@ KINDS = {
 PREPARE = """
 import re, sys
 from pathlib import Path
-from omps_worker.contents import Contents
-from omps_worker.settings import Limits
+from omps_worker.manifests.contents import Contents
+from omps_worker.configuration.settings import Limits
 from tests.faults.test_many_values import CHANGES
 place = Path(sys.argv[1])
 Contents(place / "archive.zip", place, Limits()).prepared(CHANGES)

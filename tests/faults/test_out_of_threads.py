@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from omps_worker.cli_common import TRANSIENT
+from omps_worker.cli.common import TRANSIENT
 from tests.support.books import COMPONENT, otter
 from tests.support.cramped import Room
 from tests.support.monitoring import Seen, free_port

@@ -9,9 +9,9 @@ import signal
 import pytest
 
 from omps_worker.broker import connection
-from omps_worker.broker.replay import Replay
+from omps_worker.broker.dead_letters.replay import Replay
 from omps_worker.broker.suspects import Limits
-from omps_worker.parked import Selection
+from omps_worker.messages.dead_letter import Selection
 from omps_worker.sandbox.site import QUEUE
 from tests.support.bus import RESULTS, Bus, build_body, where
 from tests.support.parked import failed_queue_of

@@ -14,13 +14,13 @@ from datetime import datetime, timezone
 
 import pytest
 
-from omps_worker.broker import parking
-from omps_worker.broker.parked_message import read
-from omps_worker.broker.replay import Replay
+from omps_worker.broker.dead_letters import parking
+from omps_worker.broker.dead_letters.message import read
+from omps_worker.broker.dead_letters.replay import Replay
 from omps_worker.broker.topology import retry_queue
-from omps_worker.errors import BrokerUnavailable, KojiError
-from omps_worker.parked import Selection
-from omps_worker.retry import Delay
+from omps_worker.common.errors import BrokerUnavailable, KojiError
+from omps_worker.messages.dead_letter import Selection
+from omps_worker.publishing.retry import Delay
 from omps_worker.sandbox import operators
 from omps_worker.sandbox.site import QUEUE
 from tests.support.bus import Bus, Got, build_body, where

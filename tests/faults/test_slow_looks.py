@@ -15,10 +15,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from omps_worker.broker import look as looks
-from omps_worker.broker.replay import Replay
-from omps_worker.errors import BrokerUnavailable
-from omps_worker.parked import Selection
+from omps_worker.broker.dead_letters import look as looks
+from omps_worker.broker.dead_letters.replay import Replay
+from omps_worker.common.errors import BrokerUnavailable
+from omps_worker.messages.dead_letter import Selection
 from tests.support.bus import Bus, build_body, where
 from tests.support.parked import failed_queue_of, fill, fill_with, parked
 from tests.support.proxy import LateChannel, Slowness

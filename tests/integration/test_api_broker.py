@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from omps_worker.broker.lock import BrokerLock
+from omps_worker.broker.locks.lock import BrokerLock
 from omps_worker.sandbox import operators
 from omps_worker.sandbox.site import TOPIC_PREFIX
 from tests.support.api import ApiServer, serve

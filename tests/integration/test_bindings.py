@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from omps_worker.broker.management import look_at_bindings
-from omps_worker.checks import Doubt
+from omps_worker.monitoring.checks import Doubt
 from omps_worker.sandbox.broker import RabbitNode
 from omps_worker.sandbox.site import QUEUE
 from tests.support.bus import TOPIC, Bus, topology, where

@@ -8,9 +8,9 @@ from decimal import Decimal
 import pika
 import pytest
 
-from omps_worker import events
 from omps_worker.broker.header_values import RawValue
-from omps_worker.errors import BrokerRefused
+from omps_worker.common.errors import BrokerRefused
+from omps_worker.messages import events
 from tests.support.bus import PREFIX, TOPIC, Bus, build_body
 from tests.support.waiting import wait_until
 from tests.support.workers import Worker

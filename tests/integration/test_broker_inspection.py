@@ -9,7 +9,7 @@ import pytest
 from omps_worker.broker.access import Access
 from omps_worker.broker.connection import prepared
 from omps_worker.broker.inspection import connected
-from omps_worker.errors import BrokerUnavailable
+from omps_worker.common.errors import BrokerUnavailable
 
 
 def test_a_port_where_nobody_speaks_amqp_is_a_broker_that_is_away():

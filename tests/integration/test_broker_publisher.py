@@ -11,7 +11,7 @@ from pika.spec import BasicProperties
 from omps_worker.broker.connection import FIRST_DELAY
 from omps_worker.broker.outbox import Outgoing
 from omps_worker.broker.publisher import Publisher
-from omps_worker.errors import BrokerBlocked, BrokerRefused, BrokerUnavailable
+from omps_worker.common.errors import BrokerBlocked, BrokerRefused, BrokerUnavailable
 from tests.support.bus import Bus, where
 from tests.support.proxy import Proxy
 from tests.support.waiting import wait_until

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from omps_worker.broker.access import Access
-from omps_worker.errors import BrokerError, BrokerRefused, BrokerUnavailable
+from omps_worker.common.errors import BrokerError, BrokerRefused, BrokerUnavailable
 from omps_worker.sandbox.broker import RabbitNode
 from tests.support.bus import Bus, build_body, topology, where
 from tests.support.proxy import Proxy

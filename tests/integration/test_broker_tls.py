@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from omps_worker.broker.access import Access
-from omps_worker.errors import BrokerUnavailable
+from omps_worker.common.errors import BrokerUnavailable
 from omps_worker.sandbox import broker
 from omps_worker.sandbox.broker import RabbitNode
 from tests.support.configuration import settings

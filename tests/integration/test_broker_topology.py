@@ -8,7 +8,7 @@ import pytest
 
 from omps_worker.broker import inspection
 from omps_worker.broker.topology import FAILED_ARGUMENTS, Topology
-from omps_worker.errors import BrokerRefused
+from omps_worker.common.errors import BrokerRefused
 from tests.support.bus import Bus, build_body, topology, where
 from tests.support.waiting import wait_until
 

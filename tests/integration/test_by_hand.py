@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from omps_worker import logs
 from omps_worker.cli import main
-from omps_worker.model import BuildState
+from omps_worker.common import logs
+from omps_worker.common.model import BuildState
 from omps_worker.sandbox import operators
 from omps_worker.sandbox.site import QUEUE
 from tests.support import curl

@@ -9,9 +9,9 @@ import pytest
 
 from omps_worker.broker import headers
 from omps_worker.broker.catch_up import Rounds, Turn
-from omps_worker.broker.lock_connection import LockConnection
-from omps_worker.errors import BrokerUnavailable, KojiError
-from omps_worker.events import decode
+from omps_worker.broker.locks.connection import LockConnection
+from omps_worker.common.errors import BrokerUnavailable, KojiError
+from omps_worker.messages.events import decode
 from omps_worker.sandbox import operators
 from omps_worker.sandbox.faults import Fault
 from omps_worker.sandbox.site import QUEUE

@@ -12,7 +12,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from omps_worker.model import OperatorKind
+from omps_worker.common.model import OperatorKind
 from omps_worker.sandbox import operators
 from omps_worker.sandbox.faults import Fault
 from tests.support.site import edit, results_of

@@ -18,7 +18,7 @@ from tests.support.quay import Quay
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "omps_worker.container", *arguments],
+        [sys.executable, "-m", "omps_worker.cli.container", *arguments],
         capture_output=True, text=True, timeout=60, env={**os.environ, **environment},
     )  # fmt: skip
 

@@ -8,9 +8,10 @@ import json
 import pytest
 from click.testing import CliRunner, Result
 
-from omps_worker import bootstrap, logs
+from omps_worker import bootstrap
 from omps_worker.cli import main
-from omps_worker.retry import Delay
+from omps_worker.common import logs
+from omps_worker.publishing.retry import Delay
 from omps_worker.sandbox import operators
 from tests.support.bus import Bus, build_body
 from tests.support.parked import parked

@@ -16,11 +16,11 @@ import fedora_messaging.message
 import pytest
 from click.testing import CliRunner, Result
 
-from omps_worker import logs
-from omps_worker.broker.failed import WORN
+from omps_worker.broker.dead_letters.failed_queue import WORN
 from omps_worker.cli import main
-from omps_worker.interrupts import Interrupts
-from omps_worker.parked import Selection
+from omps_worker.cli.interrupts import Interrupts
+from omps_worker.common import logs
+from omps_worker.messages.dead_letter import Selection
 from omps_worker.sandbox import operators
 from omps_worker.sandbox.faults import Fault
 from omps_worker.sandbox.site import QUEUE

@@ -8,13 +8,14 @@ import threading
 import pytest
 from pika.spec import BasicProperties
 
-from omps_worker.broker import failed, parked_before
-from omps_worker.broker import look as looks
+from omps_worker.broker.dead_letters import failed_queue as failed
+from omps_worker.broker.dead_letters import look as looks
+from omps_worker.broker.dead_letters import parked_before
+from omps_worker.broker.dead_letters.parked_before import ParkedBefore
+from omps_worker.broker.dead_letters.replay import Replay
 from omps_worker.broker.delivery import Delivery, Tag
-from omps_worker.broker.parked_before import ParkedBefore
-from omps_worker.broker.replay import Replay
-from omps_worker.errors import BrokerRefused
-from omps_worker.parked import Selection
+from omps_worker.common.errors import BrokerRefused
+from omps_worker.messages.dead_letter import Selection
 from tests.support.bus import TOPIC, Bus, build_body, topology, where
 from tests.support.parked import bodies, failed_queue_of, fill, fill_with, parked
 from tests.support.waiting import wait_until

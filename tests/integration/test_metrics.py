@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from omps_worker.model import BuildState
+from omps_worker.common.model import BuildState
 from omps_worker.sandbox import operators
 from omps_worker.sandbox.faults import Fault
 from omps_worker.sandbox.site import QUEUE

@@ -13,10 +13,10 @@ import pika
 import pytest
 from pika.exceptions import ChannelClosedByBroker
 
-from omps_worker.broker import lock as broker_lock
-from omps_worker.broker.lock import BrokerLock, LockIfReachable
-from omps_worker.errors import BrokerRefused, BrokerUnavailable, PackageBusy
-from omps_worker.locks import ProcessLock
+from omps_worker.broker.locks import lock as broker_lock
+from omps_worker.broker.locks.lock import BrokerLock, LockIfReachable
+from omps_worker.common.errors import BrokerRefused, BrokerUnavailable, PackageBusy
+from omps_worker.common.locks import ProcessLock
 from tests.support.bus import Bus, where
 from tests.support.proxy import Proxy
 from tests.support.site import edit

@@ -10,7 +10,7 @@ import pika
 import pytest
 from pika.spec import BasicProperties
 
-from omps_worker.errors import BrokerUnavailable
+from omps_worker.common.errors import BrokerUnavailable
 from omps_worker.sandbox import broker
 from omps_worker.sandbox.broker import MESSAGE_BYTES, RabbitNode
 from tests.support.processes import ROOT

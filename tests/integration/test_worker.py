@@ -17,8 +17,8 @@ import pytest
 from fedora_messaging import message as fedora_message
 from pika.exceptions import UnroutableError
 
-from omps_worker.model import BuildState, OperatorKind
-from omps_worker.monitoring import ask
+from omps_worker.common.model import BuildState, OperatorKind
+from omps_worker.monitoring.port import ask
 from omps_worker.sandbox import operators
 from omps_worker.sandbox.faults import Fault
 from omps_worker.sandbox.koji_messages import DIALECTS, BusMessage
@@ -269,7 +269,7 @@ def test_the_health_port_tells_a_worker_that_listens_from_one_whose_broker_is_aw
 def health_check(site):
     """What the container's health check does."""
     environment = {**os.environ, "FEDORA_MESSAGING_CONF": str(site.config)}
-    return subprocess.run([sys.executable, "-m", "omps_worker.monitoring"], env=environment, timeout=30).returncode
+    return subprocess.run([sys.executable, "-m", "omps_worker.monitoring.port"], env=environment, timeout=30).returncode
 
 
 def test_a_worker_that_is_frozen_loses_its_messages_as_soon_as_its_locks(site, shared_rabbit):

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from omps_worker.errors import SettingsError
-from omps_worker.settings import Settings
-from omps_worker.settings import file as settings_file
+from omps_worker.common.errors import SettingsError
+from omps_worker.configuration.settings import Settings
+from omps_worker.configuration.settings import file as settings_file
 
 GONE = object()
 """The value of a key that is to be left out."""

@@ -13,7 +13,7 @@ import certifi
 import yaml
 
 from omps_worker import configuration
-from omps_worker.settings import Settings, file
+from omps_worker.configuration.settings import Settings, file
 from tests.support.sources import ROOT
 
 DEPLOY = ROOT / "deploy"

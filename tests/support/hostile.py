@@ -15,14 +15,14 @@ from typing import Any
 
 import jsonschema
 
-from omps_worker import error_details, errors
-from omps_worker.broker import parking
-from omps_worker.contents import Contents
-from omps_worker.model import Attempt, Build, Ignored, Outcome, Source, Status
-from omps_worker.reporting import Reporter, outcome_line
-from omps_worker.result_schema import body_schema
+from omps_worker.broker.dead_letters import parking
+from omps_worker.common import error_details, errors
+from omps_worker.common.model import Attempt, Build, Ignored, Outcome, Source, Status
+from omps_worker.manifests.contents import Contents
+from omps_worker.manifests.transformations import Transformations
+from omps_worker.messages.reporting import Reporter, outcome_line
+from omps_worker.messages.result_schema import body_schema
 from omps_worker.sandbox import operators
-from omps_worker.transformations import Transformations
 from tests.support.parts import LIMITS, Parts, files_below, parts
 
 FLAT = operators.flat_operator("lantern")

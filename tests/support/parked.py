@@ -10,7 +10,7 @@ from typing import Any
 
 from pika.spec import BasicProperties
 
-from omps_worker.broker.failed import FailedQueue
+from omps_worker.broker.dead_letters.failed_queue import FailedQueue
 from tests.support.bus import Bus, build_body, topology, where
 from tests.support.waiting import wait_until
 

@@ -12,16 +12,16 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from omps_worker.koji_builds import KojiBuilds
-from omps_worker.locks import ProcessLock
-from omps_worker.mapping.file import parse
-from omps_worker.model import Attempt, BuildEvent
-from omps_worker.processor import Processor, Request
-from omps_worker.registry import AppRegistry
-from omps_worker.releases import Releaser
+from omps_worker.common.locks import ProcessLock
+from omps_worker.common.model import Attempt, BuildEvent
+from omps_worker.configuration.mapping.file import parse
+from omps_worker.destinations.app_registry.client import AppRegistry
+from omps_worker.destinations.app_registry.releases import Releaser
+from omps_worker.koji_client.builds import KojiBuilds
+from omps_worker.manifests.transformations import Transformations
+from omps_worker.publishing.processor import Processor, Request
 from omps_worker.sandbox.koji import SandboxKoji
 from omps_worker.sandbox.registry import SandboxRegistry
-from omps_worker.transformations import Transformations
 
 LIMITS = SimpleNamespace(archive_bytes=10 * 2**20, uncompressed_bytes=20 * 2**20, files=2000, values=1_000_000)
 

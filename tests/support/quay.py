@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from omps_worker.registry import AppRegistry, Package
+from omps_worker.destinations.app_registry.client import AppRegistry, Package
 from omps_worker.sandbox.registry import SandboxRegistry
 from tests.support.blobs import tar_gz
 

@@ -9,7 +9,7 @@ import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from omps_worker.file_tree import FilesInMemory, FilesOnDisk
+from omps_worker.manifests.file_tree import FilesInMemory, FilesOnDisk
 
 
 def write_tree(directory: Path, files: Mapping[str, str | bytes]) -> Path:

@@ -27,13 +27,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from omps_worker import events
 from omps_worker.broker.consumer import Consumer
 from omps_worker.broker.publisher import Publisher
 from omps_worker.broker.work import Handler
-from omps_worker.errors import BrokerRefused, KojiError, QuayCourierError
-from omps_worker.model import Attempt, BuildEvent, BuildFacts, Ignored, Outcome, Status, Target
-from omps_worker.reporting import Reporter, ResultMessage
+from omps_worker.common.errors import BrokerRefused, KojiError, QuayCourierError
+from omps_worker.common.model import Attempt, BuildEvent, BuildFacts, Ignored, Outcome, Status, Target
+from omps_worker.messages import events
+from omps_worker.messages.reporting import Reporter, ResultMessage
 from tests.support.bus import PREFIX, topology, where
 from tests.support.waiting import wait_until
 

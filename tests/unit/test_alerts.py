@@ -15,8 +15,8 @@ import pytest
 import yaml
 
 from omps_worker.broker import depths
-from omps_worker.metrics import error_names
-from omps_worker.model import Status
+from omps_worker.common.model import Status
+from omps_worker.monitoring.metrics import error_names
 from scripts.dashboard_rules import rules_of
 from tests.support.sources import ROOT
 

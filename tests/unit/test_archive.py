@@ -17,9 +17,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from omps_worker import archive
-from omps_worker.errors import OMPSUploadedFileError
-from omps_worker.file_tree import FilesInMemory, FilesOnDisk, FileTree
+from omps_worker.common.errors import OMPSUploadedFileError
+from omps_worker.manifests import archive
+from omps_worker.manifests.file_tree import FilesInMemory, FilesOnDisk, FileTree
 from omps_worker.sandbox.operators import nested_operator, zip_of
 
 

@@ -12,9 +12,9 @@ from pika.credentials import ExternalCredentials
 from omps_worker import __version__
 from omps_worker.broker.access import Access, together
 from omps_worker.broker.connection import CONNECT_SECONDS, HEARTBEAT_SECONDS, place
-from omps_worker.errors import BrokerRefused, BrokerUnavailable, SettingsError
-from omps_worker.settings import Settings
-from omps_worker.settings import file as settings_file
+from omps_worker.common.errors import BrokerRefused, BrokerUnavailable, SettingsError
+from omps_worker.configuration.settings import Settings
+from omps_worker.configuration.settings import file as settings_file
 from tests.support.certificates import self_signed
 from tests.support.configuration import MINIMAL, settings
 

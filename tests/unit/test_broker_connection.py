@@ -15,7 +15,7 @@ from pika.adapters.utils.connection_workflow import (
 
 from omps_worker.broker import connection
 from omps_worker.broker.connection import FIRST_DELAY, LONGEST_DELAY, Backoff, declined, named
-from omps_worker.errors import BrokerRefused, BrokerUnavailable
+from omps_worker.common.errors import BrokerRefused, BrokerUnavailable
 
 WHERE = pika.URLParameters("amqp://worker:s3cret@broker.example.com:5672/builds")
 

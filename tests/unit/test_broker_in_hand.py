@@ -11,7 +11,7 @@ from omps_worker.broker.acks import Acks
 from omps_worker.broker.delivery import Delivery, Tag
 from omps_worker.broker.in_hand import InHand
 from omps_worker.broker.work import Done
-from omps_worker.model import Ignored, Status
+from omps_worker.common.model import Ignored, Status
 from tests.support.waiting import wait_until
 
 

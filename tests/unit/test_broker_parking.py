@@ -10,14 +10,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pika.spec import BasicProperties
 
-from omps_worker import events
 from omps_worker.broker import header_values
+from omps_worker.broker.dead_letters.parking import (
+    DEFAULT_FRAME,
+    FINDINGS_BYTES,
+    MESSAGE_BYTES,
+    bounded,
+    parked_copy,
+    waiting_copy,
+)
 from omps_worker.broker.delivery import Delivery, Tag
 from omps_worker.broker.header_values import RawValue
-from omps_worker.broker.parking import DEFAULT_FRAME, FINDINGS_BYTES, MESSAGE_BYTES, bounded, parked_copy, waiting_copy
 from omps_worker.broker.suspects import Suspect
-from omps_worker.errors import KojiError, PackageBusy, PackageValidationError
-from omps_worker.model import Attempt, BuildEvent
+from omps_worker.common.errors import KojiError, PackageBusy, PackageValidationError
+from omps_worker.common.model import Attempt, BuildEvent
+from omps_worker.messages import events
 
 header_values.install()
 

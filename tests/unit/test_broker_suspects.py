@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from omps_worker.broker.dead_letters.window import Window
 from omps_worker.broker.suspects import UNREADABLE, Limits
-from omps_worker.broker.window import Window
 
 USUAL = Limits()
 

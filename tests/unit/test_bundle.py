@@ -21,10 +21,11 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from omps_worker import bundle, courier, manifest_yaml
-from omps_worker.errors import PackageValidationError
-from omps_worker.manifests import Manifests
-from omps_worker.model import Bundle
+from omps_worker.common.errors import PackageValidationError
+from omps_worker.common.model import Bundle
+from omps_worker.manifests import bundle, courier
+from omps_worker.manifests import yaml_reader as manifest_yaml
+from omps_worker.manifests.reader import Manifests
 from omps_worker.sandbox.operators import bundle_tree, flat_operator, nested_operator, sized_operator
 from tests.support.trees import packed_files, tree_below, tree_of, write_tree
 
@@ -183,7 +184,8 @@ def test_the_order_in_which_files_were_written_does_not_matter(tmp_path: Path) -
 def test_other_hash_seeds_give_the_same_bytes(tmp_path: Path) -> None:
     write_tree(tmp_path, flat_operator())
     code = (
-        "import sys, pathlib; from omps_worker import bundle; from omps_worker.manifests import Manifests;"
+        "import sys, pathlib; from omps_worker.manifests import bundle;"
+        "from omps_worker.manifests.reader import Manifests;"
         "from tests.support.trees import tree_below; tree = tree_below(pathlib.Path(sys.argv[1]));"
         "manifests = Manifests.read(tree);"
         "print(bundle.prepare(tree, manifests, manifests.package_name).digest)"

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omps_worker.catch_up import CATCH_UP_TOPIC, Found, message_of, moment, summary
-from omps_worker.events import decode, message_id_for
-from omps_worker.model import Build, BuildEvent
+from omps_worker.common.model import Build, BuildEvent
+from omps_worker.messages.events import decode, message_id_for
+from omps_worker.publishing.catch_up import CATCH_UP_TOPIC, Found, message_of, moment, summary
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=timezone.utc)
 BUILD = Build(

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from omps_worker import configuration, site_checks
-from omps_worker.checks import answers
-from omps_worker.cli import main
+from omps_worker import configuration
+from omps_worker.cli import main, site_checks
+from omps_worker.monitoring.checks import answers
 from tests.support.configuration import MAPPING, MINIMAL
 
 KEY = "consumer_config.organizations.community"
@@ -21,7 +21,7 @@ TOKEN = 'token = "basic c2VjcmV0"'
 
 @pytest.fixture(autouse=True)
 def _logs_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("omps_worker.logs.set_up", lambda *_: None)
+    monkeypatch.setattr("omps_worker.common.logs.set_up", lambda *_: None)
 
 
 def offline(directory: Path, config: str = MINIMAL, mapping: str = MAPPING) -> tuple[int, list[tuple[str, str, str]]]:

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from omps_worker.checks import Check, Doubt, answer, look_at_files
-from omps_worker.errors import KojiError
+from omps_worker.common.errors import KojiError
+from omps_worker.monitoring.checks import Check, Doubt, answer, look_at_files
 
 
 def raising(error):

@@ -8,9 +8,9 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from omps_worker import claims
-from omps_worker.errors import KojiBuildMismatch, KojiError, KojiNVRBuildNotFound
-from omps_worker.model import Build, BuildEvent, BuildState, Ignored
+from omps_worker.common.errors import KojiBuildMismatch, KojiError, KojiNVRBuildNotFound
+from omps_worker.common.model import Build, BuildEvent, BuildState, Ignored
+from omps_worker.publishing import claims
 
 NOW = datetime(2026, 11, 21, 1, 22, 30, 632590, tzinfo=timezone.utc)
 BUILD = Build(7, "otter-container-1.0-2", "otter-container", "1.0", "2", 1, completed_at=NOW)

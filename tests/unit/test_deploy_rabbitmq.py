@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from omps_worker.broker.lock_queues import Package
+from omps_worker.broker.locks.queues import Package
 from omps_worker.broker.topology import Topology, failed_queue, retry_arguments, retry_queue
-from omps_worker.events import BODY_LIMIT
-from omps_worker.model import Status
+from omps_worker.common.model import Status
+from omps_worker.configuration.settings import WorkerSettings
+from omps_worker.messages.events import BODY_LIMIT
 from omps_worker.sandbox.broker import MESSAGE_BYTES
-from omps_worker.settings import WorkerSettings
 from tests.support.deploying import DEPLOY, KUBERNETES, definitions, documents, mounted
 
 BASE = KUBERNETES / "base"

@@ -10,8 +10,8 @@ import pytest
 
 from omps_worker.broker.signals import GRACE_SECONDS
 from omps_worker.cli import main
-from omps_worker.readiness import STILL_SECONDS
-from omps_worker.settings import WorkerSettings
+from omps_worker.configuration.settings import WorkerSettings
+from omps_worker.monitoring.readiness import STILL_SECONDS
 from tests.support.deploying import SYSTEMD
 
 UNITS = ("omps-worker.service", "omps-worker-api.service")

@@ -13,16 +13,22 @@ import pytest
 import yaml
 
 from omps_worker import configuration
-from omps_worker import settings as models
-from omps_worker.errors import MappingError
-from omps_worker.mapping import file as mapping_file
-from omps_worker.mapping.rules import MappingTable, MatchTable, RuleTable, TargetTable
-from omps_worker.schema import SCHEMAS, config_schema, mapping_schema, schema_of
-from omps_worker.settings import file as settings_file
-from omps_worker.settings.broker import BindingSettings, MonitoringSettings, QosSettings, QueueSettings, TlsSettings
-from omps_worker.settings.organizations import CsvAnnotation, OrganizationSettings, RegistryReplacement
-from omps_worker.settings.tables import Table
-from omps_worker.settings.units import Duration, parse_size
+from omps_worker.common.errors import MappingError
+from omps_worker.configuration import settings as models
+from omps_worker.configuration.mapping import file as mapping_file
+from omps_worker.configuration.mapping.rules import MappingTable, MatchTable, RuleTable, TargetTable
+from omps_worker.configuration.schema import SCHEMAS, config_schema, mapping_schema, schema_of
+from omps_worker.configuration.settings import file as settings_file
+from omps_worker.configuration.settings.broker import (
+    BindingSettings,
+    MonitoringSettings,
+    QosSettings,
+    QueueSettings,
+    TlsSettings,
+)
+from omps_worker.configuration.settings.organizations import CsvAnnotation, OrganizationSettings, RegistryReplacement
+from omps_worker.configuration.settings.tables import Table
+from omps_worker.configuration.settings.units import Duration, parse_size
 from tests.support.configuration import MAPPING
 
 if sys.version_info >= (3, 11):

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from omps_worker import errors
-from omps_worker.broker.parked_message import DEAD_LETTERED
+from omps_worker.broker.dead_letters.message import DEAD_LETTERED
+from omps_worker.common import errors
 from tests.support.sources import ROOT, modules, tree
 
 TEXT = (ROOT / "docs/errors.md").read_text(encoding="utf-8")

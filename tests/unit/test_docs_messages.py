@@ -9,10 +9,13 @@ import re
 import jsonschema
 import pytest
 
-from omps_worker import claims, events, processor, results, targets
-from omps_worker.broker import headers, lock_queues
-from omps_worker.model import Status
-from omps_worker.result_schema import body_schema
+from omps_worker import results
+from omps_worker.broker import headers
+from omps_worker.broker.locks import queues as lock_queues
+from omps_worker.common.model import Status
+from omps_worker.messages import events
+from omps_worker.messages.result_schema import body_schema
+from omps_worker.publishing import claims, processor, targets
 from tests.support.sources import ROOT, modules
 
 TEXT = (ROOT / "docs/messages.md").read_text(encoding="utf-8")

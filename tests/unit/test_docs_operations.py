@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from omps_worker.model import Status
-from omps_worker.settings.broker import contract_arguments
+from omps_worker.common.model import Status
+from omps_worker.configuration.settings.broker import contract_arguments
 from tests.support.sources import ROOT
 
 TEXT = (ROOT / "docs/operations.md").read_text(encoding="utf-8")

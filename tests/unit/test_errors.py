@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omps_worker import errors
-from omps_worker.error_details import DETAILS_LIMIT, limited
-from omps_worker.errors import Fault, SettingsError, UnexpectedError, WorkerError
+from omps_worker.common import errors
+from omps_worker.common.error_details import DETAILS_LIMIT, limited
+from omps_worker.common.errors import Fault, SettingsError, UnexpectedError, WorkerError
 
 
 def every_error(kind=WorkerError):

@@ -9,8 +9,8 @@ import weakref
 
 import pytest
 
-from omps_worker.errors import KojiError, UnexpectedError
-from omps_worker.tracebacks import empty_frames, let_go
+from omps_worker.common.errors import KojiError, UnexpectedError
+from omps_worker.common.tracebacks import empty_frames, let_go
 from tests.support.circles import no_collection
 from tests.support.sources import modules, relative
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from omps_worker import events
-from omps_worker.errors import MessageError
-from omps_worker.events import decode, message_id_for
-from omps_worker.model import BuildEvent, BuildFacts, Ignored
+from omps_worker.common.errors import MessageError
+from omps_worker.common.model import BuildEvent, BuildFacts, Ignored
+from omps_worker.messages import events
+from omps_worker.messages.events import decode, message_id_for
 
 MESSAGES = Path(__file__).parent.parent / "data" / "messages"
 FEDORA_COMPLETE = "fedora/build.complete.operator_appregistry.reserved"

@@ -15,11 +15,11 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from omps_worker import events
-from omps_worker.errors import MessageError
-from omps_worker.events import decode, message_id_for
-from omps_worker.message_files import from_dumps
-from omps_worker.model import BuildEvent, BuildState, Ignored, OperatorKind
+from omps_worker.common.errors import MessageError
+from omps_worker.common.model import BuildEvent, BuildState, Ignored, OperatorKind
+from omps_worker.messages import events
+from omps_worker.messages.events import decode, message_id_for
+from omps_worker.messages.files import from_dumps
 from omps_worker.sandbox import koji_messages, koji_records
 
 MESSAGES = Path(__file__).parent.parent / "data" / "messages"

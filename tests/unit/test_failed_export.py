@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from omps_worker.errors import StorageError
-from omps_worker.message_export import Export
+from omps_worker.common.errors import StorageError
+from omps_worker.messages.export import Export
 
 
 def names(directory) -> list[str]:

@@ -14,13 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pika.spec import BasicProperties
 
-from omps_worker import message_files
-from omps_worker.broker import header_values, parked_message
-from omps_worker.broker.dumps import details, dump, json_safe, restored
+from omps_worker.broker import header_values
+from omps_worker.broker.dead_letters import message as parked_message
+from omps_worker.broker.dead_letters.dumps import details, dump, json_safe, restored
+from omps_worker.broker.dead_letters.message import ParkedMessage
+from omps_worker.broker.dead_letters.replay import replayed_copy
 from omps_worker.broker.header_values import RawValue
-from omps_worker.broker.parked_message import ParkedMessage
-from omps_worker.broker.replay import replayed_copy
-from omps_worker.errors import MessageError
+from omps_worker.common.errors import MessageError
+from omps_worker.messages import files as message_files
 from tests.support.bus import build_body
 from tests.support.parked import BEGIN, TOPIC, parked
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from omps_worker.parked import Parked, Selection, as_table, by_time, details_text
+from omps_worker.messages.dead_letter import Parked, Selection, as_table, by_time, details_text
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=timezone.utc)
 ONE = Parked(

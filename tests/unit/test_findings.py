@@ -4,7 +4,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omps_worker.findings import MOST, Finding, in_short, sentences
+from omps_worker.manifests.findings import MOST, Finding, in_short, sentences
 
 findings = st.lists(st.builds(Finding, st.text(), st.none() | st.text()), min_size=1)
 

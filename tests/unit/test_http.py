@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from omps_worker.http import Answer, parse_json, place_of, printable, seconds_of
+from omps_worker.common.http_client.client import Answer, parse_json, place_of, printable, seconds_of
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from omps_worker.interrupts import Interrupts
+from omps_worker.cli.interrupts import Interrupts
 
 
 def sent(interrupts: Interrupts, number: signal.Signals, times: int, done: list[str]) -> None:

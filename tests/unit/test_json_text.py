@@ -11,19 +11,19 @@ from typing import Any
 import pytest
 from pika.spec import BasicProperties
 
-from omps_worker.broker import dumps
-from omps_worker.broker.parked_message import read
-from omps_worker.error_details import DETAILS_DEPTH, DETAILS_LIMIT, limited
-from omps_worker.errors import GreenwaveError, MessageError
-from omps_worker.events import decode
-from omps_worker.http import Answer, parse_json
-from omps_worker.json_text import DEPTH_LIMIT, TooDeep, TooMany, cut_below, is_deeper, read_json
-from omps_worker.koji_answers import build_of
-from omps_worker.message_files import from_dump, from_dumps
-from omps_worker.model import BuildEvent, OperatorKind
-from omps_worker.parked import details_text
-from omps_worker.registry_answers import Scrubber, said
-from omps_worker.watching import read as read_result
+from omps_worker.broker.dead_letters import dumps
+from omps_worker.broker.dead_letters.message import read
+from omps_worker.cli.watch_view import read as read_result
+from omps_worker.common.error_details import DETAILS_DEPTH, DETAILS_LIMIT, limited
+from omps_worker.common.errors import GreenwaveError, MessageError
+from omps_worker.common.http_client.client import Answer, parse_json
+from omps_worker.common.json_text import DEPTH_LIMIT, TooDeep, TooMany, cut_below, is_deeper, read_json
+from omps_worker.common.model import BuildEvent, OperatorKind
+from omps_worker.destinations.app_registry.answers import Scrubber, said
+from omps_worker.koji_client.answers import build_of
+from omps_worker.messages.dead_letter import details_text
+from omps_worker.messages.events import decode
+from omps_worker.messages.files import from_dump, from_dumps
 
 LEVELS = (500, 5_000, 100_000)
 SHAPES: dict[str, Callable[[int], str]] = {

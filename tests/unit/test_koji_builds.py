@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from omps_worker.errors import KojiError
-from omps_worker.koji_answers import build_of
-from omps_worker.model import Build, OperatorKind
+from omps_worker.common.errors import KojiError
+from omps_worker.common.model import Build, OperatorKind
+from omps_worker.koji_client.answers import build_of
 
 DATA = Path(__file__).parent.parent / "data" / "koji"
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from omps_worker.api.lines import Line
-from omps_worker.errors import PackageBusy, ServiceBusy
+from omps_worker.common.errors import PackageBusy, ServiceBusy
 
 
 class Queue:

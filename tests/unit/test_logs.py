@@ -7,7 +7,7 @@ import json
 import logging
 import sys
 
-from omps_worker.logs import JsonFormatter, TextFormatter
+from omps_worker.common.logs import JsonFormatter, TextFormatter
 
 
 def record(message, *args, **extra):

@@ -17,13 +17,17 @@ from typing import Any
 import pytest
 from pika.spec import BasicProperties
 
-from omps_worker import events, registry_answers, text, versions, yaml_edit
-from omps_worker.broker import parking
+from omps_worker.broker.dead_letters import parking
 from omps_worker.broker.delivery import Delivery, Tag
-from omps_worker.errors import KojiError, MessageError, OMPSInvalidVersionFormat
-from omps_worker.mapping import file as mapping_file
-from omps_worker.model import BuildFacts
-from omps_worker.transformations import Replacement, Transformations, apply
+from omps_worker.common import text
+from omps_worker.common.errors import KojiError, MessageError, OMPSInvalidVersionFormat
+from omps_worker.common.model import BuildFacts
+from omps_worker.configuration.mapping import file as mapping_file
+from omps_worker.destinations.app_registry import answers as registry_answers
+from omps_worker.destinations.app_registry import versions
+from omps_worker.manifests import yaml_edit
+from omps_worker.manifests.transformations import Replacement, Transformations, apply
+from omps_worker.messages import events
 from tests.support.trees import tree_below
 
 SECONDS = 5.0

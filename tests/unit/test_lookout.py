@@ -7,10 +7,10 @@ import logging
 import threading
 from types import SimpleNamespace
 
-from omps_worker.errors import KojiError
-from omps_worker.lookout import Lookout
-from omps_worker.readiness import STILL_SECONDS, Readiness, stuck_after, vital
-from omps_worker.under_way import UnderWay
+from omps_worker.common.errors import KojiError
+from omps_worker.common.work_times import UnderWay
+from omps_worker.monitoring.health import Lookout
+from omps_worker.monitoring.readiness import STILL_SECONDS, Readiness, stuck_after, vital
 from tests.support.waiting import wait_until
 
 

@@ -8,9 +8,9 @@ import threading
 
 import pytest
 
-from omps_worker import machine
-from omps_worker.errors import ResourcesExhausted, UnexpectedError, unforeseen
-from omps_worker.machine import KEPT_HELPERS, Helpers, Threads
+from omps_worker.common import machine
+from omps_worker.common.errors import ResourcesExhausted, UnexpectedError, unforeseen
+from omps_worker.common.machine import KEPT_HELPERS, Helpers, Threads
 from tests.support.waiting import wait_until
 
 

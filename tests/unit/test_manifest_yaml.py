@@ -12,8 +12,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from omps_worker import manifest_yaml
-from omps_worker.manifest_yaml import Reader, YamlFault
+from omps_worker.manifests import yaml_reader as manifest_yaml
+from omps_worker.manifests.yaml_reader import Reader, YamlFault
 
 DATA = Path(__file__).parents[1] / "data" / "manifests"
 ACCEPTED = sorted((DATA / "accepted").iterdir())

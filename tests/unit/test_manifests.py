@@ -11,8 +11,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from omps_worker.errors import PackageValidationError
-from omps_worker.manifests import Manifests
+from omps_worker.common.errors import PackageValidationError
+from omps_worker.manifests.reader import Manifests
 from omps_worker.sandbox.operators import bundle_tree, flat_operator, nested_operator
 from tests.support.trees import tree_of
 

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from omps_worker.mapping import Mapping, Verdict
-from omps_worker.mapping.file import parse
-from omps_worker.model import BuildFacts, Target
+from omps_worker.common.model import BuildFacts, Target
+from omps_worker.configuration.mapping import Mapping, Verdict
+from omps_worker.configuration.mapping.file import parse
 
 ETCD = BuildFacts("etcd-operator-container", "etcd-operator-container-1.2-3", "osbs", "example-candidate")
 PUBLISH = [{"organization": "community"}]

@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from omps_worker.errors import MappingError, SettingsError
-from omps_worker.mapping.file import load, parse
-from omps_worker.model import BuildFacts, Target
+from omps_worker.common.errors import MappingError, SettingsError
+from omps_worker.common.model import BuildFacts, Target
+from omps_worker.configuration.mapping.file import load, parse
 
 ORGANIZATIONS = ["community", "internal"]
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from omps_worker.errors import MappingError
-from omps_worker.mapping.file import MappingFile
-from omps_worker.model import BuildFacts
+from omps_worker.common.errors import MappingError
+from omps_worker.common.model import BuildFacts
+from omps_worker.configuration.mapping.file import MappingFile
 
 RULE = "- match: {{component: {}}}\n  publish: [{{organization: community}}]\n"
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from omps_worker.errors import MessageError
-from omps_worker.events import BODY_LIMIT
-from omps_worker.message_files import StoredMessage, from_dump, from_dumps, in_file
-from omps_worker.model import BuildEvent, Ignored
+from omps_worker.common.errors import MessageError
+from omps_worker.common.model import BuildEvent, Ignored
+from omps_worker.messages.events import BODY_LIMIT
+from omps_worker.messages.files import StoredMessage, from_dump, from_dumps, in_file
 
 MESSAGES = Path(__file__).parent.parent / "data" / "messages"
 FEDORA = MESSAGES / "fedora" / "build.complete.operator_appregistry.reserved.json"

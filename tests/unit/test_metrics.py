@@ -8,9 +8,11 @@ import re
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from omps_worker import claims, errors, events
-from omps_worker.metrics import Metrics, State, build_info, error_names, state_of_parts
-from omps_worker.observer import STAGES, Observer, status_label
+from omps_worker.common import errors
+from omps_worker.common.observer import STAGES, Observer, status_label
+from omps_worker.messages import events
+from omps_worker.monitoring.metrics import Metrics, State, build_info, error_names, state_of_parts
+from omps_worker.publishing import claims
 from tests.support.sources import ROOT
 
 PAGE = (ROOT / "docs" / "metrics.md").read_text()
@@ -53,7 +55,7 @@ def test_every_count_is_documented_with_its_labels_and_no_other():
 
 
 def test_every_state_of_the_worker_is_documented_with_its_labels_and_no_other():
-    source = "".join((ROOT / "omps_worker" / name).read_text() for name in ("running.py", "metrics.py"))
+    source = "".join((ROOT / "omps_worker" / name).read_text() for name in ("running.py", "monitoring/metrics.py"))
     told = re.findall(r"State\(\s*\"(\w+)\"", source)
     assert sorted(told) == sorted(documented("Gauges"))
 

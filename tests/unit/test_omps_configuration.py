@@ -19,12 +19,12 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from omps_worker.cli import main
-from omps_worker.errors import Fault, SettingsError
-from omps_worker.omps_configuration import document
-from omps_worker.omps_configuration import file as omps_file
-from omps_worker.omps_configuration.translation import TRANSLATED, WITHOUT_COUNTERPART, Translation, translate
-from omps_worker.settings import Settings
-from omps_worker.settings import file as settings_file
+from omps_worker.common.errors import Fault, SettingsError
+from omps_worker.configuration.omps import document
+from omps_worker.configuration.omps import file as omps_file
+from omps_worker.configuration.omps.translation import TRANSLATED, WITHOUT_COUNTERPART, Translation, translate
+from omps_worker.configuration.settings import Settings
+from omps_worker.configuration.settings import file as settings_file
 from tests.support.configuration import MAPPING
 
 if sys.version_info >= (3, 11):

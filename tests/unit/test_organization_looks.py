@@ -8,10 +8,10 @@ import logging
 import pytest
 from pydantic import SecretStr
 
-from omps_worker.errors import Fault, QuayAuthorizationError, QuayPackageError, SettingsError
-from omps_worker.lookout import EVERY_SECONDS
-from omps_worker.organization_looks import LOGIN_SECONDS, OrganizationLooks
-from omps_worker.registry import LoginVerdict, Package
+from omps_worker.common.errors import Fault, QuayAuthorizationError, QuayPackageError, SettingsError
+from omps_worker.destinations.app_registry.client import LoginVerdict, Package
+from omps_worker.monitoring.health import EVERY_SECONDS
+from omps_worker.monitoring.organization_looks import LOGIN_SECONDS, OrganizationLooks
 
 FINE = LoginVerdict(True, "logged in")
 REFUSED = LoginVerdict(False, "Invalid Username or Password")

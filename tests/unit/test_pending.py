@@ -3,9 +3,9 @@ from __future__ import annotations
 
 import pytest
 
-from omps_worker.mapping import Mapping, MappingTable
-from omps_worker.model import BuildEvent
-from omps_worker.pending import SHOWN, Pending, concerns, told
+from omps_worker.common.model import BuildEvent
+from omps_worker.configuration.mapping import Mapping, MappingTable
+from omps_worker.publishing.pending import SHOWN, Pending, concerns, told
 
 MAPPING = Mapping(
     MappingTable.model_validate(

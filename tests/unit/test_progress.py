@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import io
 
-from omps_worker.progress import Progress
+from omps_worker.cli.progress import Progress
 
 
 class Terminal(io.StringIO):

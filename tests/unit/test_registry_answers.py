@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 from requests.structures import CaseInsensitiveDict
 
-from omps_worker.http import Answer
-from omps_worker.model import Release
-from omps_worker.registry_answers import Scrubber, basic_credentials, releases_of, said
+from omps_worker.common.http_client.client import Answer
+from omps_worker.common.model import Release
+from omps_worker.destinations.app_registry.answers import Scrubber, basic_credentials, releases_of, said
 
 ANY_JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),

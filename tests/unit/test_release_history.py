@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omps_worker.model import Release
-from omps_worker.release_history import (
+from omps_worker.common.model import Release
+from omps_worker.destinations.app_registry.release_history import (
     CLOCKS_DIFFER,
     below,
     contents_of,

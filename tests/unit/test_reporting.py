@@ -12,10 +12,10 @@ import pytest
 from fedora_messaging import message
 
 from omps_worker import results
-from omps_worker.errors import OMPSUploadedFileError, PackageValidationError
-from omps_worker.model import Attempt, BroughtArchive, Build, ByHand, Outcome, Source, Status, Target
-from omps_worker.reporting import Reporter, log_outcome, outcome_line, outcomes_table
-from omps_worker.result_schema import all_schemas
+from omps_worker.common.errors import OMPSUploadedFileError, PackageValidationError
+from omps_worker.common.model import Attempt, BroughtArchive, Build, ByHand, Outcome, Source, Status, Target
+from omps_worker.messages.reporting import Reporter, log_outcome, outcome_line, outcomes_table
+from omps_worker.messages.result_schema import all_schemas
 
 BUILD = Build(
     id=1, nvr="etcd-operator-container-0.9.2-1", name="etcd-operator-container", version="0.9.2", release="1", state=1,

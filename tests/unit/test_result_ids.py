@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pika.spec import BasicProperties
 
+from omps_worker.broker.dead_letters.parking import parked_copy, waiting_copy
+from omps_worker.broker.dead_letters.replay import replayed_copy
 from omps_worker.broker.delivery import Delivery, Tag
-from omps_worker.broker.parking import parked_copy, waiting_copy
-from omps_worker.broker.replay import replayed_copy
-from omps_worker.errors import (
+from omps_worker.common.errors import (
     KojiError,
     OMPSUploadedFileError,
     PackageBusy,
@@ -23,9 +23,9 @@ from omps_worker.errors import (
     QuayAuthorizationError,
     QuayCourierError,
 )
-from omps_worker.model import Attempt, BroughtArchive, ByHand, Outcome, Source, Status
-from omps_worker.reporting import Reporter
-from omps_worker.result_ids import result_id
+from omps_worker.common.model import Attempt, BroughtArchive, ByHand, Outcome, Source, Status
+from omps_worker.messages.reporting import Reporter
+from omps_worker.messages.result_ids import result_id
 from tests.unit.test_broker_parking import NOW
 
 REGISTRY = "https://quay.example.com"

@@ -7,10 +7,10 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from omps_worker import retry
-from omps_worker.errors import KojiError, PackageBusy, QuayCourierError, UnexpectedError
-from omps_worker.model import Outcome, Status, Target
-from omps_worker.retry import Delay, Ladder
+from omps_worker.common.errors import KojiError, PackageBusy, QuayCourierError, UnexpectedError
+from omps_worker.common.model import Outcome, Status, Target
+from omps_worker.publishing import retry
+from omps_worker.publishing.retry import Delay, Ladder
 
 SHORT, MIDDLE, LONG = Delay("10s", 10), Delay("1m", 60), Delay("1h", 3600)
 LADDER = Ladder((SHORT, MIDDLE, LONG), give_up_after=86400)

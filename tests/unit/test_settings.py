@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from omps_worker.transformations import Annotation, Replacement, Transformations
+from omps_worker.manifests.transformations import Annotation, Replacement, Transformations
 from tests.support.configuration import GONE, faults, settings
 
 OURS = "consumer_config"

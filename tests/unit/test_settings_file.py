@@ -15,8 +15,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from omps_worker import configuration
-from omps_worker.errors import Fault, SettingsError
-from omps_worker.settings import file as settings_file
+from omps_worker.common.errors import Fault, SettingsError
+from omps_worker.configuration.settings import file as settings_file
 from tests.support.configuration import MAPPING, MINIMAL, faults, settings
 
 
@@ -209,7 +209,7 @@ def test_a_mapping_that_cannot_be_found_does_not_hide_the_other_faults(tmp_path:
 
 def test_reading_settings_imports_nothing_heavy() -> None:
     script = (
-        "import sys; from omps_worker import configuration, schema;"
+        "import sys; from omps_worker import configuration; from omps_worker.configuration import schema;"
         "print([name for name in ('jsonschema', 'fedora_messaging', 'pika', 'requests', 'koji', 'operatorcourier')"
         " if name in sys.modules])"
     )

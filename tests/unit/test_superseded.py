@@ -8,9 +8,9 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from omps_worker.errors import KojiError
-from omps_worker.model import Attempt, Build, Release
-from omps_worker.superseded import LOOKED_INTO, OLDER_FOR, BuildOrder, is_late
+from omps_worker.common.errors import KojiError
+from omps_worker.common.model import Attempt, Build, Release
+from omps_worker.publishing.superseded import LOOKED_INTO, OLDER_FOR, BuildOrder, is_late
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=timezone.utc)
 BUILD = Build(1, "otter-container-1.0-1", "otter-container", "1.0", "1", state=1, completed_at=NOW)

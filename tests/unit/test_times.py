@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omps_worker.times import LONGEST, moment
+from omps_worker.common.times import LONGEST, moment
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=timezone.utc)
 

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import yaml
 
-from omps_worker import transformations, yaml_edit
-from omps_worker.errors import PackageValidationError
-from omps_worker.manifests import Manifests
+from omps_worker.common.errors import PackageValidationError
+from omps_worker.manifests import transformations, yaml_edit
+from omps_worker.manifests.reader import Manifests
+from omps_worker.manifests.transformations import Annotation, Replacement, Transformations, apply
 from omps_worker.sandbox.operators import flat_operator, nested_operator
-from omps_worker.transformations import Annotation, Replacement, Transformations, apply
 from tests.support.trees import tree_below, write_tree
 
 PACKAGE = "packageName: otter\n"

@@ -13,8 +13,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from omps_worker.errors import PackageValidationError
-from omps_worker.transformations import Annotation, Replacement, Transformations, apply
+from omps_worker.common.errors import PackageValidationError
+from omps_worker.manifests.transformations import Annotation, Replacement, Transformations, apply
 from tests.support.trees import tree_below, write_tree
 
 CSV = "kind: ClusterServiceVersion\n"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omps_worker.settings.units import LARGEST, LONGEST, SECONDS, Duration, parse_size
+from omps_worker.configuration.settings.units import LARGEST, LONGEST, SECONDS, Duration, parse_size
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omps_worker import versions
-from omps_worker.errors import OMPSInvalidVersionFormat
-from omps_worker.model import Build
+from omps_worker.common.errors import OMPSInvalidVersionFormat
+from omps_worker.common.model import Build
+from omps_worker.destinations.app_registry import versions
 
 BUILD = Build(id=42, nvr="etcd-container-3.5.1-7", name="etcd-container", version="3.5.1", release="7", state=1)
 

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omps_worker.errors import MessageError
-from omps_worker.reporting import result_topic
-from omps_worker.text import fit
-from omps_worker.watching import MAX_BYTES, Choice, Seen, Tally, line, read
+from omps_worker.cli.watch_view import MAX_BYTES, Choice, Seen, Tally, line, read
+from omps_worker.common.errors import MessageError
+from omps_worker.common.text import fit
+from omps_worker.messages.reporting import result_topic
 
 SENT_AT = "2026-03-02T10:15:04+00:00"
 PUBLISHED = {

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from omps_worker import yaml_dump
+from omps_worker.manifests import yaml_dump
 from omps_worker.sandbox.operators import SIZES, sized_operator
 from tests.support.sources import ROOT
 

@@ -12,7 +12,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omps_worker.yaml_edit import CannotEdit, equal, quoted, with_suffix, with_texts
+from omps_worker.manifests.yaml_edit import CannotEdit, equal, quoted, with_suffix, with_texts
 
 SCALARS = [
     "",

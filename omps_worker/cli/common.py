@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What all commands share: exit codes, clear errors, options, and the site that ``--config`` describes."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from omps_worker.common.errors import BrokerRefused, SettingsError, WorkerError
+from omps_worker.common.text import one_line, with_single_stops
+
+log = logging.getLogger(__name__)
+
+DONE, FAILED, USAGE, TRANSIENT = 0, 1, 2, 75
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+dry_run_option = click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+
+as_json = click.option("--json", "json_output", is_flag=True, help="Print one JSON document.")
+
+
+class ClearErrors(click.Group):
+    """Turns the errors of our tree into one clear text and the right exit code."""
+
+    def make_context(self, *args: Any, **options: Any) -> click.Context:
+        """Read the options before the command."""
+        with _printable_errors():
+            return super().make_context(*args, **options)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            with _printable_errors():
+                return super().invoke(ctx)
+        except SettingsError as error:
+            for fault in error.faults:
+                tell(f"error: {fault}")
+            sys.exit(USAGE)
+        except WorkerError as error:
+            tell(f"error: {error.name}: {error.message}")
+            sys.exit(exit_code_of(error))
+        except OSError as error:
+            # A reader that has heard enough, such as `head`, is no fault: click ends in silence then.
+            if error.errno == errno.EPIPE:
+                raise
+            log.debug("where it happened", exc_info=True)
+            tell(f"error: {error}")
+            _forget_output()
+            sys.exit(FAILED)
+
+
+def tell(text: str) -> None:
+    """Say something to the person at the terminal, on one line of standard error that moves no cursor."""
+    click.echo(one_line(text), err=True)
+
+
+@contextlib.contextmanager
+def _printable_errors() -> Iterator[None]:
+    """Arguments that click's own errors repeat reach no terminal as they are: a script may have them from elsewhere."""
+    try:
+        yield
+    except click.ClickException as error:
+        # Since click 8.2 the help of a group is such an error too.
+        if not isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):
+            error.message = one_line(with_single_stops(error.message))  # type: ignore[misc]
+        raise
+
+
+def _forget_output() -> None:
+    """What could not be written to standard output is not tried again at the end, which would change the exit code."""
+    with contextlib.suppress(OSError, ValueError), Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+
+def exit_code_of(error: WorkerError) -> int:
+    """The exit code that tells a script what ``error`` means."""
+    if isinstance(error, (SettingsError, BrokerRefused)):
+        return USAGE
+    return TRANSIENT if error.transient else FAILED
+
+
+def not_empty(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    """A click callback for names: blanks around one, as they come with copying, are no part of it."""
+    if not value.strip():
+        raise click.BadParameter("is empty.")
+    return value.strip()
+
+
+def duration_seconds(_context: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
+    """A click callback for durations such as ``10s`` or a number of seconds: seconds, None without the option."""
+    from omps_worker.configuration.settings.units import Duration
+
+    try:
+        return None if value is None else Duration.parse(float(value) if value.isdecimal() else value).seconds
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def with_broker(command: Command) -> Command:
+    """Gives the command the BrokerSite that ``--config`` describes, with logs set up."""
+
+    @click.pass_context
+    @functools.wraps(command)
+    def wrapper(context: click.Context, *args: Any, **options: Any) -> Any:
+        from omps_worker.bootstrap import BrokerSite
+
+        return command(BrokerSite.from_file(context.obj), *args, **options)
+
+    return wrapper  # type: ignore[return-value]
+
+
+def with_site(command: Command) -> Command:
+    """Gives the command the Site that ``--config`` describes, with logs set up."""
+
+    @click.pass_context
+    @functools.wraps(command)
+    def wrapper(context: click.Context, *args: Any, **options: Any) -> Any:
+        from omps_worker.bootstrap import Site
+
+        return command(Site.from_file(context.obj), *args, **options)
+
+    return wrapper  # type: ignore[return-value]

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The way into the container image: heeds what OMPS's image heeded in the environment, then becomes ``omps-worker``.
+
+``CA_URL`` names certificates to trust on top of the image's own; they are fetched before the start, and without
+them there is none. (``WORKERS_NUM`` and ``WORKER_TIMEOUT`` are heeded by ``omps-worker api`` everywhere.)
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
+
+from omps_worker.common.http_client.client import HttpClient, HttpFault, place_of
+from omps_worker.common.scratch import ScratchDirectory
+
+SYSTEM_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+"""Where Debian keeps the certificates that it trusts, all in one file."""
+
+MAX_BYTES = 1024 * 1024
+FETCH_SECONDS = 30.0
+
+USAGE = 2
+
+
+class CannotTrust(Exception):
+    """The certificates cannot be had; the text says why."""
+
+
+def trusted(url: str, directory: Path) -> Path:
+    """A file in ``directory`` with the certificates at ``url`` and the image's own. Raises CannotTrust."""
+    try:
+        answer = HttpClient(timeout=FETCH_SECONDS).request("GET", url, max_bytes=MAX_BYTES)
+    except HttpFault as fault:
+        raise CannotTrust(str(fault)) from None
+    if answer.status != 200:
+        raise CannotTrust(f"{place_of(url)} answered with status {answer.status}")
+    own = SYSTEM_CERTIFICATES if SYSTEM_CERTIFICATES.is_file() else Path(DEFAULT_CA_BUNDLE_PATH)
+    try:
+        ssl.create_default_context().load_verify_locations(cadata=answer.body.decode())
+    except (ValueError, ssl.SSLError):
+        raise CannotTrust(f"{place_of(url)} answered with something that holds no PEM certificates") from None
+    file = directory / "certificates.pem"
+    file.write_bytes(answer.body.rstrip() + b"\n" + own.read_bytes())
+    return file
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Prepare the environment and become ``omps-worker ARGUMENTS``."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    url = os.environ.get("CA_URL", "").strip()
+    if url:
+        try:
+            directory = ScratchDirectory()
+            os.environ["SSL_CERT_FILE"] = str(trusted(url, directory.path))
+            directory.outlive_exec()
+        except (CannotTrust, OSError) as error:
+            print(f"error: CA_URL: {error}", file=sys.stderr)
+            sys.exit(USAGE)
+    os.execv(sys.executable, [sys.executable, "-m", "omps_worker", *arguments])  # noqa: S606  no shell is meant
+
+
+if __name__ == "__main__":
+    main()

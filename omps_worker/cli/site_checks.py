@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The questions of ``omps-worker check``: about the files of a site, and to every part that its work needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+from omps_worker.broker import inspection, management
+from omps_worker.broker.access import Access
+from omps_worker.broker.topology import Topology
+from omps_worker.common.errors import Fault, MappingError, SettingsError
+from omps_worker.common.http_client.client import HttpClient
+from omps_worker.configuration import Examined
+from omps_worker.destinations.app_registry.client import AppRegistry
+from omps_worker.koji_client.builds import KojiBuilds
+from omps_worker.monitoring import checks
+from omps_worker.monitoring.checks import Check
+from omps_worker.publishing.gate import Greenwave
+
+
+def about_files(examined: Examined, *, offline: bool = False) -> Iterator[Check]:
+    """One for each fault and each doubt about the configuration and the mapping, one for a file without; asks nobody.
+
+    ``offline``: what is not there is only doubted, as it may be where the worker runs.
+    """
+    settings, rules = examined.settings, examined.mapping
+    for fault in examined.unusable:
+        yield Check("configuration", partial(_fail, SettingsError([fault])))
+    for fault in examined.absent:
+        yield Check("configuration", partial(_doubt, str(fault)) if offline else partial(_fail, SettingsError([fault])))
+    yield from _doubts("configuration", settings.warnings)
+    if not (examined.unusable or examined.absent or settings.warnings):
+        yield Check("configuration", lambda: "valid")
+    for fault in examined.mapping_faults:
+        yield Check("mapping", partial(_fail, MappingError([fault])))
+    if rules is not None:
+        yield from _doubts("mapping", rules.warnings)
+        if not rules.warnings:
+            yield Check("mapping", lambda: f"{len(rules)} rule(s)")
+
+
+def to_parts(examined: Examined) -> Iterator[Check]:
+    """One for every part, and one for every organization; none changes anything."""
+    settings, worker = examined.settings, examined.settings.worker
+    bundle = worker.ca_bundle
+    if settings.has_broker:
+        where, topology = Access.of(settings, "check"), Topology.of(settings)
+        yield Check("broker", partial(inspection.look_at_broker, where, topology))
+        yield Check("queue", partial(inspection.look_at_queue, where, topology))
+        yield Check("failed queue", partial(inspection.look_at_queue, where, topology, failed=True))
+        if (url := worker.broker.management_url) is not None:
+            look = partial(management.look_at_bindings, url, where, topology.queue, topology.bindings)
+            yield Check("bindings", partial(look, settings.tls.ca_cert or bundle))
+    files = HttpClient(timeout=worker.koji.timeout, ca_bundle=bundle)
+    yield Check("Koji hub", KojiBuilds(worker.koji, worker.limits, bundle).version)
+    yield Check("Koji files", partial(checks.look_at_files, worker.koji.root_url, files))
+    greenwave = Greenwave.of(worker.greenwave, timeout=worker.koji.timeout, ca_bundle=bundle)
+    if greenwave is not None:
+        yield Check("Greenwave", greenwave.version)
+    registry = AppRegistry(worker.registry.url, timeout=worker.registry.timeout, ca_bundle=bundle)
+    yield Check("registry", registry.version)
+    for name, organization in worker.organizations.items():
+        yield Check(f"organization {name}", partial(checks.look_at_organization, registry, name, organization))
+
+
+def _fail(error: SettingsError) -> str:
+    raise error
+
+
+def _doubts(part: str, warnings: Sequence[Fault]) -> Iterator[Check]:
+    for warning in warnings:
+        yield Check(part, partial(_doubt, f"{warning.key} {warning.reason}"))
+
+
+def _doubt(why: str) -> str:
+    raise checks.Doubt(why)

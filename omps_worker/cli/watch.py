@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command that follows the results on the bus."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Generator
+from types import FrameType
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+
+from omps_worker.cli.common import DONE, duration_seconds, with_broker
+from omps_worker.cli.progress import ERASE
+from omps_worker.common.model import Status
+from omps_worker.common.text import one_line
+
+if TYPE_CHECKING:
+    from omps_worker.bootstrap import BrokerSite
+    from omps_worker.cli.watch_view import Seen, Tally
+
+ENDING_SECONDS = 3.0
+"""How long the last words to broker and terminal may take."""
+
+
+@click.command()
+@click.option("--organization", "organizations", multiple=True, metavar="NAME", help="Only results for this one.")
+@click.option(
+    "--status",
+    "statuses",
+    multiple=True,
+    type=click.Choice([status.value for status in Status]),
+    help="Only results of this status.",
+)
+@click.option("--component", "components", multiple=True, metavar="GLOB", help="Only builds of these components.")
+@click.option("--count", type=click.IntRange(min=1), help="End after so many results.")
+@click.option("--for", "seconds", callback=duration_seconds, metavar="DURATION", help="End after so long, such as 10m.")
+@click.option("--json", "json_output", is_flag=True, help="Print one JSON document per line.")
+@with_broker
+def watch(
+    site: BrokerSite,
+    organizations: tuple[str, ...],
+    statuses: tuple[str, ...],
+    components: tuple[str, ...],
+    count: int | None,
+    seconds: float | None,
+    json_output: bool,
+) -> None:
+    """Follow the results on the bus, from now on, until interrupted.
+
+    Uses a queue of its own, which ends with it: workers notice nothing. Options of one kind widen each other, those of
+    different kinds narrow. On a terminal the last line counts what was shown.
+    """
+    from omps_worker.cli.watch_view import Choice, Tally
+
+    choice = Choice(frozenset(organizations), frozenset(statuses), components)
+    tally = Tally()
+    screen = _Screen(sys.stdout, sys.stderr, tally, json_output=json_output)
+    with contextlib.suppress(KeyboardInterrupt), _Ending(seconds) as ending:
+        with contextlib.suppress(KeyboardInterrupt), contextlib.closing(_results(site, screen)) as results:
+            shown = 0
+            for seen in results:
+                if choice.wants(seen):
+                    tally.count(seen)
+                    screen.show(seen)
+                    shown += 1
+                    if shown == count:
+                        ending.begin()
+                        break
+        ending.begin()
+        screen.close()
+
+
+def _results(site: BrokerSite, screen: _Screen) -> Generator[Seen, None, None]:
+    from omps_worker.cli.watch_view import read
+    from omps_worker.common.errors import MessageError
+
+    with contextlib.closing(site.watch(screen.note).messages()) as arrivals:
+        for arrival in arrivals:
+            try:
+                seen = read(arrival.topic, arrival.id, arrival.headers, arrival.body)
+            except MessageError as error:
+                screen.note(f"a message to {one_line(arrival.topic[:255])} {error.message}: passed over")
+            else:
+                yield seen
+
+
+class _Ending:
+    """SIGTERM, Ctrl-C and the end of ``seconds`` raise KeyboardInterrupt: they are how this ends.
+
+    Whoever is told a second time, or is not done with ending after a while, goes at once: neither a broker that says
+    nothing nor a terminal that takes nothing holds it up.
+    """
+
+    def __init__(self, seconds: float | None) -> None:
+        self._seconds = seconds
+        self._begun = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> _Ending:
+        self._before = {
+            number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+        }
+        if self._seconds is not None:
+            # Zero would mean never.
+            signal.setitimer(signal.ITIMER_REAL, max(self._seconds, 0.001))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def begin(self) -> None:
+        """From now on there is only so much time."""
+        if not self._begun:
+            self._begun = True
+            signal.setitimer(signal.ITIMER_REAL, ENDING_SECONDS)
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        if self._begun:
+            os._exit(DONE)  # what could not be written or said by now, nobody takes
+        self.begin()
+        raise KeyboardInterrupt
+
+
+class _Screen:
+    """Where results go: lines with a summary below them, plain lines, or JSON."""
+
+    def __init__(self, out: TextIO, err: TextIO, tally: Tally, *, json_output: bool) -> None:
+        self._out, self._err, self._tally = out, err, tally
+        self._json = json_output
+        self._live = out.isatty() and not json_output and os.environ.get("TERM") != "dumb"
+        self._colours = self._live and not os.environ.get("NO_COLOR")
+        if isinstance(out, io.TextIOWrapper):
+            # A letter that the terminal's encoding lacks must not end it.
+            out.reconfigure(errors="replace")
+
+    def show(self, seen: Seen) -> None:
+        """One result."""
+        from omps_worker.cli.watch_view import line
+
+        width = self._width() if self._live else None
+        text = json.dumps(seen.as_json()) if self._json else line(seen, width, colours=self._colours)
+        self._out.write(f"{ERASE}{text}\n" if self._live else f"{text}\n")
+        self._summarize()
+        self._out.flush()
+
+    def note(self, text: str) -> None:
+        """Something that a person should know."""
+        if self._live:
+            self._out.write(ERASE)
+            self._out.flush()
+        self._err.write(f"{one_line(text)}\n")
+        self._err.flush()
+        self._summarize()
+        self._out.flush()
+
+    def close(self) -> None:
+        """The last word."""
+        if self._live:
+            self._out.write(f"{ERASE}{self._tally.line(self._width())}\n")
+            self._out.flush()
+        else:
+            self._err.write(f"{self._tally.line()}\n")
+            self._err.flush()
+
+    def _summarize(self) -> None:
+        if self._live:
+            # With room for what the terminal shows of a Ctrl-C, which would begin a new line.
+            self._out.write(ERASE + self._tally.line(max(self._width() - len("^C"), 0)))
+
+    def _width(self) -> int:
+        # Not to the last column: some terminals then begin a new line.
+        return max(shutil.get_terminal_size((160, 24)).columns - 1, 1)

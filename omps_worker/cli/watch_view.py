@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Results as a person or a script follows them: read, chosen, laid out on lines, counted."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+
+from omps_worker.common import times
+from omps_worker.common.errors import MessageError
+from omps_worker.common.http_client.client import parse_json
+from omps_worker.common.model import Status
+from omps_worker.common.text import fit, one_line, width_of
+
+MAX_BYTES = 2**20
+"""How large the body of a result may be; its details have at most 64 KiB."""
+
+STATUSES = tuple(status.value for status in Status)
+
+_FIXED = 8 + 9 + 10 + 5 * 2
+"""The columns that time, status and version take, and the gaps."""
+
+_USUAL_WIDTH = 120
+
+_COLOURS = {
+    "published": "32",
+    "unchanged": "36",
+    "skipped": "90",
+    "failed": "31",
+    "retrying": "33",
+    "deleted": "35",
+}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One result from the bus. ``sent_at``: as its header says; None if it says nothing of use."""
+
+    topic: str
+    id: str | None
+    sent_at: datetime | None
+    body: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def status(self) -> str:
+        """One of ``STATUSES``."""
+        return str(self.body["status"])
+
+    def as_json(self) -> dict[str, Any]:
+        """For a program: ``topic``, ``id``, ``sent_at`` (ISO 8601) and ``body``."""
+        sent_at = self.sent_at.isoformat() if self.sent_at else None
+        return {"topic": self.topic, "id": self.id, "sent_at": sent_at, "body": self.body}
+
+
+def read(topic: str, message_id: str | None, headers: Mapping[str, Any], body: bytes) -> Seen:
+    """The result in a message. Raises MessageError: anybody may send what is none."""
+    if len(body) > MAX_BYTES:
+        raise MessageError(f"has {len(body)} bytes, more than any result")
+    found = parse_json(body)
+    if not isinstance(found, dict):
+        raise MessageError("is no JSON object")
+    if found.get("status") not in STATUSES:
+        raise MessageError("has no status of a result")
+    return Seen(topic, message_id, _time_of(headers.get("sent-at")), found)
+
+
+def _time_of(value: object) -> datetime | None:
+    if not isinstance(value, str):
+        return None
+    try:
+        return times.moment(value)
+    except ValueError:
+        return None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which results are wanted; an empty set wants all. ``components`` are globs."""
+
+    organizations: frozenset[str] = frozenset()
+    statuses: frozenset[str] = frozenset()
+    components: tuple[str, ...] = ()
+
+    def wants(self, seen: Seen) -> bool:
+        """Whether this is one of them."""
+        if self.organizations and _text(seen.body, "organization") not in self.organizations:
+            return False
+        if self.statuses and seen.status not in self.statuses:
+            return False
+        build = seen.body.get("build")
+        component = _text(build, "name") if isinstance(build, dict) else ""
+        return not self.components or any(fnmatch.fnmatchcase(component, glob) for glob in self.components)
+
+
+class Tally:
+    """How many results of which status there were."""
+
+    def __init__(self, now: datetime | None = None) -> None:
+        self._since = now or datetime.now(timezone.utc)
+        self._counts: Counter[str] = Counter()
+
+    def count(self, seen: Seen) -> None:
+        """One more."""
+        self._counts[seen.status] += 1
+
+    def line(self, width: int | None = None) -> str:
+        """All of it on one line, at most ``width`` columns wide."""
+        total = self._counts.total() if hasattr(self._counts, "total") else sum(self._counts.values())
+        named = ", ".join(f"{self._counts[status]} {status}" for status in STATUSES if self._counts[status])
+        text = f"{total} result(s) since {_clock(self._since)}{': ' if named else ''}{named}"
+        return text if width is None else fit(text, width).rstrip()
+
+
+def line(seen: Seen, width: int | None = None, *, colours: bool = False) -> str:
+    """One result on one line: time, status, place, version, NVR (or the file that was brought) and detail.
+
+    Within ``width`` columns, each cell cut to its share; without a width nothing is cut.
+    """
+    body = seen.body
+    place = "/".join(part for part in (_text(body, "organization"), _text(body, "repo")) if part)
+    left = max((width or _USUAL_WIDTH) - _FIXED, 0)
+    cells = (
+        (_clock(seen.sent_at or datetime.now(timezone.utc)), 8),
+        (seen.status, 9),
+        (place or "-", max(left * 3 // 10, 12)),
+        (_text(body, "version") or "-", 10),
+        (_text(body, "nvr") or _file(body) or "-", max(left * 4 // 10, 16)),
+    )
+    shown = [fit(text, columns if width else max(columns, width_of(text))) for text, columns in cells]
+    text = "  ".join([*shown, _detail(body)])
+    text = (fit(text, width) if width else text).rstrip()
+    if not colours:
+        return text
+    begin, end = 10, min(19, len(text))
+    return f"{text[:begin]}\x1b[{_COLOURS[seen.status]}m{text[begin:end]}\x1b[0m{text[end:]}"
+
+
+def _detail(body: Mapping[str, Any]) -> str:
+    error = body.get("error")
+    if not isinstance(error, dict):
+        return _text(body, "reason")
+    told = f"{_text(error, 'name')}: {_text(error, 'message')}"
+    again = _time_of(body.get("next_attempt_at"))
+    return f"again at {_clock(again)}: {told}" if again else told
+
+
+def _file(body: Mapping[str, Any]) -> str:
+    source = body.get("source")
+    return _text(source, "file") if isinstance(source, dict) else ""
+
+
+def _text(table: Mapping[str, Any], key: str) -> str:
+    value = table.get(key)
+    return one_line(value) if isinstance(value, str) else ""
+
+
+def _clock(moment: datetime) -> str:
+    """The time of day, where the reader is."""
+    try:
+        return moment.astimezone().strftime("%H:%M:%S")
+    except (OverflowError, ValueError, OSError):
+        return "??:??:??"

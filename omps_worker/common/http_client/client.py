@@ -1,0 +1,387 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""HTTP with limits: every call is bounded in bytes and, as a whole, in seconds.
+
+Used by everything that speaks HTTP; Koji's XML-RPC session uses the parts (:func:`deadline`,
+:func:`new_session`, :func:`body_of`, :func:`fault_of`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json as jsonlib
+import re
+import ssl
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import requests
+import urllib3.exceptions
+from requests.structures import CaseInsensitiveDict
+
+from omps_worker.common.addresses import address_of, not_followed, place_of, redirect_target, route_to
+from omps_worker.common.http_client.deadline import (
+    CONNECT_SECONDS,
+    Deadline,
+    Response,
+    Session,
+    UnusableBundle,
+    deadline,
+    new_session,
+)
+from omps_worker.common.json_text import parse_json
+from omps_worker.common.observer import SILENT, Observer, status_label
+from omps_worker.common.text import printable, with_single_stops
+from omps_worker.common.tracebacks import let_go
+
+__all__ = [
+    "Answer",
+    "HttpClient",
+    "HttpFault",
+    "address_of",
+    "body_of",
+    "deadline",
+    "fault_of",
+    "new_session",
+    "not_followed",
+    "parse_json",
+    "place_of",
+    "printable",
+    "redirect_target",
+    "refused_by_proxy",
+]
+
+MAX_BYTES = 4 * 1024 * 1024
+"""How large an answer may be if nobody says otherwise, in bytes."""
+
+ERROR_BYTES = 64 * 1024
+"""How much of the body of a failed download is read, in bytes."""
+
+MAX_REDIRECTS = 5
+RETRY_AFTER_LIMIT = 24 * 3600.0
+CHUNK = 64 * 1024
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+PROXY_WANTS_CREDENTIALS = 407
+CREDENTIALS = frozenset({"authorization", "cookie", "proxy-authorization"})
+
+Kind = Literal["timeout", "connection", "tls", "too_large", "redirect"]
+
+_REFUSED_BY_PROXY = re.compile(r"Tunnel connection failed: ([0-9]{3})\b")
+"""How http.client says that a proxy does not lead on."""
+
+FAILURES = (
+    requests.exceptions.RequestException,
+    urllib3.exceptions.HTTPError,
+    http.client.HTTPException,
+    OSError,
+    ValueError,
+)
+"""Everything that requests and what lies below it raise when a call fails."""
+
+
+def is_failure(status: int) -> bool:
+    """Whether a server that answers ``status`` is itself in trouble, or wants to be left alone."""
+    return status >= 500 or status == 429
+
+
+class HttpFault(Exception):
+    """A call got no answer that can be used; the text is one sentence and holds no secret.
+
+    ``kind``: ``timeout`` (the deadline passed), ``connection`` (refused, unknown name, broken
+    off), ``tls`` (no trusted certificate), ``too_large``, or ``redirect`` (one that is not
+    followed). ``sent``: the peer may have received the request, so what it asked for may have
+    happened. False means: surely not.
+    """
+
+    def __init__(self, kind: Kind, message: str, *, sent: bool) -> None:
+        super().__init__(with_single_stops(message))
+        self.kind: Kind = kind
+        self.sent = sent
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the peer answered, whatever its status; ``headers`` ignores case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+
+    def json(self) -> Any:
+        """The body as JSON, or None if it is not JSON that can be used."""
+        return parse_json(self.body)
+
+    def text(self, limit: int = 500) -> str:
+        """The beginning of the body on one line, fit for an error message; at most ``limit`` characters."""
+        return printable(self.body[: 4 * limit].decode("utf-8", "replace"), limit)
+
+    @property
+    def retry_after(self) -> float | None:
+        """The seconds that the peer wants to be left alone (``Retry-After``), at most a day."""
+        return seconds_of(self.headers.get("Retry-After"))
+
+
+class HttpClient:
+    """Calls with limits. One kept session per thread; may be shared by threads.
+
+    ``timeout`` is the deadline in seconds of a whole call: connect, headers and body. ``observer``
+    hears of each call as one to ``service``.
+    """
+
+    def __init__(
+        self, *, timeout: float, ca_bundle: Path | None = None, observer: Observer = SILENT, service: str = ""
+    ) -> None:
+        self._timeout = timeout
+        self._ca_bundle = ca_bundle
+        self._observer = observer
+        self._service = service
+        self._thread = threading.local()
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        json: Any = None,
+        max_bytes: int = MAX_BYTES,
+        timeout: float | None = None,
+        follow: bool = True,
+    ) -> Answer:
+        """Send a request (``json``: its body) and read the answer, of any status, into memory.
+
+        Only a GET that carries no credentials follows redirects, and none does without ``follow``; only a GET
+        is sent again, once, when a kept connection turns out to be dead. Raises HttpFault.
+        """
+        body = bytearray()
+        answer = self._observed(method, url, headers, json, max_bytes, max_bytes, timeout, follow, body.extend)
+        return Answer(answer.status, answer.headers, answer.body or bytes(body))
+
+    def download(
+        self,
+        url: str,
+        sink: Callable[[bytes], object],
+        *,
+        max_bytes: int,
+        timeout: float | None = None,
+    ) -> Answer:
+        """GET ``url`` and give its body in pieces to ``sink``, if the status is 200.
+
+        The body of any other answer is in ``Answer.body``, as far as it helps to understand it.
+        Raises HttpFault, when ``sink`` may have received a part, and what ``sink`` raises.
+        """
+        return self._observed("GET", url, None, None, max_bytes, ERROR_BYTES, timeout, True, sink)
+
+    def close(self) -> None:
+        """End the connection that this thread keeps, if it does."""
+        session: Session | None = getattr(self._thread, "session", None)
+        if session is not None:
+            session.close()
+
+    def _session(self) -> Session:
+        session: Session | None = getattr(self._thread, "session", None)
+        if session is None:
+            session = self._thread.session = new_session(self._ca_bundle)
+        return session
+
+    def _observed(self, *arguments: Any) -> Answer:
+        with self._observer.call(self._service) as call:
+            try:
+                answer = self._call(*arguments)
+            except HttpFault as fault:
+                call.result = fault.kind
+                raise
+            call.result = status_label(answer.status)
+            return answer
+
+    def _call(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str] | None,
+        json: Any,
+        max_bytes: int,
+        max_error_bytes: int,
+        timeout: float | None,
+        follow: bool,
+        sink: Callable[[bytes], object],
+    ) -> Answer:
+        headers = dict(headers or {})
+        data = None
+        if json is not None:
+            data = jsonlib.dumps(json).encode()
+            headers["Content-Type"] = "application/json"
+        follow = follow and method == "GET" and CREDENTIALS.isdisjoint(name.lower() for name in headers)
+        with deadline(self._timeout if timeout is None else timeout) as clock:
+            for _ in range(MAX_REDIRECTS + 1):
+                response = self._send(clock, method, url, headers, data)
+                with contextlib.closing(response):
+                    if response.status_code in REDIRECTS and "Location" in response.headers:
+                        url = _redirected(url, response.headers["Location"], follow)
+                        continue
+                    if response.status_code == PROXY_WANTS_CREDENTIALS:
+                        raise refused_by_proxy(url, response.status_code)
+                    answered = CaseInsensitiveDict(response.headers)
+                    if response.status_code == 200:
+                        for piece in body_of(response, url, max_bytes, clock):
+                            sink(piece)
+                        return Answer(200, answered, b"")
+                    body = bytearray()
+                    try:
+                        for piece in body_of(response, url, max_error_bytes, clock):
+                            body += piece
+                    except HttpFault as fault:
+                        # Half an error message is better than none, unless the caller wants it whole.
+                        if fault.kind != "too_large" or max_error_bytes == max_bytes:
+                            raise
+                    return Answer(response.status_code, answered, bytes(body))
+        raise HttpFault("redirect", f"{place_of(url)} redirects more than {MAX_REDIRECTS} times.", sent=True)
+
+    def _send(self, clock: Deadline, method: str, url: str, headers: Mapping[str, str], data: bytes | None) -> Response:
+        again = method == "GET"
+        while True:
+            try:
+                return self._session().exchange(method, url, headers, data)
+            except FAILURES as error:
+                fault = fault_of(error, clock, url)
+                let_go(error)
+                try:
+                    if not (again and clock.reused and fault.kind == "connection"):
+                        raise fault from None
+                finally:
+                    del fault
+                again = False
+
+
+def body_of(response: Response, url: str, max_bytes: int, clock: Deadline) -> Iterator[bytes]:
+    """The body in pieces, never more than ``max_bytes`` bytes in all, also when it comes compressed.
+
+    Raises HttpFault: ``too_large``, ``connection`` when the body ends before it should, and
+    ``timeout`` when the deadline of ``clock`` passed.
+    """
+    announced = response.headers.get("Content-Length", "")
+    if response.status_code == 200 and announced.isascii() and announced.isdigit() and float(announced) > max_bytes:
+        raise _too_large(url, max_bytes)
+    pieces = iter(lambda: response.raw.read(CHUNK, decode_content=False), b"")
+    if "gzip" in response.headers.get("Content-Encoding", "").lower():
+        # Asked for or not, some proxies compress. zlib's own limit keeps a bomb from unfolding.
+        pieces = _inflated(pieces)
+    received = 0
+    while True:
+        try:
+            piece = next(pieces, None)
+        except FAILURES as error:
+            raise fault_of(error, clock, url) from None
+        if piece is None:
+            break
+        received += len(piece)
+        if received > max_bytes:
+            raise _too_large(url, max_bytes)
+        yield piece
+    if clock.expired:
+        raise fault_of(TimeoutError(), clock, url)
+    if not (received or announced or "Transfer-Encoding" in response.headers) and response.status_code == 200:
+        # Python takes a connection that ends among the headers for the end of the headers.
+        raise fault_of(http.client.IncompleteRead(b""), clock, url)
+
+
+def _too_large(url: str, max_bytes: int) -> HttpFault:
+    return HttpFault("too_large", f"{place_of(url)} answered with more than {max_bytes} bytes.", sent=True)
+
+
+def _inflated(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    inflate = zlib.decompressobj(wbits=31)
+    empty = True
+    try:
+        for piece in pieces:
+            empty = False
+            while piece:
+                yield inflate.decompress(piece, CHUNK)
+                piece = inflate.unconsumed_tail
+            if inflate.eof:
+                return
+    except zlib.error:
+        raise http.client.HTTPException("the body is no gzip") from None
+    if not empty:
+        raise http.client.IncompleteRead(b"")
+
+
+def fault_of(error: BaseException, clock: Deadline, url: str) -> HttpFault:
+    """The HttpFault that says what ``error``, raised while calling ``url`` under ``clock``, means."""
+    place, causes = route_to(url), list(_chain(error))
+    if clock.expired or any(map(_is_timeout, causes)):
+        what = "did not finish its answer" if clock.sent else "could not be reached"
+        seconds = clock.seconds if clock.expired or clock.sent else min(clock.seconds, CONNECT_SECONDS)
+        return HttpFault("timeout", f"{place} {what} within {seconds:.3g} seconds.", sent=clock.sent)
+    for cause in causes:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            reason = printable(cause.verify_message, 200)
+            return HttpFault("tls", f"{place} has no certificate that is trusted here: {reason}.", sent=clock.sent)
+        if isinstance(cause, UnusableBundle):
+            return HttpFault("tls", f"ca_bundle: {cause}", sent=False)
+    if any(isinstance(cause, (ssl.SSLError, urllib3.exceptions.SSLError)) for cause in causes):
+        return HttpFault("tls", f"TLS with {place} failed.", sent=clock.sent)
+    if clock.sent:
+        return HttpFault("connection", f"{place} broke off the connection before its answer was complete.", sent=True)
+    if any(isinstance(cause, (requests.exceptions.InvalidHeader, UnicodeError)) for cause in causes):
+        return HttpFault("connection", f"The request to {place} cannot be sent: a header is malformed.", sent=False)
+    for cause in causes:
+        if isinstance(cause, requests.exceptions.InvalidProxyURL):
+            message = f"{place} cannot be reached: the proxy's address must be of the form http://HOST:PORT."
+            return HttpFault("connection", message, sent=False)
+        if refusal := _REFUSED_BY_PROXY.search(str(cause)):
+            # The proxy's other words are not needed, and may repeat what it was sent.
+            return refused_by_proxy(url, refusal[1])
+    reasons = (cause.strerror for cause in causes if isinstance(cause, OSError) and cause.strerror)
+    # Other texts may quote headers, and with them a credential.
+    reason = printable(str(next(reasons, type(error).__name__)), 200)
+    return HttpFault("connection", f"{place} cannot be reached: {reason}.", sent=False)
+
+
+def refused_by_proxy(url: str, status: int | str) -> HttpFault:
+    """The HttpFault of a call to ``url`` that a proxy answered with ``status`` instead of passing it on."""
+    hint = " (does it want a user name and a password?)" if str(status) == str(PROXY_WANTS_CREDENTIALS) else ""
+    return HttpFault("connection", f"{route_to(url)} cannot be reached: the proxy answered {status}{hint}.", sent=False)
+
+
+def _is_timeout(error: BaseException) -> bool:
+    # urllib3 derives a refused connection from a time-out.
+    timeouts = (TimeoutError, requests.exceptions.Timeout, urllib3.exceptions.TimeoutError)
+    return isinstance(error, timeouts) and not isinstance(error, urllib3.exceptions.NewConnectionError)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _redirected(url: str, location: str, follow: bool) -> str:
+    """Where a redirect leads; HttpFault if it is not to be followed."""
+    target = redirect_target(url, location)
+    allowed = {"https"} if url.lower().startswith("https:") else {"http", "https"}
+    if follow and target.partition(":")[0].lower() in allowed:
+        return target
+    raise HttpFault("redirect", f"{not_followed(url, target)}; check the configured address.", sent=True)
+
+
+def seconds_of(retry_after: str | None) -> float | None:
+    """The value of a ``Retry-After`` header (seconds or a date) in seconds from now, at most a day."""
+    if not retry_after:
+        return None
+    try:
+        if retry_after.strip().isdigit():
+            seconds = float(retry_after)
+        else:
+            seconds = parsedate_to_datetime(retry_after).timestamp() - time.time()
+    except (ValueError, TypeError, OverflowError, OSError):
+        return None
+    return min(max(seconds, 0.0), RETRY_AFTER_LIMIT)

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The lock per package among the processes of one host, kept in a directory; see ``locks`` for what it promises.
+
+To hold a package is to hold ``flock`` on a file of its name, which the kernel takes back from a process that
+dies. A push leaves a mark, another file, which says until when that push can have an effect; the clock
+in it is the one that all processes of a host share and that nobody sets.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import logging
+import math
+import os
+import random
+import stat
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from omps_worker.common.errors import Fault, SettingsError, StorageError
+from omps_worker.common.locks import PATIENCE, PUSH_SECONDS, STORING_SECONDS, Hold, Turns, busy, held_too_long
+
+log = logging.getLogger(__name__)
+
+VARIABLE, SYSTEMD_VARIABLE = "OMPS_WORKER_STATE_DIRECTORY", "STATE_DIRECTORY"
+"""The environment variables that name the state directory; the first one that is set counts."""
+
+MARK_BYTES = 100
+"""How much of a mark is read."""
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.1
+"""Seconds between tries to take a lock."""
+
+
+def state_directory(environment: Mapping[str, str] = os.environ) -> Path:
+    """The directory for the locks of this host, made if it is missing.
+
+    $OMPS_WORKER_STATE_DIRECTORY, or the one that systemd gives ($STATE_DIRECTORY), or one of our own
+    among the temporary files. Raises SettingsError if it cannot be used, belongs to somebody else, or can be written
+    to by others: who can write there can take locks away.
+    """
+    for variable in (VARIABLE, SYSTEMD_VARIABLE):
+        # systemd names several with colons between them.
+        named = environment.get(variable, "").partition(":")[0]
+        if named:
+            # A link is as good as what it leads to: systemd makes some for its dynamic users.
+            return _ours_alone(_usable(Path(named), f"${variable}"), Path(named).stat())
+    directory = Path(tempfile.gettempdir()) / f"omps-worker-{os.geteuid()}"
+    return _ours_alone(_usable(directory, "the directory for locks"), directory.lstat())
+
+
+def _ours_alone(directory: Path, status: os.stat_result) -> Path:
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        reason = (
+            f"is not a directory of ours alone (owner {status.st_uid}, mode {stat.S_IMODE(status.st_mode):04o}; wanted "
+            f"are owner {os.geteuid()} and mode 0700): remove it or mend that, or name another with {VARIABLE}, "
+            "such as one in it that does not exist yet"
+        )
+        raise SettingsError([Fault("environment", str(directory), reason)])
+    return directory
+
+
+def _usable(directory: Path, what: str) -> Path:
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            return directory
+    except OSError as error:
+        reason = f"{what} cannot be used: {error.strerror or type(error).__name__}"
+        raise SettingsError([Fault("environment", str(directory), reason)]) from None
+
+
+class FileLock:
+    """A PackageLock among everybody who uses ``directory``, on one host.
+
+    ``push_seconds``: how long a push may take; ``patience``: how long to wait for a package. Both
+    must be the same for everybody. A directory that cannot be written raises StorageError.
+    """
+
+    def __init__(self, directory: Path, push_seconds: float = PUSH_SECONDS, *, patience: float = PATIENCE) -> None:
+        self._directory = directory
+        self._push_seconds = push_seconds
+        self._patience = patience
+        self._turns = Turns()
+
+    @contextmanager
+    def hold(self, registry: str, organization: str, repository: str) -> Iterator[Hold]:
+        """Wait for the package and hold it; raises PackageBusy and StorageError, both transient."""
+        deadline = time.monotonic() + self._patience
+        label = f"{organization}/{repository}"
+        name = hashlib.sha256(f"{registry}/{label}".encode()).hexdigest()[:32]
+        with self._turns.take(name, self._patience) as ours, ExitStack() as held:
+            try:
+                if not ours:
+                    raise _OutOfTime
+                with ExitStack() as waiting:
+                    # Who waits stands in line behind one other at most: a process that has just let go
+                    # of the package could otherwise take it again and again.
+                    waiting.enter_context(self._locked(f"{name}.next", deadline))
+                    held.enter_context(self._locked(f"{name}.lock", deadline))
+                hold = _FileHold(self._directory / f"{name}.pushing", label, self._push_seconds)
+                hold.wait_for_mark(deadline)
+            except _OutOfTime:
+                raise busy(label, self._patience) from None
+            yield hold
+
+    @contextmanager
+    def _locked(self, name: str, deadline: float) -> Iterator[None]:
+        """Hold one file, from before ``deadline`` until the end; raises _OutOfTime."""
+        path, pause = self._directory / name, FIRST_PAUSE
+        while (descriptor := _try_to_lock(path)) is None:
+            if time.monotonic() >= deadline:
+                raise _OutOfTime
+            time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  no secret
+            pause = min(pause * 1.3, LONGEST_PAUSE)
+        try:
+            yield
+        finally:
+            # While it is still ours: whoever opened this file and gets it next sees that it is gone.
+            with contextlib.suppress(OSError):
+                path.unlink()
+            os.close(descriptor)
+
+
+def _try_to_lock(path: Path) -> int | None:
+    """The descriptor of the file, held; None if somebody else holds it. Raises StorageError."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(descriptor).st_nlink:
+                return descriptor
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                os.close(descriptor)
+                raise
+        os.close(descriptor)
+    except OSError as error:
+        raise _unusable(error) from error
+    return None
+
+
+class _FileHold:
+    def __init__(self, mark: Path, label: str, push_seconds: float) -> None:
+        self._mark = mark
+        self._label = label
+        self._push_seconds = push_seconds
+        self._latest = math.inf
+
+    def wait_for_mark(self, deadline: float) -> None:
+        """Wait until no earlier push can have an effect any more; raises _OutOfTime at once if that is too late."""
+        now = time.monotonic()
+        expiry = self._expiry(now)
+        if expiry > deadline:
+            raise _OutOfTime
+        if expiry > now:
+            log.info("the outcome of an earlier push to %s is not known yet: waiting", self._label)
+            time.sleep(expiry - now)
+        self.end_push()
+        self._latest = time.monotonic() + 2 * self._push_seconds
+
+    def _expiry(self, now: float) -> float:
+        longest = now + self._push_seconds + STORING_SECONDS
+        try:
+            # A mark from before the host was started again has another clock: its time at most counts.
+            expiry = float(_read(self._mark))
+            return longest if math.isnan(expiry) else min(expiry, longest)
+        except FileNotFoundError:
+            return 0.0
+        except ValueError:
+            # Something else is in its place: nothing is known but that a push was to follow.
+            return longest
+        except OSError as error:
+            raise _unusable(error) from error
+
+    def begin_push(self) -> float:
+        now = time.monotonic()
+        if now > self._latest:
+            raise held_too_long(self._label)
+        try:
+            _write(self._mark, repr(now + self._push_seconds + STORING_SECONDS))
+        except OSError as error:
+            raise _unusable(error) from error
+        return now + self._push_seconds
+
+    def end_push(self) -> None:
+        try:
+            self._mark.unlink(missing_ok=True)
+        except OSError:
+            log.warning("the mark of a push to %s cannot be removed: the next one waits for its end", self._label)
+
+
+def _read(path: Path) -> str:
+    """The text of a small file. Follows no link and waits for nobody; raises ValueError for what is no such file."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise ValueError("a symbolic link") from None
+        raise
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError("no regular file")
+        return file.read(MARK_BYTES).decode("ascii")
+
+
+def _write(path: Path, text: str) -> None:
+    """Put a file in the place of whatever is there, whole or not at all."""
+    fresh = path.with_suffix(".new")
+    fresh.unlink(missing_ok=True)
+    with fresh.open("x", encoding="ascii") as file:
+        file.write(text)
+    fresh.replace(path)
+
+
+class _OutOfTime(Exception):
+    """The package is not free in time."""
+
+
+def _unusable(error: OSError) -> StorageError:
+    return StorageError(f"The directory for locks cannot be used: {error.strerror or type(error).__name__}.")

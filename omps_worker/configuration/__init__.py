@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The configuration and the mapping together, so that one report names the faults of both."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omps_worker.common.errors import Fault, MappingError, SettingsError
+from omps_worker.configuration.mapping import Mapping as Rules
+from omps_worker.configuration.mapping import file as mapping_file
+from omps_worker.configuration.mapping.file import MappingFile
+from omps_worker.configuration.settings import Settings
+from omps_worker.configuration.settings import file as settings_file
+from omps_worker.configuration.settings.tables import Lenience
+
+_MAPPING = "consumer_config.mapping"
+
+
+def load(path: Path | None = None, *, environment: Mapping[str, str] = os.environ) -> tuple[Settings, MappingFile]:
+    """What a worker is told to do. Raises SettingsError with every fault of either file."""
+    path = settings_file.find(path, environment).absolute()
+    table = settings_file.read(path)
+    try:
+        settings = settings_file.check(table, path, environment=environment)
+    except SettingsError as error:
+        faults = list(error.faults)
+    else:
+        return settings, MappingFile(settings.worker.mapping, settings.worker.organizations)
+    raise SettingsError(faults + _mapping_faults(table, path, faults))
+
+
+def load_broker(path: Path | None = None, *, environment: Mapping[str, str] = os.environ) -> Settings:
+    """What is said about the broker, whatever the mapping and the organizations' secrets are like.
+
+    For those who look after failures: what is wrong there is most likely why they came. Raises
+    SettingsError as ``load`` does if the rest of the file is at fault, or says nothing of a broker.
+    """
+    path = settings_file.find(path, environment).absolute()
+    table = settings_file.read(path)
+    worker = table.get("consumer_config")
+    if isinstance(worker, Mapping):
+        worker = {key: value for key, value in worker.items() if key not in ("organizations", "mapping")}
+        settings = settings_file.check({**table, "consumer_config": worker}, path, environment=environment, api=True)
+        if settings.has_broker and settings.queues:
+            return settings
+    return load(path, environment=environment)[0]
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What two files say, as far as they say anything that a site can be made of, and all that is wrong with them.
+
+    ``absent``: variables that are not set and files that are not there; ``unusable``: those that are, and are no
+    good; ``mapping``: None if it cannot be used, for its ``mapping_faults``.
+    """
+
+    settings: Settings
+    absent: tuple[Fault, ...]
+    unusable: tuple[Fault, ...]
+    mapping: Rules | None
+    mapping_faults: tuple[Fault, ...]
+
+
+def examine(path: Path | None = None, *, environment: Mapping[str, str] = os.environ) -> Examined:
+    """What a worker would be told, for those who ask what is wrong with it and want to hear all.
+
+    Raises SettingsError, as ``load`` does, where the configuration itself is no good.
+    """
+    path = settings_file.find(path, environment).absolute()
+    table = settings_file.read(path)
+
+    def faults(lenience: Lenience) -> list[Fault]:
+        try:
+            settings_file.check(table, path, environment=environment, lenience=lenience)
+        except SettingsError as error:
+            # The mapping is looked at by itself.
+            return [fault for fault in error.faults if fault.key != _MAPPING]
+        return []
+
+    try:
+        settings = settings_file.check(table, path, environment=environment, lenience=Lenience.UNUSABLE)
+    except SettingsError:
+        load(path, environment=environment)
+        raise
+    unusable = faults(Lenience.ABSENT)
+    absent = [fault for fault in faults(Lenience.NONE) if fault not in unusable]
+    rules: Rules | None = None
+    wrong: tuple[Fault, ...] = ()
+    try:
+        rules = mapping_file.load(settings.worker.mapping, settings.worker.organizations)
+    except MappingError as error:
+        wrong = error.faults
+    return Examined(settings, tuple(absent), tuple(unusable), rules, wrong)
+
+
+def _mapping_faults(table: Mapping[str, Any], path: Path, found: Collection[Fault]) -> list[Fault]:
+    """The mapping's own faults, as far as the configuration, being at fault, tells where it is."""
+    worker = next((value for key, value in table.items() if key.lower() == "consumer_config"), None)
+    if not isinstance(worker, Mapping) or any(fault.key == _MAPPING for fault in found):
+        return []
+    mapping, organizations = worker.get("mapping", "mapping.yaml"), worker.get("organizations", {})
+    if not isinstance(mapping, str) or not isinstance(organizations, Mapping):
+        return []
+    try:
+        MappingFile(path.parent / mapping, organizations)
+    except MappingError as error:
+        return list(error.faults)
+    return []

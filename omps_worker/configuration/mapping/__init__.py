@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The mapping: which build goes where.
+
+``load`` reads and checks the YAML file. A Mapping is asked twice about a build: ``possible``
+before Koji, with what the message says, thousands of times a second; ``resolve`` after Koji.
+The first rule that matches decides.
+"""
+
+from __future__ import annotations
+
+import enum
+import fnmatch
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
+
+from omps_worker.common.errors import Fault
+from omps_worker.common.model import BuildFacts, Target
+from omps_worker.common.text import one_line
+from omps_worker.configuration.mapping.rules import EVERYWHERE, MappingTable, RuleTable
+
+FACTS = ("nvr", "owner", "target")
+"""What rules may match on beside the component."""
+
+CACHED_COMPONENTS = 8192
+_CACHED_LENGTH = 256
+_WILD = re.compile(r"[*?\[]")
+
+
+class Verdict(enum.Enum):
+    """What the mapping says about a build before Koji was asked."""
+
+    NO_RULE = "no rule"
+    """No rule that publishes can match, whatever Koji says, and none is known to match."""
+    IGNORED = "ignored"
+    """A rule that ignores on purpose matches, whatever Koji says."""
+    POSSIBLE = "possible"
+    """A rule that publishes matches, or may match once Koji was asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """The rule that decides about a build."""
+
+    rule: int
+    """Its index in the file, from 0."""
+    rule_text: str
+    """The rule for people: ``rules[2] (component: etcd-*)``."""
+    superseded: str
+    """``skip`` or ``publish``: what becomes of a build when a newer one exists."""
+    targets: tuple[Target, ...]
+    """Where the build goes; empty: it is ignored on purpose."""
+
+
+class _Rule:
+    """A rule with its globs compiled."""
+
+    def __init__(self, index: int, table: RuleTable, line: int | None) -> None:
+        conditions = table.match.conditions()
+        self.conditions = conditions
+        self.place = f"rules[{index}] (line {line})" if line else f"rules[{index}]"
+        text = ", ".join(f"{fact}: {' | '.join(globs)}" for fact, globs in conditions.items()) or "matches all"
+        self.match = Match(
+            index,
+            f"rules[{index}] ({text})",
+            table.superseded,
+            tuple(
+                Target(target.organization, target.repository, target.version, table.superseded)
+                for target in table.publish
+            ),
+        )
+        self.component = _matcher(conditions["component"]) if "component" in conditions else None
+        self.others = tuple((fact, _matcher(conditions[fact])) for fact in FACTS if fact in conditions)
+
+    def matches(self, facts: BuildFacts) -> bool | None:
+        """Whether all conditions but the component's hold; None when an unknown fact decides."""
+        known: bool | None = True
+        for fact, matcher in self.others:
+            value = getattr(facts, fact)
+            if value is None:
+                known = None
+            elif not matcher(value):
+                return False
+        return known
+
+    def why_not(self, facts: BuildFacts) -> Iterator[str]:
+        """The conditions that ``facts`` do not meet, one phrase each."""
+        for fact, globs in self.conditions.items():
+            value, wanted = getattr(facts, fact), " | ".join(globs)
+            if value is None:
+                yield f"{fact} is not known, and has to be {wanted}"
+            elif not _matcher(globs)(value):
+                yield f"{fact} {value} is not {wanted}"
+
+
+class Mapping:
+    """The rules of one mapping file. Does not change; safe to use from several threads."""
+
+    def __init__(
+        self, table: MappingTable, warnings: Sequence[Fault] = (), line_of: Callable[[int], int | None] = lambda _: None
+    ) -> None:
+        """``line_of`` gives the line of the file that a rule begins in, if it is known."""
+        self.warnings = tuple(warnings)
+        """What is allowed but probably not meant."""
+        self._rules = tuple(_Rule(index, rule, line_of(index)) for index, rule in enumerate(table.rules))
+        self._hold = _matcher(table.hold) if table.hold else None
+        self._paused = frozenset(table.pause)
+        self.organizations = frozenset(target.organization for rule in table.rules for target in rule.publish)
+        """Those that any rule publishes to."""
+        self._cached = lru_cache(CACHED_COMPONENTS)(self._candidates)
+
+    def __len__(self) -> int:
+        return len(self._rules)
+
+    def holds(self, nvr: str) -> bool:
+        """Whether the build is to be published by nothing but somebody who says so."""
+        return self._hold is not None and bool(self._hold(nvr))
+
+    def pauses(self, organization: str) -> bool:
+        """Whether builds for the organization are to wait."""
+        return EVERYWHERE in self._paused or organization in self._paused
+
+    def possible(self, facts: BuildFacts) -> Verdict:
+        """What can become of a build of which ``facts`` are known so far; a fact that is None may match."""
+        verdict, candidates = self._for(facts.component)
+        if verdict is not None:
+            return verdict
+        for rule in candidates:
+            matches = rule.matches(facts)
+            if matches is False:
+                continue
+            if rule.match.targets:
+                return Verdict.POSSIBLE
+            if matches and (facts.component is not None or rule.component is None):
+                return Verdict.IGNORED
+        return Verdict.NO_RULE
+
+    def possible_targets(self, facts: BuildFacts) -> tuple[Target, ...]:
+        """Where a build of which ``facts`` are known so far may go; a fact that is None may match."""
+        _, candidates = self._for(facts.component)
+        found: list[Target] = []
+        for rule in candidates:
+            matches = rule.matches(facts)
+            if matches is not False:
+                found += rule.match.targets
+            if matches and (facts.component is not None or rule.component is None):
+                break
+        return tuple(found)
+
+    def resolve(self, facts: BuildFacts) -> Match | None:
+        """The first rule that matches a build that Koji described; an unknown fact matches no glob."""
+        _, candidates = self._for(facts.component)
+        for rule in candidates:
+            if facts.component is None and rule.component is not None:
+                continue
+            if rule.matches(facts):
+                return rule.match
+        return None
+
+    def why_not(self, facts: BuildFacts) -> list[str]:
+        """Of each rule before the one that decides about a build, why it does not: a sentence that names its line."""
+        sentences = []
+        for rule in self._rules:
+            reasons = list(rule.why_not(facts))
+            if not reasons:
+                break
+            sentences.append(one_line(f"{rule.place}: {'; '.join(reasons)}"))
+        return sentences
+
+    def _for(self, component: str | None) -> tuple[Verdict | None, tuple[_Rule, ...]]:
+        if component is not None and len(component) > _CACHED_LENGTH:
+            return self._candidates(component)
+        return self._cached(component)
+
+    def _candidates(self, component: str | None) -> tuple[Verdict | None, tuple[_Rule, ...]]:
+        """The rules that may match builds of ``component``, and the verdict if it hangs on nothing else."""
+        candidates = []
+        for rule in self._rules:
+            if component is not None and rule.component is not None and not rule.component(component):
+                continue
+            candidates.append(rule)
+            if not rule.others and (component is not None or rule.component is None):
+                break
+        if not candidates:
+            return Verdict.NO_RULE, ()
+        first = candidates[0]
+        if not first.others and (component is not None or first.component is None):
+            return (Verdict.POSSIBLE if first.match.targets else Verdict.IGNORED), (first,)
+        return None, tuple(candidates)
+
+
+def _matcher(globs: Sequence[str]) -> Callable[[str], object]:
+    """Whether a text matches one of ``globs``, as fnmatchcase does."""
+    if not any(_WILD.search(glob) for glob in globs):
+        return frozenset(globs).__contains__
+    return re.compile("|".join(fnmatch.translate(glob) for glob in globs)).match
+
+
+class MappingHolder(Protocol):
+    """Has the mapping that holds now; see ``mapping.file.MappingFile``."""
+
+    @property
+    def current(self) -> Mapping:
+        """The last good one."""
+        ...

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The mapping file: reading it, and reading it again while the worker runs."""
+
+from __future__ import annotations
+
+import fnmatch
+import logging
+import re
+import stat
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from omps_worker.common.errors import Fault, MappingError
+from omps_worker.common.file_versions import Version, version_of
+from omps_worker.common.observer import SILENT
+from omps_worker.configuration.mapping import Mapping, positioned_yaml
+from omps_worker.configuration.mapping.rules import MappingTable
+from omps_worker.configuration.settings.tables import Location, Reading, dotted, plain_reason
+
+log = logging.getLogger(__name__)
+
+_REGULAR = re.compile(r"^\^|\$$|[\\()|]|\.\+|(?:^|[^A-Za-z0-9])\.\*")
+"""What names do not have, and regular expressions do."""
+
+FILE_LIMIT = 2**20
+"""How many bytes a mapping file may have."""
+
+
+def load(path: Path, organizations: Collection[str] | None = None) -> Mapping:
+    """The mapping in ``path``, whose targets must be among ``organizations`` (None: not checked).
+
+    Raises MappingError with every fault; trying again does not help.
+    """
+    return parse(_content(path), str(path), organizations)
+
+
+def parse(text: str, file: str, organizations: Collection[str] | None = None) -> Mapping:
+    """The mapping that ``text`` is; ``file`` names it in faults. Raises MappingError with every fault."""
+    try:
+        document = positioned_yaml.read(text)
+    except positioned_yaml.YamlError as error:
+        reason = str(error)
+    else:
+        reason = "is empty: write version: 1 and rules" if document.value is None else ""
+    if reason:
+        raise MappingError([Fault(file, "", reason)])
+    found, table = list(document.faults), None
+    unreadable = {location for location, _ in found}
+    try:
+        table = MappingTable.model_validate(document.value, context=Reading(organizations=organizations))
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+        found += [(detail["loc"], plain_reason(detail)) for detail in details if detail["loc"] not in unreadable]
+
+    def fault(location: Location, reason: str) -> Fault:
+        line = document.line(location)
+        return Fault(file, dotted(location), f"{reason} (line {line})" if line else reason)
+
+    if table is None or found:
+        raise MappingError([fault(*each) for each in found])
+    return Mapping(table, [fault(*each) for each in _doubts(table)], lambda index: document.line(("rules", index)))
+
+
+def _doubts(table: MappingTable) -> Iterator[tuple[Location, str]]:
+    """What is allowed but probably not meant."""
+    for index, glob in enumerate(table.hold):
+        if reason := _never_meant(glob):
+            yield ("hold", index), f"{glob!r} {reason}"
+    if not table.rules:
+        yield ("rules",), "are none: every build is ignored"
+    earlier: dict[tuple[tuple[str, tuple[str, ...]], ...], int] = {}
+    for index, rule in enumerate(table.rules):
+        conditions = tuple(rule.match.conditions().items())
+        before = earlier.get((), earlier.get(conditions))
+        if before is not None:
+            yield ("rules", index), f"can never decide: rules[{before}] matches all that it matches, and comes first"
+        earlier.setdefault(conditions, index)
+        for fact, globs in conditions:
+            for glob in globs:
+                if reason := _never_meant(glob):
+                    yield ("rules", index, "match", fact), f"{glob!r} {reason}"
+        everywhere = {target.organization for target in rule.publish if target.repository is None}
+        for place, target in enumerate(rule.publish):
+            if target.repository is not None and target.organization in everywhere:
+                yield (
+                    ("rules", index, "publish", place),
+                    f"another target publishes to {target.organization}, too, whatever the packageName is",
+                )
+
+
+def _never_meant(glob: str) -> str | None:
+    """Why a glob is hardly one that somebody meant; None: it may be."""
+    if r"\[" in fnmatch.translate(glob):
+        return "has a [ that no ] ends: it matches nothing, as no name has a ["
+    if _REGULAR.search(glob):
+        return "looks like a regular expression; in a glob * alone stands for any text"
+    return None
+
+
+def _content(path: Path) -> str:
+    try:
+        if stat.S_ISREG(path.stat().st_mode):
+            with path.open("rb") as file:
+                data = file.read(FILE_LIMIT + 1)
+            if len(data) <= FILE_LIMIT:
+                return data.decode().removeprefix("\ufeff")
+            reason = f"has more than {FILE_LIMIT} bytes"
+        else:
+            reason = "is not a plain file"
+    except FileNotFoundError:
+        reason = "there is no such file"
+    except OSError as error:
+        reason = f"cannot be read: {error.strerror}"
+    except UnicodeDecodeError as error:
+        reason = f"is not UTF-8 text (line {error.object.count(10, 0, error.start) + 1})"
+    raise MappingError([Fault(str(path), "", reason)])
+
+
+class MappingFile:
+    """Holds the mapping that counts now: the last good one.
+
+    ``reload_if_changed`` is meant for a loop that turns often: it looks at the file about once a
+    second, and reads it when it has changed and then stayed the same for one more look, so that a
+    file is never read half written. An edit that is broken is told once in the log.
+    Safe to use from several threads.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        organizations: Collection[str] | None = None,
+        *,
+        look_every: float = 1.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Reads the file; raises MappingError if it cannot be used. ``look_every`` is in seconds."""
+        self.observer = SILENT
+        """Who hears when it is read again."""
+        self._path = path
+        self._organizations = organizations
+        self._look_every = look_every
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._next_look = clock() + look_every
+        self._last_error: str | None = None
+        self._read = self._pending = version_of(self._path)
+        self._current = load(path, organizations)
+
+    @property
+    def current(self) -> Mapping:
+        """The last good mapping."""
+        return self._current
+
+    @property
+    def last_error(self) -> str | None:
+        """Why the file as it is now cannot be used; None if it is the current mapping."""
+        return self._last_error
+
+    def reload_if_changed(self) -> bool:
+        """Read the file if it has changed and settled; whether there is a new mapping now. Never raises."""
+        if self._clock() < self._next_look:
+            return False
+        with self._lock:
+            self._next_look = self._clock() + self._look_every
+            version = version_of(self._path)
+            settled, self._pending = version == self._pending, version
+            return settled and version != self._read and self._reload(version)
+
+    def reload(self) -> bool:
+        """Read the file now, changed or not; whether it could be used. Never raises."""
+        with self._lock:
+            return self._reload(version_of(self._path))
+
+    def _reload(self, version: Version) -> bool:
+        self._read = self._pending = version
+        try:
+            mapping = load(self._path, self._organizations)
+        except MappingError as error:
+            self._last_error = "; ".join(error.message.splitlines())
+            self.observer.mapping_read(good=False)
+            log.error("the mapping cannot be used, the last good one stays in use: %s", self._last_error)
+            return False
+        again = " again" if self._last_error else ""
+        self._current, self._last_error = mapping, None
+        self.observer.mapping_read(good=True)
+        log.info("the mapping was read%s: %d rules", again, len(mapping))
+        for warning in mapping.warnings:
+            log.warning("%s", warning)
+        return True

@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The mapping file, as models: what a rule may say."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, Strict, WithJsonSchema
+
+from omps_worker.common.names import is_name
+from omps_worker.configuration.settings.fields import Name
+from omps_worker.configuration.settings.tables import Location, Reading, Table
+from omps_worker.destinations.app_registry import versions
+
+GLOB_LIMIT = 512
+"""How many characters a glob may have."""
+TEMPLATE_LIMIT = 128
+"""How many characters the template of a version may have."""
+
+EVERYWHERE, CATALOG = "*", "catalog:"
+"""What a place that is paused may be beside an organization: all, or, with this before its name, a catalog."""
+
+_VALUES = ("1", "1.1", "1.1.1")
+"""What a field of a template may stand for, as far as the form of a version is concerned."""
+
+
+class YamlTable(Table):
+    """A table in a YAML file, where a key without a value is null; that is never meant."""
+
+    @classmethod
+    def together(cls, table: Mapping[str, Any], _reading: Reading, /) -> Iterator[tuple[Location, str]]:
+        """A key that was written needs a value."""
+        for key, known in cls.model_fields.items():
+            if key in table and table[key] is None and known.default is None:
+                yield (key,), "has no value: give one, or leave the key out"
+
+
+def _globs(value: object) -> tuple[str, ...]:
+    globs = [value] if isinstance(value, str) else value
+    if value is None:
+        return ()
+    if not isinstance(globs, (list, tuple)) or not all(isinstance(glob, str) for glob in globs):
+        raise ValueError("must be a glob or a list of globs, as text (numbers in quotes)")
+    if not globs:
+        raise ValueError("must not be an empty list: leave the key out to match whatever it is")
+    for glob in globs:
+        if not glob or len(glob) > GLOB_LIMIT or not glob.isprintable():
+            raise ValueError(f"must be globs of 1 to {GLOB_LIMIT} printable characters")
+    return tuple(globs)
+
+
+Globs = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_globs),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "minLength": 1, "maxLength": GLOB_LIMIT},
+                {"type": "array", "minItems": 1, "items": {"type": "string", "minLength": 1, "maxLength": GLOB_LIMIT}},
+            ]
+        }
+    ),
+]
+"""A shell glob or a list of them: ``*``, ``?``, ``[abc]``, ``[!abc]``; upper and lower case differ."""
+
+
+def _any_globs(value: object) -> tuple[str, ...]:
+    return () if isinstance(value, (list, tuple)) and not value else _globs(value)
+
+
+AnyGlobs = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_any_globs),
+    WithJsonSchema({"type": "array", "items": {"type": "string", "minLength": 1, "maxLength": GLOB_LIMIT}}),
+]
+"""A list of globs, which may be empty."""
+
+
+def _names_an_organization(place: str) -> bool:
+    return place != EVERYWHERE and not place.startswith(CATALOG) and is_name(place)
+
+
+def _places(value: object) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, (list, tuple)) or not all(isinstance(place, str) for place in value):
+        raise ValueError('must be a list of organizations, catalog:NAME, or "*"')
+    for place in value:
+        if place != EVERYWHERE and not is_name(place.removeprefix(CATALOG)):
+            raise ValueError(f'{place[:100]!r} is neither an organization nor catalog:NAME nor "*"')
+    return tuple(value)
+
+
+Places = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_places),
+    WithJsonSchema({"type": "array", "items": {"type": "string", "minLength": 1}}),
+]
+"""Where builds go: organizations, ``catalog:NAME``, or ``*`` for all."""
+
+
+class MatchTable(YamlTable):
+    """What a build must be like; all keys that are given must match, {} matches all."""
+
+    component: Globs | None = Field(default=None, description="Globs on the name of the Koji package.")
+    nvr: Globs | None = Field(default=None, description="Globs on name-version-release.")
+    owner: Globs | None = Field(default=None, description="Globs on who built it.")
+    target: Globs | None = Field(default=None, description="Globs on the Koji build target.")
+
+    def conditions(self) -> dict[str, tuple[str, ...]]:
+        """The globs by the fact that they are about, in the order of the contract."""
+        named = (("component", self.component), ("nvr", self.nvr), ("owner", self.owner), ("target", self.target))
+        return {fact: globs for fact, globs in named if globs}
+
+
+def _repository(value: str) -> str:
+    if not is_name(value):
+        raise ValueError("is not the name of a repository: letters, digits and . _ -, beginning with a letter or digit")
+    return value
+
+
+def _version(value: str) -> str:
+    if value in (versions.INCREMENT, versions.CSV):
+        return value
+    if len(value) > TEMPLATE_LIMIT:
+        raise ValueError(f"must have at most {TEMPLATE_LIMIT} characters")
+    try:
+        names = sorted(versions.fields_of(value))
+    except ValueError as error:
+        raise ValueError(f"is not increment, csv, or a template: {error}") from None
+    for values in itertools.product(_VALUES, repeat=len(names)):
+        if versions.is_valid(value.format(**dict(zip(names, values, strict=True)))):
+            return value
+    if not names:
+        raise ValueError('must be increment, csv, or a template such as "{version}"')
+    raise ValueError("can never come to three integers joined by dots, which a release must have")
+
+
+class TargetTable(YamlTable):
+    """One place to publish to."""
+
+    organization: Name = Field(description="The organization; must have credentials in the configuration.")
+    repository: Annotated[str, Strict(), AfterValidator(_repository)] | None = Field(
+        default=None, description="The packageName (with the suffix) that is expected; omitted: whatever it is."
+    )
+    version: Annotated[str, Strict(), AfterValidator(_version)] = Field(
+        default=versions.INCREMENT,
+        description="increment, csv, or a template of {name}, {version}, {release}, {build_id}.",
+    )
+
+    @classmethod
+    def together(cls, table: Mapping[str, Any], reading: Reading, /) -> Iterator[tuple[Location, str]]:
+        """The organization must be one that the configuration knows."""
+        yield from super().together(table, reading)
+        organization = table.get("organization")
+        known = reading.organizations
+        if isinstance(organization, str) and known is not None and organization not in known:
+            there = f"it has {', '.join(sorted(known))}" if known else "it has none"
+            yield (
+                ("organization",),
+                f"has no credentials in the configuration ({there}): add [consumer_config.organizations.NAME]",
+            )
+
+
+class RuleTable(YamlTable):
+    """One rule; the first that matches decides."""
+
+    match: MatchTable = Field(description="What a build must be like; {} matches all.")
+    superseded: Literal["skip", "publish"] = Field(
+        default="skip", description="What becomes of a build when a newer one of its component and target exists."
+    )
+    publish: tuple[TargetTable, ...] = Field(description="Where it goes; [] ignores it on purpose.")
+
+    @classmethod
+    def together(cls, table: Mapping[str, Any], reading: Reading, /) -> Iterator[tuple[Location, str]]:
+        """No target twice."""
+        yield from super().together(table, reading)
+        publish = table.get("publish")
+        seen: set[tuple[str, str | None]] = set()
+        for index, target in enumerate(publish if isinstance(publish, (list, tuple)) else ()):
+            if not isinstance(target, Mapping):
+                continue
+            organization, repository = target.get("organization"), target.get("repository")
+            if not isinstance(organization, str) or not isinstance(repository, (str, type(None))):
+                continue
+            if (organization, repository) in seen:
+                yield ("publish", index), "is the same organization and repository as another target of this rule"
+            seen.add((organization, repository))
+
+
+def _one(value: object) -> int:
+    if value != 1 or type(value) is not int:
+        raise ValueError("must be 1, the only version of this file's form")
+    return 1
+
+
+class MappingTable(YamlTable):
+    """The whole file."""
+
+    version: Annotated[int, BeforeValidator(_one), WithJsonSchema({"const": 1})] = Field(
+        description="The version of this file's form, 1."
+    )
+    hold: AnyGlobs = Field(
+        default=(), description="Globs on the NVR of builds that nothing but `push --held` publishes."
+    )
+    pause: Places = Field(
+        default=(), description='Organizations, catalog:NAME, or "*": builds for them wait until this key goes.'
+    )
+    rules: tuple[RuleTable, ...] = Field(description="The rules; the first that matches decides.")
+
+    @classmethod
+    def together(cls, table: Mapping[str, Any], reading: Reading, /) -> Iterator[tuple[Location, str]]:
+        """What is paused must be there: a name that is misspelt would pause nothing."""
+        yield from super().together(table, reading)
+        pause, known = table.get("pause"), reading.organizations
+        for index, place in enumerate(pause if isinstance(pause, (list, tuple)) else ()):
+            if isinstance(place, str) and known is not None and _names_an_organization(place) and place not in known:
+                yield ("pause", index), f"{place!r} is no organization of the configuration"

@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reading OMPS's configuration: a Python file, of which nothing is run.
+
+OMPS imports it and takes the attributes of one class, its section, in upper or lower case. Here
+the file is only parsed; its statements are followed from the top, as far as they give values to
+names. A name that anything else is done with has no value any more that could be known.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from omps_worker.common.errors import Fault, SettingsError
+from omps_worker.common.text import one_line
+from omps_worker.configuration.omps.values import NOT_RUN, Binding, Evaluation, Lines, Scope, Section, Unreadable, found
+
+FILE_LIMIT = 2**20
+"""How many bytes a configuration file may have."""
+
+USUAL_SECTION = "ProdConfig"
+"""The section that OMPS takes when it is not told another."""
+
+_REACHES_EVERYTHING = frozenset({"exec", "eval", "globals", "locals", "vars"})
+_NO_COLON = re.compile(r"""(?:^|[{,])\s*(["'])(\w+)\1\s*["']""")
+_LINE_BREAK = re.compile(r"\r\n|\r|\n")
+_WORDS = frozenset(
+    {
+        *("public", "oauth_token", "replace_registry", "package_name_suffix", "csv_annotations"),
+        *("old", "new", "regexp", "name", "value", "url", "context", "product_version"),
+    }
+)
+"""The keys of OMPS's tables. A hint may repeat these words and no others: what it takes for a key may be a secret."""
+
+
+@dataclass(frozen=True, slots=True)
+class OmpsConfiguration:
+    """What the file says: the value of each key, by its name in upper case."""
+
+    file: str
+    section: str | None
+    """The class that was read; None if the file has none, and its own names are the keys."""
+    keys: Mapping[str, Binding]
+    foreign: tuple[int, ...]
+    """The lines of base classes of the section that are not in the file."""
+
+
+def read(path: Path, section: str | None = None) -> OmpsConfiguration:
+    """The configuration in ``path``; SettingsError if it cannot be read, or has no such section."""
+    file = str(path)
+    try:
+        scope = _module(_parsed(_text(path), file))
+    except (MemoryError, RecursionError):
+        raise SettingsError([Fault(file, "", "is nested too deeply to be a configuration")]) from None
+    chosen = _chosen(scope, section, file)
+    if chosen is None:
+        return OmpsConfiguration(file, None, _keys(scope.values(), file), ())
+    for part in chosen.lineage:
+        if part.fault:
+            raise SettingsError([Fault(file, f"line {part.fault.line}, {part.name}", part.fault.why)])
+    inherited = [binding for part in reversed(chosen.lineage) for binding in part.scope.values()]
+    foreign = tuple(line for part in chosen.lineage for line in part.foreign)
+    return OmpsConfiguration(file, chosen.name, _keys({each.name: each for each in inherited}.values(), file), foreign)
+
+
+def _text(path: Path) -> str:
+    fault = None
+    text = ""
+    try:
+        with path.open("rb") as file:
+            data = file.read(FILE_LIMIT + 1)
+        if len(data) > FILE_LIMIT:
+            fault = f"has more than {FILE_LIMIT} bytes: that is no configuration"
+        text = data.decode().removeprefix("\ufeff")
+    except FileNotFoundError:
+        fault = "there is no such file"
+    except IsADirectoryError:
+        fault = "is a directory, not a file"
+    except OSError as error:
+        fault = f"cannot be read: {error.strerror}"
+    except UnicodeDecodeError as error:
+        fault = fault or f"is not UTF-8 text (line {error.object.count(10, 0, error.start) + 1})"
+    if "\0" in text:
+        fault = fault or "is not text: it has zero bytes"
+    if fault:
+        raise SettingsError([Fault(str(path), "", fault)])
+    return text
+
+
+def _parsed(text: str, file: str) -> ast.Module:
+    try:
+        with warnings.catch_warnings():
+            # What Python thinks of the file's style does not matter here, and would repeat its lines.
+            warnings.simplefilter("ignore")
+            return ast.parse(text)
+    except SyntaxError as error:
+        line = error.lineno or 1
+        reason = f"is not Python: {one_line(error.msg)}{_hint(text, line)}"
+        raise SettingsError([Fault(file, f"line {line}", reason)]) from None
+    except ValueError:
+        raise SettingsError([Fault(file, "", "is not Python that can be read")]) from None
+
+
+def _hint(text: str, line: int) -> str:
+    """What is probably missing: Python may notice a missing colon only in a later line."""
+    for number, written in reversed(list(enumerate(_LINE_BREAK.split(text)[:line], start=1))):
+        match = _NO_COLON.search(written)
+        if match and match[2] in _WORDS:
+            return f'; a colon is missing between "{match[2]}" and its value in line {number}'
+        if match and number == line:
+            return "; a colon is missing between a key and its value"
+    return ""
+
+
+def _module(tree: ast.Module) -> Scope:
+    scope: Scope = {}
+    _follow(tree.body, [scope])
+    return scope
+
+
+def _follow(body: Sequence[ast.stmt], scopes: Sequence[Scope]) -> None:
+    """Give the names of the inner scope the values that ``body`` gives them."""
+    for statement in body:
+        match statement:
+            case ast.Pass() | ast.Expr(value=ast.Constant()) | ast.AnnAssign(value=None):
+                continue
+            case ast.Assign(targets=targets, value=expression) if all(isinstance(each, ast.Name) for each in targets):
+                _bind([target.id for target in targets if isinstance(target, ast.Name)], expression, scopes)
+            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as expression):
+                _bind([name], expression, scopes)
+            case ast.ClassDef() if len(scopes) == 1:
+                scopes[0][statement.name] = Binding(statement.name, _section(statement, scopes[0]), statement.lineno)
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                reach = frozenset(_mentioned(statement))
+                scopes[0][statement.name] = Binding(
+                    statement.name, _elsewhere(statement), statement.lineno, reach=reach
+                )
+            case ast.Import() | ast.ImportFrom() | ast.ClassDef():
+                names = [statement.name] if isinstance(statement, ast.ClassDef) else list(_set_by(statement))
+                _forget(statement, scopes, names)
+                for name in names:
+                    scopes[0][name] = Binding(name, _elsewhere(statement), statement.lineno, reach=frozenset())
+            case _:
+                _forget(statement, scopes, _set_by(statement))
+
+
+def _elsewhere(statement: ast.stmt) -> Unreadable:
+    return Unreadable(statement.lineno, f"comes from elsewhere, {NOT_RUN}")
+
+
+def _bind(names: Sequence[str], expression: ast.expr, scopes: Sequence[Scope]) -> None:
+    if any(isinstance(part, (ast.Call, ast.NamedExpr, ast.Await)) for part in ast.walk(expression)):
+        _forget(expression, scopes, _set_by(expression))
+    alias = found(expression.id, scopes) if isinstance(expression, ast.Name) else None
+    evaluation = Evaluation(scopes)
+    value = alias.value if alias and isinstance(alias.value, Section) else evaluation.of(expression)
+    for name in names:
+        scopes[0][name] = Binding(name, value, expression.lineno, evaluation.weight)
+
+
+def _section(statement: ast.ClassDef, module: Scope) -> Section:
+    bases: list[Section] = []
+    foreign: list[int] = []
+    for base in statement.bases:
+        known = found(base.id, [module]) if isinstance(base, ast.Name) else None
+        if known and isinstance(known.value, Section):
+            bases.append(known.value)
+        elif not (isinstance(base, ast.Name) and base.id == "object" and known is None):
+            foreign.append(base.lineno)
+    fault = None
+    if statement.decorator_list or statement.keywords:
+        fault = Unreadable(statement.lineno, "has a decorator or a metaclass")
+    scope: Scope = {}
+    _follow(statement.body, [scope, module])
+    try:
+        return Section(statement.name, statement.lineno, scope, tuple(bases), tuple(foreign), fault)
+    except TypeError:
+        contradiction = Unreadable(statement.lineno, "has base classes that contradict each other")
+        return Section(statement.name, statement.lineno, scope, (), tuple(foreign), contradiction)
+
+
+def _forget(node: ast.stmt | ast.expr, scopes: Sequence[Scope], names: Iterable[str]) -> None:
+    """Nothing is known any more of the ``names`` that ``node`` sets, and of tables and the like that it touches."""
+    unreadable = Unreadable(node.lineno, f"is set or changed in a way that cannot be followed, {NOT_RUN}")
+    mentioned, reached = set(_mentioned(node)), set[str]()
+    while new := mentioned - reached:
+        reached |= new
+        for scope in scopes:
+            mentioned.update(*(scope[name].reach or () for name in new & set(scope)))
+    everything = bool(reached & _REACHES_EVERYTHING)
+    for name in names:
+        everything |= name == "*"
+        scopes[0][name] = Binding(name, unreadable, node.lineno)
+    for scope in scopes:
+        for name in list(scope) if everything else reached & set(scope):
+            if isinstance(scope[name].value, Section):
+                scope[name].value.fault = scope[name].value.fault or unreadable
+            elif isinstance(scope[name].value, (list, Lines)) or (everything and scope[name].reach is None):
+                scope[name] = Binding(name, unreadable, node.lineno)
+
+
+def _mentioned(node: ast.AST) -> Iterator[str]:
+    for part in ast.walk(node):
+        if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Load):
+            yield part.id
+        elif isinstance(part, ast.Global):
+            yield from _REACHES_EVERYTHING
+
+
+def _set_by(node: ast.AST) -> Iterator[str]:
+    """The names that ``node`` may set, wherever in it that is; loops inside expressions keep theirs to themselves."""
+    inside = [part.target for part in ast.walk(node) if isinstance(part, ast.comprehension)]
+    own = {id(part) for target in inside for part in ast.walk(target)}
+    for part in ast.walk(node):
+        match part:
+            case ast.Name(id=name, ctx=ast.Store() | ast.Del()) if id(part) not in own:
+                yield name
+            case ast.alias(name=name, asname=other):
+                yield other or name.split(".")[0]
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                yield name
+            case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
+                yield name
+            case ast.MatchMapping(rest=str(name)):
+                yield name
+
+
+def _chosen(scope: Scope, wanted: str | None, file: str) -> Section | None:
+    """The section to read; None for a file without any."""
+    sections = {name: binding.value for name, binding in scope.items() if isinstance(binding.value, Section)}
+    name = wanted or (USUAL_SECTION if USUAL_SECTION in scope or len(sections) != 1 else next(iter(sections)))
+    if name in sections:
+        return sections[name]
+    there = f"{'there is' if len(sections) == 1 else 'there are'} {', '.join(sections)}"
+    if name in scope and isinstance(scope[name].value, Unreadable):
+        value = scope[name].value
+        raise SettingsError([Fault(file, f"line {value.line}, {name}", value.why)])
+    if wanted is None and not sections:
+        return None
+    if wanted is None:
+        reason = f"say which section is meant: {there}"
+    else:
+        reason = (
+            f"the file has no section of this name: {there}" if sections else "the file has no sections: leave it out"
+        )
+    raise SettingsError([Fault(file, "--section", reason)])
+
+
+def _keys(bindings: Iterable[Binding], file: str) -> dict[str, Binding]:
+    keys: dict[str, Binding] = {}
+    faults = []
+    for binding in bindings:
+        name = binding.name
+        if name.startswith("_"):
+            continue
+        if name.upper() in keys:
+            faults.append(
+                Fault(file, f"line {binding.line}, {name}", "stands there twice, in different letters (A, a)")
+            )
+        keys[name.upper()] = binding
+    if faults:
+        raise SettingsError(faults)
+    return keys

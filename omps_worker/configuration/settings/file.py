@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Finding, reading and checking the configuration file.
+
+It is found as fedora-messaging finds it and has the same keys, but is read by rules of our own:
+fedora-messaging replaces sections whole, checks little, and silently consumes from an anonymous
+queue when none is named.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from omps_worker.common.errors import Fault, SettingsError
+from omps_worker.configuration.settings import Settings
+from omps_worker.configuration.settings.broker_login import has_password
+from omps_worker.configuration.settings.review import review
+from omps_worker.configuration.settings.tables import Lenience, Reading, faults_of
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+PATH_VARIABLE = "FEDORA_MESSAGING_CONF"
+URL_VARIABLE = "OMPS_WORKER_AMQP_URL"
+DEFAULT_PATH = Path("/etc/fedora-messaging/config.toml")
+FILE_LIMIT = 2**20
+"""How many bytes a configuration file may have."""
+
+_NO_BROKER: Mapping[str, Any] = {
+    "amqp_url": "amqp://",
+    "topic_prefix": "omps-worker",
+    "queues": {"omps-worker": {}},
+}
+"""What stands in for keys that the REST API does not need without a broker."""
+
+
+def find(path: Path | None = None, environment: Mapping[str, str] = os.environ) -> Path:
+    """Where the configuration is: ``path``, or FEDORA_MESSAGING_CONF, or /etc/fedora-messaging/config.toml."""
+    return path or Path(environment.get(PATH_VARIABLE) or DEFAULT_PATH)
+
+
+def load(path: Path | None = None, *, environment: Mapping[str, str] = os.environ, api: bool = False) -> Settings:
+    """The configuration in ``path``, or where ``find`` finds it.
+
+    ``api``: read for the REST API, which works without a broker, without a mapping, and with the
+    tokens of its clients. Raises SettingsError with every fault; trying again does not help.
+    """
+    path = find(path, environment).absolute()
+    return check(read(path), path, environment=environment, api=api)
+
+
+def check(
+    table: Mapping[str, Any],
+    path: Path,
+    *,
+    environment: Mapping[str, str] = os.environ,
+    api: bool = False,
+    lenience: Lenience = Lenience.NONE,
+) -> Settings:
+    """The Settings that ``table``, read from ``path``, means; SettingsError with every fault.
+
+    ``lenience``: what is wrong with variables and files beside it and is passed over; an ``amqp_url`` that may
+    be in one of them then leaves no broker.
+    """
+    file = str(path)
+    reading = Reading(path.parent, environment, api, lenience=lenience)
+    table, faults = _lowered(table, file)
+    # A variable that was filled from a file often ends as the file does.
+    from_environment = environment.get(URL_VARIABLE, "").rstrip("\r\n")
+    table.setdefault("consumer_config", {})
+    if from_environment:
+        table["amqp_url"] = from_environment
+        _use_its_password(table, from_environment)
+    _use_qos(table)
+    without_broker = "amqp_url" not in table and (api or not reading.minds(absent=True))
+    if without_broker:
+        table = {**(_NO_BROKER if api else {"amqp_url": _NO_BROKER["amqp_url"]}), **table}
+    elif api:
+        table.setdefault("queues", _NO_BROKER["queues"])
+    settings = None
+    try:
+        settings = Settings.model_validate(table, context=reading)
+    except ValidationError as error:
+        faults += faults_of(error, file)
+    if settings is None or faults:
+        raise SettingsError([_blamed(fault, bool(from_environment)) for fault in faults])
+    if without_broker:
+        settings = settings.without_broker()
+    elif not from_environment and path.is_file():
+        settings.follow(path, partial(_url_in, path))
+    settings.keep(file, review(settings, file))
+    return settings
+
+
+def _url_in(path: Path) -> str | None:
+    """amqp_url as it stands in the file now; None if it has none. Raises SettingsError."""
+    url = next((value for key, value in read(path).items() if key.lower() == "amqp_url"), None)
+    return url if isinstance(url, str) else None
+
+
+def _use_its_password(table: dict[str, Any], url: str) -> None:
+    """A password in the environment's URL beats what the file says about it."""
+    worker = table["consumer_config"]
+    broker = worker.get("broker") if isinstance(worker, Mapping) else None
+    if isinstance(broker, Mapping) and has_password(url):
+        kept = {key: value for key, value in broker.items() if key not in ("password_file", "password_env")}
+        table["consumer_config"] = {**worker, "broker": kept}
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The TOML in ``path`` as it stands; SettingsError if it cannot be read."""
+    fault = None
+    table: dict[str, Any] = {}
+    text = ""
+    try:
+        with path.open("rb") as file:
+            data = file.read(FILE_LIMIT + 1)
+        if len(data) > FILE_LIMIT:
+            fault = f"has more than {FILE_LIMIT} bytes: that is no configuration"
+        else:
+            text = data.decode().removeprefix("\ufeff")
+            table = tomllib.loads(text)
+    except FileNotFoundError:
+        fault = f"there is no such file: write it, or name another with --config or {PATH_VARIABLE}"
+    except IsADirectoryError:
+        fault = "is a directory, not a file"
+    except OSError as error:
+        fault = f"cannot be read: {error.strerror}"
+    except UnicodeDecodeError as error:
+        fault = f"is not UTF-8 text (line {error.object.count(10, 0, error.start) + 1})"
+    except tomllib.TOMLDecodeError as error:
+        end = f"at the end, line {len(text.splitlines())}"
+        fault = f"is not TOML: {str(error).replace('at end of document', end)}"
+    except (RecursionError, ValueError):
+        fault = "is not TOML that can be read: it is nested too deeply, or a number is too long"
+    if fault:
+        raise SettingsError([Fault(str(path), "", fault)])
+    return table
+
+
+def _lowered(table: Mapping[str, Any], file: str) -> tuple[dict[str, Any], list[Fault]]:
+    lowered: dict[str, Any] = {}
+    faults = []
+    for key, value in table.items():
+        if key.lower() in lowered:
+            faults.append(Fault(file, key.lower(), "stands there twice, in different letters (A, a)"))
+        lowered[key.lower()] = value
+    return lowered, faults
+
+
+def _use_qos(table: dict[str, Any]) -> None:
+    worker, qos = table["consumer_config"], table.get("qos")
+    if isinstance(worker, dict) and isinstance(qos, dict) and "prefetch" not in worker:
+        count = qos.get("prefetch_count")
+        if type(count) is int and 1 <= count <= 65535:
+            table["consumer_config"] = {**worker, "prefetch": count}
+
+
+def _blamed(fault: Fault, from_environment: bool) -> Fault:
+    if fault.key == "amqp_url":
+        if from_environment:
+            return Fault("environment", URL_VARIABLE, fault.reason)
+        if fault.reason.startswith("is missing"):
+            return Fault(fault.file, fault.key, f"{fault.reason} (or set {URL_VARIABLE} in the environment)")
+    return fault

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reading what an app registry answers, whoever it really is.
+
+Quay wraps its errors (``{"error": {"code", "message", "details"}}``), the reference servers do not,
+Quay's own API and its image repositories have yet other forms, and proxies answer in HTML. A
+server may also lie: repeat a credential, or send what is no list where one is due.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import html
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from pydantic import SecretStr
+
+from omps_worker.common.http_client.client import Answer, printable
+from omps_worker.common.model import Release
+
+TEXT_LIMIT = 500
+"""How many characters of a registry's own words an error message quotes."""
+
+_BODY_LIMIT = 64 * 1024
+_DEPTH_LIMIT = 12
+_HIDDEN = "***"
+_DIGEST = re.compile(r"(?:sha256:)?([0-9a-fA-F]{64})")
+_HELM = re.compile(r"(?:^|[./])helm(?:$|[.+])")
+_TITLE = re.compile(r"<title[^>]{0,200}>(.{1,300}?)</title", re.DOTALL | re.IGNORECASE)
+
+
+def basic_credentials(authorization: SecretStr) -> tuple[str, str] | None:
+    """User name and password of a ``basic <base64 of user:password>`` value; None if it is none."""
+    scheme, _, encoded = authorization.get_secret_value().strip().partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        name, colon, password = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
+    except (binascii.Error, ValueError):
+        return None
+    return (name, password) if colon and name else None
+
+
+class Scrubber:
+    """Takes credentials out of texts that came from a server they were sent to."""
+
+    def __init__(self, *credentials: SecretStr | None) -> None:
+        parts: set[str] = set()
+        for credential in credentials:
+            if credential is None:
+                continue
+            value = credential.get_secret_value().strip()
+            parts |= {value, value.partition(" ")[2].strip(), value.partition(" ")[2].strip().rstrip("=")}
+            decoded = basic_credentials(credential)
+            if decoded is not None:
+                parts |= {":".join(decoded), decoded[1]}
+        parts |= {quote(part, safe="") for part in parts}
+        # Longest first: a part must not be cut out of the whole and leave the rest standing.
+        self._parts = sorted((part for part in parts if len(part) > 3), key=len, reverse=True)
+        self._numbers = {number for part in self._parts if (number := _number(part)) is not None}
+
+    def text(self, text: str) -> str:
+        """``text`` without the credentials, or any part of them that is worth hiding."""
+        for part in self._parts:
+            text = text.replace(part, _HIDDEN)
+        return text
+
+    def json(self, value: Any, depth: int = 0) -> Any:
+        """``value`` (parsed JSON) without the credentials, and cut where it is nested too deep."""
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return _HIDDEN if self._is_part(value) else value
+        if depth > _DEPTH_LIMIT and isinstance(value, (dict, list)):
+            return "…"
+        if isinstance(value, dict):
+            return {self.text(str(key)): self.json(item, depth + 1) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self.json(item, depth + 1) for item in value]
+        return value
+
+    def _is_part(self, number: int | float) -> bool:
+        """Whether a credential can be read from it: its digits are in it, or it is the same written otherwise."""
+        text = str(number)
+        return any(part in text for part in self._parts) or _number(text) in self._numbers
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What an answer says, fit to be repeated: one line of text, and the JSON object or {}."""
+
+    text: str
+    response: dict[str, Any]
+
+
+def said(answer: Answer, scrubber: Scrubber) -> Said:
+    """What an answer says. Reads every form of error there is; HTML is named by its title."""
+    value = answer.json()
+    if value is None:
+        return Said(_summary(answer, scrubber), {})
+    if len(answer.body) > _BODY_LIMIT:
+        # More than the details of an error may hold.
+        return Said(printable(scrubber.text(_message(value)), TEXT_LIMIT) or "no explanation", {})
+    value = scrubber.json(value)
+    text = printable(_message(value), TEXT_LIMIT)
+    return Said(text or "no explanation", value if isinstance(value, dict) else {})
+
+
+def _message(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    for _ in range(_DEPTH_LIMIT):
+        if not isinstance(value, dict) or not isinstance(value.get("error"), dict):
+            break
+        value = value["error"]
+    if not isinstance(value, dict):
+        return ""
+    if isinstance(value.get("error"), str):
+        return str(value["error"])
+    texts = (value.get(key) for key in ("message", "error_message", "detail", "title", "code"))
+    return next((text for text in texts if isinstance(text, str) and text), "")
+
+
+def _summary(answer: Answer, scrubber: Scrubber) -> str:
+    body = scrubber.text(answer.body[:_BODY_LIMIT].decode("utf-8", "replace"))
+    title = _TITLE.search(body)
+    if title is not None:
+        return "a web page, “" + printable(scrubber.text(html.unescape(title[1])), 100) + "”"
+    if "<" in body[:200]:
+        return "a web page"
+    text = printable(body, TEXT_LIMIT)
+    return f"“{text}”" if text else "no explanation"
+
+
+def releases_of(value: Any) -> tuple[Release, ...] | None:
+    """The releases in the answer to ``GET NS/REPO``; None if that is no list of releases.
+
+    Entries that name no version are skipped, but not if all are such. Concurrent pushes may leave
+    one version listed several times: entries that say the same are merged, different contents of
+    one version are kept apart. A release of another media type than operators have (``helm``)
+    occupies its version, but its content is none of ours: it has no digest here.
+    """
+    if not isinstance(value, list):
+        return None
+    releases = tuple(_unique(filter(None, map(_release, value))))
+    return releases if releases or not value else None
+
+
+def _release(entry: Any) -> Release | None:
+    if not isinstance(entry, dict):
+        return None
+    version, created_at = entry.get("release"), entry.get("created_at")
+    if not isinstance(version, str) or not 0 < len(version) < 256 or not version.isprintable():
+        return None
+    if not isinstance(created_at, str) or len(created_at) > 64 or not created_at.isprintable():
+        created_at = None
+    return Release(version, _digest(entry), created_at)
+
+
+def _digest(entry: dict[Any, Any]) -> str | None:
+    # The entry's own "digest" is that of its manifest; the content's is that of the tar.
+    content, media_type = entry.get("content"), entry.get("mediaType", "helm")
+    if not isinstance(content, dict) or not isinstance(media_type, str) or not _HELM.search(media_type):
+        return None
+    digest = content.get("digest")
+    match = _DIGEST.fullmatch(digest) if isinstance(digest, str) else None
+    return match[1].lower() if match else None
+
+
+def _unique(releases: Iterable[Release]) -> Iterable[Release]:
+    found: dict[tuple[str, str | None], Release] = {}
+    for release in releases:
+        known = found.setdefault((release.version, release.digest), release)
+        # The oldest of entries that say the same is the one that stays so when another push is stored late.
+        if release.created_at and (known.created_at is None or release.created_at < known.created_at):
+            found[release.version, release.digest] = release
+    return found.values()

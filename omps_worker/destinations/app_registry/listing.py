@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a look at a package shows, and the release that is found there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from omps_worker.common.errors import QuayCourierError, QuayPackageError
+from omps_worker.common.model import Release
+from omps_worker.destinations.app_registry.package import Place
+
+
+class Package(Protocol):
+    """What a look shows."""
+
+    @property
+    def exists(self) -> bool | None:
+        """None: the registry says only that it is missing, or not ours to see."""
+        ...
+
+    @property
+    def releases(self) -> tuple[Release, ...]:
+        """Its releases, each version and content once."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """The release that holds the content; ``created``: by this very call.
+
+    ``made_at``: when that was, as the registry writes it; None where it does not say. ``listed`` is
+    False where the registry took the release and could not be asked afterwards.
+    """
+
+    version: str
+    created: bool
+    made_at: str | None = field(default=None, compare=False)
+    listed: bool = field(default=True, compare=False)
+
+
+def released(package: Package, version: str, digest: str, *, created: bool = False) -> Released:
+    """The release of that version and content, as a look shows it."""
+    same = (release for release in package.releases if (release.version, release.digest) == (version, digest))
+    return Released(version, created, next((release.created_at for release in same), None))
+
+
+def has_opaque(package: Package, version: str) -> bool:
+    """Whether a look shows a release of that version without saying what is in it."""
+    return any(release.version == version and release.digest is None for release in package.releases)
+
+
+def opaque(place: Place, version: str) -> QuayCourierError:
+    """The error of a push after which the registry lists the version without a digest.
+
+    It is ours most probably, and trying again could not tell either: it would make one more.
+    """
+    return QuayCourierError(
+        f"{place} {version} was pushed and is listed, but without the digest of an operator's content, so that nobody "
+        "can tell whether it is this content: it is not pushed again.",
+        details={"quay_response": {}},
+        transient=False,
+    )
+
+
+def not_listed_yet(place: Place, version: str) -> QuayPackageError:
+    """The error of work that cannot tell what the registry made of a push. Trying again only looks."""
+    return QuayPackageError(
+        f"Release {version} of {place} was accepted, but could not be looked at afterwards: the next try finds it.",
+        details={"quay_response": {}},
+        transient=True,
+    )

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What Koji's hub says about builds and tasks, read with care.
+
+Everything that it answers may be of any type: what is needed is checked, what is not needed and odd
+counts as unknown.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Any
+
+from omps_worker.common.errors import KojiError
+from omps_worker.common.http_client.client import parse_json
+from omps_worker.common.model import Build, OperatorKind
+
+MAX_ID = 2**31 - 1
+"""Koji's ids are PostgreSQL's four-byte integers; a larger one makes its database fail."""
+
+MAX_NAME = 1024
+"""No NVR, name of a person or of a target has more characters; Koji limits its names to 256."""
+
+
+def build_of(info: Any, target: str | None) -> Build:
+    """The build that ``info`` describes, as getBuild and listBuilds give it; KojiError if it describes none."""
+    info = dict_of(info)
+    if "id" not in info and "build_id" in info:
+        info = {**info, "id": info["build_id"]}
+    texts = {key: name_of(info.get(key)) for key in ("nvr", "name", "version", "release")}
+    missing = [key for key, value in texts.items() if not value]
+    missing += [key for key in ("id", "state") if not is_integer(info.get(key))]
+    if missing:
+        raise KojiError(f"Koji's description of a build cannot be used: no valid {', '.join(sorted(missing))}.")
+    archive, legacy, kind = _manifests(info.get("extra"))
+    return Build(
+        id=info["id"],
+        nvr=str(texts["nvr"]),
+        name=str(texts["name"]),
+        version=str(texts["version"]),
+        release=str(texts["release"]),
+        state=info["state"],
+        owner=name_of(info.get("owner_name")),
+        target=target,
+        completed_at=_time(info.get("completion_ts")),
+        kind=kind,
+        archive=archive,
+        legacy=legacy,
+        volume=name_of(info.get("volume_name")),
+        draft=info.get("draft") is True,
+        promoted_at=_time(info.get("promotion_ts")),
+    )
+
+
+def target_of(task: Any) -> str | None:
+    """The build target of a task, as getTaskInfo describes it with its request; None if it is unknown."""
+    request = dict_of(task).get("request")
+    return name_of(request[1]) if isinstance(request, list) and len(request) > 1 else None
+
+
+def _manifests(extra: Any) -> tuple[str | None, bool, OperatorKind]:
+    """The archive that ``extra`` names, whether it is among the logs, and what is in it."""
+    if isinstance(extra, str):
+        extra = parse_json(extra)
+    extra = dict_of(extra)
+    archive = text_of(dict_of(dict_of(extra.get("typeinfo")).get("operator-manifests")).get("archive"))
+    legacy = archive is None
+    if legacy:
+        archive = text_of(extra.get("operator_manifests_archive"))
+    if archive is None:
+        return None, False, OperatorKind.NONE
+    subtypes = dict_of(extra.get("osbs_build")).get("subtypes")
+    if isinstance(subtypes, list):
+        for kind in (OperatorKind.BUNDLE, OperatorKind.PACKAGE_MANIFESTS):
+            if kind.value in subtypes:
+                return archive, legacy, kind
+    return archive, legacy, OperatorKind.UNKNOWN
+
+
+def is_integer(value: Any) -> bool:
+    """Whether ``value`` is a whole number."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_id(value: Any) -> bool:
+    """Whether it can be the id of something in Koji."""
+    return is_integer(value) and 0 < value <= MAX_ID
+
+
+def dict_of(value: Any) -> dict[str, Any]:
+    """It, if it is a struct; else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def rows_of(value: Any, method: str) -> list[dict[str, Any]]:
+    """The structs of a list; KojiError if the answer to ``method`` is none."""
+    if not isinstance(value, list):
+        raise KojiError(f"Koji's answer to {method} is no list.")
+    return [row for row in value if isinstance(row, dict)]
+
+
+def text_of(value: Any) -> str | None:
+    """It, if it is text that is not empty."""
+    return value if isinstance(value, str) and value else None
+
+
+def name_of(value: Any) -> str | None:
+    """It, if it can be the name of something in Koji."""
+    return value if isinstance(value, str) and 0 < len(value) <= MAX_NAME and value.isprintable() else None
+
+
+def _time(timestamp: Any) -> datetime | None:
+    if not isinstance(timestamp, (int, float)):
+        return None
+    try:
+        return datetime.fromtimestamp(timestamp, timezone.utc)
+    except (OverflowError, OSError, ValueError):
+        return None

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What operator-courier accepts without a word in its verdict, and hardly anybody means.
+
+It ignores directories in which no CSV stands, and in a nested tree it does not ask whether the CSV that a
+channel points to is there at all. Both make a release of which users never see what was meant for them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from omps_worker.manifests.file_tree import FileTree
+from omps_worker.manifests.findings import Finding
+from omps_worker.manifests.reader import CSV, PACKAGE, YAML_ENDINGS, Manifests, kind_of
+
+_CSV_TEXT = re.compile(rb"^kind:[ \t]*[\"']?ClusterServiceVersion\b", re.MULTILINE)
+
+
+def oddities(tree: FileTree, manifests: Manifests) -> Iterator[Finding]:
+    """What is odd about manifests that operator-courier accepts, and that were read from ``tree``."""
+    taken = {path.partition("/")[0] for path in _csvs(manifests) if "/" in path}
+    folders = {path.partition("/")[0] for path in tree.files if "/" in path and path.endswith(YAML_ENDINGS)}
+    for folder in sorted(folders - taken):
+        yield Finding(f"Ignoring folder {folder}: no {CSV} stands in it")
+    names = {_name(manifests.documents[path]) for path in _csvs(manifests)}
+    for path, document in manifests.documents.items():
+        if "/" not in path and kind_of(document) == PACKAGE:
+            yield from (Finding(text, path) for text in _odd_channels(document.get("channels"), names))
+            return
+
+
+def csvs_too_deep(tree: FileTree) -> list[str]:
+    """The paths of CSVs in directories of directories, where operator-courier never looks. Raises OSError."""
+    deep = (path for path in tree.files if path.count("/") > 1 and path.endswith(YAML_ENDINGS))
+    return [path for path in deep if _CSV_TEXT.search(tree.read(path))]
+
+
+def _odd_channels(channels: object, names: set[object]) -> Iterator[str]:
+    for channel in channels if isinstance(channels, list) else ():
+        if isinstance(channel, dict):
+            current = channel.get("currentCSV")
+            if not isinstance(current, str) or current not in names:
+                yield f"channel {channel.get('name')}: its currentCSV {current} is in no manifest"
+
+
+def _csvs(manifests: Manifests) -> Iterator[str]:
+    return (path for path, document in manifests.documents.items() if kind_of(document) == CSV)
+
+
+def _name(document: dict[str, object]) -> object:
+    metadata = document.get("metadata")
+    name = metadata.get("name") if isinstance(metadata, dict) else None
+    return name if isinstance(name, str) else None

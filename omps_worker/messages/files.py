@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Messages that were kept in files: fedora-messaging's dumps, other layouts, and bare bodies."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omps_worker.common.errors import MessageError
+from omps_worker.common.json_text import DEPTH_LIMIT, read_json
+from omps_worker.common.model import BuildEvent, Ignored
+from omps_worker.messages.events import BODY_LIMIT, decode, document_in, text_or_none
+
+FILE_LIMIT = 32 * 1024 * 1024
+"""How many bytes of a file with one message are read."""
+
+SHORT_STRING = 255
+"""How many bytes a topic or an id has at most."""
+
+DUMP_LIMIT = 192 * 1024 * 1024
+"""Bytes that a message in a dump may have: the largest that RabbitMQ takes unless told otherwise, and its base64."""
+
+BODY_DEPTH = DEPTH_LIMIT // 2
+"""Bodies that are nested deeper are kept as bytes alone: the file around them must be readable, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMessage:
+    """A message that was kept in a file; its fields are what ``decode`` takes."""
+
+    body: bytes
+    topic: str = ""
+    message_id: str | None = None
+    headers: dict[str, Any] = field(default_factory=dict)
+    content_encoding: str | None = None
+    message_type: str | None = None
+    properties: bytes | None = field(default=None, repr=False)
+    """All its AMQP properties as AMQP encodes them, where the file has them; ``headers`` and ``message_id`` may
+    have been edited since."""
+    bare: bool = field(default=False, compare=False)
+    """Whether the file holds nothing but a body."""
+
+    def decode(self, instance: str | None = None) -> BuildEvent | Ignored:
+        """As ``decode``; raises MessageError."""
+        return decode(
+            self.body,
+            headers=self.headers,
+            content_encoding=self.content_encoding,
+            message_type=self.message_type,
+            topic=self.topic,
+            instance=instance,
+        )
+
+
+def from_dump(content: bytes) -> StoredMessage:
+    """The message that a file, or one line of it, holds.
+
+    Read are fedora-messaging's dump format (``{topic, headers, id, body, …}``, as ``fedora-messaging
+    record`` and ``failed export`` write it), the layout ``{exchange, routing_key, properties, body}``, and
+    a bare body in any form that ``decode`` takes. Raises MessageError if ``content`` is too large, nested
+    too deeply, or damaged where it is base64.
+    """
+    try:
+        document = _large_document(content) if len(content) > BODY_LIMIT else document_in(content)
+    except MessageError:
+        if len(content) > BODY_LIMIT:
+            raise
+        return StoredMessage(content, bare=True)
+    if not isinstance(document, dict) or "body" not in document or "attribute" in document:
+        return StoredMessage(content, bare=True)
+    properties = document.get("properties")
+    if not isinstance(properties, dict):
+        properties = {}
+    exact = document.get("amqp")
+    if not isinstance(exact, dict):
+        exact = {}
+    headers = document.get("headers", properties.get("headers"))
+    topic = text_or_none(document.get("topic")) or text_or_none(document.get("routing_key")) or ""
+    message_id = text_or_none(document.get("id")) or text_or_none(properties.get("message_id"))
+    for what, text in (("topic", topic), ("id", message_id or "")):
+        if len(text.encode(errors="replace")) > SHORT_STRING:
+            raise MessageError(f"The message's {what} has more than {SHORT_STRING} bytes, which AMQP cannot carry.")
+    return StoredMessage(
+        body=_body(document["body"], _from_base64(exact, "body")),
+        topic=topic,
+        message_id=message_id,
+        headers=headers if isinstance(headers, dict) else {},
+        properties=_from_base64(exact, "properties"),
+    )
+
+
+def from_dumps(content: bytes) -> list[StoredMessage]:
+    """Every message in a file: one, or one per line. Raises MessageError as ``from_dump`` does."""
+    try:
+        document_in(content)
+    except MessageError:
+        lines = [(number, line) for number, line in enumerate(content.splitlines(), 1) if line.strip()]
+        if len(lines) > 1 and _is_document(lines[0][1]):
+            return [_from_line(number, line) for number, line in lines]
+    return [from_dump(content)]
+
+
+def in_file(path: Path) -> Iterator[StoredMessage]:
+    """Every message in a file, which may be larger than the memory if it holds one per line.
+
+    Raises MessageError, naming the file, where a message is damaged, or is a bare body that nobody
+    can read.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(BODY_LIMIT + 1)
+            if len(head) <= BODY_LIMIT:
+                yield from map(_readable, from_dumps(head))
+                return
+            file.seek(0)
+            number = 0
+            while line := file.readline(DUMP_LIMIT + 1):
+                number += 1
+                if line.strip():
+                    yield _from_line(number, line)
+    except MessageError as error:
+        raise MessageError(f"{path}: {error.message}") from None
+    except OSError as error:
+        raise MessageError(f"{path} cannot be read: {error.strerror}.") from None
+
+
+def json_in(body: bytes, depth: int = BODY_DEPTH) -> tuple[bool, Any]:
+    """Whether ``body`` is JSON in UTF-8, nested no deeper than ``depth``, and what it says."""
+    try:
+        return True, read_json(body.decode(), depth=depth)
+    except ValueError:
+        return False, None
+
+
+def _from_line(number: int, line: bytes) -> StoredMessage:
+    try:
+        return _readable(from_dump(line))
+    except MessageError as error:
+        raise MessageError(f"line {number}: {error.message}") from None
+
+
+def _is_document(line: bytes) -> bool:
+    try:
+        document_in(line)
+    except MessageError:
+        return False
+    return True
+
+
+def _readable(message: StoredMessage) -> StoredMessage:
+    if message.bare:
+        message.decode()
+    return message
+
+
+def _large_document(content: bytes) -> Any:
+    """The JSON object that a dump with a large body is; raises MessageError."""
+    if len(content) <= DUMP_LIMIT and content[:1] == b"{":
+        found, document = json_in(content, DEPTH_LIMIT)
+        if found:
+            return document
+    raise MessageError(f"The message is larger than {BODY_LIMIT} bytes, and is no dump of one.")
+
+
+def _body(document: Any, exact: bytes | None) -> bytes:
+    """The body that ``document`` says; ``exact`` is how it was written, as long as it says the same."""
+    body = json.dumps(document)
+    if exact is not None and body == json.dumps(json_in(exact)[1]):
+        return exact
+    return body.encode()
+
+
+def _from_base64(exact: dict[str, Any], key: str) -> bytes | None:
+    value = exact.get(key)
+    if value is None:
+        return None
+    try:
+        return base64.b64decode(value, validate=True)
+    except (TypeError, ValueError):
+        raise MessageError(f"What stands under amqp, {key}, is damaged base64.") from None
+
+
+def event_named(build: str, instance: str | None = None) -> BuildEvent | Ignored:
+    """What ``build`` names: the message in a file of that name, read as ``decode`` does, else the NVR.
+
+    Raises MessageError.
+    """
+    # An NVR cannot be a path that exists unless somebody made such a file: then the file is meant.
+    if not os.path.lexists(build):
+        return BuildEvent(nvr=build)
+    try:
+        with Path(build).open("rb") as file:
+            content = file.read(FILE_LIMIT + 1)
+    except OSError as error:
+        raise MessageError(f"{build} cannot be read: {error.strerror}.") from None
+    if len(content) > FILE_LIMIT:
+        raise MessageError(f"{build} has more than {FILE_LIMIT} bytes: that is no message.")
+    try:
+        return from_dump(content).decode(instance)
+    except MessageError as error:
+        raise MessageError(f"{build}: {error.message}") from None

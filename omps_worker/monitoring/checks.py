@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Asking every part whether it would work, before the first build depends on it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from omps_worker.common.doubts import Doubt as Doubt
+from omps_worker.common.errors import KojiError, QuayAuthorizationError, ResourcesExhausted, WorkerError, unforeseen
+from omps_worker.common.http_client.client import HttpClient, HttpFault, address_of, is_failure
+from omps_worker.common.machine import Threads
+from omps_worker.configuration.settings.units import Duration
+from omps_worker.destinations.app_registry.client import AppRegistry
+from omps_worker.koji_client.builds import KojiBuilds
+from omps_worker.publishing.gate import Greenwave
+
+if TYPE_CHECKING:
+    from omps_worker.configuration.settings import WorkerSettings
+    from omps_worker.destinations.app_registry.organizations import Organization
+
+log = logging.getLogger(__name__)
+
+OK, WARNING, FAILED = "ok", "warning", "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One question; ``ask`` returns a detail for a person, or raises Doubt or a WorkerError."""
+
+    part: str
+    ask: Callable[[], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The answer to a Check."""
+
+    part: str
+    state: str
+    detail: str
+    error: WorkerError | None = None
+
+    def as_json(self) -> dict[str, object]:
+        """What ``check --json`` prints for it."""
+        return {
+            "part": self.part,
+            "state": self.state,
+            "detail": self.detail,
+            "error": self.error.name if self.error else None,
+            "transient": self.error.transient if self.error else None,
+        }
+
+
+def answer(check: Check) -> Finding:
+    """The answer, whatever it is: no check stops the next."""
+    try:
+        return Finding(check.part, OK, check.ask())
+    except Doubt as doubt:
+        return Finding(check.part, WARNING, str(doubt))
+    except WorkerError as error:
+        return Finding(check.part, FAILED, error.message, error.as_value())
+    except Exception as error:
+        log.exception("the check of %s broke", check.part)
+        wrapped = unforeseen(error)
+        return Finding(check.part, FAILED, wrapped.message, wrapped)
+
+
+def answers(questions: Sequence[Check]) -> Iterator[Finding]:
+    """The answers in the order of the questions, each as soon as it is known: all are asked at once."""
+    waiting: list[Future[Finding]] = [Future() for _ in questions]
+    threads = Threads(len(questions), "check")
+
+    def ask(question: Check, found: Future[Finding]) -> None:
+        found.set_result(answer(question))
+
+    try:
+        for question, found in zip(questions, waiting, strict=True):
+            try:
+                threads.submit(partial(ask, question, found))
+            except ResourcesExhausted:
+                ask(question, found)
+        for found in waiting:
+            yield found.result()
+    finally:
+        threads.close()
+
+
+# What is asked.
+
+
+def look_at_files(root_url: str, client: HttpClient) -> str:
+    """Whether Koji's file server has packages. Raises KojiError."""
+    url = root_url.rstrip("/") + "/packages/"
+    try:
+        answer = client.request("GET", url)
+    except HttpFault as fault:
+        raise KojiError(f"Koji's files cannot be reached: {fault}") from None
+    if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR or 300 <= answer.status < 400:
+        raise KojiError(f"Koji's file server answers {answer.status} at {url}.")
+    if answer.status != HTTPStatus.OK:
+        raise Doubt(f"{url} answers {answer.status}: is root_url right? (Some servers list no directories.)")
+    return url
+
+
+def _files_are_there(root_url: str, client: HttpClient, builds: KojiBuilds | None) -> None:
+    """Return if Koji's file server answers, whatever it says to this request; raises KojiError.
+
+    A download of ``builds`` that it failed is asked for again: it may show directories, and fail every file.
+    """
+    with contextlib.suppress(Doubt):
+        look_at_files(root_url, client)
+    url = None if builds is None else builds.failed_download
+    if builds is None or url is None:
+        return
+    status = 0
+    try:
+        status = client.request("GET", url, headers={"Range": "bytes=0-0"}, max_bytes=1).status
+    except HttpFault as fault:
+        if fault.kind != "too_large":
+            raise KojiError(f"Koji's files cannot be downloaded: {fault}") from None
+    if is_failure(status):
+        raise KojiError(f"Koji's file server answers {status} to the download of {address_of(url)}.")
+    if builds.failed_download == url:
+        builds.failed_download = None
+
+
+def log_in(registry: AppRegistry, organization: Organization) -> str:
+    """Whether the registry knows the credentials. Raises QuayAuthorizationError, and what keeps it from answering."""
+    verdict = registry.check_credentials(organization.authorization())
+    if verdict.accepted is None:
+        raise Doubt(verdict.detail)
+    if not verdict.accepted:
+        raise QuayAuthorizationError(f"The registry does not accept the credentials: {verdict.detail}", transient=False)
+    return verdict.detail
+
+
+PROBE = "omps-worker-probe"
+"""The name of a package that nobody has, at which every organization is looked."""
+
+
+def look_at_organization(registry: AppRegistry, name: str, organization: Organization) -> str:
+    """Whether the registry knows the organization's credentials, and answers looks at its packages with them.
+
+    Raises SettingsError without credentials, QuayAuthorizationError, and QuayPackageError.
+    """
+    doubt, told = None, ""
+    try:
+        told = log_in(registry, organization)
+    except Doubt as raised:
+        doubt = str(raised)
+    registry.look(name, PROBE, organization.authorization())
+    if doubt is not None:
+        raise Doubt(doubt)
+    return told
+
+
+@dataclass(frozen=True)
+class Services:
+    """Clients that only ask whether the services are there: they share no connection with those that work."""
+
+    koji: KojiBuilds
+    files: Callable[[], object]
+    registry: AppRegistry
+    greenwave: Greenwave | None
+
+    @classmethod
+    def of(cls, worker: WorkerSettings, seconds: float, builds: KojiBuilds | None = None) -> Services:
+        """Those of a site, which wait ``seconds`` for an answer; ``builds``: what downloads files there."""
+        koji = worker.koji.model_copy(update={"timeout": Duration.parse(seconds)})
+        bundle = worker.ca_bundle
+        return cls(
+            KojiBuilds(koji, worker.limits, bundle),
+            partial(_files_are_there, koji.root_url, HttpClient(timeout=seconds, ca_bundle=bundle), builds),
+            AppRegistry(worker.registry.url, timeout=seconds, ca_bundle=bundle),
+            Greenwave.of(worker.greenwave, timeout=seconds, ca_bundle=bundle),
+        )
+
+    def questions(self) -> dict[str, Callable[[], object]]:
+        """Whether each is there at all; a question raises what is wrong."""
+        asked: dict[str, Callable[[], object]] = {
+            "koji": self.koji.is_there,
+            "koji_files": self.files,
+            "registry": self.registry.is_there,
+        }
+        return asked if self.greenwave is None else {**asked, "greenwave": self.greenwave.is_there}

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where builds stand among others of their component: asks Koji, the mapping and, if need be, their archives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Protocol
+
+from omps_worker.common.errors import WorkerError
+from omps_worker.common.limits import Limits
+from omps_worker.common.model import Attempt, Build, Target
+from omps_worker.common.scratch import ScratchDirectory
+from omps_worker.common.tracebacks import let_go
+from omps_worker.configuration.mapping import MappingHolder
+from omps_worker.manifests.contents import Contents
+from omps_worker.manifests.transformations import Transformations
+from omps_worker.publishing.superseded import BuildOrder, is_late
+
+DIGESTS_KEPT = 256
+"""Of how many builds the digest is remembered, while newer ones are compared with what is released."""
+
+
+class Builds(Protocol):
+    """The part of Koji that this needs; see ``koji_client.builds.KojiBuilds``."""
+
+    def download(self, build: Build, destination: Path) -> None:
+        """Its archive of manifests, verified."""
+        ...
+
+    def siblings(self, build: Build, since: datetime) -> Iterator[Build]:
+        """The operator builds of its component and target completed since then, the newest first."""
+        ...
+
+
+class BuildOrders:
+    """Makes BuildOrders; may be shared by threads."""
+
+    def __init__(self, mapping: MappingHolder, builds: Builds, limits: Limits) -> None:
+        self._mapping = mapping
+        self._builds = builds
+        self._limits = limits
+        self._digests: dict[tuple[int, Transformations], str] = {}
+
+    def of(
+        self,
+        build: Build,
+        attempt: Attempt,
+        target: Target,
+        transformations: Transformations,
+        digest: str,
+        *,
+        by_mapping: bool,
+    ) -> BuildOrder:
+        """The order of a build whose content has that digest, among those that go to the same organization.
+
+        Unless ``by_mapping``, all of its component and build target do.
+        """
+        self._remember(build, transformations, digest)
+        return BuildOrder(
+            build,
+            lambda since: self._siblings(build, target.organization if by_mapping else None, since),
+            lambda other: self._digest_of(other, transformations),
+            late=is_late(build, attempt, datetime.now(timezone.utc)),
+        )
+
+    def _siblings(self, build: Build, organization: str | None, since: datetime) -> Iterator[Build]:
+        for other in self._builds.siblings(build, since):
+            match = self._mapping.current.resolve(other.facts)
+            if organization is None or (match and organization in {target.organization for target in match.targets}):
+                yield other
+
+    def _digest_of(self, build: Build, transformations: Transformations) -> str | None:
+        """The digest that the build's content would be released with; None if it cannot be released."""
+        known = self._digests.get((build.id, transformations))
+        if known is not None:
+            return known
+        with ScratchDirectory() as directory:
+            archive_file = Path(directory, "archive.zip")
+            try:
+                self._builds.download(build, archive_file)
+                digest = Contents(archive_file, Path(directory), self._limits).prepared(transformations).digest
+            except WorkerError as error:
+                if error.transient:
+                    raise
+                let_go(error)
+                return None
+        self._remember(build, transformations, digest)
+        return digest
+
+    def _remember(self, build: Build, transformations: Transformations, digest: str) -> None:
+        if len(self._digests) >= DIGESTS_KEPT:
+            self._digests.clear()
+        self._digests[build.id, transformations] = digest

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What would become of a build, step by step, without changing anything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from omps_worker.common.errors import WorkerError
+from omps_worker.common.model import Attempt, Build, BuildEvent, Ignored, Outcome, Status
+from omps_worker.common.push_request import Request
+from omps_worker.common.text import one_line
+from omps_worker.configuration.mapping import MappingHolder, Verdict
+from omps_worker.messages.reporting import reason_of, warnings_of
+from omps_worker.publishing import claims
+from omps_worker.publishing.processor import Builds, Processor
+from omps_worker.publishing.targets import IGNORED_BY_RULE, NO_RULE
+
+PUBLISH, IGNORE, SKIP, FAIL = "publish", "ignore", "skip", "fail"
+"""The decisions. A build whose content is already released is still ``publish``; its target says unchanged."""
+
+RULES_TOLD = 30
+"""Of how many rules people are told why they do not decide."""
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The decision about one build and what led to it."""
+
+    decision: str
+    reason: str | None = None
+    rule: int | None = None
+    """The index of the rule that decided, from 0."""
+    build: Build | None = None
+    why_not: Sequence[str] = ()
+    """Of each rule that came before, or of all, why it does not decide."""
+    outcomes: Sequence[Outcome] = ()
+    error: WorkerError | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """What ``explain --json`` prints."""
+        build = self.build
+        return {
+            "decision": self.decision,
+            "reason": self.reason,
+            "rule": self.rule,
+            "other_rules": list(self.why_not),
+            "build": {
+                "id": build.id,
+                "nvr": build.nvr,
+                "name": build.name,
+                "version": build.version,
+                "release": build.release,
+                "owner": build.owner,
+                "target": build.target,
+                "kind": build.kind.value,
+            }
+            if build
+            else None,
+            "targets": [
+                {
+                    "organization": outcome.organization,
+                    "repository": outcome.repo,
+                    "version": outcome.version,
+                    "status": outcome.status.value,
+                    "digest": outcome.digest,
+                    "superseded_by": outcome.superseded_by,
+                    "warnings": list(outcome.warnings),
+                    "files": list(outcome.extracted_files or ()),
+                    "error": {"name": outcome.error.name, "message": outcome.error.message} if outcome.error else None,
+                }
+                for outcome in self.outcomes
+                if outcome.organization is not None
+            ],
+        }
+
+
+def explain(event: BuildEvent | Ignored, mapping: MappingHolder, builds: Builds, processor: Processor) -> Explanation:
+    """What would become of the build that ``event`` speaks of."""
+    if isinstance(event, Ignored):
+        return Explanation(IGNORE, f"{event.reason}: {event.detail}" if event.detail else event.reason)
+    verdict = mapping.current.possible(event.facts)
+    if event.name is not None and verdict is Verdict.NO_RULE:
+        return Explanation(IGNORE, NO_RULE, why_not=mapping.current.why_not(event.facts))
+    if event.name is not None and verdict is Verdict.IGNORED:
+        sure = mapping.current.resolve(event.facts)
+        told = f"{IGNORED_BY_RULE}: {sure.rule_text}" if sure else IGNORED_BY_RULE
+        return Explanation(IGNORE, told, sure.rule if sure else None, why_not=mapping.current.why_not(event.facts))
+    try:
+        build = builds.find(build_id=event.build_id, nvr=event.nvr)
+        claims.check_names(event, build)
+        # Only a message knows more than an NVR.
+        outdated = claims.check_state(event, build) if event.name is not None else None
+    except WorkerError as error:
+        return Explanation(FAIL, f"{error.name}: {error.message}", error=error.as_value())
+    match = mapping.current.resolve(build.facts)
+    rule = match.rule if match else None
+    why_not = mapping.current.why_not(build.facts)
+    outcomes = outdated or processor.process_build(build, Attempt(), Request(dry_run=True))
+    if isinstance(outcomes, Ignored):
+        return Explanation(IGNORE, f"{outcomes.reason}: {outcomes.detail}", rule, build, why_not)
+    decision, reason, fault = _worst(outcomes)
+    return Explanation(decision, reason, rule, build, why_not, outcomes, fault)
+
+
+def _worst(outcomes: Sequence[Outcome]) -> tuple[str, str | None, WorkerError | None]:
+    for outcome in outcomes:
+        if outcome.status is Status.FAILED and outcome.error:
+            return FAIL, f"{outcome.error.name}: {outcome.error.message}", outcome.error
+    for outcome in outcomes:
+        if outcome.status is Status.SKIPPED:
+            return SKIP, reason_of(outcome), None
+    return PUBLISH, None, None
+
+
+def as_text(explanation: Explanation) -> str:
+    """The explanation for a person."""
+    lines = []
+    build = explanation.build
+    if build:
+        lines.append(f"build     {build.nvr} (id {build.id}, {build.kind.value})")
+        facts = [f"component {build.name}", f"owner {build.owner or 'unknown'}", f"target {build.target or 'unknown'}"]
+        lines.append(f"          {', '.join(facts)}")
+    if explanation.rule is not None:
+        lines.append(f"rule      rules[{explanation.rule}]")
+    told = list(explanation.why_not[:RULES_TOLD])
+    if len(explanation.why_not) > RULES_TOLD:
+        told.append(f"and {len(explanation.why_not) - RULES_TOLD} more; --json has them all")
+    lines += [f"{'no match' if index == 0 else '':9} {sentence}" for index, sentence in enumerate(told)]
+    lines.append(f"decision  {explanation.decision}" + (f": {explanation.reason}" if explanation.reason else ""))
+    for outcome in explanation.outcomes:
+        if outcome.target is None:
+            continue
+        place = f"{outcome.organization}/{outcome.repo or '(packageName)'}"
+        if outcome.status is Status.PUBLISHED:
+            lines.append(f"target    {place}: would become release {outcome.version}")
+        elif outcome.status is Status.UNCHANGED:
+            lines.append(f"target    {place}: this content is already release {outcome.version}")
+        elif outcome.error:
+            lines.append(f"target    {place}: {outcome.error.name}: {outcome.error.message}")
+        else:
+            lines.append(f"target    {place}: {outcome.status}")
+    for index, warning in enumerate(warnings_of(explanation.outcomes)):
+        lines.append(f"{'warnings' if index == 0 else '':9} {warning}")
+    packed = next((outcome for outcome in explanation.outcomes if outcome.digest), None)
+    if packed:
+        lines.append(f"digest    {packed.digest}")
+        lines += [
+            f"{'files' if index == 0 else '':9} {name}" for index, name in enumerate(packed.extracted_files or ())
+        ]
+    return "\n".join(one_line(line) for line in lines)

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where a build goes: which targets it has, which of them are still open, and which repository one means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from omps_worker.common.errors import PackageValidationError
+from omps_worker.common.model import Attempt, BuildFacts, Bundle, Ignored, Target
+from omps_worker.common.push_request import Request
+from omps_worker.configuration.mapping import Mapping
+from omps_worker.destinations.app_registry import versions
+
+NO_RULE = "no_rule"
+IGNORED_BY_RULE = "ignored_by_rule"
+"""Reasons to ignore a build: it has no targets."""
+
+
+def targets_of(mapping: Mapping, facts: BuildFacts, what: str, request: Request) -> Sequence[Target] | Ignored:
+    """Where ``what``, of which ``facts`` are known, goes: as ``request`` says, or else the mapping."""
+    if request.organization is not None:
+        return [Target(request.organization, request.repository, request.version or versions.INCREMENT)]
+    match = mapping.resolve(facts)
+    if match is None:
+        return Ignored(NO_RULE, f"no rule of the mapping matches {what}")
+    if not match.targets:
+        return Ignored(IGNORED_BY_RULE, f"{match.rule_text} ignores {what} on purpose")
+    return [
+        replace(
+            target,
+            repository=request.repository or target.repository,
+            version=request.version or target.version,
+        )
+        for target in match.targets
+    ]
+
+
+def still_open(targets: Sequence[Target] | Ignored, attempt: Attempt) -> Sequence[Target] | Ignored:
+    """Those of ``targets`` that an earlier attempt left open.
+
+    When the mapping was edited meanwhile and no longer names one of them, all count as open: those
+    that are done are found to be released, and nothing that was to be mended is forgotten.
+    """
+    if isinstance(targets, Ignored) or attempt.targets is None:
+        return targets
+    named = [target for target in targets if target.label in attempt.targets]
+    return named if {target.label for target in named} == set(attempt.targets) else targets
+
+
+def repository_of(target: Target, prepared: Bundle) -> str:
+    """The repository that ``target`` means; a name in the mapping is an assertion."""
+    if target.repository is not None and target.repository != prepared.package_name:
+        raise PackageValidationError(
+            f"The packageName ({prepared.package_name}) is not the repository that was asked for "
+            f"({target.repository}).",
+            details={
+                "validation_info": {
+                    "errors": [
+                        f"The packageName ({prepared.package_name}) in bundle does not match repository name "
+                        f"({target.repository}) provided as command line argument."
+                    ],
+                    "warnings": list(prepared.courier_warnings),
+                }
+            },
+        )
+    return prepared.package_name
