@@ -22,9 +22,8 @@ from omps_worker.configuration.mapping import Verdict
 from omps_worker.configuration.mapping.file import MappingFile
 from omps_worker.configuration.settings import Settings
 from omps_worker.destinations.app_registry.client import AppRegistry
-from omps_worker.destinations.app_registry.deletions import Deleter
-from omps_worker.destinations.app_registry.organizations import Organizations, unknown_organization
-from omps_worker.destinations.app_registry.releases import Releaser
+from omps_worker.destinations.app_registry.destination import AppRegistryDestination
+from omps_worker.destinations.app_registry.organizations import unknown_organization
 from omps_worker.koji_client.builds import KojiBuilds
 from omps_worker.manifests.brought import brought
 from omps_worker.messages import files as message_files
@@ -156,17 +155,21 @@ class Site(BrokerSite):
 
     def _processor(self, lock: PackageLock) -> Processor:
         worker = self.settings.worker
-        releaser = Releaser(self.registry, lock, worker.default_release_version, observer=self.observer)
         patience = worker.greenwave.patience.seconds if worker.greenwave else 0.0
         return Processor(
             self.mapping,
             self.builds,
-            releaser,
-            worker.organizations,
+            self._destination(lock),
             worker.limits,
             gate=self.greenwave,
             patience=patience,
             observer=self.observer,
+        )
+
+    def _destination(self, lock: PackageLock) -> AppRegistryDestination:
+        worker = self.settings.worker
+        return AppRegistryDestination(
+            self.registry, lock, worker.organizations, worker.default_release_version, observer=self.observer
         )
 
     @cached_property
@@ -298,15 +301,14 @@ class Site(BrokerSite):
 
         Raises SettingsError, RegistryError and the errors of the lock.
         """
-        place = Organizations(self.settings.worker.organizations).place(organization, repository, authorization)
         origin = ByHand()
         with self.locks():
-            deleter = Deleter(self.registry, self._lock_by_hand())
+            destination = self._destination(self._lock_by_hand())
             if dry_run:
-                versions = deleter.versions(place, version)
+                versions = destination.would_delete(organization, repository, version, authorization)
                 outcomes = [Outcome(Status.DELETED, organization, repository, each) for each in versions]
             else:
-                outcomes = deleter.delete(place, version)
+                outcomes = destination.delete(organization, repository, version, authorization)
                 self._tell(outcomes, origin)
         return outcomes, [result_body(outcome, origin, Attempt()) for outcome in outcomes]
 

@@ -37,8 +37,6 @@ from omps_worker.common.names import is_name
 from omps_worker.common.push_request import Caller, Request
 from omps_worker.configuration.mapping import MappingHolder
 from omps_worker.destinations.app_registry import versions
-from omps_worker.destinations.app_registry.organizations import Organizations
-from omps_worker.destinations.app_registry.package import Place
 from omps_worker.publishing import pauses as mapping_pauses
 from omps_worker.publishing.pauses import HELD
 from omps_worker.publishing.processor import DRAFT_BUILD, Prepared
@@ -78,9 +76,11 @@ class Story(Protocol):
 
 
 class Deletions(Protocol):
-    """The part of the core that deletes; see ``destinations.Destination``."""
+    """The part of a destination that deletes; see ``destinations.Destination``."""
 
-    def delete(self, place: Place, version: str | None = None) -> list[Outcome]:
+    def delete(
+        self, name: str, repository: str, version: str | None = None, authorization: SecretStr | None = None
+    ) -> list[Outcome]:
         """Delete one release of a package, or all."""
         ...
 
@@ -96,7 +96,6 @@ class Service:
         self,
         story: Story,
         deletions: Deletions,
-        organizations: Organizations,
         mapping: MappingHolder,
         tell: Callable[[Sequence[Outcome], ByHand], object],
         *,
@@ -105,7 +104,6 @@ class Service:
     ) -> None:
         self._story = story
         self._deletions = deletions
-        self._organizations = organizations
         self._mapping = mapping
         self._tell = tell
         self._deduplicate = deduplicate
@@ -151,9 +149,8 @@ class Service:
         if not (is_name(organization) and is_name(repository)):
             shown = printable(f"{organization}/{repository}", 200)
             raise QuayPackageNotFound(f"There is no package {shown}: no organization or repository is called that.")
-        place = self._organizations.place(organization, repository, authorization)
         try:
-            outcomes = self._deletions.delete(place, version)
+            outcomes = self._deletions.delete(organization, repository, version, authorization)
         except QuayAuthorizationError as error:
             if version is None:
                 raise

@@ -32,9 +32,7 @@ from omps_worker.configuration.mapping.file import MappingFile, parse
 from omps_worker.configuration.settings import Settings
 from omps_worker.configuration.settings import file as settings_file
 from omps_worker.destinations.app_registry.client import AppRegistry
-from omps_worker.destinations.app_registry.deletions import Deleter
-from omps_worker.destinations.app_registry.organizations import Organizations
-from omps_worker.destinations.app_registry.releases import Releaser
+from omps_worker.destinations.app_registry.destination import AppRegistryDestination
 from omps_worker.koji_client.builds import KojiBuilds
 from omps_worker.messages.reporting import Reporter, ResultMessage, log_outcome
 from omps_worker.monitoring.checks import Services
@@ -126,19 +124,20 @@ class ApiSite:
         self._announcer = self._make_announcer()
         lock = self._lock = self._make_lock()
         mapping = self._mapping = _mapping_of(settings)
+        destination = AppRegistryDestination(
+            registry, lock, worker.organizations, worker.default_release_version, observer=observer
+        )
         processor = Processor(
             mapping,
             builds,
-            Releaser(registry, lock, worker.default_release_version, observer=observer),
-            worker.organizations,
+            destination,
             worker.limits,
             gate=Greenwave.of(worker.greenwave, timeout=worker.koji.timeout, ca_bundle=bundle, observer=observer),
             observer=observer,
         )
         self.service = Service(
             processor,
-            Deleter(registry, lock),
-            Organizations(worker.organizations),
+            destination,
             mapping,
             self._tell,
             deduplicate=worker.api.deduplicate,

@@ -64,7 +64,7 @@ class Observation:
     ) -> Iterator[None]:
         """Open it, if there is one; asks the ``questions`` meanwhile.
 
-        For ``vital`` and ``parts`` see ``readiness.Readiness``, for the others ``monitoring.health.Lookout``. ``warnings``
+        For ``vital`` and ``parts`` see ``readiness.Readiness``, for the others ``health.Lookout``. ``warnings``
         gives what ``/ready`` shows beside the reasons, and is ready all the same.
         """
         place = self._place

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Protocol
@@ -15,7 +15,6 @@ from omps_worker.common.scratch import ScratchDirectory
 from omps_worker.common.tracebacks import let_go
 from omps_worker.configuration.mapping import MappingHolder
 from omps_worker.manifests.contents import Contents
-from omps_worker.manifests.transformations import Transformations
 from omps_worker.publishing.superseded import BuildOrder, is_late
 
 DIGESTS_KEPT = 256
@@ -41,27 +40,29 @@ class BuildOrders:
         self._mapping = mapping
         self._builds = builds
         self._limits = limits
-        self._digests: dict[tuple[int, Transformations], str] = {}
+        self._digests: dict[tuple[int, Hashable], str] = {}
 
     def of(
         self,
         build: Build,
         attempt: Attempt,
         target: Target,
-        transformations: Transformations,
+        changes: Hashable,
         digest: str,
+        digest_of: Callable[[Contents, Build], str],
         *,
         by_mapping: bool,
     ) -> BuildOrder:
         """The order of a build whose content has that digest, among those that go to the same organization.
 
-        Unless ``by_mapping``, all of its component and build target do.
+        ``digest_of`` says with which digest others are released there, after the same ``changes``. Unless
+        ``by_mapping``, all of its component and build target go there.
         """
-        self._remember(build, transformations, digest)
+        self._remember(build, changes, digest)
         return BuildOrder(
             build,
             lambda since: self._siblings(build, target.organization if by_mapping else None, since),
-            lambda other: self._digest_of(other, transformations),
+            lambda other: self._digest_of(other, changes, digest_of),
             late=is_late(build, attempt, datetime.now(timezone.utc)),
         )
 
@@ -71,25 +72,25 @@ class BuildOrders:
             if organization is None or (match and organization in {target.organization for target in match.targets}):
                 yield other
 
-    def _digest_of(self, build: Build, transformations: Transformations) -> str | None:
+    def _digest_of(self, build: Build, changes: Hashable, digest_of: Callable[[Contents, Build], str]) -> str | None:
         """The digest that the build's content would be released with; None if it cannot be released."""
-        known = self._digests.get((build.id, transformations))
+        known = self._digests.get((build.id, changes))
         if known is not None:
             return known
         with ScratchDirectory() as directory:
             archive_file = Path(directory, "archive.zip")
             try:
                 self._builds.download(build, archive_file)
-                digest = Contents(archive_file, Path(directory), self._limits).prepared(transformations).digest
+                digest = digest_of(Contents(archive_file, Path(directory), self._limits), build)
             except WorkerError as error:
                 if error.transient:
                     raise
                 let_go(error)
                 return None
-        self._remember(build, transformations, digest)
+        self._remember(build, changes, digest)
         return digest
 
-    def _remember(self, build: Build, transformations: Transformations, digest: str) -> None:
+    def _remember(self, build: Build, changes: Hashable, digest: str) -> None:
         if len(self._digests) >= DIGESTS_KEPT:
             self._digests.clear()
-        self._digests[build.id, transformations] = digest
+        self._digests[build.id, changes] = digest

@@ -8,7 +8,7 @@ knows nothing of where the build was heard of nor of who hears about the outcome
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
@@ -44,17 +44,14 @@ from omps_worker.common.push_request import Request
 from omps_worker.common.scratch import ScratchDirectory
 from omps_worker.common.tracebacks import let_go
 from omps_worker.configuration.mapping import MappingHolder
-from omps_worker.destinations.app_registry import versions
-from omps_worker.destinations.app_registry.listing import not_listed_yet
-from omps_worker.destinations.app_registry.organizations import Organization, Organizations
-from omps_worker.destinations.app_registry.releases import Releaser, Wanted
+from omps_worker.destinations import Destination, Job
 from omps_worker.manifests.contents import Contents
 from omps_worker.messages import events
 from omps_worker.publishing import build_orders, claims
 from omps_worker.publishing.build_orders import BuildOrders
 from omps_worker.publishing.pauses import HELD, publish_unpaused
 from omps_worker.publishing.superseded import SKIP, SUPERSEDED, BuildOrder
-from omps_worker.publishing.targets import repository_of, still_open, targets_of
+from omps_worker.publishing.targets import still_open, targets_of
 
 log = logging.getLogger(__name__)
 
@@ -158,8 +155,7 @@ class Processor:
         self,
         mapping: MappingHolder,
         builds: Builds,
-        releaser: Releaser,
-        organizations: Mapping[str, Organization],
+        destination: Destination,
         limits: Limits,
         *,
         gate: Gate | None = None,
@@ -168,8 +164,7 @@ class Processor:
     ) -> None:
         self._mapping = mapping
         self._builds = builds
-        self._releaser = releaser
-        self._organizations = Organizations(organizations)
+        self._destination = destination
         self._limits = limits
         self._gate = gate
         self._patience = timedelta(seconds=patience)
@@ -308,11 +303,7 @@ class Processor:
     def _prepared(self, work: _Work, target: Target, contents: Contents) -> Bundle | WorkerError:
         """What is to be released to ``target``, or why there is nothing."""
         try:
-            if target.version != versions.CSV:
-                # Before the manifests are found fault with: a version that is none may be mended more easily.
-                versions.wanted(target.version, work.build, None)
-            authorization = work.request.authorization
-            return contents.prepared(self._organizations.transformations(target.organization, authorization))
+            return self._destination.prepare(target, contents, work.build, work.request)
         except Exception as error:
             return _named(error, work.nvr)
 
@@ -329,32 +320,21 @@ class Processor:
             return work.outcome(Status.FAILED, target, **known, error=_named(error, work.nvr))
 
     def _release(self, work: _Work, target: Target, prepared: Bundle, known: dict[str, object]) -> Outcome:
-        repository, order = repository_of(target, prepared), self._order(work, target, prepared)
-        place = self._organizations.place(target.organization, repository, work.request.authorization)
-        wanted = Wanted(
-            prepared,
-            place,
-            version=versions.wanted(target.version, work.build, prepared.csv_version),
-            new_release=work.request.new_release,
-            order=order,
-            reverts=work.request.reverts,
-            caller=work.request.caller,
-        )
-        release = self._releaser.plan if work.request.dry_run else self._releaser.release
+        destination, order = self._destination, self._order(work, target, prepared)
+        comes_again = work.attempt.first_seen is not None
+        job = Job(target, prepared, work.build, work.request, order, comes_again)
+        release = destination.plan if work.request.dry_run else destination.release
         with work.stage("release"):
-            released = release(wanted)
+            released = release(job)
         if released is None:
             by = order.superseded_by if order else None
             return work.outcome(Status.SKIPPED, target, **known, reason=SUPERSEDED, superseded_by=by)
         known |= {"version": released.version, "released_at": released.made_at}
         if work.request.dry_run:
             status = Status.PUBLISHED if released.created else Status.UNCHANGED
-            return work.outcome(status, target, **known, public=place.credentials.public)
+            return work.outcome(status, target, **known, public=destination.is_public(job))
         with work.stage("publish"):
-            public = self._releaser.publish(place, released.version)
-        if not released.listed and work.attempt.first_seen is not None:
-            # A message comes again, and then the release is told of by what the registry says of it.
-            raise not_listed_yet(place, released.version)
+            public = destination.publish(job, released)
         ours = released.created or work.attempt.interrupted
         status = Status.PUBLISHED if ours else Status.UNCHANGED
         return work.outcome(status, target, **known, public=public)
@@ -363,10 +343,15 @@ class Processor:
         """Where the build stands among others; None if the rule does not care."""
         if work.build is None or target.superseded != SKIP:
             return None
-        transformations = self._organizations.transformations(target.organization, work.request.authorization)
-        by_mapping = work.request.organization is None
+        destination, request = self._destination, work.request
         return self._orders.of(
-            work.build, work.attempt, target, transformations, prepared.digest, by_mapping=by_mapping
+            work.build,
+            work.attempt,
+            target,
+            destination.changes(target, request),
+            prepared.digest,
+            lambda contents, build: destination.prepare(target, contents, build, request).digest,
+            by_mapping=request.organization is None,
         )
 
 

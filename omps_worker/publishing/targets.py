@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where a build goes: which targets it has, which of them are still open, and which repository one means."""
+"""Where a build goes: which targets it has, and which of them are still open."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 
-from omps_worker.common.errors import PackageValidationError
-from omps_worker.common.model import Attempt, BuildFacts, Bundle, Ignored, Target
+from omps_worker.common.model import Attempt, BuildFacts, Ignored, Target
 from omps_worker.common.push_request import Request
 from omps_worker.configuration.mapping import Mapping
 from omps_worker.destinations.app_registry import versions
@@ -46,22 +45,3 @@ def still_open(targets: Sequence[Target] | Ignored, attempt: Attempt) -> Sequenc
         return targets
     named = [target for target in targets if target.label in attempt.targets]
     return named if {target.label for target in named} == set(attempt.targets) else targets
-
-
-def repository_of(target: Target, prepared: Bundle) -> str:
-    """The repository that ``target`` means; a name in the mapping is an assertion."""
-    if target.repository is not None and target.repository != prepared.package_name:
-        raise PackageValidationError(
-            f"The packageName ({prepared.package_name}) is not the repository that was asked for "
-            f"({target.repository}).",
-            details={
-                "validation_info": {
-                    "errors": [
-                        f"The packageName ({prepared.package_name}) in bundle does not match repository name "
-                        f"({target.repository}) provided as command line argument."
-                    ],
-                    "warnings": list(prepared.courier_warnings),
-                }
-            },
-        )
-    return prepared.package_name

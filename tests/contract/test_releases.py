@@ -15,9 +15,10 @@ from omps_worker.common import locks
 from omps_worker.common.errors import PackageBusy, QuayAuthorizationError, QuayCourierError, QuayPackageError
 from omps_worker.common.locks import ProcessLock
 from omps_worker.common.model import Bundle
+from omps_worker.destinations import Released
 from omps_worker.destinations.app_registry.client import AppRegistry
 from omps_worker.destinations.app_registry.package import Credentials, Place
-from omps_worker.destinations.app_registry.releases import Released, Releaser, Wanted
+from omps_worker.destinations.app_registry.releases import Releaser, Wanted
 from omps_worker.sandbox.faults import Fault
 from omps_worker.sandbox.registry import SandboxRegistry
 from omps_worker.sandbox.registry_store import tar_digest

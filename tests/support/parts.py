@@ -16,7 +16,7 @@ from omps_worker.common.locks import ProcessLock
 from omps_worker.common.model import Attempt, BuildEvent
 from omps_worker.configuration.mapping.file import parse
 from omps_worker.destinations.app_registry.client import AppRegistry
-from omps_worker.destinations.app_registry.releases import Releaser
+from omps_worker.destinations.app_registry.destination import AppRegistryDestination
 from omps_worker.koji_client.builds import KojiBuilds
 from omps_worker.manifests.transformations import Transformations
 from omps_worker.publishing.processor import Processor, Request
@@ -78,8 +78,10 @@ class Parts:
         settings = SimpleNamespace(hub_url=koji.hub_url, root_url=koji.root_url, timeout=timeout)
         self.builds = KojiBuilds(settings, LIMITS)
         self.client = AppRegistry(registry.url, timeout=timeout)
-        self.releaser = Releaser(self.client, ProcessLock(), "1.0.0", quiet_seconds=quiet)
-        self.processor = Processor(self.mapping, self.builds, self.releaser, self.organizations, LIMITS, **more)
+        destination = AppRegistryDestination(
+            self.client, ProcessLock(), self.organizations, "1.0.0", quiet_seconds=quiet
+        )
+        self.processor = Processor(self.mapping, self.builds, destination, LIMITS, **more)
 
     def process(self, build: dict, attempt: Attempt | None = None, **request):
         return self.processor.process(BuildEvent(build_id=build["id"]), attempt, Request(**request))

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from omps_worker.common.errors import QuayCourierError, QuayPackageError
 from omps_worker.common.model import Release
+from omps_worker.destinations import Released
 from omps_worker.destinations.app_registry.package import Place
 
 
@@ -23,20 +23,6 @@ class Package(Protocol):
     def releases(self) -> tuple[Release, ...]:
         """Its releases, each version and content once."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Released:
-    """The release that holds the content; ``created``: by this very call.
-
-    ``made_at``: when that was, as the registry writes it; None where it does not say. ``listed`` is
-    False where the registry took the release and could not be asked afterwards.
-    """
-
-    version: str
-    created: bool
-    made_at: str | None = field(default=None, compare=False)
-    listed: bool = field(default=True, compare=False)
 
 
 def released(package: Package, version: str, digest: str, *, created: bool = False) -> Released:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -29,8 +29,9 @@ from omps_worker.common.locks import Hold, PackageLock, held_too_long
 from omps_worker.common.model import Bundle, Release
 from omps_worker.common.observer import SILENT, Observer
 from omps_worker.common.push_request import Caller
+from omps_worker.destinations import Order, Released
 from omps_worker.destinations.app_registry import versions
-from omps_worker.destinations.app_registry.listing import Package, Released, has_opaque, opaque, released
+from omps_worker.destinations.app_registry.listing import Package, has_opaque, opaque, released
 from omps_worker.destinations.app_registry.package import Place
 from omps_worker.destinations.app_registry.release_history import below, contents_of, highest, shared
 
@@ -81,30 +82,6 @@ class Registry(Protocol):
 
     def is_public(self, organization: str, repository: str, oauth_token: SecretStr) -> bool | None:
         """Whether everybody sees it; None if that is not known."""
-        ...
-
-
-class Order(Protocol):
-    """Where a content belongs among those of newer builds; asked while the package is held."""
-
-    def superseded(self, below: Set[str], releases: Sequence[Release]) -> bool:
-        """Whether something newer stands in the way.
-
-        ``below``: the digests of the highest release, if this content would come out on top of it.
-        ``releases``: all that there are.
-        """
-        ...
-
-    def newest(self) -> bool:
-        """Whether there is nothing newer, so that this content belongs on top."""
-        ...
-
-    def reverts(self, releases: Sequence[Release], digest: str) -> bool:
-        """Whether this content, which is among the releases, is to be released again as it went back to it."""
-        ...
-
-    def goes_last(self) -> bool:
-        """Whether others, which may be under way, are to be released before it."""
         ...
 
 
