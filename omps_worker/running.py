@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from omps_worker.bootstrap import Site
 from omps_worker.broker.access import Access
-from omps_worker.broker.catch_up import Rounds, Turn
+from omps_worker.broker.catch_up import Leadership, Rounds
 from omps_worker.broker.consumer import Consumer
 from omps_worker.broker.depths import Depths
 from omps_worker.broker.locks.connection import LockConnection
@@ -121,7 +121,7 @@ class _Worker:
             self._depths.close()
 
     def _vital(self) -> list[str]:
-        return vital(self._consumer.still_for, self._consumer.desk.longest_work, self._settings.worker)
+        return vital(self._consumer.still_for, self._consumer.deliveries.longest_work, self._settings.worker)
 
     def _consumer_trouble(self) -> str | None:
         if self._consumer.consuming:
@@ -131,7 +131,7 @@ class _Worker:
         return "not consuming: the broker is away, or the worker is stopping"
 
     def _publisher_trouble(self) -> str | None:
-        untold = self._consumer.desk.untold
+        untold = self._consumer.deliveries.untold
         return self._publisher.trouble() or (f"an outcome cannot be recorded: {untold}" if untold else None)
 
     def _mapping_trouble(self) -> str | None:
@@ -180,4 +180,4 @@ class _Worker:
                 site.observer.round_ended(sent)
 
         link = LockConnection(Access.of(self._settings, "catch-up")) if worker.lock == "broker" else None
-        stack.enter_context(Rounds(go, period, Turn(link, self._settings.queue.name) if link else None))
+        stack.enter_context(Rounds(go, period, Leadership(link, self._settings.queue.name) if link else None))

@@ -23,7 +23,7 @@ from omps_worker.api.flow import Flow
 from omps_worker.api.health import Health
 from omps_worker.api.idempotency import HEADER, Keys, checked
 from omps_worker.api.replies import Reply, error_reply, reply_to
-from omps_worker.api.requests import ROUTE, JsonResponse, Surroundings
+from omps_worker.api.requests import ROUTE, JsonResponse, RequestMiddleware
 from omps_worker.api.service import Service
 from omps_worker.common.errors import (
     InvalidOrganizationName,
@@ -165,7 +165,7 @@ def create_app(api: Api, lifespan: Lifespan | None = None, observer: Observer = 
 
     app = Starlette(routes=routes, exception_handlers={HTTPException: not_there}, lifespan=lifespan)
     app.router.redirect_slashes = False
-    return Surroundings(app, observer)
+    return RequestMiddleware(app, observer)
 
 
 def _answering(endpoint: Callable[[Request], Awaitable[Reply]], path: str) -> Endpoint:

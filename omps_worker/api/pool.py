@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from omps_worker.common.machine import Threads
-from omps_worker.common.work_times import UnderWay
+from omps_worker.common.work_times import WorkTimes
 
 T = TypeVar("T")
 
@@ -25,7 +25,7 @@ class Pool:
         self._waiting: set[Future[Any]] = set()
         self._closed = False
         self._under_way = 0
-        self._works = UnderWay()
+        self._works = WorkTimes()
 
     @property
     def idle(self) -> bool:

@@ -53,7 +53,7 @@ class RequestIds(logging.Filter):
         return True
 
 
-class Surroundings:
+class RequestMiddleware:
     """The ASGI layer around an application: ids, the access log, and draining.
 
     A client's X-Request-ID is taken over if it is short and plain; the reply has it in any case.

@@ -46,7 +46,7 @@ def outgoing(message_id: str, body: bytes, *, topic: str, queue: str) -> Outgoin
     return Outgoing("", queue, body, properties, mandatory=True)
 
 
-class Turn:
+class Leadership:
     """Belongs to one of all replicas that share ``queue``, for as long as it lives."""
 
     def __init__(self, link: LockConnection, queue: str) -> None:
@@ -72,7 +72,9 @@ class Rounds:
     next round tries again.
     """
 
-    def __init__(self, go: Callable[[Callable[[], bool]], object], period: float, turn: Turn | None = None) -> None:
+    def __init__(
+        self, go: Callable[[Callable[[], bool]], object], period: float, turn: Leadership | None = None
+    ) -> None:
         self._go = go
         self._period = period
         self._turn = turn

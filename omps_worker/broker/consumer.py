@@ -33,7 +33,7 @@ from omps_worker.broker.publisher import Publisher
 from omps_worker.broker.refusals import Refusals
 from omps_worker.broker.signals import Interrupted, Signals, StopNow
 from omps_worker.broker.topology import Topology
-from omps_worker.broker.work import Desk, Handler
+from omps_worker.broker.work import DeliveryWorker, Handler
 from omps_worker.common.errors import BrokerError, BrokerRefused, BrokerUnavailable, WorkerError
 from omps_worker.common.text import one_line
 from omps_worker.publishing.retry import Ladder
@@ -84,7 +84,7 @@ class Consumer:
         self._handler = handler
         self._publisher = publisher
         self._signals = Signals(shutdown_timeout)
-        self._desk = Desk(
+        self._deliveries = DeliveryWorker(
             handler,
             publisher,
             queue=topology.queue,
@@ -95,7 +95,7 @@ class Consumer:
             parked_before=ParkedBefore(where, topology),
         )
         self._in_hand = InHand(
-            self._desk.perform, concurrency, self._wake, lambda: publisher.blocked is None, handler.observer
+            self._deliveries.perform, concurrency, self._wake, lambda: publisher.blocked is None, handler.observer
         )
         self._intake = Intake(handler, self._in_hand, topology, prefetch, self._may_begin)
         self._conversation: _Conversation | None = None
@@ -127,9 +127,9 @@ class Consumer:
         return self._in_hand.running, self._in_hand.waiting, self._in_hand.oldest
 
     @property
-    def desk(self) -> Desk:
+    def deliveries(self) -> DeliveryWorker:
         """Where work is done and its outcome recorded; it knows how that goes."""
-        return self._desk
+        return self._deliveries
 
     def hurry(self) -> None:
         """The broker seems to be back: connect now, instead of after the pause. From any thread."""
@@ -154,7 +154,7 @@ class Consumer:
             log.warning("stopped at once: the broker redelivers what was in hand")
             return UNFINISHED
         finally:
-            self._desk.abandon()
+            self._deliveries.abandon()
             self._in_hand.end_threads()
             self._publisher.close(1.0)
 

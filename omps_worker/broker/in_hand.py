@@ -23,7 +23,7 @@ from omps_worker.common.model import Ignored
 from omps_worker.common.observer import SILENT, Observer
 from omps_worker.common.text import one_line
 from omps_worker.common.tracebacks import let_go
-from omps_worker.common.work_times import UnderWay
+from omps_worker.common.work_times import WorkTimes
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class InHand:
         self._may_begin = may_begin
         self._observer = observer
         self._threads = Threads(concurrency)
-        self._under_way = UnderWay()
+        self._under_way = WorkTimes()
         self._works: dict[bytes, _Work] = {}
         self._waiting: deque[_Work] = deque()
         self._finished: SimpleQueue[_Work] = SimpleQueue()

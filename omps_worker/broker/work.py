@@ -26,7 +26,7 @@ from omps_worker.common.errors import BrokerError, BrokerRefused, UnexpectedErro
 from omps_worker.common.model import Attempt, BuildEvent, BuildFacts, Ignored, Outcome, Source, Status
 from omps_worker.common.observer import SILENT, Observer
 from omps_worker.common.text import one_line
-from omps_worker.common.work_times import UnderWay
+from omps_worker.common.work_times import WorkTimes
 from omps_worker.messages.reporting import log_outcome
 from omps_worker.publishing import retry
 
@@ -104,7 +104,7 @@ class Done:
     ignored: Ignored | None = None
 
 
-class Desk:
+class DeliveryWorker:
     """Performs work on deliveries, from any thread. ``restore`` asks for the queues to be set up anew.
 
     ``parked_before`` is asked of a message that was handed over before whether its failure, an error's name and the
@@ -132,7 +132,7 @@ class Desk:
         self._restore = restore
         self._parked_before = parked_before
         self._abandoned = threading.Event()
-        self._processing = UnderWay()
+        self._processing = WorkTimes()
         self._untold: dict[object, str] = {}
 
     @property

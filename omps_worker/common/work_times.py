@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class UnderWay:
+class WorkTimes:
     """Knows when each piece of work began; for any number of threads."""
 
     def __init__(self) -> None:

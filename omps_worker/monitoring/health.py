@@ -54,7 +54,7 @@ Questions = Mapping[str, Callable[[], object] | Question]
 class _Service:
     """One service, its thread, and what is known of it."""
 
-    def __init__(self, name: str, question: Question, lookout: Lookout) -> None:
+    def __init__(self, name: str, question: Question, lookout: HealthChecks) -> None:
         self.name = name
         self._ask = question.ask
         self._lookout = lookout
@@ -111,7 +111,7 @@ class _Service:
             self._lookout.back(self.name)
 
 
-class Lookout:
+class HealthChecks:
     """Asks while it is entered. ``questions``: a name, and a function that raises what is wrong, or a Question.
 
     ``every`` and ``patience`` are those of functions.
@@ -140,7 +140,7 @@ class Lookout:
         """For each service what is wrong with it, and None if nothing is."""
         return {service.name: service.trouble for service in self._services}
 
-    def __enter__(self) -> Lookout:
+    def __enter__(self) -> HealthChecks:
         try:
             for service in self._services:
                 machine.start(service.thread)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from omps_worker.common.errors import SettingsError
 from omps_worker.common.observer import SILENT, Observer
-from omps_worker.monitoring.health import Lookout, Questions
+from omps_worker.monitoring.health import HealthChecks, Questions
 from omps_worker.monitoring.port import Monitoring, Page, Probe
 from omps_worker.monitoring.readiness import Readiness, Trouble
 
@@ -64,13 +64,13 @@ class Observation:
     ) -> Iterator[None]:
         """Open it, if there is one; asks the ``questions`` meanwhile.
 
-        For ``vital`` and ``parts`` see ``readiness.Readiness``, for the others ``health.Lookout``. ``warnings``
+        For ``vital`` and ``parts`` see ``readiness.Readiness``, for the others ``health.HealthChecks``. ``warnings``
         gives what ``/ready`` shows beside the reasons, and is ready all the same.
         """
         place = self._place
         with ExitStack() as stack:
             if place is not None:
-                lookout = Lookout(questions(), back=back, goodbye=goodbye)
+                lookout = HealthChecks(questions(), back=back, goodbye=goodbye)
                 self._readiness = readiness = Readiness(vital, parts, lookout.troubles)
                 probes = {"/live": readiness.live, "/ready": readiness.ready}
                 try:

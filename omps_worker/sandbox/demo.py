@@ -53,7 +53,7 @@ def play(*, colours: bool, say: Callable[[str], object] = print) -> int:
         say("Starting a broker, a Koji and an app registry on loopback …")
         try:
             with SandboxSite(Path(directory)) as site:
-                return _Telling(site, colours, say).tell()
+                return _Demonstration(site, colours, say).tell()
         except RuntimeError as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
@@ -125,7 +125,7 @@ def story(site: SandboxSite) -> list[Scene]:
     ]  # fmt: skip
 
 
-class _Telling:
+class _Demonstration:
     """One performance."""
 
     def __init__(self, site: SandboxSite, colours: bool, say: Callable[[str], object]) -> None:

@@ -38,7 +38,7 @@ def bundle(content: str) -> Bundle:
 OURS, THEIRS = bundle("ours"), bundle("theirs")
 
 
-class Desk:
+class DeliveryWorker:
     """Makes releases of community/etcd, and counts what it costs."""
 
     def __init__(self, registry: SandboxRegistry) -> None:
@@ -69,7 +69,7 @@ class Desk:
 def desk(monkeypatch):
     monkeypatch.setattr(locks, "STORING_SECONDS", 0.2)
     with SandboxRegistry(racy=True) as registry:
-        yield Desk(registry)
+        yield DeliveryWorker(registry)
 
 
 @pytest.mark.parametrize("fault", [{"drop_answer": True}, {"truncate": True}, {"status": 502, "effect": True},
@@ -204,7 +204,7 @@ def test_a_push_that_is_listed_without_its_digest_is_told_so_and_makes_no_second
     assert not caught.value.transient, "the next try would push the next version"
 
 
-def push_together(desk: Desk, **options) -> Released | None:
+def push_together(desk: DeliveryWorker, **options) -> Released | None:
     """Release while somebody who knows no lock pushes the same version."""
     answered = threading.Event()
     push = desk.faults.add(Fault(PUSH, hold_answer=answered))

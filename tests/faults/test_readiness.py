@@ -27,7 +27,7 @@ LANTERN = operators.zip_of(operators.flat_operator("lantern"))
 PARTS = ("broker", "koji", "koji_files", "registry")
 
 
-class Surroundings:
+class RequestMiddleware:
     """Broker, Koji and registry, each behind a proxy."""
 
     def __init__(self, site: TestSite, stack: ExitStack) -> None:
@@ -56,9 +56,9 @@ class Surroundings:
 
 
 @pytest.fixture
-def surroundings(site: TestSite) -> Iterator[Surroundings]:
+def surroundings(site: TestSite) -> Iterator[RequestMiddleware]:
     with ExitStack() as stack:
-        yield Surroundings(site, stack)
+        yield RequestMiddleware(site, stack)
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def port() -> int:
 
 
 @pytest.fixture
-def worker(site: TestSite, surroundings: Surroundings, port: int) -> Iterator[subprocess.Popen[str]]:
+def worker(site: TestSite, surroundings: RequestMiddleware, port: int) -> Iterator[subprocess.Popen[str]]:
     edit(
         site.config,
         "[consumer_config]",

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from omps_worker.broker import headers
-from omps_worker.broker.catch_up import Rounds, Turn
+from omps_worker.broker.catch_up import Leadership, Rounds
 from omps_worker.broker.locks.connection import LockConnection
 from omps_worker.common.errors import BrokerUnavailable, KojiError
 from omps_worker.messages.events import decode
@@ -229,14 +229,14 @@ def links(amqp_url):
 
 
 def test_the_turn_belongs_to_one_replica_and_passes_on_when_that_goes_away(links):
-    first, second = (Turn(link, QUEUE) for link in links)
+    first, second = (Leadership(link, QUEUE) for link in links)
     assert (first.ours(), second.ours(), first.ours()) == (True, False, True)
     first.close()
     wait_until(second.ours, 10, "the turn")
 
 
 def test_replicas_of_different_queues_do_not_wait_for_each_other(links):
-    assert [Turn(link, queue).ours() for link, queue in zip(links, ("one", "other"), strict=True)] == [True, True]
+    assert [Leadership(link, queue).ours() for link, queue in zip(links, ("one", "other"), strict=True)] == [True, True]
 
 
 def test_only_the_replica_whose_turn_it_is_makes_rounds(links):
@@ -248,9 +248,9 @@ def test_only_the_replica_whose_turn_it_is_makes_rounds(links):
 
         return go
 
-    with Rounds(going("first"), 0.02, Turn(links[0], QUEUE)):
+    with Rounds(going("first"), 0.02, Leadership(links[0], QUEUE)):
         wait_until(lambda: gone["first"] > 2, 10, "rounds of the first")
-        with Rounds(going("second"), 0.02, Turn(links[1], QUEUE)):
+        with Rounds(going("second"), 0.02, Leadership(links[1], QUEUE)):
             before = gone["first"]
             wait_until(lambda: gone["first"] > before + 5, 10, "more rounds of the first")
             assert gone["second"] == 0

@@ -19,7 +19,7 @@ from omps_worker.common.errors import GreenwaveError, MessageError
 from omps_worker.common.http_client.client import Answer, parse_json
 from omps_worker.common.json_text import DEPTH_LIMIT, TooDeep, TooMany, cut_below, is_deeper, read_json
 from omps_worker.common.model import BuildEvent, OperatorKind
-from omps_worker.destinations.app_registry.answers import Scrubber, said
+from omps_worker.destinations.app_registry.answers import Scrubber, summary_of
 from omps_worker.koji_client.answers import build_of
 from omps_worker.messages.dead_letter import details_text
 from omps_worker.messages.events import decode
@@ -98,7 +98,7 @@ def test_details_that_are_only_deep_lose_nothing_but_the_depth() -> None:
 @shaped
 def test_an_answer_that_is_too_deep_is_no_json(shape: Callable[[int], str], levels: int) -> None:
     assert parse_json(shape(levels)) is None
-    told = said(Answer(500, {}, shape(levels).encode()), Scrubber())
+    told = summary_of(Answer(500, {}, shape(levels).encode()), Scrubber())
     assert told.text
     assert told.response == {}
 

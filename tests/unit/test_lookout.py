@@ -8,8 +8,8 @@ import threading
 from types import SimpleNamespace
 
 from omps_worker.common.errors import KojiError
-from omps_worker.common.work_times import UnderWay
-from omps_worker.monitoring.health import Lookout
+from omps_worker.common.work_times import WorkTimes
+from omps_worker.monitoring.health import HealthChecks
 from omps_worker.monitoring.readiness import STILL_SECONDS, Readiness, stuck_after, vital
 from tests.support.waiting import wait_until
 
@@ -29,7 +29,7 @@ class Part:
 
 def test_nothing_is_said_to_be_well_before_it_was_asked():
     gate = threading.Event()
-    with Lookout({"koji": gate.wait}, every=0.01, patience=60) as lookout:
+    with HealthChecks({"koji": gate.wait}, every=0.01, patience=60) as lookout:
         assert lookout.troubles() == {"koji": "was not asked yet"}
         gate.set()
         wait_until(lambda: lookout.troubles() == {"koji": None})
@@ -38,7 +38,7 @@ def test_nothing_is_said_to_be_well_before_it_was_asked():
 def test_what_goes_away_and_comes_back_is_told_once_each(caplog):
     koji, registry, returned = Part(), Part(), []
     caplog.set_level(logging.INFO)
-    with Lookout({"koji": koji.ask, "registry": registry.ask}, back=returned.append, every=0.01) as lookout:
+    with HealthChecks({"koji": koji.ask, "registry": registry.ask}, back=returned.append, every=0.01) as lookout:
         wait_until(lambda: lookout.troubles() == {"koji": None, "registry": None})
         koji.error = KojiError("Koji's hub\ncannot be reached.")
         wait_until(lambda: lookout.troubles()["koji"] == "Koji's hub cannot be reached.")
@@ -55,7 +55,7 @@ def test_what_goes_away_and_comes_back_is_told_once_each(caplog):
 
 def test_who_does_not_answer_is_away_and_holds_nobody_up():
     gate, other = threading.Event(), Part()
-    with Lookout({"silent": gate.wait, "other": other.ask}, every=0.01, patience=0.05) as lookout:
+    with HealthChecks({"silent": gate.wait, "other": other.ask}, every=0.01, patience=0.05) as lookout:
         wait_until(lambda: "has not answered for" in (lookout.troubles()["silent"] or ""))
         asked = other.asked
         wait_until(lambda: other.asked > asked + 5)
@@ -67,7 +67,7 @@ def test_who_does_not_answer_is_away_and_holds_nobody_up():
 def test_an_exception_that_nobody_thought_of_is_trouble_and_not_the_end(caplog):
     part = Part()
     part.error = RuntimeError("secret detail")
-    with Lookout({"odd": part.ask}, every=0.01) as lookout:
+    with HealthChecks({"odd": part.ask}, every=0.01) as lookout:
         wait_until(lambda: lookout.troubles()["odd"] == "cannot be asked: RuntimeError")
         part.error = None
         wait_until(lambda: lookout.troubles()["odd"] is None)
@@ -101,7 +101,7 @@ def test_with_the_defaults_stuck_work_is_noticed_before_the_broker_gives_up_on_t
 
 
 def test_the_slowest_of_the_work_under_way_counts():
-    works = UnderWay()
+    works = WorkTimes()
     assert works.longest == 0
     with works.one():
         first = works.longest

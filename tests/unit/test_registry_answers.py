@@ -15,7 +15,7 @@ from requests.structures import CaseInsensitiveDict
 
 from omps_worker.common.http_client.client import Answer
 from omps_worker.common.model import Release
-from omps_worker.destinations.app_registry.answers import Scrubber, basic_credentials, releases_of, said
+from omps_worker.destinations.app_registry.answers import Scrubber, basic_credentials, releases_of, summary_of
 
 ANY_JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
@@ -127,21 +127,21 @@ class TestWords:
         ],
     )
     def test_every_form_of_error_is_read(self, body: object, text: str) -> None:
-        assert said(answer(body), Scrubber()).text == text
+        assert summary_of(answer(body), Scrubber()).text == text
 
     def test_the_json_object_travels_as_it_came(self) -> None:
         body = {"error": {"code": "invalid-release", "details": {"version": "1.0"}, "message": "Invalid"}}
 
-        assert said(answer(body), Scrubber()).response == body
+        assert summary_of(answer(body), Scrubber()).response == body
 
     @pytest.mark.parametrize("body", [["a"], "text", 5, None, b"<html>"])
     def test_what_is_no_json_object_does_not_travel(self, body: object) -> None:
-        assert said(answer(body), Scrubber()).response == {}
+        assert summary_of(answer(body), Scrubber()).response == {}
 
     @settings(max_examples=60)
     @given(ANY_JSON | st.fixed_dictionaries({"error": ANY_JSON}) | st.binary(max_size=200))
     def test_whatever_is_said_becomes_one_short_line(self, body: Any) -> None:
-        told = said(answer(body), Scrubber(SecretStr("basic dXNlcjpwYXNz")))
+        told = summary_of(answer(body), Scrubber(SecretStr("basic dXNlcjpwYXNz")))
 
         assert 0 < len(told.text) <= 510
         assert told.text.isprintable()
@@ -151,7 +151,7 @@ class TestWords:
     def test_depth_does_no_harm(self, depth: int) -> None:
         body = b'{"error":' * depth + b'"deep"' + b"}" * depth
 
-        told = said(answer(body), Scrubber())
+        told = summary_of(answer(body), Scrubber())
 
         assert len(json.dumps(told.response)) < 300
 
@@ -198,14 +198,14 @@ class TestScrubbing:
         encoded = base64.b64encode(f"user:{password}".encode()).decode()
         for credential in (f"basic {encoded}", password):
             body = f'{{"error": {{"details": {{"sent": [{repeated}, {{"again": {repeated}}}]}}}}, "code": 7}}'
-            told = said(answer(body.encode()), Scrubber(SecretStr(credential)))
+            told = summary_of(answer(body.encode()), Scrubber(SecretStr(credential)))
             shown = "***" if repeated != "[1]" else [1]
             assert told.response["error"]["details"]["sent"] == [shown, {"again": shown}]
             assert told.response["code"] == 7
 
     def test_other_numbers_and_booleans_stay(self) -> None:
         body = {"error": {"details": [True, False, None, 1, 1.0, 1234, 12345678]}}
-        assert said(answer(body), Scrubber(SecretStr("Bearer 123456789"), SecretStr("1"))).response == body
+        assert summary_of(answer(body), Scrubber(SecretStr("Bearer 123456789"), SecretStr("1"))).response == body
 
 
 class TestBasicCredentials:

@@ -31,8 +31,8 @@ from omps_worker.common.locks import (
     PUSH_SECONDS,
     STORING_SECONDS,
     Hold,
+    NamedLocks,
     PackageLock,
-    Turns,
     busy,
     held_too_long,
 )
@@ -61,7 +61,7 @@ class BrokerLock:
         self._link = LockConnection(where, answer_seconds=answer_seconds)
         self._push_seconds = push_seconds
         self._patience = patience
-        self._turns = Turns()
+        self._turns = NamedLocks()
 
     def begin(self) -> None:
         """Begin to connect, so that nothing is left to be started when a package is to be held. Returns at once.

@@ -71,7 +71,7 @@ def held_too_long(package: str) -> PackageBusy:
     return error
 
 
-class Turns:
+class NamedLocks:
     """Locks by name, among the threads of this process."""
 
     def __init__(self) -> None:
@@ -103,7 +103,7 @@ class ProcessLock:
     def __init__(self, push_seconds: float = PUSH_SECONDS, *, patience: float = PATIENCE) -> None:
         self._push_seconds = push_seconds
         self._patience = patience
-        self._turns = Turns()
+        self._turns = NamedLocks()
         self._marks: dict[Hashable, float] = {}
 
     @contextmanager

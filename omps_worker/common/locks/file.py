@@ -24,7 +24,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from omps_worker.common.errors import Fault, SettingsError, StorageError
-from omps_worker.common.locks import PATIENCE, PUSH_SECONDS, STORING_SECONDS, Hold, Turns, busy, held_too_long
+from omps_worker.common.locks import PATIENCE, PUSH_SECONDS, STORING_SECONDS, Hold, NamedLocks, busy, held_too_long
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ class FileLock:
         self._directory = directory
         self._push_seconds = push_seconds
         self._patience = patience
-        self._turns = Turns()
+        self._turns = NamedLocks()
 
     @contextmanager
     def hold(self, registry: str, organization: str, repository: str) -> Iterator[Hold]:

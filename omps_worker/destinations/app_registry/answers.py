@@ -97,24 +97,24 @@ def _number(text: str) -> float | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class AnswerSummary:
     """What an answer says, fit to be repeated: one line of text, and the JSON object or {}."""
 
     text: str
     response: dict[str, Any]
 
 
-def said(answer: Answer, scrubber: Scrubber) -> Said:
+def summary_of(answer: Answer, scrubber: Scrubber) -> AnswerSummary:
     """What an answer says. Reads every form of error there is; HTML is named by its title."""
     value = answer.json()
     if value is None:
-        return Said(_summary(answer, scrubber), {})
+        return AnswerSummary(_summary(answer, scrubber), {})
     if len(answer.body) > _BODY_LIMIT:
         # More than the details of an error may hold.
-        return Said(printable(scrubber.text(_message(value)), TEXT_LIMIT) or "no explanation", {})
+        return AnswerSummary(printable(scrubber.text(_message(value)), TEXT_LIMIT) or "no explanation", {})
     value = scrubber.json(value)
     text = printable(_message(value), TEXT_LIMIT)
-    return Said(text or "no explanation", value if isinstance(value, dict) else {})
+    return AnswerSummary(text or "no explanation", value if isinstance(value, dict) else {})
 
 
 def _message(value: Any) -> str:

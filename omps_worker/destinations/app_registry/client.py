@@ -42,7 +42,13 @@ from omps_worker.common.http_client.client import Answer, HttpClient, HttpFault,
 from omps_worker.common.model import Release
 from omps_worker.common.names import is_name
 from omps_worker.common.observer import SILENT, Observer
-from omps_worker.destinations.app_registry.answers import Said, Scrubber, basic_credentials, releases_of, said
+from omps_worker.destinations.app_registry.answers import (
+    AnswerSummary,
+    Scrubber,
+    basic_credentials,
+    releases_of,
+    summary_of,
+)
 from omps_worker.destinations.app_registry.failures import (
     TOO_LARGE,
     failed_push,
@@ -305,9 +311,9 @@ class AppRegistry:
                 if len(self._sent) > REMEMBERED:
                     del self._sent[next(iter(self._sent))]
 
-    def _said(self, answer: Answer) -> Said:
+    def _said(self, answer: Answer) -> AnswerSummary:
         """What an answer says, without any credential that the registry was sent lately."""
-        return said(answer, self._scrubber())
+        return summary_of(answer, self._scrubber())
 
     def _scrubber(self) -> Scrubber:
         with self._lock:

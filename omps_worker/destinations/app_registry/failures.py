@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from omps_worker.common.errors import QuayCourierError, RegistryError
 from omps_worker.common.http_client.client import Answer, HttpFault
-from omps_worker.destinations.app_registry.answers import Said, Scrubber
+from omps_worker.destinations.app_registry.answers import AnswerSummary, Scrubber
 
 RETRY_AFTER_LIMIT = 3600.0
 """The longest time, in seconds, for which a registry may ask to be left alone."""
@@ -45,7 +45,7 @@ def unreachable(kind: type[RegistryError], what: str, fault: HttpFault, scrubber
     return error
 
 
-def failed_push(what: str, answer: Answer, told: Said) -> QuayCourierError:
+def failed_push(what: str, answer: Answer, told: AnswerSummary) -> QuayCourierError:
     """The error of a push that was answered so."""
     error = failure(QuayCourierError, what, answer, told, transient=answer.status not in FAULTS_OF_THE_RELEASE)
     error.conflict = answer.status == 409
@@ -55,7 +55,9 @@ def failed_push(what: str, answer: Answer, told: Said) -> QuayCourierError:
     return error
 
 
-def failure(kind: type[Failure], what: str, answer: Answer, told: Said, *, transient: bool | None = None) -> Failure:
+def failure(
+    kind: type[Failure], what: str, answer: Answer, told: AnswerSummary, *, transient: bool | None = None
+) -> Failure:
     """The error, of that ``kind``, of a call that was answered so; transient if the status is, unless told."""
     if transient is None:
         transient = is_passing(answer.status)

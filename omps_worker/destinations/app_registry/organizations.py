@@ -57,10 +57,10 @@ class Organizations:
             return organization
         if authorization is None:
             raise unknown_organization(name)
-        return _Stranger()
+        return _UnconfiguredOrganization()
 
 
-class _Stranger:
+class _UnconfiguredOrganization:
     """An organization that is not configured: private, and nothing is changed."""
 
     public = False
