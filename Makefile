@@ -2,7 +2,7 @@
 # Every target makes what it needs first: system packages (as root) and a virtual environment in .venv.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit contract integration faults check check-licences format bench chaos check-alerts check-image \
+.PHONY: help setup setup-demo setup-test demo test unit contract integration faults check check-licences format bench chaos check-alerts check-image \
 	check-deploy constraints audit sbom dist clean
 
 PYTEST_ARGS ?=
@@ -17,16 +17,22 @@ help: ## this list
 setup: ## install what is missing: system packages (as root), Python packages into .venv
 	@scripts/setup
 
-demo: setup ## watch builds become releases, on a broker, a Koji and a registry of your own
+setup-demo:
+	@scripts/setup demo
+
+setup-test:
+	@scripts/setup test
+
+demo: setup-demo ## watch builds become releases, on a broker, a Koji and a registry of your own
 	@$(RUN) .venv/bin/omps-worker demo
 
-test: setup ## all tests
+test: setup-test ## all tests
 	@$(PYTEST) $(PYTEST_ARGS) tests
 
-unit: setup ## tests without sockets and processes, in seconds
+unit: setup-test ## tests without sockets and processes, in seconds
 	@$(PYTEST) $(PYTEST_ARGS) tests/unit
 
-contract integration faults: setup ## tests against the real parts
+contract integration faults: setup-test ## tests against the real parts
 	@$(PYTEST) $(PYTEST_ARGS) tests/$@
 
 check: setup ## ruff, mypy, and the licences of what is needed at run time
@@ -42,10 +48,10 @@ format: setup ## let ruff put the code into shape
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
-bench: setup ## measure against plain operator-courier and plain pika (BENCH_ARGS for options)
+bench: setup-test ## measure against plain operator-courier and plain pika (BENCH_ARGS for options)
 	@$(RUN) .venv/bin/python -m benchmarks $(BENCH_ARGS)
 
-chaos: setup ## a long storm of kills and faults (CHAOS_ARGS for options; the short form is in test)
+chaos: setup-test ## a long storm of kills and faults (CHAOS_ARGS for options; the short form is in test)
 	@$(RUN) .venv/bin/python -m tests.chaos $(CHAOS_ARGS)
 
 check-alerts: ## check the alert rules with promtool, and that each fires when it should
