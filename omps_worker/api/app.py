@@ -115,9 +115,7 @@ class Api:
     def _judged(self, request: Request) -> SecretStr:
         """The token for the registry, if nothing is wrong with the request at first sight."""
         authorization = _authorization(request)
-        if b"%2f" in request.scope.get("raw_path", b"").lower():
-            # It is a / by now: what stands in front of this service may have seen another path.
-            raise InvalidOrganizationName("No organization, repository, build or version has a / in its name.")
+        _check_path(request)
         if fault := organization_name_fault(request.path_params["organization"]):
             raise InvalidOrganizationName(f"{printable(request.path_params['organization'], 200)} {fault}.")
         uploads.check_length(request.headers.get("Content-Length"), self._limits.max_content_length)
@@ -161,6 +159,10 @@ def create_app(api: Api, lifespan: Lifespan | None = None, observer: Observer = 
     routes.append(Route("/docs", _docs, methods=["GET"]))
 
     async def not_there(request: Request, _error: Exception) -> Response:
+        try:
+            _check_path(request)
+        except InvalidOrganizationName as error:
+            return _response(reply_to(error))
         return _not_there(request, routes)
 
     app = Starlette(routes=routes, exception_handlers={HTTPException: not_there}, lifespan=lifespan)
@@ -191,6 +193,13 @@ def _response(reply: Reply) -> Response:
 async def _docs(_request: Request) -> Response:
     policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
     return HTMLResponse(openapi.PAGE, headers={"Content-Security-Policy": policy, "Referrer-Policy": "no-referrer"})
+
+
+def _check_path(request: Request) -> None:
+    """Refuse a path with an escaped slash: InvalidOrganizationName."""
+    if b"%2f" in request.scope.get("raw_path", b"").lower():
+        # It is a / by now: what stands in front of this service may have seen another path.
+        raise InvalidOrganizationName("No organization, repository, build or version has a / in its name.")
 
 
 def _not_there(request: Request, routes: list[Route]) -> Response:

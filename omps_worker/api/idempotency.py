@@ -12,9 +12,7 @@ import contextlib
 import hashlib
 import json
 import logging
-import os
 import re
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -24,6 +22,8 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from omps_worker.common.errors import InvalidIdempotencyKey, StorageError
+from omps_worker.common.small_files import read_small, write_small
+from omps_worker.destinations.app_registry import versions
 
 log = logging.getLogger(__name__)
 
@@ -84,23 +84,22 @@ class Key:
     def earlier(self) -> str | None:
         """The version that was noted lately. Raises StorageError."""
         try:
-            with self.path.open("rb") as file:
-                if time.time() - os.fstat(file.fileno()).st_mtime > KEPT_SECONDS:
-                    return None
-                return file.read(_VERSION_BYTES).decode("ascii", "replace") or None
+            version, changed = read_small(self.path, _VERSION_BYTES)
+            if not versions.is_valid(version):
+                raise ValueError("no version")
         except FileNotFoundError:
+            return None
+        except ValueError as error:
+            log.warning("%s holds %s instead of what was written there: the key counts as new", self.path.name, error)
             return None
         except OSError as error:
             raise StorageError.wrap(error) from error
+        return version if time.time() - changed < KEPT_SECONDS else None
 
     def note(self, version: str) -> None:
         """Write ``version`` down. Raises StorageError: then nothing must be pushed."""
         try:
-            with tempfile.NamedTemporaryFile(
-                "w", dir=self.path.parent, prefix="new-", suffix=_SUFFIX, encoding="ascii", delete=False
-            ) as file:
-                file.write(version)
-            Path(file.name).replace(self.path)
+            write_small(self.path, version)
         except OSError as error:
             raise StorageError.wrap(error) from error
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
@@ -75,6 +76,14 @@ class Pool:
             future.set_exception(error)
         else:
             future.set_result(result)
+
+    async def finish(self, until: float) -> None:
+        """Wait until nothing is under way any more, at most until that time of ``time.monotonic``.
+
+        Nobody may wait for it: clients leave, and what they asked for goes on.
+        """
+        while not self.idle and time.monotonic() < until:
+            await asyncio.sleep(0.02)
 
     def close(self) -> None:
         """Begin nothing more."""

@@ -28,7 +28,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from omps_worker.api.monitoring import ApiMonitoring, shared_counts
 from omps_worker.api.replies import error_reply
-from omps_worker.api.wiring import ApiSite, check_locks, read_settings, set_up_logs
+from omps_worker.api.wiring import ApiSite, check_locks, locks_of_this_host, read_settings, set_up_logs
 from omps_worker.common import machine, scratch
 from omps_worker.common.errors import Fault, SettingsError
 from omps_worker.monitoring.supervisor import Supervisor
@@ -123,7 +123,8 @@ def run(path: Path | None, workers: int | None = None) -> int:
         processes = _Processes(wanted, path, listener, seconds, settings.worker.shutdown_timeout.seconds)
         with shared_counts(settings) as directory:
             monitoring = ApiMonitoring(settings, directory)
-            port = monitoring.api_port(processes.vital, {"machine": machine.trouble, "processes": processes.trouble})
+            parts = {"machine": machine.trouble, "processes": processes.trouble, **locks_of_this_host(settings)}
+            port = monitoring.api_port(processes.vital, parts)
             with port, Supervisor(processes.vital):
                 return processes.run()
 
@@ -213,6 +214,10 @@ class Protocol(H11Protocol):
             # Somewhere in the middle of a reply already.
             log.debug("a request turned out to be none: %s", msg)
         self.transport.close()
+        if self.cycle is not None:
+            # Whoever works on the request that was taken for one has nobody to reply to.
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
 
 
 def _serve_alone(settings: Settings, listener: socket.socket, seconds: float) -> int:
@@ -227,6 +232,7 @@ def _serve(site: ApiSite, settings: Settings, listener: socket.socket) -> int:
     server = Server(site.app(), shutdown_timeout=settings.worker.shutdown_timeout.seconds)
 
     def stop(_number: int, _frame: FrameType | None) -> None:
+        site.stopping()
         server.should_exit = True
 
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -185,7 +185,10 @@ class _Form:
         name = extended_name(self._disposition)
         if name is None and b"filename" in options:
             name = options[b"filename"].decode("utf-8", "replace")
-        self._wanted = options.get(b"name") == FIELD.encode() and name is not None and not self._found
+        called = options.get(b"name") == FIELD.encode() and not self._found
+        if called and name is None and b"filename*" in self._disposition.lower():
+            raise OMPSExpectedFileError(f'The name of the file in the field "{FIELD}" cannot be read (RFC 5987).')
+        self._wanted = called and name is not None
         if name is None or not self._wanted:
             return
         self._found = True

@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +26,7 @@ from omps_worker.api.service import PAUSES, Service
 from omps_worker.common import logs, machine
 from omps_worker.common.http_client import deadline
 from omps_worker.common.locks import PackageLock
-from omps_worker.common.locks.file import FileLock, state_directory
+from omps_worker.common.locks.file import FileLock, directory_trouble, state_directory
 from omps_worker.common.model import Attempt, ByHand, Outcome
 from omps_worker.common.observer import SILENT, Observer
 from omps_worker.configuration.mapping.file import MappingFile, parse
@@ -73,6 +74,13 @@ def check_locks(settings: Settings) -> None:
         state_directory()
 
 
+def locks_of_this_host(settings: Settings) -> dict[str, Trouble]:
+    """What is wrong with the directory of locks, where they are files."""
+    if _locks_by_broker(settings):
+        return {}
+    return {"state_directory": partial(directory_trouble, state_directory())}
+
+
 def _locks_by_broker(settings: Settings) -> bool:
     return settings.has_broker and settings.worker.lock == "broker"
 
@@ -112,6 +120,7 @@ class ApiSite:
         self._settings = settings
         self._observer = observer
         self._turned_at = time.monotonic()
+        self._told_to_stop: float | None = None
         self._closing = ExitStack()
         worker = settings.worker
         bundle = worker.ca_bundle
@@ -162,8 +171,15 @@ class ApiSite:
     async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
         turning = asyncio.create_task(self._turn())
         yield
+        # All replies are given. What goes on was asked for by clients that left.
+        seconds = self._settings.worker.shutdown_timeout.seconds
+        await self.pool.finish((self._told_to_stop or time.monotonic()) + seconds)
         turning.cancel()
         self.close()
+
+    def stopping(self) -> None:
+        """From now on ``shutdown_timeout`` counts."""
+        self._told_to_stop = self._told_to_stop or time.monotonic()
 
     def vital(self) -> list[str]:
         """Why this process should be started anew."""
@@ -172,7 +188,7 @@ class ApiSite:
     def parts(self) -> dict[str, Trouble]:
         """What is wrong with the parts of this process."""
         publisher = self.publisher
-        parts: dict[str, Trouble] = {"machine": machine.trouble}
+        parts: dict[str, Trouble] = {"machine": machine.trouble, **locks_of_this_host(self._settings)}
         return parts if publisher is None else {**parts, "publisher": publisher.trouble}
 
     async def _turn(self) -> None:

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import os
 import socket
 import tempfile
 import threading
 import time
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 
 import pytest
 import requests
@@ -17,13 +18,16 @@ from pydantic import SecretStr
 
 from omps_worker.api import flow, rights
 from omps_worker.api.idempotency import Keys
+from omps_worker.api.pool import Pool
 from omps_worker.api.rights import Rights, Standing
 from omps_worker.common.errors import InvalidIdempotencyKey
 from omps_worker.common.locks.file import FileLock, state_directory
 from omps_worker.destinations.app_registry.client import AppRegistry
 from omps_worker.sandbox import operators
 from omps_worker.sandbox.faults import Fault
-from tests.support.api import api, koji_path, zip_path
+from omps_worker.sandbox.koji import SandboxKoji
+from omps_worker.sandbox.registry import SandboxRegistry
+from tests.support.api import api, koji_path, serve, zip_path
 from tests.support.cnr import CnrServer
 from tests.support.waiting import wait_until
 
@@ -277,6 +281,39 @@ def test_a_client_that_left_has_not_stopped_the_push_that_was_under_way(server):
     wait_until(lambda: server.versions("otter") == ["1.0.0"])
 
 
+def test_what_is_under_way_for_a_client_that_left_is_finished_and_told_before_the_end(tmp_path, caplog):
+    caplog.set_level("INFO")
+    with SandboxKoji() as koji, SandboxRegistry() as registry:
+        registry.add_organization("community")
+        gate = threading.Event()
+        fault = registry.faults.add(Fault("POST /cnr/api/v1/packages/community/otter", hold=gate))
+        with serve(tmp_path, koji, registry, registry.add_robot("community")) as server:
+            with closing(leave_behind(server, zip_path("v2", "otter"), OTTER)):
+                wait_until(lambda: registry.faults.fired(fault))
+            wait_until(lambda: "/v2/community/zipfile: 499" in caplog.text)
+            threading.Timer(0.3, gate.set).start()
+        assert [release.version for release in registry.releases("community", "otter")] == ["1.0.0"]
+    assert "published community/otter 1.0.0" in caplog.text
+
+
+def test_it_is_not_waited_for_without_end(tmp_path):
+    pool = Pool(1)
+
+    async def story():
+        gate = threading.Event()
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(pool.run(lambda: gate.wait(10)), 0.05)
+        assert not pool.idle
+        await pool.finish(time.monotonic() + 0.05)
+        assert not pool.idle
+        gate.set()
+        await pool.finish(time.monotonic() + 10)
+        assert pool.idle
+
+    asyncio.run(story())
+    pool.close()
+
+
 # ---- clients that come again
 
 
@@ -319,6 +356,33 @@ def test_what_is_no_key_is_refused_before_anything_is_done(server, key):
     headers = {"Idempotency-Key": key.encode("utf-8")}
     check(server.push("v2", OTTER, "otter", headers=headers), 400, InvalidIdempotencyKey.__name__)
     assert server.versions("otter") == []
+
+
+@pytest.mark.parametrize("kind", ["fifo", "symlink", "directory", "garbage", "zeros"])
+def test_what_somebody_put_in_the_place_of_a_key_holds_up_nobody(server, kind, tmp_path, caplog):
+    headers = {"Idempotency-Key": f"trap {kind}"}
+    before = set(state_directory().glob("*.request"))
+    assert server.push("v2", OTTER, "otter", headers=headers).json()["version"] == "1.0.0"
+    (path,) = set(state_directory().glob("*.request")) - before
+    path.unlink()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_text("1.0.0")
+    {
+        "fifo": lambda: os.mkfifo(path),
+        "symlink": lambda: path.symlink_to(elsewhere),
+        "directory": path.mkdir,
+        "garbage": lambda: path.write_text("something else"),
+        "zeros": lambda: path.write_bytes(bytes(10**6)),
+    }[kind]()
+    reply = server.push("v2", OTTER, "otter", headers=headers)
+    if kind == "directory":
+        check(reply, 503, "StorageError")
+        path.rmdir()
+    else:
+        assert reply.json()["version"] == "2.0.0"
+        assert "counts as new" in caplog.text
+    assert elsewhere.read_text() == "1.0.0"
+    path.unlink(missing_ok=True)
 
 
 def test_keys_are_forgotten_after_a_day_and_there_are_not_too_many(tmp_path, monkeypatch):

@@ -143,6 +143,8 @@ def test_an_escaped_slash_is_none(server, v):
     release(server, "1.0.0")
     check(server.delete(f"/{v}/community%2fetcd"), 400, "InvalidOrganizationName", "/ in its name")
     check(server.delete(f"/{v}/community/etcd%2F1.0.0"), 400, "InvalidOrganizationName", "/ in its name")
+    for path in ("comm%2Funity/zipfile", "community/lan%2Ftern/zipfile", "community/koji/a%2Fb-1-1", "%2f%2F"):
+        check(server.ask("POST", f"/{v}/{path}"), 400, "InvalidOrganizationName", "/ in its name")
     assert server.versions("etcd") == ["1.0.0"]
 
 
@@ -406,6 +408,17 @@ def test_a_request_of_which_others_may_see_another_body_is_refused_and_the_conne
         status, body = answer(connection)
     assert (status, body["error"]) == (400, "BadRequest"), "there is one reply, and then the end"
     assert "Transfer-Encoding" in body["message"]
+
+
+def test_a_body_that_is_not_as_announced_leaves_no_traceback(server, caplog):
+    with closing(socket.create_connection(server.address)) as connection:
+        top = ["POST /v2/community/zipfile HTTP/1.1", "Host: x", f"Authorization: {server.token}"]
+        top += ["Content-Length: 9", "Transfer-Encoding: chunked", "", "no chunks at all"]
+        connection.sendall("\r\n".join(top).encode())
+        status, body = answer(connection)
+    assert (status, body["error"]) == (400, "BadRequest")
+    assert server.get("/v2/about").status_code == 200
+    assert [record for record in caplog.records if record.exc_info] == []
 
 
 CURSOR = "\x1b[2J\x9b1A\r\n\x07\u202e\u2028"

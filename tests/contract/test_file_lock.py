@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -226,7 +227,6 @@ def test_a_trap_that_is_laid_while_the_package_is_held_is_replaced(tmp_path):
         (mark,) = tmp_path.glob("*.pushing")
         mark.unlink()
         os.mkfifo(mark)
-        os.mkfifo(mark.with_suffix(".new"))
         hold.begin_push()
         assert mark.is_file()
         hold.end_push()
@@ -251,8 +251,9 @@ def test_a_named_directory_of_somebody_else_is_refused_and_one_behind_a_link_is_
         state_directory({"STATE_DIRECTORY": str(tmp_path)})
 
 
-def test_a_directory_that_is_gone_is_a_transient_failure_without_its_path(tmp_path):
-    lock = FileLock(tmp_path / "gone")
+def test_a_directory_that_cannot_be_had_is_a_transient_failure_without_its_path(tmp_path):
+    (tmp_path / "file").write_text("")
+    lock = FileLock(tmp_path / "file" / "gone")
     with pytest.raises(StorageError) as caught:
         held(lock)
     assert caught.value.transient
@@ -314,3 +315,40 @@ def test_a_foreign_one_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(file_lock.os, "geteuid", lambda: ours + 1)
     with pytest.raises(SettingsError, match="not a directory of ours"):
         state_directory({})
+
+
+def test_a_directory_that_was_removed_is_made_again(tmp_path):
+    directory = tmp_path / "state"
+    directory.mkdir(mode=0o700)
+    lock = FileLock(directory, 0.1)
+    assert held(lock)
+    shutil.rmtree(directory)
+    begun = time.monotonic()
+    assert held(lock, OTHER)
+    assert time.monotonic() - begun >= 0.2, "a push from before may be under way"
+    assert directory.stat().st_mode & 0o777 == 0o700
+    begun = time.monotonic()
+    assert held(lock)
+    assert time.monotonic() - begun < 0.2
+
+
+def test_who_held_a_package_in_a_directory_that_was_removed_does_not_push(tmp_path):
+    directory = tmp_path / "state"
+    directory.mkdir(mode=0o700)
+    lock = FileLock(directory, 0.1)
+    with lock.hold(*ETCD) as hold, pytest.raises(PackageBusy, match="removed before the push"):
+        shutil.rmtree(directory)
+        assert held(lock, OTHER)
+        hold.begin_push()
+
+
+def test_one_that_cannot_be_made_again_is_named(tmp_path):
+    directory = tmp_path / "there" / "state"
+    directory.mkdir(parents=True, mode=0o700)
+    lock = FileLock(directory, 0.1)
+    assert lock.trouble() is None
+    shutil.rmtree(directory.parent)
+    directory.parent.write_text("a file")
+    with pytest.raises(StorageError):
+        held(lock)
+    assert str(directory) in lock.trouble()

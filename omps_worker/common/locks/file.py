@@ -19,17 +19,21 @@ import random
 import stat
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from omps_worker.common.errors import Fault, SettingsError, StorageError
+from omps_worker.common.errors import Fault, PackageBusy, SettingsError, StorageError
 from omps_worker.common.locks import PATIENCE, PUSH_SECONDS, STORING_SECONDS, Hold, NamedLocks, busy, held_too_long
+from omps_worker.common.small_files import read_small, write_small
 
 log = logging.getLogger(__name__)
 
 VARIABLE, SYSTEMD_VARIABLE = "OMPS_WORKER_STATE_DIRECTORY", "STATE_DIRECTORY"
 """The environment variables that name the state directory; the first one that is set counts."""
+
+REMADE = "remade.mark"
+"""The mark of a directory that was made again: pushes from before may still be under way."""
 
 MARK_BYTES = 100
 """How much of a mark is read."""
@@ -103,88 +107,129 @@ class FileLock:
                     # Who waits stands in line behind one other at most: a process that has just let go
                     # of the package could otherwise take it again and again.
                     waiting.enter_context(self._locked(f"{name}.next", deadline))
-                    held.enter_context(self._locked(f"{name}.lock", deadline))
-                hold = _FileHold(self._directory / f"{name}.pushing", label, self._push_seconds)
+                    descriptor = held.enter_context(self._locked(f"{name}.lock", deadline))
+                marks = self._directory / f"{name}.pushing", self._directory / REMADE
+                hold = _FileHold(descriptor, marks, label, self._push_seconds)
                 hold.wait_for_mark(deadline)
             except _OutOfTime:
                 raise busy(label, self._patience) from None
             yield hold
 
     @contextmanager
-    def _locked(self, name: str, deadline: float) -> Iterator[None]:
-        """Hold one file, from before ``deadline`` until the end; raises _OutOfTime."""
+    def _locked(self, name: str, deadline: float) -> Iterator[int]:
+        """Hold one file, whose descriptor is given, from before ``deadline`` until the end; raises _OutOfTime."""
         path, pause = self._directory / name, FIRST_PAUSE
-        while (descriptor := _try_to_lock(path)) is None:
+        while (descriptor := self._try_to_lock(path)) is None:
             if time.monotonic() >= deadline:
                 raise _OutOfTime
             time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  no secret
             pause = min(pause * 1.3, LONGEST_PAUSE)
         try:
-            yield
+            yield descriptor
         finally:
             # While it is still ours: whoever opened this file and gets it next sees that it is gone.
             with contextlib.suppress(OSError):
                 path.unlink()
             os.close(descriptor)
 
+    def trouble(self) -> str | None:
+        """Why nothing can be locked; None: it can be."""
+        return directory_trouble(self._directory)
+
+    def _try_to_lock(self, path: Path) -> int | None:
+        try:
+            return _try_to_lock(path)
+        except FileNotFoundError:
+            self._make_again()
+            return None
+        except OSError as error:
+            raise _unusable(error) from error
+
+    def _make_again(self) -> None:
+        """Make the directory that somebody removed, and let nobody push before all pushes from before are over."""
+        log.error("the state directory %s was removed and is made again", self._directory)
+        try:
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _ours_alone(self._directory, self._directory.lstat())
+            write_small(self._directory / REMADE, repr(time.monotonic() + self._push_seconds + STORING_SECONDS))
+        except OSError as error:
+            raise _unusable(error) from error
+        except SettingsError as error:
+            raise StorageError(f"The directory for locks cannot be used: {error.message}") from None
+
+
+def directory_trouble(directory: Path) -> str | None:
+    """Why a state directory cannot be used any more; None: it can, or will be made again."""
+    try:
+        with tempfile.TemporaryFile(dir=directory if directory.exists() else directory.parent):
+            return None
+    except OSError as error:
+        return f"the state directory {directory} cannot be written: {error.strerror or type(error).__name__}"
+
 
 def _try_to_lock(path: Path) -> int | None:
-    """The descriptor of the file, held; None if somebody else holds it. Raises StorageError."""
+    """The descriptor of the file, held; None if somebody else holds it. Raises OSError."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(descriptor).st_nlink:
-                return descriptor
-        except OSError as error:
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                os.close(descriptor)
-                raise
-        os.close(descriptor)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(descriptor).st_nlink:
+            return descriptor
     except OSError as error:
-        raise _unusable(error) from error
+        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+            os.close(descriptor)
+            raise
+    os.close(descriptor)
     return None
 
 
 class _FileHold:
-    def __init__(self, mark: Path, label: str, push_seconds: float) -> None:
-        self._mark = mark
+    """``descriptor`` is that of the locked file; ``marks`` are that of the package, and others that count as well."""
+
+    def __init__(self, descriptor: int, marks: Sequence[Path], label: str, push_seconds: float) -> None:
+        self._descriptor = descriptor
+        self._marks = marks
+        self._mark = marks[0]
         self._label = label
         self._push_seconds = push_seconds
         self._latest = math.inf
 
     def wait_for_mark(self, deadline: float) -> None:
         """Wait until no earlier push can have an effect any more; raises _OutOfTime at once if that is too late."""
-        now = time.monotonic()
-        expiry = self._expiry(now)
-        if expiry > deadline:
-            raise _OutOfTime
-        if expiry > now:
+        while (expiry := max(map(self._expiry, self._marks))) > (now := time.monotonic()):
+            if expiry > deadline:
+                raise _OutOfTime
             log.info("the outcome of an earlier push to %s is not known yet: waiting", self._label)
             time.sleep(expiry - now)
         self.end_push()
         self._latest = time.monotonic() + 2 * self._push_seconds
 
-    def _expiry(self, now: float) -> float:
-        longest = now + self._push_seconds + STORING_SECONDS
+    def _expiry(self, mark: Path) -> float:
+        longest = time.monotonic() + self._push_seconds + STORING_SECONDS
         try:
             # A mark from before the host was started again has another clock: its time at most counts.
-            expiry = float(_read(self._mark))
-            return longest if math.isnan(expiry) else min(expiry, longest)
+            expiry = float(read_small(mark, MARK_BYTES)[0])
         except FileNotFoundError:
             return 0.0
         except ValueError:
             # Something else is in its place: nothing is known but that a push was to follow.
-            return longest
+            expiry = math.nan
         except OSError as error:
             raise _unusable(error) from error
+        if math.isnan(expiry) or expiry > longest:
+            # It is waited for once, and not again and again.
+            with contextlib.suppress(OSError):
+                write_small(mark, repr(longest))
+            return longest
+        return expiry
 
     def begin_push(self) -> float:
         now = time.monotonic()
+        if not os.fstat(self._descriptor).st_nlink:
+            raise PackageBusy(f"The lock on {self._label} was removed before the push, and nothing was pushed.")
         if now > self._latest:
             raise held_too_long(self._label)
         try:
-            _write(self._mark, repr(now + self._push_seconds + STORING_SECONDS))
+            write_small(self._mark, repr(now + self._push_seconds + STORING_SECONDS))
         except OSError as error:
             raise _unusable(error) from error
         return now + self._push_seconds
@@ -194,29 +239,6 @@ class _FileHold:
             self._mark.unlink(missing_ok=True)
         except OSError:
             log.warning("the mark of a push to %s cannot be removed: the next one waits for its end", self._label)
-
-
-def _read(path: Path) -> str:
-    """The text of a small file. Follows no link and waits for nobody; raises ValueError for what is no such file."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise ValueError("a symbolic link") from None
-        raise
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ValueError("no regular file")
-        return file.read(MARK_BYTES).decode("ascii")
-
-
-def _write(path: Path, text: str) -> None:
-    """Put a file in the place of whatever is there, whole or not at all."""
-    fresh = path.with_suffix(".new")
-    fresh.unlink(missing_ok=True)
-    with fresh.open("x", encoding="ascii") as file:
-        file.write(text)
-    fresh.replace(path)
 
 
 class _OutOfTime(Exception):
