@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """OMPS's REST API, v1 and v2, on the core of the worker.
 
-``service`` knows what a request means, ``replies`` how errors are told, and neither knows a web framework;
-``app`` and ``uploads`` are the HTTP, ``server`` runs it, and ``wiring`` puts a site's parts together for it.
+May know: every room but ``cli``. ``app`` has the routes, ``flow`` the lines that requests wait in, ``service`` what a
+request means, ``replies`` how errors are told; ``server`` runs it, and ``wiring`` puts its parts together.
 """

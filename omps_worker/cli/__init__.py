@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The command line. Thin: each command asks ``bootstrap`` for the parts and prints what they say.
+"""The command line, one file for each group of commands: each asks ``bootstrap`` for parts and prints what they say.
 
-Exit codes: 0 done; 1 failed or skipped; 2 usage or configuration; 75 transient, try later.
+May know: every room. Exit codes: 0 done; 1 failed or skipped; 2 usage or configuration; 75 transient, try later.
 Imports are made inside the commands, so that ``--help`` answers at once.
 """
 

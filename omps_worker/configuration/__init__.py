@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The configuration and the mapping together, so that one report names the faults of both."""
+"""The configuration file and the mapping, checked together, so that one report names the faults of both.
+
+May know: what settings describe (``destinations``, ``manifests``), the schemas of ``messages``, and ``common``.
+"""
 
 from __future__ import annotations
 
