@@ -39,6 +39,7 @@ check: setup ## ruff, mypy, and the licences of what is needed at run time
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy --strict omps_worker benchmarks
+	.venv/bin/mypy --config-file tests/mypy.ini tests scripts
 	.venv/bin/python -m scripts.licences
 
 check-licences: setup ## do all libraries go with GPL-3.0-or-later?

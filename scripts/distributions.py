@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import metadata
+from typing import Any
 
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
@@ -41,7 +42,7 @@ class Distribution:
     def read(cls, name: str) -> Distribution:
         """The one that is installed. Raises PackageNotFoundError if there is none."""
         found = metadata.distribution(name)
-        about = found.metadata
+        about: Any = found.metadata
         prefix = "License :: "
         return cls(
             name=canonicalize_name(about["Name"]),

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import pika
 
@@ -78,6 +78,9 @@ token_file = "secrets/partners"
 """
 
 
+Site = TypeVar("Site", bound="SandboxSite")
+
+
 class SandboxSite:
     """The site, as a context manager. ``directory`` is made if it is missing, and stays."""
 
@@ -100,7 +103,7 @@ class SandboxSite:
         """The broker."""
         return self._amqp_url or self.node.amqp_url
 
-    def __enter__(self) -> SandboxSite:
+    def __enter__(self: Site) -> Site:
         with ExitStack() as starting:
             if self._own_node:
                 starting.enter_context(self.node)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 
@@ -143,7 +144,7 @@ def test_a_content_that_is_released_is_not_missing_wherever_it_lies(place):
     assert place.look()[-1] == (revert["nvr"], "released", None)
 
 
-SOURCES = {
+SOURCES: dict[str, list[dict[str, Any]]] = {
     "two targets of one component": [{"target": "otters-1"}, {"target": "otters-2"}],
     "two components with one packageName": [{"component": "otter-container"}, {"component": "sea-otter-container"}],
     "one with a task and one without": [{"target": "otters-1"}, {"task": False}],

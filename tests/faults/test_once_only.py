@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -36,7 +37,7 @@ LOOK = "GET /cnr/api/v1/packages/.*"
 @dataclass
 class Replica:
     process: subprocess.Popen
-    log_file: object
+    log_file: Path
 
     @property
     def log(self) -> str:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from omps_worker.broker.locks.lock import BrokerLock
@@ -58,7 +60,8 @@ def test_a_broker_that_is_away_is_told_and_nothing_is_pushed(site, tmp_path):
     top = {"amqp_url": "amqp://guest:s3cret@127.0.0.1:1/%2F?connection_attempts=1", "topic_prefix": TOPIC_PREFIX}
     token = (site.directory / "secrets" / "partners").read_text().strip()
     with serve(tmp_path, site.koji, site.registry, token, top=top) as server:
-        server.site._lock._link._answer_seconds = 0.3
+        link: Any = server.site._lock
+        link._link._answer_seconds = 0.3
         reply = push(server)
         assert (reply.status_code, reply.json()["error"]) == (503, "BrokerUnavailable")
         assert "s3cret" not in reply.text
