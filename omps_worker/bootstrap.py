@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from omps_worker import configuration
 from omps_worker.common import logs
-from omps_worker.common.errors import BrokerError, ResourcesExhausted
+from omps_worker.common.errors import BrokerError, OrganizationPaused, ResourcesExhausted
 from omps_worker.common.locks import PackageLock, ProcessLock
 from omps_worker.common.model import Attempt, BuildEvent, BuildFacts, ByHand, Ignored, Outcome, Status
 from omps_worker.common.observer import SILENT
@@ -31,6 +31,7 @@ from omps_worker.messages.reporting import Reporter, log_outcome, result_body, r
 from omps_worker.publishing.catch_up import CATCH_UP_TOPIC, CatchUp, Found, Message
 from omps_worker.publishing.explain import Explanation, explain
 from omps_worker.publishing.gate import Greenwave
+from omps_worker.publishing.pauses import foreseen
 from omps_worker.publishing.pending import Pending, concerns
 from omps_worker.publishing.processor import Processor
 from omps_worker.publishing.targets import IGNORED_BY_RULE, NO_RULE
@@ -284,8 +285,11 @@ class Site(BrokerSite):
         if isinstance(outcomes, Ignored):
             why = f"{outcomes.reason}: {outcomes.detail}"
             outcomes = [Outcome(Status.SKIPPED, nvr=nvr, build=outcomes.build, reason=why)]
-        elif not request.dry_run:
-            self._tell(outcomes, origin)
+        elif request.dry_run:
+            outcomes = foreseen(self.mapping.current, outcomes, waits=False)
+        else:
+            # Of what is paused nothing was begun: there is nothing to tell the bus, only whoever asked.
+            self._tell([each for each in outcomes if not isinstance(each.error, OrganizationPaused)], origin)
         return outcomes, [result_body(outcome, origin, Attempt()) for outcome in outcomes]
 
     def delete(
@@ -353,6 +357,8 @@ class Site(BrokerSite):
         attempt = Attempt()
         for outcome in outcomes:
             log_outcome(outcome, origin, attempt)
+        if not outcomes:
+            return
         try:
             with Publisher(Access.of(self.settings, "push"), timeout=ANNOUNCE_SECONDS) as publisher:
                 for message in self.reporter.messages(outcomes, origin, attempt):

@@ -63,6 +63,8 @@ class ReleaseResultV1(message.Message):
                 lines.append(f"{key.replace('_', ' ')}: {value}")
         if self.body.get("superseded_by"):
             lines.append(f"superseded by: {self.body['superseded_by']}")
+        if self.body.get("held_by"):
+            lines.append(f"held by: {self.body['held_by']} of the mapping; omps-worker push --held publishes it")
         lines += [f"warning: {warning}" for warning in self.body.get("warnings") or ()]
         source = self.body.get("source") or {}
         if "file" in source:

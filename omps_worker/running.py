@@ -42,7 +42,9 @@ def run(site: Site) -> int:
 
     Raises BrokerRefused, SettingsError, and ResourcesExhausted where the threads cannot be started.
     """
-    for warning in (*site.settings.warnings, *site.mapping.current.warnings):
+    mapping = site.mapping.current
+    log.info("the mapping has %s", mapping.summary)
+    for warning in (*site.settings.warnings, *mapping.warnings, *mapping.kept_back.paused()):
         log.warning("%s", warning)
     scratch.sweep()
     return _Worker(site).run()
@@ -94,7 +96,7 @@ class _Worker:
             self._vital,
             parts,
             self._questions,
-            warnings=self._looks.warnings,
+            warnings=self._warnings,
             back=self._is_back,
             goodbye=self._is_over,
         )
@@ -119,6 +121,10 @@ class _Worker:
     def _is_over(self, service: str) -> None:
         if service == "broker":
             self._depths.close()
+
+    def _warnings(self) -> list[str]:
+        paused = self._site.mapping.current.kept_back.paused()
+        return [*self._looks.warnings(), *(f"mapping: {sentence}" for sentence in paused)]
 
     def _vital(self) -> list[str]:
         return vital(self._consumer.still_for, self._consumer.deliveries.longest_work, self._settings.worker)
@@ -156,6 +162,9 @@ class _Worker:
         yield State("broker_blocked", "Whether the broker blocks publishers.", [((), bool(self._publisher.blocked))])
         known = [((name,), float(trouble is None)) for name, trouble in self._looks.troubles().items()]
         yield State("organization_up", "Whether an organization can be published to.", known, ("organization",))
+        pausing = self._site.mapping.current.pauses
+        paused = [((name,), float(pausing(name))) for name in worker.organizations]
+        yield State("organization_paused", "Whether the mapping pauses an organization.", paused, ("organization",))
         yield State("mapping_rules", "Rules of the mapping in use.", [((), len(self._site.mapping.current))])
         depths = self._depths
         samples = [((depth.queue, depth.kind), float(depth.messages)) for depth in depths.known]

@@ -23,6 +23,7 @@ from omps_worker.common.errors import (
     KojiNotAnOperatorImage,
     KojiNVRBuildNotFound,
     OMPSInvalidVersionFormat,
+    OrganizationPaused,
     QuayAuthorizationError,
     QuayPackageError,
     QuayPackageNotFound,
@@ -211,7 +212,7 @@ class Service:
 
     def tell(self, outcome: Outcome, origin: ByHand) -> None:
         """Say what became of it to whoever wants to know, unless it was never begun."""
-        if not isinstance(outcome.error, RequestAbandoned):
+        if not isinstance(outcome.error, (RequestAbandoned, OrganizationPaused)):
             self._tell([outcome], origin)
 
 
@@ -271,7 +272,7 @@ class Push:
         if isinstance(outcome, Ignored):
             raise KojiNotAnOperatorImage(f"Not an operator image: {shown}")
         if outcome.reason == HELD:
-            raise BuildHeld(f"The mapping of this service holds {shown}.")
+            raise BuildHeld(f"The mapping of this service holds {shown}, by {outcome.held_by}.")
         if outcome.status is Status.SKIPPED:
             raise KojiNotAnOperatorImage(f"Not an operator image: {shown}")
         return {**_pushed(outcome), "nvr": outcome.nvr}

@@ -35,8 +35,10 @@ def about_files(examined: Examined, *, offline: bool = False) -> Iterator[Check]
     for fault in examined.mapping_faults:
         yield Check("mapping", partial(_fail, MappingError([fault])))
     if rules is not None:
+        paused = rules.kept_back.paused()
         yield from _doubts("mapping", rules.warnings)
-        if not rules.warnings:
+        yield from (Check("mapping", partial(_doubt, sentence)) for sentence in paused)
+        if not (rules.warnings or paused):
             yield Check("mapping", lambda: f"{len(rules)} rule(s)")
 
 

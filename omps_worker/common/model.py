@@ -258,6 +258,8 @@ class Outcome:
     """What is odd about the manifests, though they are accepted; sentences that name files."""
     superseded_by: str | None = None
     """The NVR of the build that stands in the way."""
+    held_by: str | None = None
+    """Which entry of ``hold`` in the mapping holds the build, for people."""
     released_at: str | None = None
     """When the registry says that the release was made, in its own words; None where that is not known."""
     next_attempt_at: datetime | None = None

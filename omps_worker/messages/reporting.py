@@ -62,6 +62,7 @@ def result_body(outcome: Outcome, origin: Origin, attempt: Attempt) -> dict[str,
         "status": outcome.status.value,
         "reason": outcome.reason,
         "superseded_by": outcome.superseded_by,
+        "held_by": outcome.held_by,
         "warnings": list(outcome.warnings),
         "build": _build(outcome.build),
         "digest": outcome.digest,
@@ -123,7 +124,7 @@ def outcome_line(outcome: Outcome, origin: Origin, attempt: Attempt) -> str:
     if place:
         parts.append(f"{place} {outcome.version}" if outcome.version else place)
     if outcome.reason and outcome.reason != outcome.error_name:
-        parts.append(f"({reason_of(outcome)})")
+        parts.append(f"({full_reason_of(outcome)})")
     if outcome.error:
         nature = "transient" if outcome.error.transient else "permanent"
         parts.append(f"{outcome.error.name}, {nature}: {one_line(outcome.error.message)}")
@@ -152,6 +153,7 @@ def log_outcome(outcome: Outcome, origin: Origin, attempt: Attempt) -> None:
         "digest": outcome.digest,
         "reason": outcome.reason,
         "superseded_by": outcome.superseded_by,
+        "held_by": outcome.held_by,
         "warnings": list(outcome.warnings) or None,
         "error": outcome.error_name,
         "transient": error.transient if error else None,
@@ -173,6 +175,13 @@ def log_outcome(outcome: Outcome, origin: Origin, attempt: Attempt) -> None:
 def reason_of(outcome: Outcome) -> str | None:
     """The reason of an outcome, with the build that it is about."""
     return f"{outcome.reason} by {outcome.superseded_by}" if outcome.superseded_by else outcome.reason
+
+
+def full_reason_of(outcome: Outcome) -> str | None:
+    """The same for people, who learn which entry of the mapping holds a build, and what publishes it all the same."""
+    if outcome.held_by:
+        return f"{outcome.reason} by {outcome.held_by} of the mapping; omps-worker push --held publishes it"
+    return reason_of(outcome)
 
 
 def warnings_of(outcomes: Iterable[Outcome]) -> list[str]:
@@ -202,7 +211,7 @@ def _detail(outcome: Outcome) -> str | None:
         return f"{outcome.error.name}: {outcome.error.message}"
     if outcome.status is Status.UNCHANGED:
         return "this content is released already, as that version"
-    return reason_of(outcome)
+    return full_reason_of(outcome)
 
 
 def _place(outcome: Outcome) -> str:

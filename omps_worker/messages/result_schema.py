@@ -73,6 +73,10 @@ _PROPERTIES: dict[str, Any] = {
     "status": {**_TEXT, "description": "How it ended."},
     "reason": {**_TEXT_OR_NULL, "description": "Why, for skipped and retrying."},
     "superseded_by": {**_TEXT_OR_NULL, "description": "The NVR of the build that stands in the way, for skipped."},
+    "held_by": {
+        **_TEXT_OR_NULL,
+        "description": "The entry of hold in the mapping that holds the build, and its line, for skipped.",
+    },
     "warnings": {
         "description": "What is odd about manifests that are accepted: sentences for a person, at most 101.",
         "type": "array",
@@ -92,7 +96,7 @@ _PROPERTIES: dict[str, Any] = {
 }
 
 
-_LATER = {"superseded_by", "warnings"}
+_LATER = {"superseded_by", "held_by", "warnings"}
 """Those that earlier versions did not send."""
 
 

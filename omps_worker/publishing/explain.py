@@ -3,17 +3,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from omps_worker.common.errors import WorkerError
 from omps_worker.common.model import Attempt, Build, BuildEvent, Ignored, Outcome, Status
 from omps_worker.common.push_request import Request
 from omps_worker.common.text import one_line
+from omps_worker.configuration.mapping import Mapping as Rules
 from omps_worker.configuration.mapping import MappingHolder, Verdict
-from omps_worker.messages.reporting import reason_of, warnings_of
+from omps_worker.messages.reporting import full_reason_of, reason_of, warnings_of
 from omps_worker.publishing import claims
+from omps_worker.publishing.pauses import foreseen
 from omps_worker.publishing.processor import Builds, Processor
 from omps_worker.publishing.targets import IGNORED_BY_RULE, NO_RULE
 
@@ -36,6 +38,8 @@ class Explanation:
     why_not: Sequence[str] = ()
     """Of each rule that came before, or of all, why it does not decide."""
     outcomes: Sequence[Outcome] = ()
+    paused: Mapping[str, str] = field(default_factory=dict)
+    """By organization, the entry of ``pause`` in the mapping that makes its builds wait."""
     error: WorkerError | None = None
 
     def as_json(self) -> dict[str, Any]:
@@ -65,7 +69,10 @@ class Explanation:
                     "version": outcome.version,
                     "status": outcome.status.value,
                     "digest": outcome.digest,
+                    "reason": outcome.reason,
                     "superseded_by": outcome.superseded_by,
+                    "held_by": outcome.held_by,
+                    "paused_by": self.paused.get(outcome.organization),
                     "warnings": list(outcome.warnings),
                     "files": list(outcome.extracted_files or ()),
                     "error": {"name": outcome.error.name, "message": outcome.error.message} if outcome.error else None,
@@ -97,11 +104,19 @@ def explain(event: BuildEvent | Ignored, mapping: MappingHolder, builds: Builds,
     match = mapping.current.resolve(build.facts)
     rule = match.rule if match else None
     why_not = mapping.current.why_not(build.facts)
-    outcomes = outdated or processor.process_build(build, Attempt(), Request(dry_run=True))
-    if isinstance(outcomes, Ignored):
-        return Explanation(IGNORE, f"{outcomes.reason}: {outcomes.detail}", rule, build, why_not)
+    planned = outdated or processor.process_build(build, Attempt(), Request(dry_run=True))
+    if isinstance(planned, Ignored):
+        return Explanation(IGNORE, f"{planned.reason}: {planned.detail}", rule, build, why_not)
+    outcomes = foreseen(mapping.current, planned, waits=True)
     decision, reason, fault = _worst(outcomes)
-    return Explanation(decision, reason, rule, build, why_not, outcomes, fault)
+    paused = _pausing(mapping.current, outcomes)
+    return Explanation(decision, reason, rule, build, why_not, outcomes, paused, fault)
+
+
+def _pausing(mapping: Rules, outcomes: Sequence[Outcome]) -> dict[str, str]:
+    named = dict.fromkeys(outcome.organization for outcome in outcomes if outcome.organization)
+    entries = ((organization, mapping.kept_back.pausing(organization)) for organization in named)
+    return {organization: entry for organization, entry in entries if entry is not None}
 
 
 def _worst(outcomes: Sequence[Outcome]) -> tuple[str, str | None, WorkerError | None]:
@@ -111,6 +126,9 @@ def _worst(outcomes: Sequence[Outcome]) -> tuple[str, str | None, WorkerError | 
     for outcome in outcomes:
         if outcome.status is Status.SKIPPED:
             return SKIP, reason_of(outcome), None
+    for outcome in outcomes:
+        if outcome.status is Status.RETRYING:
+            return PUBLISH, outcome.reason, None
     return PUBLISH, None, None
 
 
@@ -128,7 +146,9 @@ def as_text(explanation: Explanation) -> str:
     if len(explanation.why_not) > RULES_TOLD:
         told.append(f"and {len(explanation.why_not) - RULES_TOLD} more; --json has them all")
     lines += [f"{'no match' if index == 0 else '':9} {sentence}" for index, sentence in enumerate(told)]
-    lines.append(f"decision  {explanation.decision}" + (f": {explanation.reason}" if explanation.reason else ""))
+    waits = any(outcome.status is Status.RETRYING for outcome in explanation.outcomes)
+    reason = "it would wait (paused)" if waits and explanation.decision == PUBLISH else explanation.reason
+    lines.append(f"decision  {explanation.decision}" + (f": {reason}" if reason else ""))
     for outcome in explanation.outcomes:
         if outcome.target is None:
             continue
@@ -137,10 +157,15 @@ def as_text(explanation: Explanation) -> str:
             lines.append(f"target    {place}: would become release {outcome.version}")
         elif outcome.status is Status.UNCHANGED:
             lines.append(f"target    {place}: this content is already release {outcome.version}")
+        elif outcome.status is Status.RETRYING:
+            lines.append(f"target    {place}: would wait; without the pause: release {outcome.version}")
         elif outcome.error:
             lines.append(f"target    {place}: {outcome.error.name}: {outcome.error.message}")
         else:
-            lines.append(f"target    {place}: {outcome.status}")
+            reason = full_reason_of(outcome)
+            lines.append(f"target    {place}: {outcome.status}" + (f": {reason}" if reason else ""))
+    for index, (organization, entry) in enumerate(explanation.paused.items()):
+        lines.append(f"{'paused' if index == 0 else '':9} {organization}, by {entry} of the mapping")
     for index, warning in enumerate(warnings_of(explanation.outcomes)):
         lines.append(f"{'warnings' if index == 0 else '':9} {warning}")
     packed = next((outcome for outcome in explanation.outcomes if outcome.digest), None)

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from omps_worker.common.errors import OrganizationPaused
-from omps_worker.common.model import Target
+from omps_worker.common.model import Outcome, Status, Target
 from omps_worker.configuration.mapping import Mapping
 
 Part = TypeVar("Part")
@@ -24,26 +25,52 @@ def publish_unpaused(
     targets: Sequence[Target],
     publish: Callable[[Sequence[Target]], list[Part]],
     put_off: Callable[[Target, OrganizationPaused], Part],
+    *,
+    waits: bool,
 ) -> list[Part]:
-    """What ``publish`` makes of those targets that are not paused, and ``put_off`` of the others, in their order."""
-    paused = [mapping.pauses(target.organization) for target in targets]
-    going = [target for target, waits in zip(targets, paused, strict=True) if not waits]
+    """What ``publish`` makes of those targets that are not paused, and ``put_off`` of the others, in their order.
+
+    ``waits``: a message does, until the pause is over.
+    """
+    paused = [_paused(mapping, target.organization, waits=waits) for target in targets]
+    going = [target for target, error in zip(targets, paused, strict=True) if error is None]
     done = iter(publish(going) if going else ())
-    return [
-        put_off(target, _paused(target.organization)) if waits else next(done)
-        for target, waits in zip(targets, paused, strict=True)
-    ]
+    return [put_off(target, error) if error else next(done) for target, error in zip(targets, paused, strict=True)]
 
 
 def check(mapping: Mapping, organization: str) -> None:
-    """Return if ``organization`` is not paused; raises OrganizationPaused."""
-    if mapping.pauses(organization):
-        raise _paused(organization)
+    """Return if ``organization`` is not paused; raises OrganizationPaused, for whoever asks by hand."""
+    entry = mapping.kept_back.pausing(organization)
+    if entry is not None:
+        raise _error(organization, entry, waits=False)
 
 
-def _paused(organization: str) -> OrganizationPaused:
-    return OrganizationPaused(
-        f"Publishing to {organization} is paused: the key pause of the mapping names it. What waits goes on by itself "
-        "when it no longer does.",
-        retry_after=LOOK_AGAIN_SECONDS,
-    )
+def foreseen(mapping: Mapping, outcomes: Iterable[Outcome], *, waits: bool) -> list[Outcome]:
+    """``outcomes`` of a dry run, which knows no pauses, as they would be: what is paused is not released.
+
+    ``waits`` as above: then it is ``retrying``, and otherwise failed. The version stays the one that it would be now.
+    """
+    return [_foreseen(mapping, outcome, waits=waits) for outcome in outcomes]
+
+
+def _foreseen(mapping: Mapping, outcome: Outcome, *, waits: bool) -> Outcome:
+    if outcome.organization is None or outcome.status not in (Status.PUBLISHED, Status.UNCHANGED):
+        return outcome
+    error = _paused(mapping, outcome.organization, waits=waits)
+    if error is None:
+        return outcome
+    if waits:
+        return replace(outcome, status=Status.RETRYING, reason=error.reason, error=error)
+    return replace(outcome, status=Status.FAILED, error=error)
+
+
+def _paused(mapping: Mapping, organization: str, *, waits: bool) -> OrganizationPaused | None:
+    entry = mapping.kept_back.pausing(organization)
+    return None if entry is None else _error(organization, entry, waits=waits)
+
+
+def _error(organization: str, entry: str, *, waits: bool) -> OrganizationPaused:
+    gone = "when it is gone from there."
+    then = f"What waits goes on by itself {gone}" if waits else f"Nothing was done: try again {gone}"
+    message = f"Publishing to {organization} is paused by {entry} of the mapping. {then}"
+    return OrganizationPaused(message, retry_after=LOOK_AGAIN_SECONDS)

@@ -218,8 +218,9 @@ class Processor:
         reason = _NOTHING_TO_PUBLISH.get(build.kind)
         if reason is not None:
             return [work.outcome(Status.SKIPPED, target, reason=reason) for target in targets]
-        if not request.held and self._mapping.current.holds(build.nvr):
-            return [work.outcome(Status.SKIPPED, target, reason=HELD) for target in targets]
+        by = None if request.held else self._mapping.current.kept_back.holding(build.nvr)
+        if by is not None:
+            return [work.outcome(Status.SKIPPED, target, reason=HELD, held_by=by) for target in targets]
         return self._prepare_unpaused(work, targets, partial(self._fetch, work, build))
 
     def process_archive(self, archive_file: Path, request: Request) -> list[Outcome] | Ignored:
@@ -274,6 +275,7 @@ class Processor:
                 targets,
                 lambda going: self._prepare_all(work, going, fetch),
                 lambda target, error: work.outcome(Status.FAILED, target, error=error),
+                waits=work.attempt.by_message,
             )
         done = [part for part in parts if isinstance(part, Outcome)]
         return done if len(done) == len(parts) else Prepared(work, parts)

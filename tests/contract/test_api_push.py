@@ -478,6 +478,7 @@ def test_an_organization_that_the_mapping_pauses_waits_until_the_key_goes(mapped
     path = "/v2/frozen/zipfile"
     reply = mapped.upload(path, NESTED)
     check(reply, 503, "OrganizationPaused", "frozen is paused")
+    assert "Nothing was done: try again" in reply.json()["message"], "nothing of a request waits"
     assert int(reply.headers["Retry-After"]) == 300
     assert mapped.push("v2", NESTED, "otter-cache").status_code == 200, "another one is not"
     (tmp_path / "mapping.yaml").write_text(MAPPING.replace("[frozen]", "[]"))

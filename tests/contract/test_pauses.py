@@ -7,9 +7,12 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from omps_worker.common.model import Attempt, BuildEvent, Status
+from omps_worker.common.model import Attempt, BuildEvent, ByHand, Status
+from omps_worker.messages.reporting import outcomes_table, result_body
 from omps_worker.publishing import retry
 from omps_worker.publishing.catch_up import CatchUp
+from omps_worker.publishing.explain import as_text, explain
+from omps_worker.publishing.pauses import foreseen
 from omps_worker.publishing.processor import Request
 from omps_worker.sandbox import operators
 from tests.support.parts import parts
@@ -48,6 +51,55 @@ def test_a_held_build_is_published_by_nothing_but_who_says_so():
         assert {outcome.status for outcome in site.process(build_of(site, 4))} == {Status.PUBLISHED}
 
 
+def explained(site, build):
+    told = explain(BuildEvent(nvr=build["nvr"]), site.mapping, site.builds, site.processor)
+    return told.as_json(), as_text(told)
+
+
+def test_who_asks_why_a_build_is_held_learns_the_entry_and_what_publishes_it_all_the_same():
+    entry = "hold[0] 'lantern-container-1.*-3' (line 2)"
+    with parts(HOLD) as site:
+        held = build_of(site, 3)
+        outcomes = by_hand(site, held)
+        document, text = explained(site, held)
+    (told, _) = [result_body(outcome, ByHand(), Attempt()) for outcome in outcomes]
+    assert (told["reason"], told["held_by"]) == ("held", entry)
+    assert (document["decision"], document["reason"], document["targets"][0]["held_by"]) == ("skip", "held", entry)
+    for shown in (text, outcomes_table(outcomes)):
+        assert f"held by {entry} of the mapping; omps-worker push --held publishes it" in shown
+
+
+def test_an_explanation_says_what_would_wait_and_what_it_would_become():
+    with parts(PAUSE) as site:
+        document, text = explained(site, build_of(site, 1))
+    assert (document["decision"], document["reason"]) == ("publish", "paused")
+    assert [(one["status"], one["reason"], one["paused_by"], one["version"]) for one in document["targets"]] == [
+        ("retrying", "paused", "pause[0] 'community' (line 2)", "1.0.0"),
+        ("published", None, None, "1.0.0"),
+    ]
+    assert "decision  publish: it would wait (paused)\n" in text
+    assert "community/lantern: would wait; without the pause: release 1.0.0\n" in text
+    assert "paused    community, by pause[0] 'community' (line 2) of the mapping\n" in text
+
+
+def test_an_explanation_of_a_build_that_fails_names_the_pause_all_the_same():
+    with parts(PAUSE) as site:
+        document, text = explained(site, site.koji.add_build("lantern-container", "1.0", "1", manifests=b"no zip"))
+    assert document["decision"] == "fail"
+    assert document["targets"][0]["paused_by"] == "pause[0] 'community' (line 2)"
+    assert "paused    community, by pause[0]" in text
+
+
+def test_a_dry_run_by_hand_foresees_that_nothing_would_be_done():
+    with parts(PAUSE) as site:
+        build = build_of(site, 1)
+        foreseeing = foreseen(site.mapping.current, by_hand(site, build, dry_run=True), waits=False)
+        real = by_hand(site, build)
+    assert [outcome.status for outcome in foreseeing] == [outcome.status for outcome in real]
+    assert foreseeing[0].error.message == real[0].error.message
+    assert real[0].error.message.endswith("Nothing was done: try again when it is gone from there.")
+
+
 def test_a_held_build_is_not_missing():
     with parts(HOLD) as site:
         build_of(site, 3)
@@ -65,6 +117,7 @@ def test_what_is_for_a_paused_organization_waits_and_the_rest_is_published():
             "OrganizationPaused",
         )
         assert waiting.error.transient
+        assert "paused by pause[0] 'community' (line 2) of the mapping" in waiting.error.message
         assert (done.organization, done.status) == ("partners", Status.PUBLISHED)
         assert site.versions("community", "lantern") == []
 

@@ -158,7 +158,13 @@ def test_a_broken_edit_of_the_mapping_is_no_good_state(seen, site: TestSite):
     wait_until(lambda: not seen.ready(), SECONDS, "the broken mapping to be told")
     assert any(reason.startswith("mapping: its last edit is broken") for reason in seen.reasons())
     assert seen.metric('omps_worker_mapping_reloads_total{result="broken"}') == 1
-    edit(mapping, "version: 1\nrules: 7\n", good)
+    edit(mapping, "version: 1\nrules: 7\n", good.replace("version: 1\n", "version: 1\npause: [partners]\n", 1))
     wait_until(seen.ready, SECONDS, "the mended mapping to be read")
     assert seen.metric('omps_worker_mapping_reloads_total{result="good"}') == 1
     assert seen.metric("omps_worker_mapping_rules") == 4
+
+    assert any("pauses partners" in warning for warning in seen.warnings()), "who is well may still be paused"
+    paused = [
+        seen.metric(f'omps_worker_organization_paused{{organization="{name}"}}') for name in ("community", "partners")
+    ]
+    assert paused == [0, 1]

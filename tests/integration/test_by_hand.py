@@ -186,13 +186,32 @@ def test_a_bad_release_is_taken_back_as_the_runbook_says(site):
             ("1.0.0", True),
             ("3.0.0", True),
         ]
-        assert "held" in ran["omps-worker explain BAD"].out
+        assert "held by hold[0] " in ran["omps-worker explain BAD"].out
         assert "missing" not in ran["omps-worker catch-up --since 2d --dry-run"].out
         with site.watching() as watch:
             site.publish(site.koji.message(bad))
             (told,) = results_of(watch, 1)
             assert (told["status"], told["reason"]) == ("skipped", "held")
     assert versions(site) == ["1.0.0", "3.0.0"]
+
+
+def test_what_is_paused_is_not_begun_and_no_result_calls_it_a_failure(site, archive, monkeypatch, caplog):
+    monkeypatch.setattr(logs, "set_up", lambda *_: None)  # its handlers would outlive the runner's streams
+
+    def push(*options):
+        command = ["--config", str(site.config), "push-zip", archive, "--organization", "community", "--json", *options]
+        ran = CliRunner().invoke(main, command)
+        (body,) = json.loads(ran.stdout)
+        return ran.exit_code, body["status"], (body["error"] or {}).get("name"), body["version"]
+
+    with site.watching() as watch:
+        edit(site.directory / "mapping.yaml", "version: 1\n", "version: 1\npause: ['*']\n")
+        assert push("--dry-run") == (75, "failed", "OrganizationPaused", "1.0.0")
+        assert push() == (75, "failed", "OrganizationPaused", None)
+        edit(site.directory / "mapping.yaml", "pause: ['*']\n", "")
+        assert push() == (0, "published", None, "1.0.0")
+        assert [body["status"] for body in results_of(watch, 1)] == ["published"]
+    assert "ERROR" not in [record.levelname for record in caplog.records]
 
 
 @pytest.mark.parametrize(

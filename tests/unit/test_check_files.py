@@ -61,6 +61,13 @@ def test_each_doubt_about_the_mapping_is_a_warning_and_no_failure(tmp_path: Path
     ]  # fmt: skip
 
 
+def test_what_is_paused_has_a_row_that_names_it_and_its_line(tmp_path: Path) -> None:
+    code, rows = offline(tmp_path, mapping=MAPPING.replace("rules", "pause: [community, '*']\nrules"))
+    told = [detail.partition(":")[0] for part, state, detail in rows if (part, state) == ("mapping", "warning")]
+    assert code == 0
+    assert told == ["pause[0] 'community' (line 2) pauses community", "pause[1] '*' (line 2) pauses all organizations"]
+
+
 def test_a_mapping_that_is_not_there_is_a_failure(tmp_path: Path) -> None:
     (code, rows) = offline(tmp_path, MINIMAL + '[consumer_config]\nmapping = "elsewhere.yaml"\n')
     assert (code, rows[-1][:2], "no such file" in rows[-1][2]) == (2, ("mapping", "failed"), True)

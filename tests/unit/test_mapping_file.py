@@ -338,6 +338,45 @@ def test_a_glob_that_hardly_anybody_means_is_a_warning(glob: str, words: str) ->
     assert "(line 3)" in warning.reason
 
 
+NO_BUILD = [
+    ("otter-cache-operator-container", "is no NVR (name-version-release) and has no wildcard"),
+    ("otter-1.0", "otter-1.0-* is all of a component"),
+    ("name:1.0.0-1", "has ':', which no NVR has"),
+    ("quay.example/otter-1.0-*", "has '/', which no NVR has"),
+    ("otter 1.0-1", "has ' ', which no NVR has"),
+    ("ötter-*", "has 'ö', which no NVR has"),
+    ("otter-1.0-1 ", "has a blank at its end"),
+    (" otter-*", "has a blank at its beginning"),
+]
+
+
+@pytest.mark.parametrize("key", ["hold[0]", "rules[0].match.nvr"])
+@pytest.mark.parametrize(("glob", "words"), NO_BUILD)
+def test_a_glob_that_no_nvr_can_match_is_a_warning(key: str, glob: str, words: str) -> None:
+    hold, nvr = (glob, "*") if key == "hold[0]" else ("*", glob)
+    text = f"version: 1\nhold: ['{hold}']\nrules:\n- match: {{nvr: '{nvr}'}}\n  publish: []\n"
+    (warning,) = parse(text, "mapping.yaml", ORGANIZATIONS).warnings
+    assert (warning.key, words in warning.reason) == (key, True)
+
+
+@pytest.mark.parametrize(
+    ("fact", "glob", "words"),
+    [
+        ("component", "otter-container ", "has a blank at its end"),
+        ("component", "operators/otter", "has '/', which no name of a component has"),
+        ("owner", "osbs ", "has a blank at its end"),
+        ("target", " rhaos", "has a blank at its beginning"),
+        ("owner", "osbs/koji.example.com@EXAMPLE.COM", None),
+        ("component", "otter-container", None),
+    ],
+)
+def test_so_it_is_with_globs_on_what_else_is_known_of_a_build(fact: str, glob: str, words: str | None) -> None:
+    text = f"version: 1\nrules:\n- match: {{{fact}: '{glob}'}}\n  publish: []\n"
+    warnings = parse(text, "mapping.yaml", ORGANIZATIONS).warnings
+    assert [words in warning.reason for warning in warnings if words] == ([True] if words else [])
+    assert len(warnings) == (1 if words else 0)
+
+
 @pytest.mark.parametrize(("glob", "words"), HARDLY_MEANT)
 def test_such_a_glob_that_is_to_hold_builds_is_a_warning_too(glob: str, words: str) -> None:
     (warning,) = parse(f"version: 1\nhold:\n- etcd-*\n- '{glob}'\n{REST_OF_IT}", "mapping.yaml", ORGANIZATIONS).warnings
@@ -345,7 +384,7 @@ def test_such_a_glob_that_is_to_hold_builds_is_a_warning_too(glob: str, words: s
     assert "(line 4)" in warning.reason
 
 
-@pytest.mark.parametrize("glob", ["*", "otter-*", "[abc]*", "[!a-c]?", "*-1.*", "gtk+", "x-1.0^git1-*", "a~b"])
+@pytest.mark.parametrize("glob", ["*", "otter-*", "[abc]*", "[!a-c]?", "*-1.*", "gtk+-*", "x-1.0^git1-*", "a~b-1-2"])
 def test_globs_as_people_mean_them_are_no_warning(glob: str) -> None:
     text = (
         f"version: 1\nhold: ['{glob}']\nrules:\n- match: {{nvr: '{glob}'}}\n  publish: [{{organization: community}}]\n"
@@ -375,6 +414,29 @@ def test_organizations_are_paused_by_name_or_all_at_once() -> None:
     every = parse(f"version: 1\npause: ['*']\n{REST_OF_IT}", "m", ORGANIZATIONS)
     assert every.pauses("community")
     assert every.pauses("whatever a client of the API asks for")
+
+
+KEPT_BACK = f"version: 1\nhold:\n- otter-*\n- etcd-1.4-1\npause: [internal, internal, '*']\n{REST_OF_IT}"
+
+
+def test_what_is_kept_back_is_so_by_an_entry_that_is_named_with_its_line() -> None:
+    found = parse(KEPT_BACK, "m", ORGANIZATIONS).kept_back
+    assert found.holding("etcd-1.4-1") == "hold[1] 'etcd-1.4-1' (line 4)"
+    assert found.holding("otter-2-1") == "hold[0] 'otter-*' (line 3)"
+    assert found.holding("lantern-2-1") is None
+    assert found.pausing("internal") == "pause[0] 'internal' (line 5)"
+    assert found.pausing("community") == "pause[2] '*' (line 5)"
+    assert found.summary == "2 held, 2 paused"
+    assert found.paused() == [
+        "pause[0] 'internal' (line 5) pauses internal: builds wait until it is gone from the mapping",
+        "pause[2] '*' (line 5) pauses all organizations: builds wait until it is gone from the mapping",
+    ]
+
+
+def test_a_catalog_that_is_paused_is_a_warning_as_there_are_none_yet() -> None:
+    found = parse(f"version: 1\npause: ['catalog:stable']\n{REST_OF_IT}", "m", ORGANIZATIONS)
+    assert [warning.key for warning in found.warnings] == ["pause[0]"]
+    assert found.kept_back.paused() == []
 
 
 @pytest.mark.parametrize("text", ["hold: []\npause: []\n", "hold:\npause:\n"])

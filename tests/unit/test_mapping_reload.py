@@ -132,6 +132,15 @@ def test_a_mended_edit_counts_and_is_told(edited: Edited, caplog: pytest.LogCapt
     assert "read again" in caplog.text
 
 
+def test_what_is_kept_back_is_told_with_each_reading(edited: Edited, caplog: pytest.LogCaptureFixture) -> None:
+    edited.path.write_text(f"hold: [a-1-*]\npause: [community]\n{rules('a')}")
+    with caplog.at_level(logging.INFO):
+        assert True in edited.settle()
+    assert "the mapping was read: 1 rules, 1 held, 1 paused" in caplog.text
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert warning.startswith("pause[0] 'community' (line 2) pauses community")
+
+
 def test_an_editor_that_replaces_the_file_is_noticed(edited: Edited) -> None:
     new = edited.path.with_suffix(".new")
     new.write_text(rules("b"))

@@ -9,8 +9,6 @@ The first rule that matches decides.
 from __future__ import annotations
 
 import enum
-import fnmatch
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,14 +17,16 @@ from typing import Protocol
 from omps_worker.common.errors import Fault
 from omps_worker.common.model import BuildFacts, Target
 from omps_worker.common.text import one_line
-from omps_worker.configuration.mapping.rules import EVERYWHERE, MappingTable, RuleTable
+from omps_worker.configuration.mapping.globs import matcher
+from omps_worker.configuration.mapping.kept_back import KeptBack
+from omps_worker.configuration.mapping.rules import MappingTable, RuleTable
+from omps_worker.configuration.settings.tables import Location
 
 FACTS = ("nvr", "owner", "target")
 """What rules may match on beside the component."""
 
 CACHED_COMPONENTS = 8192
 _CACHED_LENGTH = 256
-_WILD = re.compile(r"[*?\[]")
 
 
 class Verdict(enum.Enum):
@@ -71,17 +71,17 @@ class _Rule:
                 for target in table.publish
             ),
         )
-        self.component = _matcher(conditions["component"]) if "component" in conditions else None
-        self.others = tuple((fact, _matcher(conditions[fact])) for fact in FACTS if fact in conditions)
+        self.component = matcher(conditions["component"]) if "component" in conditions else None
+        self.others = tuple((fact, matcher(conditions[fact])) for fact in FACTS if fact in conditions)
 
     def matches(self, facts: BuildFacts) -> bool | None:
         """Whether all conditions but the component's hold; None when an unknown fact decides."""
         known: bool | None = True
-        for fact, matcher in self.others:
+        for fact, matches in self.others:
             value = getattr(facts, fact)
             if value is None:
                 known = None
-            elif not matcher(value):
+            elif not matches(value):
                 return False
         return known
 
@@ -91,7 +91,7 @@ class _Rule:
             value, wanted = getattr(facts, fact), " | ".join(globs)
             if value is None:
                 yield f"{fact} is not known, and has to be {wanted}"
-            elif not _matcher(globs)(value):
+            elif not matcher(globs)(value):
                 yield f"{fact} {value} is not {wanted}"
 
 
@@ -99,14 +99,17 @@ class Mapping:
     """The rules of one mapping file. Does not change; safe to use from several threads."""
 
     def __init__(
-        self, table: MappingTable, warnings: Sequence[Fault] = (), line_of: Callable[[int], int | None] = lambda _: None
+        self,
+        table: MappingTable,
+        warnings: Sequence[Fault] = (),
+        line_of: Callable[[Location], int | None] = lambda _: None,
     ) -> None:
-        """``line_of`` gives the line of the file that a rule begins in, if it is known."""
+        """``line_of`` gives the line of the file that a rule, or an entry of a list, begins in, if it is known."""
         self.warnings = tuple(warnings)
         """What is allowed but probably not meant."""
-        self._rules = tuple(_Rule(index, rule, line_of(index)) for index, rule in enumerate(table.rules))
-        self._hold = _matcher(table.hold) if table.hold else None
-        self._paused = frozenset(table.pause)
+        self._rules = tuple(_Rule(index, rule, line_of(("rules", index))) for index, rule in enumerate(table.rules))
+        self.kept_back = KeptBack(table.hold, table.pause, line_of)
+        """What ``hold`` and ``pause`` name."""
         self.organizations = frozenset(target.organization for rule in table.rules for target in rule.publish)
         """Those that any rule publishes to."""
         self._cached = lru_cache(CACHED_COMPONENTS)(self._candidates)
@@ -114,13 +117,18 @@ class Mapping:
     def __len__(self) -> int:
         return len(self._rules)
 
+    @property
+    def summary(self) -> str:
+        """How much there is in it: ``3 rules, 1 held, 0 paused``."""
+        return f"{len(self)} rules, {self.kept_back.summary}"
+
     def holds(self, nvr: str) -> bool:
         """Whether the build is to be published by nothing but somebody who says so."""
-        return self._hold is not None and bool(self._hold(nvr))
+        return self.kept_back.holding(nvr) is not None
 
     def pauses(self, organization: str) -> bool:
         """Whether builds for the organization are to wait."""
-        return EVERYWHERE in self._paused or organization in self._paused
+        return self.kept_back.pausing(organization) is not None
 
     def possible(self, facts: BuildFacts) -> Verdict:
         """What can become of a build of which ``facts`` are known so far; a fact that is None may match."""
@@ -189,13 +197,6 @@ class Mapping:
         if not first.others and (component is not None or first.component is None):
             return (Verdict.POSSIBLE if first.match.targets else Verdict.IGNORED), (first,)
         return None, tuple(candidates)
-
-
-def _matcher(globs: Sequence[str]) -> Callable[[str], object]:
-    """Whether a text matches one of ``globs``, as fnmatchcase does."""
-    if not any(_WILD.search(glob) for glob in globs):
-        return frozenset(globs).__contains__
-    return re.compile("|".join(fnmatch.translate(glob) for glob in globs)).match
 
 
 class MappingHolder(Protocol):

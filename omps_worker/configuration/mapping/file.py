@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import fnmatch
 import logging
-import re
 import stat
 import threading
 import time
@@ -18,13 +16,11 @@ from omps_worker.common.errors import Fault, MappingError
 from omps_worker.common.file_versions import Version, version_of
 from omps_worker.common.observer import SILENT
 from omps_worker.configuration.mapping import Mapping, positioned_yaml
-from omps_worker.configuration.mapping.rules import MappingTable
+from omps_worker.configuration.mapping.globs import doubt
+from omps_worker.configuration.mapping.rules import CATALOG, MappingTable
 from omps_worker.configuration.settings.tables import Location, Reading, dotted, plain_reason
 
 log = logging.getLogger(__name__)
-
-_REGULAR = re.compile(r"^\^|\$$|[\\()|]|\.\+|(?:^|[^A-Za-z0-9])\.\*")
-"""What names do not have, and regular expressions do."""
 
 FILE_LIMIT = 2**20
 """How many bytes a mapping file may have."""
@@ -62,14 +58,17 @@ def parse(text: str, file: str, organizations: Collection[str] | None = None) ->
 
     if table is None or found:
         raise MappingError([fault(*each) for each in found])
-    return Mapping(table, [fault(*each) for each in _doubts(table)], lambda index: document.line(("rules", index)))
+    return Mapping(table, [fault(*each) for each in _doubts(table)], document.line)
 
 
 def _doubts(table: MappingTable) -> Iterator[tuple[Location, str]]:
     """What is allowed but probably not meant."""
     for index, glob in enumerate(table.hold):
-        if reason := _never_meant(glob):
+        if reason := doubt("nvr", glob):
             yield ("hold", index), f"{glob!r} {reason}"
+    for index, name in enumerate(table.pause):
+        if name.startswith(CATALOG):
+            yield ("pause", index), f"{name!r} pauses nothing: this version publishes to no catalogs"
     if not table.rules:
         yield ("rules",), "are none: every build is ignored"
     earlier: dict[tuple[tuple[str, tuple[str, ...]], ...], int] = {}
@@ -81,7 +80,7 @@ def _doubts(table: MappingTable) -> Iterator[tuple[Location, str]]:
         earlier.setdefault(conditions, index)
         for fact, globs in conditions:
             for glob in globs:
-                if reason := _never_meant(glob):
+                if reason := doubt(fact, glob):
                     yield ("rules", index, "match", fact), f"{glob!r} {reason}"
         everywhere = {target.organization for target in rule.publish if target.repository is None}
         for place, target in enumerate(rule.publish):
@@ -90,15 +89,6 @@ def _doubts(table: MappingTable) -> Iterator[tuple[Location, str]]:
                     ("rules", index, "publish", place),
                     f"another target publishes to {target.organization}, too, whatever the packageName is",
                 )
-
-
-def _never_meant(glob: str) -> str | None:
-    """Why a glob is hardly one that somebody meant; None: it may be."""
-    if r"\[" in fnmatch.translate(glob):
-        return "has a [ that no ] ends: it matches nothing, as no name has a ["
-    if _REGULAR.search(glob):
-        return "looks like a regular expression; in a glob * alone stands for any text"
-    return None
 
 
 def _content(path: Path) -> str:
@@ -187,7 +177,7 @@ class MappingFile:
         again = " again" if self._last_error else ""
         self._current, self._last_error = mapping, None
         self.observer.mapping_read(good=True)
-        log.info("the mapping was read%s: %d rules", again, len(mapping))
-        for warning in mapping.warnings:
+        log.info("the mapping was read%s: %s", again, mapping.summary)
+        for warning in (*mapping.warnings, *mapping.kept_back.paused()):
             log.warning("%s", warning)
         return True
