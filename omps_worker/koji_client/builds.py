@@ -164,8 +164,8 @@ class KojiBuilds:
             error.transient = not error.refused
             raise
 
-    def download(self, build: Build, destination: Path) -> None:
-        """Write the build's archive of manifests to ``destination``, verified as far as Koji lists it.
+    def download(self, build: Build, destination: Path) -> str:
+        """Write the build's archive of manifests to ``destination``, verified as far as Koji lists it; its URL.
 
         Leaves no file behind when it fails. Raises KojiManifestsArchiveNotFound where Koji itself says
         that there is none, and OMPSUploadedFileError if it is too large: both are the build's fault. Raises
@@ -183,7 +183,8 @@ class KojiBuilds:
         try:
             while True:
                 try:
-                    return self._fetch(url, listed, build, destination)
+                    self._fetch(url, listed, build, destination)
+                    return address_of(url)
                 except _Missing:
                     if not expected:
                         raise _not_found(build, f"Koji does not list it, nor is it at {address_of(url)}") from None

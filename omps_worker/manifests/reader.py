@@ -10,7 +10,7 @@ into; they are only carried along.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +18,14 @@ from omps_worker.common.errors import PackageValidationError
 from omps_worker.common.limits import FLAT_SHARE, VALUES, whose
 from omps_worker.common.text import one_line
 from omps_worker.manifests.archive import shown
+from omps_worker.manifests.findings import Finding
 
 if TYPE_CHECKING:
     from omps_worker.manifests.file_tree import FileTree
     from omps_worker.manifests.yaml_reader import Reader
 
 PACKAGE = "Package"
+PACKAGE_NAME = "packageName"
 CSV = "ClusterServiceVersion"
 CRD = "CustomResourceDefinition"
 
@@ -44,6 +46,8 @@ class Manifests:
     """``spec.version`` of the CSV that is current in the default channel, if there is one."""
     documents: Mapping[str, Any] = field(repr=False)
     """The document of each YAML file in the root and in the directories there, by relative path."""
+    repeated: Sequence[Finding] = ()
+    """Keys that stand twice in one mapping, of which the last one counts."""
 
     @classmethod
     def read(cls, tree: FileTree, values: int = VALUES) -> Manifests:
@@ -56,7 +60,8 @@ class Manifests:
         readable YAML; trying again does not help.
         """
         reader = new_reader(values)
-        documents = read_documents(reader, tree)
+        repeated: list[Finding] = []
+        documents = read_documents(reader, tree, repeated)
         _, package = find_package(documents.items())
         nested = any("/" in path and kind_of(document) == CSV for path, document in documents.items())
         if not nested and reader.values > values // FLAT_SHARE:
@@ -69,6 +74,7 @@ class Manifests:
             nested=nested,
             default_csv_version=_default_csv_version(package, documents),
             documents=documents,
+            repeated=tuple(repeated),
         )
 
 
@@ -82,13 +88,18 @@ def kind_of(document: Any) -> str | None:
     return kind if isinstance(kind, str) and kind in (CSV, CRD) else None
 
 
-def read_documents(reader: Reader, tree: FileTree) -> dict[str, Any]:
+def read_documents(reader: Reader, tree: FileTree, repeated: list[Finding] | None = None) -> dict[str, Any]:
     """The documents of all YAML files in the root of ``tree`` and the directories there, by relative path.
 
-    Ordered: the root first, names sorted. Raises PackageValidationError, naming the file, for
-    one that cannot be read.
+    Ordered: the root first, names sorted. What stands twice in a mapping is added to ``repeated``. Raises
+    PackageValidationError, naming the file, for one that cannot be read.
     """
-    return {path: parse(reader, path, read_text(tree, path)) for path in yaml_files(tree.files)}
+    documents = {}
+    for path in yaml_files(tree.files):
+        documents[path] = parse(reader, path, read_text(tree, path))
+        if repeated is not None:
+            repeated += (Finding(text, path) for text in reader.repeated)
+    return documents
 
 
 def yaml_files(files: Iterable[str]) -> list[str]:
@@ -134,8 +145,10 @@ def find_package(documents: Iterable[tuple[str, Any]]) -> tuple[str, Mapping[Any
     No more of ``documents`` are taken than it needs. Raises PackageValidationError if there is none
     or its name cannot be that of a repository.
     """
+    almost: list[str] = []
     for path, document in documents:
         if "/" in path or kind_of(document) != PACKAGE:
+            almost += _why_no_package(path, document)
             continue
         name = document["packageName"]
         if not isinstance(name, str):
@@ -146,7 +159,31 @@ def find_package(documents: Iterable[tuple[str, Any]]) -> tuple[str, Mapping[Any
                 "up to 255 lower-case letters, digits, dots, dashes and underscores, a letter or digit first."
             )
         return path, document
-    raise invalid("Could not find packageName in manifests.")
+    hint = f" {almost[0]}." if len(almost) == 1 else ""
+    raise invalid(f"Could not find packageName in manifests.{hint}")
+
+
+def _why_no_package(path: str, document: Any) -> Iterator[str]:
+    """Why a file that seems to be meant for the package file is none."""
+    file, kind = shown_path(path), kind_of(document)
+    if "/" in path:
+        if kind == PACKAGE:
+            yield f"{file} has it, but stands in a directory: only files beside all directories count"
+        return
+    entries = document if isinstance(document, list) else ()
+    if any(kind_of(entry) == PACKAGE for entry in entries):
+        yield f"{file} is a list: packageName has to stand at the top, without a dash before it"
+        return
+    for key, value in document.items() if isinstance(document, dict) else ():
+        if isinstance(key, str) and re.sub("[-_ ]", "", key).lower() == PACKAGE_NAME.lower():
+            yield f"{file} has {shown(key)}, which has to be spelt packageName"
+            return
+        if kind is None and isinstance(value, dict) and PACKAGE_NAME in value:
+            yield f"{file} has it below {shown(str(key))} instead of at the top"
+            return
+    if kind is None and "package" in path.lower():
+        what = "has none" if isinstance(document, dict) else f"is {described(document)} instead of a mapping with it"
+        yield f"{file} {what}"
 
 
 def invalid(message: str) -> PackageValidationError:

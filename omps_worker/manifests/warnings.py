@@ -19,6 +19,7 @@ _CSV_TEXT = re.compile(rb"^kind:[ \t]*[\"']?ClusterServiceVersion\b", re.MULTILI
 
 def oddities(tree: FileTree, manifests: Manifests) -> Iterator[Finding]:
     """What is odd about manifests that operator-courier accepts, and that were read from ``tree``."""
+    yield from manifests.repeated
     taken = {path.partition("/")[0] for path in _csvs(manifests) if "/" in path}
     folders = {path.partition("/")[0] for path in tree.files if "/" in path and path.endswith(YAML_ENDINGS)}
     for folder in sorted(folders - taken):

@@ -54,6 +54,9 @@ TAGGED_NODES = 100_000
 NUMBER_LENGTH = 1000
 """How many characters a number may have: Python's time for them grows with the square."""
 
+REPEATED_KEYS = 20
+"""Of how many keys of one text that stand twice in a mapping people are told."""
+
 PURE_CHARACTERS = 2**20
 """How much text of one operator PyYAML's own parser may look at; beyond, libyaml decides alone.
 
@@ -92,6 +95,8 @@ class Reader:
         self._most = most
         self._nodes = self._characters = 0
         self._pure_room = PURE_CHARACTERS
+        self.repeated: list[str] = []
+        """What stood twice in a mapping of the text that was read last, a sentence each."""
 
     @property
     def values(self) -> int:
@@ -135,6 +140,7 @@ class Reader:
         if len(text) > CHARACTERS:
             raise _too_much_text()
         nodes = self._nodes
+        self.repeated = []
         loader = parser(text)
         try:
             value, certain = self._build(loader)
@@ -203,6 +209,8 @@ class Reader:
                 continue
             elif kind is MappingEndEvent:
                 value = _mapping(items, certain, event)
+                if 2 * len(value) != len(items):
+                    self._note_repeated(items, event)
                 items, anchor, start, text_start, flow = outer.pop()
                 nodes -= 1
             elif kind is SequenceEndEvent:
@@ -231,6 +239,19 @@ class Reader:
             raise YamlFault(f"it has more than one document{_at(after)}")
         self._nodes, self._characters = nodes, characters
         return items[0], certain
+
+    def _note_repeated(self, items: list[Any], event: Any) -> None:
+        seen: set[str] = set()
+        for key in items[::2]:
+            if len(self.repeated) >= REPEATED_KEYS:
+                return
+            # A merge key may stand there more than once.
+            if type(key) is not str or key == "<<":
+                continue
+            if key in seen:
+                where = f"in the mapping that ends{_at(event)}"
+                self.repeated.append(f"{one_line(key)[:80]} stands more than once {where}: the last one counts")
+            seen.add(key)
 
 
 def _resolved(loader: Any, value: str, known: dict[str, Any]) -> tuple[Any, bool]:

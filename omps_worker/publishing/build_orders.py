@@ -24,8 +24,8 @@ DIGESTS_KEPT = 256
 class Builds(Protocol):
     """The part of Koji that this needs; see ``koji_client.builds.KojiBuilds``."""
 
-    def download(self, build: Build, destination: Path) -> None:
-        """Its archive of manifests, verified."""
+    def download(self, build: Build, destination: Path) -> str:
+        """Write its archive of manifests, verified; its URL."""
         ...
 
     def siblings(self, build: Build, since: datetime) -> Iterator[Build]:

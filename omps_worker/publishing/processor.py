@@ -19,6 +19,7 @@ from typing import Protocol
 from omps_worker.common.errors import (
     GreenwaveUnsatisfiedError,
     KojiNVRBuildNotFound,
+    OMPSUploadedFileError,
     PackageValidationError,
     ResourcesExhausted,
     StorageError,
@@ -101,6 +102,8 @@ class _Work:
     request: Request
     observer: Observer
     seconds: dict[str, float] = field(default_factory=dict)
+    url: str | None = None
+    """Where the build's archive is, once it was downloaded."""
 
     @property
     def nvr(self) -> str | None:
@@ -252,7 +255,7 @@ class Processor:
         """The build's archive, in ``scratch``, once the gate lets it pass."""
         archive_file = scratch / "archive.zip"
         with work.stage("download"):
-            self._builds.download(build, archive_file)
+            work.url = self._builds.download(build, archive_file)
         if self._gate is not None:
             try:
                 with work.stage("gate"):
@@ -293,7 +296,7 @@ class Processor:
                 if _may_be_a_bundle(work.build, prepared) and contents.is_bundle_tree():
                     return [work.outcome(Status.SKIPPED, target, reason=BUNDLE_BUILD) for target in targets]
         except Exception as error:
-            named = _named(error, work.nvr)
+            named = _of_build(_named(error, work.nvr), work)
             return [work.outcome(Status.FAILED, target, error=named) for target in targets]
         return [
             _Ready(target, each)
@@ -361,6 +364,14 @@ def _may_be_a_bundle(build: Build | None, prepared: Sequence[Bundle | WorkerErro
     """Whether it does not say what it carries, and is not what a release is made of."""
     unknown = build is not None and build.kind is OperatorKind.UNKNOWN
     return unknown and any(isinstance(each, PackageValidationError) for each in prepared)
+
+
+def _of_build(error: WorkerError, work: _Work) -> WorkerError:
+    """``error``, with the archive that it is about, if that is one of Koji's."""
+    if not isinstance(error, OMPSUploadedFileError) or work.url is None:
+        return error
+    where = f"the archive of manifests of {work.nvr}, {work.url}"
+    return OMPSUploadedFileError(f"{error.message} ({where})", details=error.details)
 
 
 def _named(error: Exception, nvr: str | None) -> WorkerError:

@@ -82,6 +82,25 @@ def test_a_build_that_is_superseded_names_the_one_that_supersedes_it(site):
     assert told.as_json()["targets"][0]["superseded_by"] == newer["nvr"]
 
 
+def test_a_package_name_that_stands_twice_is_a_warning(site, tmp_path):
+    files = dict(operators.flat_operator("lantern"))
+    files["lantern.package.yaml"] = "packageName: otter\n" + files["lantern.package.yaml"]
+    archive = tmp_path / "lantern.zip"
+    archive.write_bytes(operators.zip_of(files))
+    (outcome,) = site.processor.process_archive(archive, Request("community"))
+    assert (outcome.status, outcome.repo) == (Status.PUBLISHED, "lantern")
+    assert any(one.startswith("/lantern.package.yaml: packageName stands more than once") for one in outcome.warnings)
+
+
+def test_an_archive_of_koji_that_is_refused_is_named_with_its_url(site):
+    build = site.koji.add_build("lantern-container", "1.0", "1", manifests=b"no zip")
+    (outcome,) = site.process(build)
+    words, _, where = outcome.error.message.partition(" (")
+    assert (outcome.error.name, words) == ("OMPSUploadedFileError", "File is not a zip file")
+    assert where.startswith(f"the archive of manifests of {build['nvr']}, {site.koji.root_url}")
+    assert where.endswith("/operator_manifests.zip)")
+
+
 def test_an_explanation_has_the_warnings(site):
     manifests = (ARCHIVES / "ignored.zip").read_bytes()
     build = site.koji.add_build("otter-container", "1.0", "1", manifests=manifests)

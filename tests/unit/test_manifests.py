@@ -72,6 +72,49 @@ def test_only_yaml_files_in_the_root_can_have_it(path: str) -> None:
     assert "Could not find packageName" in refusal({path: "packageName: here"})
 
 
+@pytest.mark.parametrize(
+    ("path", "text", "told"),
+    [
+        ("p.yaml", "- packageName: otter", "/p.yaml is a list: packageName has to stand at the top, without a dash"),
+        ("p.yaml", "spec: {packageName: otter}", "/p.yaml has it below 'spec' instead of at the top."),
+        ("p.yaml", "packagename: otter", "/p.yaml has 'packagename', which has to be spelt packageName."),
+        ("p.yaml", "package_name: otter", "/p.yaml has 'package_name', which has to be spelt packageName."),
+        ("1.0/p.yaml", "packageName: otter", "/1.0/p.yaml has it, but stands in a directory"),
+        ("otter.package.yaml", "", "/otter.package.yaml is empty instead of a mapping with it."),
+        ("otter.package.yaml", "channels: []", "/otter.package.yaml has none."),
+        ("p.yaml", "channels: []", ""),
+    ],
+)
+def test_the_one_file_that_seems_meant_for_the_package_file_is_named(path: str, text: str, told: str) -> None:
+    found = refusal({path: text, "csv.yaml": "kind: ClusterServiceVersion"})
+    assert found.startswith(f"Could not find packageName in manifests.{' ' if told else ''}{told}")
+
+
+def test_of_several_files_that_may_be_meant_none_is_named() -> None:
+    files = {"a.yaml": "- packageName: otter", "b.yaml": "packagename: otter"}
+    assert refusal(files) == "Could not find packageName in manifests."
+
+
+def test_what_stands_twice_in_a_mapping_is_noted_with_its_file() -> None:
+    files = {
+        "csv.yaml": "kind: ClusterServiceVersion\nspec:\n  a: 1\n  b: [{c: 1, c: 1}]\n  a: 2\n",
+        "p.yaml": "packageName: first\nchannels: []\npackageName: second\n",
+        "q.yaml": "base: &b {x: 1}\nall: {<<: *b, <<: *b, x: 2}\n",
+    }
+    manifests = read(files)
+    assert manifests.package_name == "second"
+    assert [finding.sentence.partition(" in the mapping")[0] for finding in manifests.repeated] == [
+        "/csv.yaml: c stands more than once",
+        "/csv.yaml: a stands more than once",
+        "/p.yaml: packageName stands more than once",
+    ]
+
+
+def test_of_keys_that_stand_twice_only_some_are_noted() -> None:
+    many = "".join(f"k{number}: 1\nk{number}: 2\n" for number in range(1000))
+    assert len(read({"p.yaml": f"packageName: otter\n{many}"}).repeated) == 20
+
+
 @pytest.mark.parametrize("text", ["- packageName: inside", "spec: {packageName: inside}", "packageName", "", "null"])
 def test_only_a_key_at_the_top_counts(text: str) -> None:
     assert "Could not find packageName" in refusal({"package.yaml": text})

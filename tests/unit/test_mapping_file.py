@@ -215,7 +215,7 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("a: b: c", "line 1, column 5"),
         ("\tx: 1", "line 1"),
         ("a: 1\n---\nb: 1", "another document"),
-        ("a: *b", "undefined alias"),
+        ("a: *b", "in quotes"),
         ("a: \0", "line 1"),
         ("[" * 50_000, "nested too deeply"),
         ("{a: " * 50_000, "nested too deeply"),
@@ -396,6 +396,18 @@ def test_a_tab_is_called_a_tab() -> None:
     assert faults("version: 1\nrules:\n\t- match: {}\n") == [
         ("", "is not YAML: there is a tab where only blanks can be (line 3, column 1)")
     ]
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["*-container", "*", "*.x", "*otter-*", "[*-container]", "[otter-*, *-container]", "[abc]*-container"],
+)
+def test_a_glob_that_yaml_takes_for_an_alias_asks_for_quotes(value: str) -> None:
+    text = f"version: 1\nrules:\n- match: {{}}\n  publish: []\n- match:\n    component: {value}\n  publish: []\n"
+    ((key, told),) = faults(text)
+    assert key == ""
+    assert 'has to be in quotes, as in "*-container"' in told
+    assert "(line 6, " in told
 
 
 REST_OF_IT = "rules:\n- match: {}\n  publish: [{organization: community}]\n"

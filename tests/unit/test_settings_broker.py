@@ -194,3 +194,21 @@ def test_a_bundle_that_holds_no_certificate_is_a_fault(tmp_path: Path) -> None:
     assert (
         "no certificate" in faults(tmp_path, {"consumer_config.ca_bundle": "bundle.pem"})["consumer_config.ca_bundle"]
     )
+
+
+@pytest.mark.parametrize(
+    ("routing_key", "words"),
+    [
+        ("#.build*.state.change", "'build*', which is no wildcard"),
+        ("org.*koji.#", "'*koji', which is no wildcard"),
+        ("org.##", "'##', which is no wildcard"),
+        ("org.build.complete ", "has a blank"),
+        ("#.build.*.change", None),
+        ("#", None),
+    ],
+)
+def test_a_routing_key_whose_wildcard_is_none_is_a_warning(tmp_path: Path, routing_key: str, words: str | None) -> None:
+    binding = {"exchange": "amq.topic", "routing_keys": ["#.build.complete", routing_key]}
+    warnings = settings(tmp_path, {"bindings": [binding]}).warnings
+    assert [warning.key for warning in warnings] == (["bindings[0].routing_keys[1]"] if words else [])
+    assert all(words in warning.reason and repr(routing_key) in warning.reason for warning in warnings if words)

@@ -62,6 +62,8 @@ def read(text: str) -> Document:
         problem = error.problem or error.context
         if mark is not None and text[mark.index : mark.index + 1] == "\t":
             problem = "there is a tab where only blanks can be"
+        elif _begins_with_a_star(text, error):
+            problem = 'a value with * at its beginning, or after a ], has to be in quotes, as in "*-container"'
         raise YamlError(f"is not YAML: {problem}{place}") from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1 if isinstance(error.position, int) else 0
@@ -72,6 +74,12 @@ def read(text: str) -> Document:
     if node is not None:
         document.value = _Builder(document).build(node, (), 0)
     return document
+
+
+def _begins_with_a_star(text: str, error: yaml.MarkedYAMLError) -> bool:
+    """Whether what YAML stumbles over is an alias to it, which nothing is that is meant as a glob."""
+    alias = error.context_mark if error.context == "while scanning an alias" else error.problem_mark
+    return alias is not None and text[alias.index : alias.index + 1] == "*"
 
 
 def _check_depth(text: str) -> None:

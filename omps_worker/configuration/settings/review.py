@@ -64,6 +64,10 @@ def _has_basic_token(organization: OrganizationSettings) -> bool:
 def _broker_doubts(settings: Settings) -> Iterator[tuple[str, str]]:
     if not settings.bindings:
         yield "bindings", "are none: the queue gets only what somebody else binds to it"
+    for index, binding in enumerate(settings.bindings):
+        for place, routing_key in enumerate(binding.routing_keys):
+            if reason := _odd_routing_key(routing_key):
+                yield dotted(("bindings", index, "routing_keys", place)), f"{routing_key!r} {reason}"
     tls = settings.tls
     yield from _open_secret("consumer_config.broker.password_file", settings.worker.broker.password_file)
     yield from _open_secret("tls.keyfile", tls.keyfile)
@@ -83,6 +87,19 @@ def _broker_doubts(settings: Settings) -> Iterator[tuple[str, str]]:
     for key in ("callback", "log_config"):
         if getattr(settings, key) is not None:
             yield key, "is not used by omps-worker"
+
+
+def _odd_routing_key(routing_key: str) -> str | None:
+    """Why a routing key is hardly one that somebody meant; None: it may be."""
+    if routing_key != routing_key.strip():
+        return "has a blank at one of its ends, which the broker takes for a part of it"
+    for word in routing_key.split("."):
+        if len(word) > 1 and ("*" in word or "#" in word):
+            return (
+                f"has {word!r}, which is no wildcard to AMQP: * is one word and # any number of them, each by itself "
+                "between dots; it matches hardly anything"
+            )
+    return None
 
 
 def _hashed(directory: Path) -> Iterator[Path]:
