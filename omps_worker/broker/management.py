@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import base64
-import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from pika.credentials import PlainCredentials
 from omps_worker.broker.access import Access
 from omps_worker.common.doubts import Doubt
 from omps_worker.common.http_client.client import HttpClient, HttpFault
-from omps_worker.common.text import one_line
+from omps_worker.common.text import one_line, shell_word
 
 ANSWER_SECONDS = 10.0
 SHOWN = 10
@@ -41,8 +40,9 @@ def look_at_bindings(
 
 def _named(exchange: str, key: str, more: bool) -> str:
     if more:
-        return f"{exchange} {key!r} with arguments (rabbitmqctl or the management plugin take it away)"
-    return f"{exchange} {key!r} (`omps-worker unbind {shlex.quote(exchange)} {shlex.quote(key)}` takes it away)"
+        return f"{one_line(exchange)} {key!r} with arguments (rabbitmqctl or the management plugin take it away)"
+    command = f"omps-worker unbind {shell_word(exchange)} {shell_word(key)}"
+    return f"{one_line(exchange)} {key!r} (`{command}` takes it away)"
 
 
 def _bound(url: str, where: Access, queue: str, ca_bundle: Path | None) -> Iterator[tuple[str, str, bool]]:
@@ -69,7 +69,7 @@ def _bound(url: str, where: Access, queue: str, ca_bundle: Path | None) -> Itera
     for each in found:
         exchange, key, arguments = _fields(each)
         if exchange:
-            yield one_line(exchange), one_line(key), bool(arguments)
+            yield exchange, key, bool(arguments)
 
 
 def _fields(binding: Any) -> tuple[str, str, Any]:

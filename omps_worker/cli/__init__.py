@@ -18,7 +18,7 @@ from omps_worker import __version__
 from omps_worker.cli.api import api
 from omps_worker.cli.catch_up import catch_up
 from omps_worker.cli.check import check
-from omps_worker.cli.common import DONE, ClearErrors, as_json, exit_code_of, not_empty, with_site
+from omps_worker.cli.common import DONE, ClearErrors, as_json, exit_code_of, not_empty, say, say_json, with_site
 from omps_worker.cli.config import config_from_omps
 from omps_worker.cli.failed import failed, replay
 from omps_worker.cli.push import delete, push, push_zip
@@ -78,11 +78,11 @@ def explain(site: Site, build: str, json_output: bool) -> None:
     """
     explanation = site.explain(build)
     if json_output:
-        click.echo(json.dumps(explanation.as_json()))
+        say_json(explanation.as_json())
     else:
         from omps_worker.publishing.explain import as_text
 
-        click.echo(as_text(explanation))
+        say(as_text(explanation))
     sys.exit(exit_code_of(explanation.error) if explanation.error else DONE)
 
 
@@ -92,7 +92,7 @@ def schema(what: str) -> None:
     """Print the JSON Schema of a file or a message, for editors and validators."""
     from omps_worker.configuration.schema import schema_of
 
-    click.echo(json.dumps(schema_of(what), indent=2))
+    say(json.dumps(schema_of(what), indent=2))
 
 
 @main.command()

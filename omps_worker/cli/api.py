@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from omps_worker.cli.common import USAGE
+from omps_worker.cli.common import USAGE, tell
 
 _LIBRARIES = ("starlette", "uvicorn", "python_multipart", "h11", "anyio")
 
@@ -32,8 +32,6 @@ def api(context: click.Context, workers: int | None) -> None:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] not in _LIBRARIES:
             raise
-        click.echo(
-            f"error: the REST API needs {error.name}, which is not installed: pip install 'omps-worker[api]'", err=True
-        )
+        tell(f"error: the REST API needs {error.name}, which is not installed: pip install 'omps-worker[api]'")
         sys.exit(USAGE)
     sys.exit(server.run(path, workers))

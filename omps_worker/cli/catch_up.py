@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 import click
 
-from omps_worker.cli.common import DONE, TRANSIENT, as_json, with_site
+from omps_worker.cli.common import DONE, TRANSIENT, as_json, say, say_json, tell, with_site
+from omps_worker.cli.interrupts import Interrupts, counting, interruptible
 
 if TYPE_CHECKING:
     from omps_worker.bootstrap import Site
@@ -37,13 +37,13 @@ def _moment(_context: click.Context, _parameter: click.Parameter, value: str | N
 @click.option("--until", callback=_moment, metavar="WHEN", help="The same; otherwise now.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be sent.")
 @as_json
+@interruptible("0 builds looked into, 0 sent")
 @with_site
 def catch_up(site: Site, since: datetime, until: datetime | None, dry_run: bool, json_output: bool) -> None:
     """Find operator builds that have no release, and send them to the worker's queue.
 
     Asks Koji for the builds completed in a period. Those that a newer build supersedes are skipped.
     """
-    from omps_worker.cli.interrupts import Interrupts
     from omps_worker.cli.progress import Progress
     from omps_worker.publishing.catch_up import UNDECIDED, summary
 
@@ -52,27 +52,30 @@ def catch_up(site: Site, since: datetime, until: datetime | None, dry_run: bool,
     found: list[Found] = []
     of = 0
 
-    def tell() -> None:
+    def show() -> None:
         if json_output:
-            click.echo(json.dumps([each.as_json() for each in found]))
+            say_json([each.as_json() for each in found])
         else:
             _show(found)
-            click.echo(summary(found))
+            say(summary(found))
             if dry_run:
-                click.echo("dry run: nothing was sent")
+                say("dry run: nothing was sent")
 
+    counting()
     try:
         with Interrupts(), Progress() as progress:
             progress.show("asking Koji for builds")
             for each, of in site.catch_up(since, until, dry_run=dry_run):
                 found.append(each)
                 progress.show(f"{len(found)} of {of} builds: {each.build.nvr} is {each.status}")
-    except BaseException:
+    except BaseException as error:
         if found:
-            tell()
-            click.echo(f"ended early: {len(found)} of {of} build(s) looked into; begin anew for the rest", err=True)
+            show()
+            tell(f"ended early: {len(found)} of {of} build(s) looked into; begin anew for the rest")
+        elif isinstance(error, KeyboardInterrupt):
+            tell("ended early: 0 builds looked into, 0 sent")
         raise
-    tell()
+    show()
     sys.exit(TRANSIENT if any(each.status == UNDECIDED for each in found) else DONE)
 
 
@@ -86,4 +89,4 @@ def _show(found: list[Found]) -> None:
         if each.status != IGNORED
     ]
     if rows:
-        click.echo(table(["completed", "build", "status", "detail"], rows))
+        say(table(["completed", "build", "status", "detail"], rows))

@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-import json
 import sys
 
 import click
 
-from omps_worker.cli.common import DONE, FAILED, TRANSIENT, USAGE, as_json, exit_code_of
+from omps_worker.cli.common import DONE, FAILED, TRANSIENT, USAGE, as_json, exit_code_of, say, say_json
 
 
 @click.command()
@@ -32,14 +31,14 @@ def check(context: click.Context, offline: bool, json_output: bool) -> None:
     heads = ("part", "state", "detail")
     widths = (max(width_of(question.part) for question in questions), len(checks.WARNING), len(heads[2]))
     if not json_output:
-        click.echo(row(heads, widths))
-        click.echo(row(["-" * width for width in widths], widths))
+        say(row(heads, widths))
+        say(row(["-" * width for width in widths], widths))
     findings = []
     for finding in checks.answers(questions):
         findings.append(finding)
         if not json_output:
-            click.echo(row((finding.part, finding.state, finding.detail), widths))
+            say(row((finding.part, finding.state, finding.detail), widths))
     if json_output:
-        click.echo(json.dumps([finding.as_json() for finding in findings]))
+        say_json([finding.as_json() for finding in findings])
     codes = {exit_code_of(finding.error) for finding in findings if finding.error}
     sys.exit(next((code for code in (USAGE, FAILED, TRANSIENT) if code in codes), DONE))

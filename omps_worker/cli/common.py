@@ -6,21 +6,25 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from omps_worker.common.errors import BrokerRefused, SettingsError, WorkerError
-from omps_worker.common.text import one_line, with_single_stops
+from omps_worker.common.text import is_utf8, lines, one_line, printable, shell_word, with_single_stops
 
 log = logging.getLogger(__name__)
 
 DONE, FAILED, USAGE, TRANSIENT = 0, 1, 2, 75
+
+SHOWN = 100
+"""How many characters of a name that is none are repeated."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -35,6 +39,7 @@ class ClearErrors(click.Group):
     def make_context(self, *args: Any, **options: Any) -> click.Context:
         """Read the options before the command."""
         with _printable_errors():
+            _refuse_what_is_no_text(args[1] if len(args) > 1 else options["args"])
             return super().make_context(*args, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -62,6 +67,23 @@ class ClearErrors(click.Group):
 def tell(text: str) -> None:
     """Say something to the person at the terminal, on one line of standard error that moves no cursor."""
     click.echo(one_line(text), err=True)
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print an answer for people: its lines, and nothing in them that moves a cursor."""
+    click.echo(lines(text), err=err)
+
+
+def say_json(document: object) -> None:
+    """Print an answer for programs."""
+    click.echo(json.dumps(document))
+
+
+def _refuse_what_is_no_text(arguments: Sequence[str]) -> None:
+    """Only the name of a file that is there may be no UTF-8: nothing else that has a name can be called so."""
+    for argument in arguments:
+        if not is_utf8(argument) and not any(map(os.path.lexists, (argument, argument.partition("=")[2]))):
+            raise click.UsageError(f"{shell_word(argument)} is no text in UTF-8, and no file that is there.")
 
 
 @contextlib.contextmanager
@@ -94,6 +116,18 @@ def not_empty(_context: click.Context, _parameter: click.Parameter, value: str) 
     if not value.strip():
         raise click.BadParameter("is empty.")
     return value.strip()
+
+
+def name_of(fault: Callable[[str], str | None]) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
+    """A click callback for names of which ``fault`` tells why they cannot be one; None without the option."""
+
+    def checked(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+        name = value if value is None else not_empty(context, parameter, value)
+        if name is not None and (why := fault(name)):
+            raise click.BadParameter(f"{printable(name, SHOWN)} {why}.")
+        return name
+
+    return checked
 
 
 def duration_seconds(_context: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:

@@ -17,6 +17,7 @@ from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from omps_worker.common.http_client.client import HttpClient, HttpFault, place_of
 from omps_worker.common.scratch import ScratchDirectory
+from omps_worker.common.text import one_line
 
 SYSTEM_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 """Where Debian keeps the certificates that it trusts, all in one file."""
@@ -59,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             os.environ["SSL_CERT_FILE"] = str(trusted(url, directory.path))
             directory.outlive_exec()
         except (CannotTrust, OSError) as error:
-            print(f"error: CA_URL: {error}", file=sys.stderr)
+            print(one_line(f"error: CA_URL: {error}"), file=sys.stderr)
             sys.exit(USAGE)
     os.execv(sys.executable, [sys.executable, "-m", "omps_worker", *arguments])  # noqa: S606  no shell is meant
 

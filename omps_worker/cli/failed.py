@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -22,13 +21,15 @@ from omps_worker.cli.common import (
     as_json,
     dry_run_option,
     duration_seconds,
+    say,
+    say_json,
     tell,
     with_broker,
 )
+from omps_worker.cli.interrupts import Interrupts, counting, interruptible
 
 if TYPE_CHECKING:
     from omps_worker.bootstrap import BrokerSite
-    from omps_worker.cli.interrupts import Interrupts
     from omps_worker.messages.dead_letter import Parked, Selection
 
 
@@ -110,9 +111,9 @@ def show(site: BrokerSite, ids: tuple[str, ...], json_output: bool) -> None:
         failures = site.failed_queue(notice)
         found = failures.details(selection, seen)
     if json_output:
-        click.echo(json.dumps(found))
+        say_json(found)
     elif found:
-        click.echo("\n\n".join(map(details_text, found)))
+        say("\n\n".join(map(details_text, found)))
     sys.exit(_verdict(selection, (one["id"] for one in found), failures.incomplete))
 
 
@@ -122,6 +123,7 @@ def show(site: BrokerSite, ids: tuple[str, ...], json_output: bool) -> None:
 @filters
 @dry_run_option
 @as_json
+@interruptible("0 messages replayed")
 @with_broker
 def replay_failures(site: BrokerSite, selection: Selection, everything: bool, dry_run: bool, json_output: bool) -> None:
     """Send failures to the queue again, as if they came for the first time.
@@ -149,6 +151,7 @@ def replay_failures(site: BrokerSite, selection: Selection, everything: bool, dr
 @dry_run_option
 @click.option("--yes", is_flag=True, help="Do not ask; needed where there is no terminal.")
 @as_json
+@interruptible("0 messages discarded")
 @with_broker
 def discard(
     site: BrokerSite, selection: Selection, everything: bool, dry_run: bool, yes: bool, json_output: bool
@@ -184,6 +187,7 @@ def discard(
 @filters
 @dry_run_option
 @as_json
+@interruptible("0 messages exported")
 @with_broker
 def export(site: BrokerSite, selection: Selection, directory: Path, dry_run: bool, json_output: bool) -> None:
     """Keep failures in files as well, one each, in fedora-messaging's dump format; without IDs or filters all.
@@ -213,13 +217,13 @@ def export(site: BrokerSite, selection: Selection, directory: Path, dry_run: boo
 )
 @dry_run_option
 @as_json
+@interruptible("sent 0 messages")
 @with_broker
 def replay(site: BrokerSite, files: tuple[Path, ...], dry_run: bool, json_output: bool) -> None:
     """Send messages from files to the queue: fedora-messaging's dump format, one message per line.
 
     So do the files that `failed export` writes, and bare bodies. All files are read before anything is sent.
     """
-    from omps_worker.cli.interrupts import Interrupts
     from omps_worker.common.errors import MessageError
     from omps_worker.messages.files import in_file
 
@@ -238,6 +242,7 @@ def replay(site: BrokerSite, files: tuple[Path, ...], dry_run: bool, json_output
     told = [about for about, _ in messages()]
     if not dry_run:
         of, told = len(told), []
+        counting()
         try:
             with Interrupts() as interrupts, _looking() as (seen, _), sender:
                 for about, message in messages():
@@ -249,16 +254,16 @@ def replay(site: BrokerSite, files: tuple[Path, ...], dry_run: bool, json_output
             if len(told) < of:
                 tell(f"sent {len(told)} of {of}; sending all of them again does no harm")
     if json_output:
-        click.echo(json.dumps(told))
+        say_json(told)
     else:
         from omps_worker.common.text import table
 
-        click.echo(
+        say(
             table(
                 ["file", "id", "nvr", "topic"], [list(map(about.get, ("file", "id", "nvr", "topic"))) for about in told]
             )
         )
-        click.echo(f"{'would be sent' if dry_run else 'sent'}: {_count(len(told))}")
+        say(f"{'would be sent' if dry_run else 'sent'}: {_count(len(told))}")
 
 
 @contextmanager
@@ -292,11 +297,10 @@ class _Work:
 @contextmanager
 def _reported(verb: str, json_output: bool) -> Iterator[_Work]:
     """Collects what is done, and prints it, also when it ends too early; then with how much is left."""
-    from omps_worker.cli.interrupts import Interrupts
-
     done: list[Parked] = []
     files: list[str] = []
     at, of = 0, 0
+    counting()
     try:
         with Interrupts() as interrupts, _looking() as (show, notice):
 
@@ -306,16 +310,17 @@ def _reported(verb: str, json_output: bool) -> Iterator[_Work]:
                 show(number, total)
 
             yield _Work(seen, notice, interrupts, done, files)
-    except BaseException:
+    except BaseException as error:
         if done:
             _print(done, json_output, verb, files)
         if of:
             left = of - max(at - 1, len(done))
-            click.echo(
+            tell(
                 f"ended early: {_count(len(done))} {verb}, and {left} of {of} in the queue not come to yet. "
-                "The same command goes on with them.",
-                err=True,
+                "The same command goes on with them."
             )
+        elif isinstance(error, KeyboardInterrupt):
+            tell(f"ended early: {_count(len(done))} {verb}")
         raise
     _print(done, json_output, verb, files)
 
@@ -334,12 +339,12 @@ def _print(
     found = by_time(found)
     if json_output:
         more = [{"file": names[id(one)]} if names else {} for one in found]
-        click.echo(json.dumps([{**one.as_json(), **file} for one, file in zip(found, more, strict=True)]))
+        say_json([{**one.as_json(), **file} for one, file in zip(found, more, strict=True)])
         return
     if found:
-        click.echo(as_table(found), err=to_stderr)
+        say(as_table(found), err=to_stderr)
     if verb or not found:
-        click.echo(f"{verb or 'parked'}: {_count(len(found))}", err=to_stderr)
+        say(f"{verb or 'parked'}: {_count(len(found))}", err=to_stderr)
 
 
 def _one_choice(selection: Selection, everything: bool) -> None:

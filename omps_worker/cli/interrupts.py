@@ -3,13 +3,49 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
+
+import click
+
+from omps_worker.cli.common import tell
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
+_COUNTING = "omps_worker.cli.interrupts.counting"
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def interruptible(nothing: str) -> Callable[[Command], Command]:
+    """Has a command that is interrupted while it still prepares itself say ``nothing``, what is done by then.
+
+    Outermost, so that reading the configuration and connecting are such preparations. From ``counting`` on the command
+    says for itself how far it got.
+    """
+
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def wrapper(*arguments: Any, **options: Any) -> Any:
+            with Interrupts():
+                try:
+                    return command(*arguments, **options)
+                except KeyboardInterrupt:
+                    if not click.get_current_context().meta.get(_COUNTING):
+                        tell(f"ended early: {nothing}")
+                    raise
+
+        return wrapper  # type: ignore[return-value]
+
+    return decorate
+
+
+def counting() -> None:
+    """From now on the command says how far it got."""
+    click.get_current_context().meta[_COUNTING] = True
 
 
 class Interrupts:

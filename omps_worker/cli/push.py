@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -21,9 +20,14 @@ from omps_worker.cli.common import (
     as_json,
     dry_run_option,
     exit_code_of,
+    name_of,
     not_empty,
+    say,
+    say_json,
+    tell,
     with_site,
 )
+from omps_worker.common.names import organization_name_fault, repository_name_fault
 from omps_worker.common.text import one_line
 
 if TYPE_CHECKING:
@@ -100,8 +104,12 @@ def _wishes(command: Command) -> Command:
             callback=_version,
             help="The version of the release; otherwise as the mapping says, or the next one.",
         ),
-        click.option("--repository", help="The repository that the packageName must be."),
-        click.option("--organization", help="Push there, whatever the mapping says."),
+        click.option(
+            "--repository", callback=name_of(repository_name_fault), help="The repository that the packageName must be."
+        ),
+        click.option(
+            "--organization", callback=name_of(organization_name_fault), help="Push there, whatever the mapping says."
+        ),
     ):
         wished = option(wished)
     return wished  # type: ignore[return-value]
@@ -133,8 +141,8 @@ def push_zip(site: Site, file: Path, request: Request, json_output: bool) -> Non
 
 
 @click.command()
-@click.argument("organization", callback=not_empty)
-@click.argument("repository", callback=not_empty)
+@click.argument("organization", callback=name_of(organization_name_fault))
+@click.argument("repository", callback=name_of(repository_name_fault))
 @click.argument("version", required=False)
 @dry_run_option
 @click.option("--yes", is_flag=True, help="Do not ask first.")
@@ -164,9 +172,9 @@ def delete(
         raise click.UsageError("Give --yes to delete where there is no terminal to ask on.")
     pending, unknown = _pending(site, organization, repository)
     for line in told(pending, package):
-        click.echo(line, err=True)
+        tell(line)
     if unknown:
-        click.echo(f"It is not known what else may publish {package} again: {unknown}", err=True)
+        tell(f"It is not known what else may publish {package} again: {unknown}")
     if needs_yes:
         question = f"Delete {what}?" if version else f"Delete all releases of {what}?"
         click.confirm(one_line(question), abort=True, err=True)
@@ -188,7 +196,7 @@ def _pending(site: Site, organization: str, repository: str) -> tuple[list[Pendi
 
     with Progress() as progress:
         progress.show("looking for messages about it")
-        return site.pending(organization, repository, lambda text: click.echo(f"note: {text}", err=True))
+        return site.pending(organization, repository, lambda text: tell(f"note: {text}"))
 
 
 def _show(
@@ -201,13 +209,13 @@ def _show(
         progress.show(what)
         outcomes, bodies = act()
     if json_output:
-        click.echo(json.dumps(bodies))
+        say_json(bodies)
     else:
         from omps_worker.messages.reporting import outcomes_table, warnings_of
 
-        click.echo(outcomes_table(outcomes))
+        say(outcomes_table(outcomes, dry_run=dry_run))
         for warning in warnings_of(outcomes):
-            click.echo(f"warning: {warning}")
+            say(f"warning: {one_line(warning)}")
         if dry_run:
-            click.echo("dry run: nothing was changed")
+            say("dry run: nothing was changed")
     sys.exit(exit_code(outcomes))

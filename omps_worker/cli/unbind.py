@@ -3,20 +3,32 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import click
 
-from omps_worker.cli.common import as_json, dry_run_option, not_empty, with_broker
+from omps_worker.cli.common import as_json, dry_run_option, not_empty, say, say_json, with_broker
+from omps_worker.common.text import one_line
 
 if TYPE_CHECKING:
     from omps_worker.bootstrap import BrokerSite
 
 
+def _short(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    from omps_worker.messages.files import SHORT_STRING
+
+    if len(value.encode(errors="replace")) > SHORT_STRING:
+        raise click.BadParameter(f"has more than {SHORT_STRING} bytes, which AMQP cannot carry.")
+    return value
+
+
+def _exchange(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    return _short(context, parameter, not_empty(context, parameter, value))
+
+
 @click.command()
-@click.argument("exchange", callback=not_empty)
-@click.argument("routing_key")
+@click.argument("exchange", callback=_exchange)
+@click.argument("routing_key", callback=_short)
 @dry_run_option
 @as_json
 @with_broker
@@ -34,7 +46,7 @@ def unbind(site: BrokerSite, exchange: str, routing_key: str, dry_run: bool, jso
     if not dry_run:
         site.unbind(exchange, routing_key)
     if json_output:
-        click.echo(json.dumps({"queue": topology.queue, "exchange": exchange, "routing_key": routing_key}))
+        say_json({"queue": topology.queue, "exchange": exchange, "routing_key": routing_key})
     else:
         verb = "would be unbound" if dry_run else "unbound"
-        click.echo(f"{verb}: {topology.queue} from {exchange} {routing_key!r}")
+        say(f"{verb}: {topology.queue} from {one_line(exchange)} {routing_key!r}")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import unicodedata
 from collections.abc import Iterable, Sequence
 
@@ -36,6 +37,30 @@ def with_single_stops(text: str) -> str:
 def one_line(text: str) -> str:
     """``text`` without line breaks and control characters: it cannot begin a line or move a cursor."""
     return text if text.isprintable() else "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def lines(text: str) -> str:
+    """``text`` with the line breaks that it has, and no other control characters: for what is laid out in lines."""
+    return "\n".join(map(one_line, text.split("\n")))
+
+
+def shell_word(text: str) -> str:
+    """``text`` as a word that a person can give to a shell, whatever is in it; it moves no cursor."""
+    if text.isprintable():
+        return shlex.quote(text)
+    # As bytes and in octal, which all shells read alike.
+    octets = text.encode(errors="replace")
+    plain = (chr(each) if 0x20 <= each < 0x7F and each not in b"'\\" else f"\\{each:03o}" for each in octets)
+    return f"$'{''.join(plain)}'"
+
+
+def is_utf8(text: str) -> bool:
+    """Whether ``text`` can be written as UTF-8: an argument that came as other bytes has surrogates in their place."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def printable(text: str, limit: int) -> str:

@@ -22,6 +22,9 @@ from omps_worker.messages.result_ids import result_id
 log = logging.getLogger("omps_worker.outcomes")
 warnings_log = logging.getLogger("omps_worker.warnings")
 
+_ACHIEVED = (Status.PUBLISHED, Status.UNCHANGED, Status.DELETED)
+"""What a dry run only foresees. What fails or is skipped is so already."""
+
 _LEVELS = {Status.FAILED: logging.ERROR, Status.RETRYING: logging.WARNING}
 
 _DEBUG, _INFO, _WARNING, _ERROR = 10, 20, 30, 40
@@ -189,13 +192,13 @@ def warnings_of(outcomes: Iterable[Outcome]) -> list[str]:
     return list(dict.fromkeys(one_line(warning) for outcome in outcomes for warning in outcome.warnings))
 
 
-def outcomes_table(outcomes: Iterable[Outcome]) -> str:
-    """What became of one build, for a terminal."""
+def outcomes_table(outcomes: Iterable[Outcome], *, dry_run: bool = False) -> str:
+    """What became of one build, for a terminal; with ``dry_run`` what would become of it."""
     return table(
         ["status", "organization", "repository", "version", "detail"],
         [
             (
-                outcome.status,
+                f"would be {outcome.status}" if dry_run and outcome.status in _ACHIEVED else outcome.status,
                 outcome.organization,
                 outcome.repo,
                 outcome.version,

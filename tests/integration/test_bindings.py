@@ -58,6 +58,11 @@ def test_the_management_api_tells_what_the_configuration_does_not_have(managed):
         look()
     assert f"amq.topic '{OLD}' (`omps-worker unbind amq.topic '{OLD}'` takes it away)" in str(doubt.value)
     assert f"amq.topic '{TOPIC}' with arguments" in str(doubt.value)
+    bind(bus, "odd.\x1b[31m")
+    with pytest.raises(Doubt) as doubt:
+        look()
+    assert r"`omps-worker unbind amq.topic $'odd.\033[31m'` takes it away" in str(doubt.value)
+    assert str(doubt.value).isprintable()
 
     node.add_user("worker", "secret-word", "of/a site", read=".*")
     with pytest.raises(Doubt, match="needs the tag management") as doubt:

@@ -240,6 +240,7 @@ def test_a_dry_run_changes_nothing(site, build):
         ran = site.command("push", NVR, "--dry-run")
         watch.poll()
     assert ran.code == 0
+    assert "would be published" in ran.out
     assert "nothing was changed" in ran.out
     assert site.registry.packages() == ()
     assert watch.results == []

@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from omps_worker.cli import main
+from tests.support.configuration import MAPPING, MINIMAL
+from tests.support.sources import modules, tree
 
 HOSTILE = "x\x1b]0;owned\x07\x1b[2J\x9b1A\r\n\x08\u202eerror: none"
 KEEPS_RUNNING = (["sandbox"], ["demo"])
@@ -33,6 +37,15 @@ def ways_to_say(command: click.Command) -> Iterator[list[str]]:
         yield [f"{name}={HOSTILE}"]
 
 
+def run(directory: Path, *words: str) -> Result:
+    """What a command says where the configuration is in order."""
+    (directory / "config.toml").write_text(MINIMAL)
+    (directory / "mapping.yaml").write_text(MAPPING)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("omps_worker.common.logs.set_up", lambda *_: None)
+        return CliRunner().invoke(main, ["--config", str(directory / "config.toml"), *words], color=True)
+
+
 CASES = [[*words, *more] for words, command in commands(main) for more in ways_to_say(command)]
 
 
@@ -51,3 +64,55 @@ def test_no_argument_reaches_the_terminal_as_it_is(words: list[str], place: str)
 def test_the_help_of_a_group_keeps_its_lines() -> None:
     for words in ([], ["failed"]):
         assert len(CliRunner().invoke(main, words).output.splitlines()) > 5
+
+
+def test_what_repeats_an_argument_in_its_answer_moves_no_cursor(tmp_path: Path) -> None:
+    ran = run(tmp_path, "unbind", HOSTILE, HOSTILE, "--dry-run")
+    assert ran.exit_code == 0
+    assert ran.output.startswith("would be unbound")
+    assert ran.output.rstrip("\n").isprintable()
+
+
+def test_commands_print_by_those_functions_alone_that_let_no_cursor_be_moved() -> None:
+    printing = {
+        name
+        for name, path in modules().items()
+        if name.startswith("cli") and name not in ("cli.common", "cli.container")
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("click.echo", "click.secho", "print")
+    }
+    assert printing == {"cli.config"}, "which prints TOML, whose own rules are tested where it is written"
+
+
+@pytest.mark.parametrize("words", [["x" * 256, "key"], ["amq.topic", "é" * 128]], ids=["exchange", "key"])
+def test_what_amqp_cannot_carry_is_a_matter_of_usage(words: list[str], tmp_path: Path) -> None:
+    ran = run(tmp_path, "unbind", *words)
+    assert (ran.exit_code, "more than 255 bytes" in ran.output) == (2, True)
+
+
+@pytest.mark.parametrize("words", [words for words in CASES if words[:1] not in KEEPS_RUNNING], ids=ascii)
+def test_bytes_that_are_no_text_are_a_matter_of_usage(words: list[str], tmp_path: Path) -> None:
+    ran = run(tmp_path, *(word.replace(HOSTILE, "x\udc9by") for word in words))
+
+    assert ran.exit_code == 2
+    assert "UTF-8" in ran.output
+    assert ran.output.replace("\n", "").isprintable()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["delete", HOSTILE, "lantern", "--yes"],
+        ["delete", "community", HOSTILE, "--yes"],
+        ["push", "a-1-1", "--organization", HOSTILE],
+        ["push", "a-1-1", "--organization", "community", "--repository", HOSTILE],
+        ["push-zip", __file__, "--organization", "a/b"],
+        ["push-zip", __file__, "--repository", "x" * 256],
+    ],
+    ids=ascii,
+)
+def test_what_nothing_can_be_called_is_a_matter_of_usage(words: list[str], tmp_path: Path) -> None:
+    ran = run(tmp_path, *words)
+
+    assert ran.exit_code == 2
+    assert "is not the name of" in ran.output

@@ -4,7 +4,10 @@ from __future__ import annotations
 import signal
 
 import pytest
+from click.testing import CliRunner
 
+from omps_worker.bootstrap import BrokerSite, Site
+from omps_worker.cli import main
 from omps_worker.cli.interrupts import Interrupts
 
 
@@ -36,3 +39,33 @@ def test_the_handlers_of_before_are_put_back():
     with Interrupts():
         assert signal.getsignal(signal.SIGTERM) != before[0]
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["failed", "replay", "--all"], "0 messages replayed"),
+        (["failed", "discard", "--all", "--yes"], "0 messages discarded"),
+        (["failed", "export", "kept"], "0 messages exported"),
+        (["replay", __file__], "sent 0 messages"),
+        (["catch-up", "--since", "1d"], "0 builds looked into, 0 sent"),
+    ],
+)
+def test_what_is_interrupted_before_it_began_says_that_nothing_was_done(monkeypatch, number, words, told):
+    for site in (BrokerSite, Site):
+        monkeypatch.setattr(site, "from_file", lambda _path: signal.raise_signal(number))
+    ran = CliRunner().invoke(main, words)
+    assert ran.exit_code == 1
+    assert f"ended early: {told}" in ran.output
+
+
+def test_so_does_what_is_interrupted_while_it_connects(monkeypatch):
+    class Connecting:
+        def failed_queue(self, *_: object) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(BrokerSite, "from_file", lambda _path: Connecting())
+    ran = CliRunner().invoke(main, ["failed", "replay", "--all"])
+    assert ran.exit_code == 1
+    assert ran.output.count("ended early: 0 messages replayed") == 1

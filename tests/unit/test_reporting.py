@@ -172,6 +172,11 @@ def test_results_of_workers_that_knew_no_warnings_are_valid():
     results.ReleasePublishedV1(body=body, topic=told(PUBLISHED).topic).validate()
 
 
+def test_the_table_of_a_dry_run_says_what_would_be():
+    rows = outcomes_table([PUBLISHED, replace(PUBLISHED, status=Status.UNCHANGED), FAILED], dry_run=True).splitlines()
+    assert [row.split("  ")[0] for row in rows[2:]] == ["would be published", "would be unchanged", "failed"]
+
+
 def test_a_table_stays_a_table_whatever_is_in_it():
     text = outcomes_table([PUBLISHED, replace(FAILED, error=PackageValidationError("a\nb"))])
     assert len(text.splitlines()) == 4

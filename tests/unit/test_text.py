@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Text for terminals, whatever it is made of."""
+
+from __future__ import annotations
+
+import pytest
+
+from omps_worker.common.text import is_utf8, lines, shell_word
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("amq.topic", "amq.topic"),
+        ("a b'c", "'a b'\"'\"'c'"),
+        ("#.état", "'#.état'"),
+        ("x\x1b[31m'\\é", r"$'x\033[31m\047\134\303\251'"),
+        ("x\x9b1", r"$'x\302\2331'"),
+    ],
+)
+def test_a_word_for_a_shell_is_what_it_was_and_moves_no_cursor(text, word):
+    assert shell_word(text) == word
+    assert word.isprintable()
+
+
+def test_lines_stay_lines_and_have_nothing_else_that_cannot_be_seen():
+    assert lines("a\tb\x1b[2J\nc\x9bd\r\n") == "a b [2J\nc d \n"
+
+
+def test_what_came_as_other_bytes_is_no_utf8():
+    assert is_utf8("état\U0001f600")
+    assert not is_utf8("x\udc9b")
