@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from omps_worker.api.replies import Reply
+from omps_worker.common import machine
 from omps_worker.common.errors import WorkerError, unforeseen
 
 log = logging.getLogger(__name__)
@@ -65,6 +66,6 @@ class Health:
         except WorkerError as error:
             return {"ok": False, "details": error.message}
         except Exception as error:
-            log.exception("asking %s how it does failed", name)
+            machine.log_failure(log, error, "asking %s how it does failed", name)
             return {"ok": False, "details": unforeseen(error).message}
         return {"ok": True, "details": FINE}

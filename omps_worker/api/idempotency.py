@@ -21,6 +21,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from omps_worker.common.error_details import why
 from omps_worker.common.errors import InvalidIdempotencyKey, StorageError
 from omps_worker.common.small_files import read_small, write_small
 from omps_worker.destinations.app_registry import versions
@@ -93,7 +94,7 @@ class Key:
             log.warning("%s holds %s instead of what was written there: the key counts as new", self.path.name, error)
             return None
         except OSError as error:
-            raise StorageError.wrap(error) from error
+            raise _unusable(error) from error
         return version if time.time() - changed < KEPT_SECONDS else None
 
     def note(self, version: str) -> None:
@@ -101,7 +102,11 @@ class Key:
         try:
             write_small(self.path, version)
         except OSError as error:
-            raise StorageError.wrap(error) from error
+            raise _unusable(error) from error
+
+
+def _unusable(error: OSError) -> StorageError:
+    return StorageError(f"The state directory cannot be used: {why(error)}.")
 
 
 def _sweep(directory: Path) -> None:

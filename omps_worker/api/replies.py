@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from omps_worker.common import errors
+from omps_worker.common import errors, machine
 from omps_worker.common.errors import WorkerError
 from omps_worker.common.text import one_line
 
@@ -114,7 +114,7 @@ def reply_to(error: BaseException) -> Reply:
     if isinstance(error, Refused):
         more, error = error.more, error.error
     if not isinstance(error, WorkerError):
-        log.error("an exception that nobody thought of ended a request", exc_info=error)
+        machine.log_failure(log, error, "an exception that nobody thought of ended a request")
         error = errors.unforeseen(error)
     neutral = _of(error, _NEUTRAL)
     if neutral is not None:

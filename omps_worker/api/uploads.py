@@ -18,6 +18,7 @@ from urllib.parse import unquote_to_bytes
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from omps_worker.common import machine
 from omps_worker.common.errors import (
     OMPSExpectedFileError,
     OMPSUploadedFileError,
@@ -106,7 +107,7 @@ async def receive(content_type: str | None, body: AsyncIterator[bytes], *, most:
     except FormParserError:
         raise OMPSExpectedFileError(f'No field "{FIELD}": the body is not a multipart form.') from None
     except OSError as error:
-        log.exception("an upload could not be kept")
+        machine.log_failure(log, error, "an upload could not be kept", stored=True)
         raise StorageError.wrap(error) from error
     return upload
 

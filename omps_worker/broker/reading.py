@@ -10,6 +10,7 @@ from pika.spec import BasicProperties
 
 from omps_worker.broker import headers
 from omps_worker.broker.work import Handler
+from omps_worker.common import machine
 from omps_worker.common.errors import MessageError, WorkerError, unforeseen
 from omps_worker.common.model import BuildEvent, Ignored
 
@@ -40,7 +41,7 @@ def read(
     except MessageError as error:
         return event, error.as_value()
     except Exception as error:
-        log.exception("a message cannot be looked at")
+        machine.log_failure(log, error, "a message cannot be looked at")
         return event, unforeseen(error)
 
 

@@ -22,6 +22,7 @@ from omps_worker.broker.delivery import Delivery
 from omps_worker.broker.outbox import Outgoing
 from omps_worker.broker.publisher import Publisher
 from omps_worker.broker.topology import failed_queue, retry_queue
+from omps_worker.common import machine
 from omps_worker.common.errors import BrokerError, BrokerRefused, UnexpectedError, WorkerError, unforeseen
 from omps_worker.common.model import Attempt, BuildEvent, BuildFacts, Ignored, Outcome, Source, Status
 from omps_worker.common.observer import SILENT, Observer
@@ -192,7 +193,9 @@ class DeliveryWorker:
         try:
             return self._handler.process(delivery.event, attempt)
         except BaseException as error:
-            log.exception("the work on message %s ended in an exception", one_line(delivery.message_id))
+            machine.log_failure(
+                log, error, "the work on message %s ended in an exception", one_line(delivery.message_id)
+            )
             return [Outcome(Status.FAILED, nvr=delivery.event.nvr, error=unforeseen(error))]
 
     def _decide(self, outcomes: Sequence[Outcome], delivery: Delivery) -> retry.Disposition:

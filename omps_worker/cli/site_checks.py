@@ -9,7 +9,8 @@ from functools import partial
 from omps_worker.broker import inspection, management
 from omps_worker.broker.access import Access
 from omps_worker.broker.topology import Topology
-from omps_worker.common.errors import Fault, MappingError, SettingsError
+from omps_worker.common import machine
+from omps_worker.common.errors import Fault, MappingError, SettingsError, StorageError
 from omps_worker.common.http_client.client import HttpClient
 from omps_worker.configuration import Examined
 from omps_worker.destinations.app_registry.client import AppRegistry
@@ -46,6 +47,7 @@ def to_parts(examined: Examined) -> Iterator[Check]:
     """One for every part, and one for every organization; none changes anything."""
     settings, worker = examined.settings, examined.settings.worker
     bundle = worker.ca_bundle
+    yield Check("machine", _look_at_machine)
     if settings.has_broker:
         where, topology = Access.of(settings, "check"), Topology.of(settings)
         yield Check("broker", partial(inspection.look_at_broker, where, topology))
@@ -64,6 +66,14 @@ def to_parts(examined: Examined) -> Iterator[Check]:
     yield Check("registry", registry.version)
     for name, organization in worker.organizations.items():
         yield Check(f"organization {name}", partial(checks.look_at_organization, registry, name, organization))
+
+
+def _look_at_machine() -> str:
+    try:
+        machine.look()
+    except StorageError as error:
+        raise StorageError(f"{error.message} ({machine.temporary_place()})") from None
+    return f"threads, and room for temporary files in {machine.temporary_place()}"
 
 
 def _fail(error: SettingsError) -> str:

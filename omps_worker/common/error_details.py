@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +16,13 @@ DETAILS_LIMIT = 64 * 1024
 
 DETAILS_DEPTH = 50
 """How many objects and arrays may stand within each other in the details of one error."""
+
+
+def why(error: OSError) -> str:
+    """What the system says is wrong, without the path: Python's own words may name several."""
+    if error.errno == errno.ENOENT and error.filename is None:
+        return "no directory for them can be written"  # tempfile's, which has tried all that it knows
+    return os.strerror(error.errno) if error.errno else type(error).__name__
 
 
 def limited(details: Mapping[str, Any]) -> dict[str, Any]:

@@ -58,7 +58,7 @@ import errno
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from omps_worker.common.error_details import limited
+from omps_worker.common.error_details import limited, why
 from omps_worker.common.faults import Fault as Fault
 from omps_worker.common.text import with_single_stops
 from omps_worker.common.tracebacks import let_go
@@ -67,6 +67,9 @@ Kind = TypeVar("Kind", bound="WorkerError")
 
 MESSAGE_LIMIT = 4096
 """How many characters an error's message may have; what comes from outside may be longer."""
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+"""What the system says of a disk that takes no more."""
 
 _NO_THREAD = "can't start new thread"
 """The text of the RuntimeError that Python raises then."""
@@ -339,8 +342,8 @@ class StorageError(WorkerError):
 
     @classmethod
     def wrap(cls, error: OSError) -> StorageError:
-        """A StorageError for ``error``, without the path."""
-        return cls(f"Temporary files could not be written: {error.strerror or type(error).__name__}.")
+        """A StorageError for ``error``, a failure among the temporary files; without the path."""
+        return cls(f"Temporary files could not be written where TMPDIR points: {why(error)}.")
 
 
 class ResourcesExhausted(WorkerError):
@@ -384,10 +387,12 @@ class UnexpectedError(WorkerError):
 def unforeseen(exception: BaseException) -> WorkerError:
     """What to make of an ``exception`` that is none of ours; log the traceback where it is caught.
 
-    A ResourcesExhausted where this machine is at fault, and an UnexpectedError otherwise.
+    A ResourcesExhausted or a StorageError where this machine is at fault, and an UnexpectedError otherwise.
     """
-    exhausted = ResourcesExhausted.meant_by(exception)
-    if exhausted is None:
+    known: WorkerError | None = ResourcesExhausted.meant_by(exception)
+    if known is None and isinstance(exception, OSError) and exception.errno in NO_ROOM:
+        known = StorageError.wrap(exception)
+    if known is None:
         return UnexpectedError.wrap(exception)
     let_go(exception)
-    return exhausted
+    return known

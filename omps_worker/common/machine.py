@@ -7,6 +7,7 @@ is: transient, and nothing against the work. What is needed all the time is star
 
 from __future__ import annotations
 
+import errno
 import logging
 import math
 import os
@@ -19,7 +20,8 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as TookTooLong
 from typing import TypeVar
 
-from omps_worker.common.errors import ResourcesExhausted
+from omps_worker.common.error_details import why
+from omps_worker.common.errors import NO_ROOM, ResourcesExhausted, StorageError
 from omps_worker.common.tracebacks import let_go
 
 log = logging.getLogger(__name__)
@@ -31,6 +33,8 @@ TRY_AGAIN_SECONDS = 30.0
 
 PROBE_BYTES = 64 * 1024
 """How large a temporary file is written to see whether there is room for any."""
+
+_NOT_WRITABLE = (*NO_ROOM, errno.EACCES, errno.EPERM, errno.ENOENT)
 
 KEPT_HELPERS = 2
 """How many threads a Helpers keeps that have nothing to do."""
@@ -46,22 +50,50 @@ def start(thread: threading.Thread) -> None:
         raise ResourcesExhausted.of_threads() from None
 
 
+def look() -> None:
+    """Try what this machine has to give. Raises ResourcesExhausted or StorageError, neither of which has the path."""
+    probe = threading.Thread(target=bool, name="probe", daemon=True)
+    start(probe)
+    probe.join()
+    try:
+        with tempfile.TemporaryFile() as file:
+            file.write(bytes(PROBE_BYTES))
+    except OSError as error:
+        raise ResourcesExhausted.meant_by(error) or StorageError(
+            f"Temporary files cannot be written where TMPDIR points: {why(error)}."
+        ) from None
+
+
 def trouble() -> str | None:
     """What this machine does not give any more, by trying it; None: all that is needed."""
     try:
-        probe = threading.Thread(target=bool, name="probe", daemon=True)
-        start(probe)
-        probe.join()
-        with tempfile.TemporaryFile() as file:
-            file.write(bytes(PROBE_BYTES))
-    except ResourcesExhausted as error:
+        look()
+    except (ResourcesExhausted, StorageError) as error:
         return error.message
-    except OSError as error:
-        exhausted = ResourcesExhausted.meant_by(error)
-        if exhausted is not None:
-            return exhausted.message
-        return f"Temporary files cannot be written where TMPDIR points: {error.strerror or type(error).__name__}."
     return None
+
+
+def temporary_place() -> str:
+    """The directory for temporary files, for the log and for who asks on this machine; nobody else is told paths."""
+    try:
+        return tempfile.gettempdir()
+    except OSError:
+        return os.environ.get("TMPDIR", "any directory for temporary files")
+
+
+def log_failure(log: logging.Logger, error: BaseException, what: str, *about: object, stored: bool = False) -> None:
+    """Tell ``log`` that ``what``, with ``about`` in it, ended in ``error``, which nobody expected.
+
+    A machine that gives no more, or has no room, has one line; for everything else there is the traceback.
+    ``stored``: files were being kept, so that a place that cannot be written is no riddle either.
+    """
+    exhausted = ResourcesExhausted.meant_by(error)
+    if exhausted is not None:
+        log.error(f"{what}: %s", *about, exhausted.message)
+    elif isinstance(error, OSError) and error.errno in (_NOT_WRITABLE if stored else NO_ROOM):
+        log.error(f"{what}: %s (temporary files are in %s)", *about, error, temporary_place())
+    else:
+        log.error(what, *about, exc_info=error)
 
 
 class Threads:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from omps_worker.common.doubts import Doubt as Doubt
 from omps_worker.common.errors import KojiError, QuayAuthorizationError, ResourcesExhausted, WorkerError, unforeseen
 from omps_worker.common.http_client.client import HttpClient, HttpFault, address_of, is_failure
-from omps_worker.common.machine import Threads
+from omps_worker.common.machine import Threads, log_failure
 from omps_worker.configuration.settings.units import Duration
 from omps_worker.destinations.app_registry.client import AppRegistry
 from omps_worker.koji_client.builds import KojiBuilds
@@ -67,7 +67,7 @@ def answer(check: Check) -> Finding:
     except WorkerError as error:
         return Finding(check.part, FAILED, error.message, error.as_value())
     except Exception as error:
-        log.exception("the check of %s broke", check.part)
+        log_failure(log, error, "the check of %s broke", check.part)
         wrapped = unforeseen(error)
         return Finding(check.part, FAILED, wrapped.message, wrapped)
 

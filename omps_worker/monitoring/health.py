@@ -94,7 +94,7 @@ class _Service:
         except WorkerError as error:
             return one_line(error.message)
         except Exception as error:
-            log.exception("asking %s failed in an unforeseen way", self.name)
+            machine.log_failure(log, error, "asking %s failed in an unforeseen way", self.name)
             found = unforeseen(error)
             return f"cannot be asked: {type(error).__name__}" if isinstance(found, UnexpectedError) else found.message
         return None

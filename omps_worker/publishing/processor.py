@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+from omps_worker.common import machine
 from omps_worker.common.errors import (
     GreenwaveUnsatisfiedError,
     KojiNVRBuildNotFound,
@@ -379,8 +380,8 @@ def _named(error: Exception, nvr: str | None) -> WorkerError:
     if isinstance(error, WorkerError):
         return error.as_value()
     if isinstance(error, OSError) and error.errno is not None and ResourcesExhausted.meant_by(error) is None:
-        log.exception("local storage failed while working on %s", nvr)
+        machine.log_failure(log, error, "local storage failed while working on %s", nvr, stored=True)
         let_go(error)
         return StorageError.wrap(error)
-    log.exception("an exception that nobody thought of interrupted the work on %s", nvr)
+    machine.log_failure(log, error, "an exception that nobody thought of interrupted the work on %s", nvr)
     return unforeseen(error)

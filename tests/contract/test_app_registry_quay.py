@@ -42,6 +42,28 @@ def test_a_wrong_credential_may_not_push(quay: Quay, authorization: SecretStr | 
     assert quay.packages() == ()
 
 
+@pytest.mark.parametrize("authorization", ["basic é", "basic \x9b\xff", "Bearer é", "é"])
+def test_a_credential_that_is_not_ascii_is_nobodys(quay: Quay, authorization: str) -> None:
+    quay.push()
+    headers = {"Authorization": authorization.encode("latin-1")}
+    answers = [
+        requests.get(f"{quay.url}/cnr/api/v1/packages/community/etcd", headers=headers, timeout=10),
+        requests.post(f"{quay.url}/cnr/api/v1/packages/community/etcd", headers=headers, json={}, timeout=10),
+        requests.post(
+            f"{quay.url}/api/v1/repository/community/etcd/changevisibility", headers=headers, json={}, timeout=10
+        ),
+    ]
+    assert [answer.status_code for answer in answers] == [
+        requests.request(answer.request.method or "", answer.url, json={}, timeout=10).status_code for answer in answers
+    ]
+    assert all(answer.status_code < 500 for answer in answers)
+
+
+def test_a_password_that_is_no_text_is_a_wrong_one(quay: Quay) -> None:
+    user = {"user": {"username": "community+push", "password": "\ud800"}}
+    assert requests.post(f"{quay.url}/cnr/api/v1/users/login", json=user, timeout=10).status_code == 401
+
+
 def test_a_wrong_credential_sees_neither_that_a_private_package_exists_nor_that_it_is_missing(quay: Quay) -> None:
     quay.push()
 

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -283,6 +284,13 @@ def test_the_directory_is_the_one_that_is_named(tmp_path):
     assert state_directory(environment) == tmp_path / "a" / "b"
     assert (tmp_path / "a" / "b").is_dir()
     assert state_directory({"STATE_DIRECTORY": f"{tmp_path / 'first'}:{tmp_path / 'second'}"}) == tmp_path / "first"
+
+
+@pytest.mark.parametrize("make", [Path.touch, os.mkfifo])
+def test_what_is_named_and_is_no_directory_is_called_that(tmp_path, make):
+    make(tmp_path / "place")
+    with pytest.raises(SettingsError, match=r"OMPS_WORKER_STATE_DIRECTORY is no directory"):
+        state_directory({"OMPS_WORKER_STATE_DIRECTORY": str(tmp_path / "place")})
 
 
 def test_without_a_name_it_is_one_of_ours_among_the_temporary_files(tmp_path, monkeypatch):

@@ -290,11 +290,15 @@ def test_nothing_stays_on_the_disk(site, tmp_path, monkeypatch):
     assert files_below(tmp_path) == []
 
 
-def test_a_disk_that_cannot_be_written_is_a_transient_failure_without_a_path(site, tmp_path, monkeypatch):
+def test_a_disk_that_cannot_be_written_is_a_transient_failure_without_a_path(site, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
     outcome = only(site.process(site.koji.add_build("otter-container", "1.0", "1", manifests=NESTED)))
     assert (outcome.error.name, outcome.error.transient) == ("StorageError", True)
+    assert "where TMPDIR points" in outcome.error.message
     assert str(tmp_path) not in outcome.error.message
+    (line,) = [record for record in caplog.records if "local storage" in record.message]
+    assert str(tmp_path) in line.message
+    assert line.exc_info is None
 
 
 def from_the_bus():

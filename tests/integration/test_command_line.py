@@ -38,6 +38,7 @@ def test_check_finds_everything_well_and_changes_nothing(site):
     assert states(ran) == {
         "configuration": "ok",
         "mapping": "ok",
+        "machine": "ok",
         "broker": "ok",
         "queue": "ok",
         "failed queue": "ok",
@@ -65,8 +66,10 @@ def test_check_asks_all_at_once_and_shows_each_answer_when_it_is_there(site):
     registry = site.registry.faults.add(Fault(".*", hold=gate, times=None))
     command = [sys.executable, "-m", "omps_worker", "--config", str(site.config), "check"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        lines = [process.stdout.readline() for _ in range(7)]
-        assert [line.split()[0] for line in lines[2:]] == ["configuration", "mapping", "broker", "queue", "failed"]
+        lines = [process.stdout.readline() for _ in range(8)]
+        assert [line.split()[0] for line in lines[2:]] == [
+            "configuration", "mapping", "machine", "broker", "queue", "failed",
+        ]  # fmt: skip
         wait_until(lambda: site.registry.faults.fired(registry) == 3, 20, "registry and both organizations to be asked")
         wait_until(lambda: site.koji.faults.fired(hub) == site.koji.faults.fired(look) == 1, 20, "Koji to be asked")
         gate.set()
@@ -109,7 +112,7 @@ def test_check_goes_on_past_a_broken_mapping_and_a_secret_that_is_not_there(site
         "configuration", "mapping", "organization partners",
     }  # fmt: skip
     assert {part for part, state in states(ran).items() if state == "ok"} == {
-        "broker", "queue", "failed queue", "Koji hub", "Koji files", "registry", "organization community",
+        "machine", "broker", "queue", "failed queue", "Koji hub", "Koji files", "registry", "organization community",
     }  # fmt: skip
     key = "consumer_config.organizations.partners.token_file"
     assert f"{key}: there is no such file: {site.directory / 'secrets' / 'partners'}" in ran.out

@@ -19,6 +19,7 @@ _VARYING = (
     (r"\bseconds=[\d.]+", "seconds=N"),
     (r"^( *)\d+\.\d s ", r"\1N s "),
     (r"\bversion \d+\.\d+\.\d+\S*", "version N"),
+    (r"\btemporary files in \S+", "temporary files in PLACE"),
     (r"-{3,}", "---"),
     (r"(?<=\S) {2,}", "  "),
     (r" +$", ""),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,8 @@ from click.testing import CliRunner, Result
 
 from omps_worker import configuration
 from omps_worker.cli import main, site_checks
-from omps_worker.monitoring.checks import answers
+from omps_worker.common import machine
+from omps_worker.monitoring.checks import answer, answers
 from tests.support.configuration import MAPPING, MINIMAL
 
 KEY = "consumer_config.organizations.community"
@@ -132,8 +134,32 @@ def parts_asked(directory: Path, config: str, environment: Mapping[str, str]) ->
 
 def test_without_secrets_and_without_a_mapping_all_parts_would_be_asked(tmp_path: Path) -> None:
     config = MINIMAL.replace(TOKEN, 'token_env = "NOT_SET"')
-    asked = ["broker", "queue", "failed queue", "Koji hub", "Koji files", "registry", "organization community"]
+    asked = [
+        "machine",
+        "broker",
+        "queue",
+        "failed queue",
+        "Koji hub",
+        "Koji files",
+        "registry",
+        "organization community",
+    ]
     assert parts_asked(tmp_path, config, {}) == asked
     without = config.replace('amqp_url = "amqp://localhost"', "")
-    assert parts_asked(tmp_path, without, {}) == asked[3:], "there is no broker to be asked"
+    assert parts_asked(tmp_path, without, {}) == [asked[0], *asked[4:]], "there is no broker to be asked"
     assert parts_asked(tmp_path, without, {"OMPS_WORKER_AMQP_URL": "amqp://localhost"}) == asked
+
+
+def test_the_machine_has_a_row_which_names_the_place_that_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    typed(tmp_path, MINIMAL, MAPPING)
+    question = next(site_checks.to_parts(configuration.examine(tmp_path / "config.toml")))
+    assert (question.part, answer(question).state) == ("machine", "ok")
+    monkeypatch.setattr(machine.tempfile, "TemporaryFile", full)
+    found = answer(question)
+    assert (found.state, found.error and found.error.transient) == ("failed", True)
+    assert f"No space left on device. ({machine.temporary_place()})" in found.detail

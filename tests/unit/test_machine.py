@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import threading
 
 import pytest
@@ -47,6 +48,44 @@ def test_a_thread_that_was_started_before_is_a_fault_of_ours():
 
 def test_a_machine_in_order_has_no_trouble():
     assert machine.trouble() is None
+
+
+def full(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device", "/secret/place")
+
+
+def test_a_place_without_room_is_told_without_its_path(monkeypatch):
+    monkeypatch.setattr(machine.tempfile, "TemporaryFile", full)
+    assert machine.trouble() == "Temporary files cannot be written where TMPDIR points: No space left on device."
+    assert "where TMPDIR points: No space" in unforeseen(OSError(errno.ENOSPC, "", "/secret/place")).message
+
+
+def test_python_that_finds_no_place_at_all_names_none(monkeypatch):
+    def none(*_: object, **__: object) -> None:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/secret/place']")
+
+    monkeypatch.setattr(machine.tempfile, "TemporaryFile", none)
+    monkeypatch.setattr(machine.tempfile, "gettempdir", none)
+    monkeypatch.setenv("TMPDIR", "/somewhere")
+    assert "/secret" not in (machine.trouble() or "/secret")
+    assert machine.temporary_place() == "/somewhere"
+
+
+@pytest.mark.parametrize(
+    ("error", "stored", "told"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), False, True),
+        (OSError(errno.EMFILE, "Too many open files"), False, True),
+        (PermissionError(errno.EACCES, "Permission denied"), True, True),
+        (PermissionError(errno.EACCES, "Permission denied"), False, False),
+        (ValueError(), True, False),
+    ],
+)
+def test_what_the_machine_lacks_has_one_line_in_the_log_and_a_riddle_its_traceback(caplog, error, stored, told):
+    machine.log_failure(logging.getLogger("here"), error, "the work on %s ended", "a build", stored=stored)
+    (record,) = caplog.records
+    assert record.getMessage().startswith("the work on a build ended")
+    assert (record.exc_info is None) is told
 
 
 def test_threads_work_until_there_is_nothing_left_to_do():

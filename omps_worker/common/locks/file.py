@@ -23,6 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from omps_worker.common.error_details import why
 from omps_worker.common.errors import Fault, PackageBusy, SettingsError, StorageError
 from omps_worker.common.locks import PATIENCE, PUSH_SECONDS, STORING_SECONDS, Hold, NamedLocks, busy, held_too_long
 from omps_worker.common.small_files import read_small, write_small
@@ -75,8 +76,11 @@ def _usable(directory: Path, what: str) -> Path:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory):
             return directory
+    except FileExistsError:
+        reason = f"{what} is no directory: remove what is there, or name a directory with {VARIABLE}"
+        raise SettingsError([Fault("environment", str(directory), reason)]) from None
     except OSError as error:
-        reason = f"{what} cannot be used: {error.strerror or type(error).__name__}"
+        reason = f"{what} cannot be used: {why(error)}"
         raise SettingsError([Fault("environment", str(directory), reason)]) from None
 
 
@@ -246,4 +250,4 @@ class _OutOfTime(Exception):
 
 
 def _unusable(error: OSError) -> StorageError:
-    return StorageError(f"The directory for locks cannot be used: {error.strerror or type(error).__name__}.")
+    return StorageError(f"The directory for locks cannot be used: {why(error)}.")
