@@ -18,7 +18,17 @@ from omps_worker import __version__
 from omps_worker.cli.api import api
 from omps_worker.cli.catch_up import catch_up
 from omps_worker.cli.check import check
-from omps_worker.cli.common import DONE, ClearErrors, as_json, exit_code_of, not_empty, say, say_json, with_site
+from omps_worker.cli.common import (
+    DONE,
+    ClearErrors,
+    as_json,
+    exit_code_of,
+    not_empty,
+    readable_at_once,
+    say,
+    say_json,
+    with_site,
+)
 from omps_worker.cli.config import config_from_omps
 from omps_worker.cli.failed import failed, replay
 from omps_worker.cli.push import delete, push, push_zip
@@ -67,8 +77,13 @@ def run(site: Site) -> None:
     sys.exit(running.run(site))
 
 
+def _build_or_file(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    readable_at_once(context, parameter, Path(value))
+    return not_empty(context, parameter, value)
+
+
 @main.command()
-@click.argument("build", metavar="NVR-or-message-file", callback=not_empty)
+@click.argument("build", metavar="NVR-or-message-file", callback=_build_or_file)
 @as_json
 @with_site
 def explain(site: Site, build: str, json_output: bool) -> None:

@@ -19,7 +19,7 @@ def check(context: click.Context, offline: bool, json_output: bool) -> None:
     from omps_worker import configuration
     from omps_worker.cli import site_checks
     from omps_worker.common import logs
-    from omps_worker.common.text import row, width_of
+    from omps_worker.common.text import WIDEST, row, width_of
     from omps_worker.monitoring import checks
 
     examined = configuration.examine(context.obj)
@@ -29,7 +29,7 @@ def check(context: click.Context, offline: bool, json_output: bool) -> None:
         questions += site_checks.to_parts(examined)
     # Known before the answers, so that each row can be shown as soon as it is there.
     heads = ("part", "state", "detail")
-    widths = (max(width_of(question.part) for question in questions), len(checks.WARNING), len(heads[2]))
+    widths = (min(max(width_of(question.part) for question in questions), WIDEST), len(checks.WARNING), len(heads[2]))
     if not json_output:
         say(row(heads, widths))
         say(row(["-" * width for width in widths], widths))

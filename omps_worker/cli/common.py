@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 import click
 
 from omps_worker.common.errors import BrokerRefused, SettingsError, WorkerError
-from omps_worker.common.text import is_utf8, lines, one_line, printable, shell_word, with_single_stops
+from omps_worker.common.plain_files import NOT_PLAIN, is_plain, keeps_waiting
+from omps_worker.common.text import is_utf8, one_line, printable, printable_lines, shell_word, with_single_stops
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ def tell(text: str) -> None:
 
 def say(text: str, *, err: bool = False) -> None:
     """Print an answer for people: its lines, and nothing in them that moves a cursor."""
-    click.echo(lines(text), err=err)
+    click.echo(printable_lines(text), err=err)
 
 
 def say_json(document: object) -> None:
@@ -128,6 +129,22 @@ def name_of(fault: Callable[[str], str | None]) -> Callable[[click.Context, clic
         return name
 
     return checked
+
+
+def readable_at_once(_context: click.Context, _parameter: click.Parameter, value: Path) -> Path:
+    """A click callback for a file that is read once, such as standard input: a named pipe is none, and may say nothing
+    for ever."""
+    if keeps_waiting(value):
+        raise click.BadParameter(f"{value} {NOT_PLAIN}.")
+    return value
+
+
+def plain_files(_context: click.Context, _parameter: click.Parameter, value: tuple[Path, ...]) -> tuple[Path, ...]:
+    """A click callback for files that are read more than once."""
+    for path in value:
+        if not is_plain(path):
+            raise click.BadParameter(f"{path} {NOT_PLAIN}.")
+    return value
 
 
 def duration_seconds(_context: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:

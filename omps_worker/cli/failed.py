@@ -21,6 +21,7 @@ from omps_worker.cli.common import (
     as_json,
     dry_run_option,
     duration_seconds,
+    plain_files,
     say,
     say_json,
     tell,
@@ -213,7 +214,12 @@ def export(site: BrokerSite, selection: Selection, directory: Path, dry_run: boo
 
 @click.command()
 @click.argument(
-    "files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE..."
+    "files",
+    nargs=-1,
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    callback=plain_files,
+    metavar="FILE...",
 )
 @dry_run_option
 @as_json

@@ -22,6 +22,7 @@ from omps_worker.cli.common import (
     exit_code_of,
     name_of,
     not_empty,
+    readable_at_once,
     say,
     say_json,
     tell,
@@ -128,7 +129,9 @@ def push(site: Site, nvr: str, request: Request, held: bool, json_output: bool) 
 
 
 @click.command("push-zip")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, readable=True, path_type=Path))
+@click.argument(
+    "file", type=click.Path(exists=True, dir_okay=False, readable=True, path_type=Path), callback=readable_at_once
+)
 @_wishes
 @as_json
 @with_site

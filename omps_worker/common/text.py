@@ -12,13 +12,18 @@ _SECOND_STOP = re.compile(r"(?<=[^\s.][.?!…])\.(?=\s|$)")
 """An ellipsis of three full stops is none, nor is what a path may have: ``..`` by itself."""
 
 
+WIDEST = 64
+"""How many columns of a terminal a cell may take from all rows of its table. Names and IDs are rarely longer."""
+
+
 def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """``rows`` under ``heads``, each column as wide as its widest cell; None is an empty cell.
 
-    Control characters from outside are replaced: a cell cannot move the cursor of a terminal.
+    A cell of more than ``WIDEST`` columns is shown whole, and moves the rest of its own row alone. Control characters
+    from outside are replaced: a cell cannot move the cursor of a terminal.
     """
     lines = [[_cell(value) for value in row] for row in [heads, *rows]]
-    widths = [max(width_of(line[column]) for line in lines) for column in range(len(heads))]
+    widths = [max(w for line in lines if (w := width_of(line[column])) <= WIDEST) for column in range(len(heads))]
     lines.insert(1, ["-" * width for width in widths])
     return "\n".join(row(line, widths) for line in lines)
 
@@ -39,7 +44,7 @@ def one_line(text: str) -> str:
     return text if text.isprintable() else "".join(letter if letter.isprintable() else " " for letter in text)
 
 
-def lines(text: str) -> str:
+def printable_lines(text: str) -> str:
     """``text`` with the line breaks that it has, and no other control characters: for what is laid out in lines."""
     return "\n".join(map(one_line, text.split("\n")))
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import logging
-import stat
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -15,6 +14,7 @@ from pydantic import ValidationError
 from omps_worker.common.errors import Fault, MappingError
 from omps_worker.common.file_versions import Version, version_of
 from omps_worker.common.observer import SILENT
+from omps_worker.common.plain_files import NOT_PLAIN, is_plain
 from omps_worker.configuration.mapping import Mapping, positioned_yaml
 from omps_worker.configuration.mapping.globs import doubt
 from omps_worker.configuration.mapping.rules import CATALOG, MappingTable
@@ -93,14 +93,14 @@ def _doubts(table: MappingTable) -> Iterator[tuple[Location, str]]:
 
 def _content(path: Path) -> str:
     try:
-        if stat.S_ISREG(path.stat().st_mode):
+        if is_plain(path):
             with path.open("rb") as file:
                 data = file.read(FILE_LIMIT + 1)
             if len(data) <= FILE_LIMIT:
                 return data.decode().removeprefix("\ufeff")
             reason = f"has more than {FILE_LIMIT} bytes"
         else:
-            reason = "is not a plain file"
+            reason = NOT_PLAIN
     except FileNotFoundError:
         reason = "there is no such file"
     except OSError as error:

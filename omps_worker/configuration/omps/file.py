@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from omps_worker.common.errors import Fault, SettingsError
+from omps_worker.common.plain_files import NOT_PLAIN, keeps_waiting
 from omps_worker.common.text import one_line
 from omps_worker.configuration.omps.values import NOT_RUN, Binding, Evaluation, Lines, Scope, Section, Unreadable, found
 
@@ -70,6 +71,8 @@ def read(path: Path, section: str | None = None) -> OmpsConfiguration:
 def _text(path: Path) -> str:
     fault = None
     text = ""
+    if keeps_waiting(path):
+        raise SettingsError([Fault(str(path), "", NOT_PLAIN)])
     try:
         with path.open("rb") as file:
             data = file.read(FILE_LIMIT + 1)

@@ -18,6 +18,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from omps_worker.common.errors import Fault, SettingsError
+from omps_worker.common.plain_files import NOT_PLAIN, keeps_waiting
 from omps_worker.configuration.settings import Settings
 from omps_worker.configuration.settings.broker_login import has_password
 from omps_worker.configuration.settings.review import review
@@ -120,6 +121,8 @@ def read(path: Path) -> dict[str, Any]:
     fault = None
     table: dict[str, Any] = {}
     text = ""
+    if keeps_waiting(path):
+        raise SettingsError([Fault(str(path), "", NOT_PLAIN)])
     try:
         with path.open("rb") as file:
             data = file.read(FILE_LIMIT + 1)

@@ -6,7 +6,6 @@ from __future__ import annotations
 import base64
 import logging
 import re
-import stat
 import string
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +16,7 @@ from pydantic import AfterValidator, Field, PrivateAttr, SecretStr, Strict
 
 from omps_worker.common.errors import Fault, SettingsError
 from omps_worker.common.file_versions import NOTHING, Version, version_of
+from omps_worker.common.plain_files import NOT_PLAIN, is_plain
 from omps_worker.configuration.settings import naming
 from omps_worker.configuration.settings.fields import (
     ENVIRONMENT_NAME,
@@ -116,8 +116,8 @@ class SecretFile:
 
 def _content(path: Path) -> tuple[str, str | None]:
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            return "", "is not a plain file"
+        if not is_plain(path):
+            return "", NOT_PLAIN
         with path.open("rb") as file:
             data = file.read(SECRET_LIMIT + 1)
     except FileNotFoundError:
