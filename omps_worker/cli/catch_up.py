@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from omps_worker.cli.common import DONE, TRANSIENT, as_json, say, say_json, tell, with_site
-from omps_worker.cli.interrupts import Interrupts, counting, interruptible
+from omps_worker.cli.interrupts import Interruptible, Interrupts, counting
 
 if TYPE_CHECKING:
     from omps_worker.bootstrap import Site
@@ -26,7 +26,7 @@ def _moment(_context: click.Context, _parameter: click.Parameter, value: str | N
         raise click.BadParameter(str(error)) from None
 
 
-@click.command("catch-up")
+@click.command("catch-up", cls=Interruptible, nothing="0 builds looked into, 0 sent")
 @click.option(
     "--since",
     required=True,
@@ -37,7 +37,6 @@ def _moment(_context: click.Context, _parameter: click.Parameter, value: str | N
 @click.option("--until", callback=_moment, metavar="WHEN", help="The same; otherwise now.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be sent.")
 @as_json
-@interruptible("0 builds looked into, 0 sent")
 @with_site
 def catch_up(site: Site, since: datetime, until: datetime | None, dry_run: bool, json_output: bool) -> None:
     """Find operator builds that have no release, and send them to the worker's queue.

@@ -27,7 +27,7 @@ from omps_worker.cli.common import (
     tell,
     with_broker,
 )
-from omps_worker.cli.interrupts import Interrupts, counting, interruptible
+from omps_worker.cli.interrupts import Interruptible, Interrupts, counting
 
 if TYPE_CHECKING:
     from omps_worker.bootstrap import BrokerSite
@@ -118,13 +118,12 @@ def show(site: BrokerSite, ids: tuple[str, ...], json_output: bool) -> None:
     sys.exit(_verdict(selection, (one["id"] for one in found), failures.incomplete))
 
 
-@failed.command("replay")
+@failed.command("replay", cls=Interruptible, nothing="0 messages replayed")
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @click.option("--all", "everything", is_flag=True, help="All that are parked.")
 @filters
 @dry_run_option
 @as_json
-@interruptible("0 messages replayed")
 @with_broker
 def replay_failures(site: BrokerSite, selection: Selection, everything: bool, dry_run: bool, json_output: bool) -> None:
     """Send failures to the queue again, as if they came for the first time.
@@ -145,14 +144,13 @@ def replay_failures(site: BrokerSite, selection: Selection, everything: bool, dr
     sys.exit(_verdict(selection, (one.id for one in work.done), failures.incomplete))
 
 
-@failed.command()
+@failed.command(cls=Interruptible, nothing="0 messages discarded")
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @click.option("--all", "everything", is_flag=True, help="All that are parked.")
 @filters
 @dry_run_option
 @click.option("--yes", is_flag=True, help="Do not ask; needed where there is no terminal.")
 @as_json
-@interruptible("0 messages discarded")
 @with_broker
 def discard(
     site: BrokerSite, selection: Selection, everything: bool, dry_run: bool, yes: bool, json_output: bool
@@ -182,13 +180,12 @@ def discard(
     sys.exit(_verdict(selection, (one.id for one in work.done), failures.incomplete or not_shown))
 
 
-@failed.command()
+@failed.command(cls=Interruptible, nothing="0 messages exported")
 @click.argument("directory", type=click.Path(file_okay=False), metavar="DIR", callback=_directory)
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @filters
 @dry_run_option
 @as_json
-@interruptible("0 messages exported")
 @with_broker
 def export(site: BrokerSite, selection: Selection, directory: Path, dry_run: bool, json_output: bool) -> None:
     """Keep failures in files as well, one each, in fedora-messaging's dump format; without IDs or filters all.
@@ -212,7 +209,7 @@ def export(site: BrokerSite, selection: Selection, directory: Path, dry_run: boo
     sys.exit(_verdict(selection, (one.id for one in work.done), failures.incomplete))
 
 
-@click.command()
+@click.command(cls=Interruptible, nothing="sent 0 messages")
 @click.argument(
     "files",
     nargs=-1,
@@ -223,7 +220,6 @@ def export(site: BrokerSite, selection: Selection, directory: Path, dry_run: boo
 )
 @dry_run_option
 @as_json
-@interruptible("sent 0 messages")
 @with_broker
 def replay(site: BrokerSite, files: tuple[Path, ...], dry_run: bool, json_output: bool) -> None:
     """Send messages from files to the queue: fedora-messaging's dump format, one message per line.

@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-import functools
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
@@ -17,30 +16,38 @@ from omps_worker.cli.common import tell
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 _COUNTING = "omps_worker.cli.interrupts.counting"
 
-Command = TypeVar("Command", bound=Callable[..., Any])
 
+class Interruptible(click.Command):
+    """A command that says ``nothing``, what is done by then, when it is interrupted while it still prepares itself.
 
-def interruptible(nothing: str) -> Callable[[Command], Command]:
-    """Has a command that is interrupted while it still prepares itself say ``nothing``, what is done by then.
-
-    Outermost, so that reading the configuration and connecting are such preparations. From ``counting`` on the command
-    says for itself how far it got.
+    Reading options and configuration, and connecting, are such preparations. From ``counting`` on the command says for
+    itself how far it got.
     """
 
-    def decorate(command: Command) -> Command:
-        @functools.wraps(command)
-        def wrapper(*arguments: Any, **options: Any) -> Any:
-            with Interrupts():
-                try:
-                    return command(*arguments, **options)
-                except KeyboardInterrupt:
-                    if not click.get_current_context().meta.get(_COUNTING):
-                        tell(f"ended early: {nothing}")
-                    raise
+    def __init__(self, *arguments: Any, nothing: str, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._nothing = nothing
 
-        return wrapper  # type: ignore[return-value]
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        """Read the options."""
+        with self._told():
+            return super().make_context(*arguments, **options)
 
-    return decorate
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        with self._told():
+            return super().invoke(ctx)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        with Interrupts():
+            try:
+                yield
+            except KeyboardInterrupt:
+                context = click.get_current_context(silent=True)
+                if context is None or not context.meta.get(_COUNTING):
+                    tell(f"ended early: {self._nothing}")
+                raise
 
 
 def counting() -> None:

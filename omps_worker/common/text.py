@@ -12,6 +12,9 @@ _SECOND_STOP = re.compile(r"(?<=[^\s.][.?!…])\.(?=\s|$)")
 """An ellipsis of three full stops is none, nor is what a path may have: ``..`` by itself."""
 
 
+_LOST_BYTES = dict.fromkeys(range(0xDC80, 0xDD00))
+"""What Python has in the place of bytes that are no UTF-8."""
+
 WIDEST = 64
 """How many columns of a terminal a cell may take from all rows of its table. Names and IDs are rarely longer."""
 
@@ -54,7 +57,7 @@ def shell_word(text: str) -> str:
     if text.isprintable():
         return shlex.quote(text)
     # As bytes and in octal, which all shells read alike.
-    octets = text.encode(errors="replace")
+    octets = text.encode(errors="surrogateescape" if is_utf8(text.translate(_LOST_BYTES)) else "replace")
     plain = (chr(each) if 0x20 <= each < 0x7F and each not in b"'\\" else f"\\{each:03o}" for each in octets)
     return f"$'{''.join(plain)}'"
 

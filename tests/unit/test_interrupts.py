@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from omps_worker.bootstrap import BrokerSite, Site
 from omps_worker.cli import main
 from omps_worker.cli.interrupts import Interrupts
+from omps_worker.configuration.settings import units
 
 
 def sent(interrupts: Interrupts, number: signal.Signals, times: int, done: list[str]) -> None:
@@ -58,6 +59,12 @@ def test_what_is_interrupted_before_it_began_says_that_nothing_was_done(monkeypa
     ran = CliRunner().invoke(main, words)
     assert ran.exit_code == 1
     assert f"ended early: {told}" in ran.output
+
+
+def test_so_does_what_is_interrupted_while_its_options_are_read(monkeypatch):
+    monkeypatch.setattr(units.Duration, "parse", lambda _text: signal.raise_signal(signal.SIGTERM))
+    ran = CliRunner().invoke(main, ["failed", "replay", "--older-than", "1d"])
+    assert (ran.exit_code, ran.output.count("ended early: 0 messages replayed")) == (1, 1)
 
 
 def test_so_does_what_is_interrupted_while_it_connects(monkeypatch):

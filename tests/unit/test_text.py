@@ -16,6 +16,8 @@ from omps_worker.common.text import WIDEST, is_utf8, printable_lines, shell_word
         ("#.état", "'#.état'"),
         ("x\x1b[31m'\\é", r"$'x\033[31m\047\134\303\251'"),
         ("x\x9b1", r"$'x\302\2331'"),
+        ("x\udc9b1\udcff", r"$'x\2331\377'"),
+        ("x\ud8001", "$'x?1'"),
     ],
 )
 def test_a_word_for_a_shell_is_what_it_was_and_moves_no_cursor(text, word):
