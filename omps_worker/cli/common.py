@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import click
 
-from omps_worker.common.errors import BrokerRefused, SettingsError, WorkerError
+from omps_worker.common.errors import BrokerRefused, KojiError, SettingsError, WorkerError
 from omps_worker.common.plain_files import NOT_PLAIN, is_plain, keeps_waiting
 from omps_worker.common.text import is_utf8, one_line, printable, printable_lines, shell_word, with_single_stops
 
@@ -107,7 +107,7 @@ def _forget_output() -> None:
 
 def exit_code_of(error: WorkerError) -> int:
     """The exit code that tells a script what ``error`` means."""
-    if isinstance(error, (SettingsError, BrokerRefused)):
+    if isinstance(error, (SettingsError, BrokerRefused)) or (isinstance(error, KojiError) and error.misplaced):
         return USAGE
     return TRANSIENT if error.transient else FAILED
 

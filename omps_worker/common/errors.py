@@ -183,11 +183,11 @@ class KojiError(BuildSystemError):
 
     ``lacking``: its hub has no such call, or the call no such argument: it will never answer this question.
     ``absent``: its file server does not have a file that the hub lists. ``insisted``: it was waited for and asked
-    again already. ``refused``: its hub said no to a question.
+    again already. ``refused``: its hub said no to a question. ``misplaced``: where it should be is something else.
     """
 
     transient = True
-    lacking = refused = False
+    lacking = refused = misplaced = False
     absent = False
     insisted = False
 

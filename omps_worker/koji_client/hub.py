@@ -124,9 +124,9 @@ class Hub:
                     call.result = found.kind
                     raise KojiError(f"Koji's hub: {found}") from None
                 call.result = UNREADABLE
-                raise KojiError(
-                    f"Koji's hub at {address_of(self._url)} answered with something that is no XML-RPC "
-                    f"({type(error).__name__}); {_USUAL}"
+                what = f"something that is no XML-RPC ({type(error).__name__})"
+                raise _misplaced(
+                    KojiError(f"Koji's hub at {address_of(self._url)} answered with {what}; {_USUAL}")
                 ) from None
 
     def _session(self) -> _HubSession:
@@ -142,9 +142,16 @@ class Hub:
             return Refusal("bad request")
         if response.status_code == PROXY_WANTS_CREDENTIALS:
             return KojiError(f"Koji's hub: {refused_by_proxy(self._url, response.status_code)}")
-        advice = f"; {_USUAL}" if response.status_code in (404, 405) else "."
-        message = f"Koji's hub at {address_of(self._url)} answered with status {response.status_code}{advice}"
-        return KojiError(message, retry_after=seconds_of(response.headers.get("Retry-After")))
+        message = f"Koji's hub at {address_of(self._url)} answered with status {response.status_code}"
+        retry_after = seconds_of(response.headers.get("Retry-After"))
+        if response.status_code in (404, 405):
+            return _misplaced(KojiError(f"{message}; {_USUAL}", retry_after=retry_after))
+        return KojiError(f"{message}.", retry_after=retry_after)
+
+
+def _misplaced(error: KojiError) -> KojiError:
+    error.misplaced = True
+    return error
 
 
 def _lacks(error: Exception, said: str) -> bool:

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from omps_worker.cli.common import exit_code_of
 from omps_worker.common.errors import (
     BuildSystemError,
     KojiError,
@@ -718,6 +719,8 @@ def test_a_hub_url_that_leads_nowhere_is_named_in_full(koji: SandboxKoji, status
         builds_of(koji).find(nvr=NVR)
     assert f"{koji.hub_url} answered with status {status}; is hub_url right?" in caught.value.message
     assert caught.value.message.endswith("usually ends in /kojihub.")
+    assert caught.value.transient, "a worker waits: it may be a proxy in front of it"
+    assert exit_code_of(caught.value) == 2, "a person mends the configuration"
 
 
 def test_of_a_traceback_the_last_line_is_told(koji: SandboxKoji) -> None:
