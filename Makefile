@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-demo setup-test demo test unit contract integration faults check check-licences format bench chaos check-alerts check-image \
-	check-deploy constraints audit sbom dist clean
+	check-deploy constraints audit docs sbom dist clean
 
 PYTEST_ARGS ?=
 RUN := .venv/bin/python scripts/in_own_tmpdir.py
@@ -66,6 +66,9 @@ constraints: setup ## pin the newest versions of everything (needs Python 3.10 t
 
 audit: setup ## are there advisories about what the image is made of? (asks the network; AUDIT_ARGS are pip-audit's)
 	@$(RUN) .venv/bin/python -m scripts.audit $(AUDIT_ARGS)
+
+docs: setup ## a searchable website of all pages, into dist/docs
+	@$(RUN) .venv/bin/python -m scripts.website
 
 sbom: setup ## the bill of materials, in CycloneDX's JSON, into dist
 	@$(RUN) .venv/bin/python -m scripts.sbom dist/omps-worker.cdx.json
