@@ -35,7 +35,7 @@ as_json = click.option("--json", "json_output", is_flag=True, help="Print one JS
 
 
 class ClearErrors(click.Group):
-    """NamedLocks the errors of our tree into one clear text and the right exit code."""
+    """Turns the errors of our tree into one clear text and the right exit code."""
 
     def make_context(self, *args: Any, **options: Any) -> click.Context:
         """Read the options before the command."""

@@ -109,7 +109,7 @@ class Wanted:
 
 
 class Releaser:
-    """NamedLocks bundles into releases of one registry, once each.
+    """Turns bundles into releases of one registry, once each.
 
     ``quiet_seconds``: for so long there must be no new release of a package until one that is to be
     the last of several is made. ``observer`` hears how long looks and pushes take.
