@@ -12,7 +12,6 @@ import enum
 import hashlib
 import threading
 import time
-import uuid
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,7 +22,6 @@ from pydantic import SecretStr
 from omps_worker.common.errors import QuayAuthorizationError, RegistryError
 from omps_worker.destinations.app_registry.answers import basic_credentials
 from omps_worker.destinations.app_registry.client import LoginVerdict
-from omps_worker.destinations.app_registry.listing import Package
 
 ASK_SECONDS = 3.0
 """How long one question to the registry may take; a push itself tells as well, only later."""
@@ -60,8 +58,8 @@ KEPT_SECONDS = {Standing.KNOWN: 300.0, Standing.UNKNOWN: 5.0, Standing.REFUSED: 
 class Registry(Protocol):
     """The part of the app registry that is needed; see ``client.AppRegistry``."""
 
-    def look(self, organization: str, repository: str, authorization: SecretStr | None) -> Package:
-        """The releases of one package."""
+    def has_rights(self, organization: str, authorization: SecretStr | None) -> bool:
+        """Whether it tells these credentials which packages of the organization are missing."""
         ...
 
     def check_credentials(self, authorization: SecretStr) -> LoginVerdict:
@@ -77,8 +75,6 @@ class Rights:
         self._clock = clock
         self._lock = threading.Lock()
         self._kept: OrderedDict[tuple[str, bytes], tuple[float, Finding]] = OrderedDict()
-        # A name that nobody can have given a package.
-        self._nothing = f"omps-worker-asks-{uuid.uuid4().hex}"
 
     def kept(self, organization: str, authorization: SecretStr) -> Finding | None:
         """What is known already. Asks nobody."""
@@ -103,7 +99,7 @@ class Rights:
         return finding
 
     def _ask(self, organization: str, authorization: SecretStr) -> Finding:
-        if self._registry.look(organization, self._nothing, authorization).exists is False:
+        if self._registry.has_rights(organization, authorization):
             return KNOWN
         credentials = basic_credentials(authorization)
         if credentials is None:

@@ -10,6 +10,7 @@ from omps_worker.broker import inspection, management
 from omps_worker.broker.access import Access
 from omps_worker.broker.topology import Topology
 from omps_worker.common import machine
+from omps_worker.common.doubts import Doubt
 from omps_worker.common.errors import Fault, MappingError, SettingsError, StorageError
 from omps_worker.common.http_client.client import HttpClient
 from omps_worker.configuration import Examined
@@ -86,4 +87,4 @@ def _doubts(part: str, warnings: Sequence[Fault]) -> Iterator[Check]:
 
 
 def _doubt(why: str) -> str:
-    raise checks.Doubt(why)
+    raise Doubt(why)

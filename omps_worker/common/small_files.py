@@ -33,5 +33,11 @@ def write_small(path: Path, text: str) -> None:
     with tempfile.NamedTemporaryFile(
         "w", dir=path.parent, prefix="new-", suffix=path.suffix, encoding="ascii", delete=False
     ) as file:
-        file.write(text)
-    Path(file.name).replace(path)
+        fresh = Path(file.name)
+    try:
+        fresh.write_text(text, encoding="ascii")
+        fresh.replace(path)
+    except OSError:
+        # A full disk, or a directory in its place: there may be many tries.
+        fresh.unlink(missing_ok=True)
+        raise

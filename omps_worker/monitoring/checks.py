@@ -12,7 +12,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from omps_worker.common.doubts import Doubt as Doubt
+from omps_worker.common.doubts import Doubt
 from omps_worker.common.errors import KojiError, QuayAuthorizationError, ResourcesExhausted, WorkerError, unforeseen
 from omps_worker.common.http_client.client import HttpClient, HttpFault, address_of, is_failure
 from omps_worker.common.machine import Threads, log_failure
@@ -141,10 +141,6 @@ def log_in(registry: AppRegistry, organization: Organization) -> str:
     return verdict.detail
 
 
-PROBE = "omps-worker-probe"
-"""The name of a package that nobody has, at which every organization is looked."""
-
-
 def look_at_organization(registry: AppRegistry, name: str, organization: Organization) -> str:
     """Whether the registry knows the organization's credentials, and answers looks at its packages with them.
 
@@ -155,7 +151,7 @@ def look_at_organization(registry: AppRegistry, name: str, organization: Organiz
         told = log_in(registry, organization)
     except Doubt as raised:
         doubt = str(raised)
-    registry.look(name, PROBE, organization.authorization())
+    registry.has_rights(name, organization.authorization())
     if doubt is not None:
         raise Doubt(doubt)
     return told

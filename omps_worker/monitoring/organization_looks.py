@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from itertools import cycle
 from typing import TYPE_CHECKING
 
+from omps_worker.common.doubts import Doubt
 from omps_worker.common.errors import QuayAuthorizationError, QuayPackageError, RegistryError, WorkerError
 from omps_worker.common.text import one_line
-from omps_worker.monitoring.checks import PROBE, Doubt, log_in
+from omps_worker.monitoring.checks import log_in
 from omps_worker.monitoring.health import ANSWER_SECONDS, EVERY_SECONDS, SLACK_SECONDS, Question
 
 if TYPE_CHECKING:
@@ -108,8 +109,7 @@ class OrganizationLooks:
         try:
             authorization = self._organizations[name].authorization()
             had_rights = name in self._with_rights
-            # Whoever has rights in an organization is told that a package is missing, and nobody else.
-            if self._registry.look(name, PROBE, authorization).exists is False:
+            if self._registry.has_rights(name, authorization):
                 self._with_rights.add(name)
             elif had_rights:
                 self._with_rights.remove(name)

@@ -53,10 +53,7 @@ def shared(state, tmp_path_factory):
 @pytest.fixture
 def server(shared):
     yield shared
-    shared.registry.faults.clear()
-    shared.koji.faults.clear()
-    for key in shared.registry.packages():
-        shared.registry._api.repositories.pop(key)
+    shared.reset()
 
 
 class Held:
@@ -215,7 +212,7 @@ def test_everybody_who_may_push_is_known_and_nobody_else(server, tmp_path):
 def test_where_the_registry_cannot_be_asked_the_push_itself_tells(server):
     known = Rights(AppRegistry("http://127.0.0.1:9", timeout=5))
     assert known.ask("community", SecretStr(server.token)).standing is Standing.UNKNOWN
-    server.registry.faults.add(Fault("GET .*omps-worker-asks-", status=502, times=None))
+    server.registry.faults.add(Fault("GET .*omps-worker-probe", status=502, times=None))
     token = server.registry.add_robot("community", "other")
     assert server.push("v2", OTTER, "otter", token=token).status_code == 200
 
@@ -377,6 +374,7 @@ def test_what_somebody_put_in_the_place_of_a_key_holds_up_nobody(server, kind, t
     reply = server.push("v2", OTTER, "otter", headers=headers)
     if kind == "directory":
         check(reply, 503, "StorageError")
+        assert list(path.parent.glob("new-*")) == []
         path.rmdir()
     else:
         assert reply.json()["version"] == "2.0.0"

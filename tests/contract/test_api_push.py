@@ -42,11 +42,7 @@ def shared(state, tmp_path_factory):
 def server(shared):
     """The module's server, with nothing amiss and an organization that is empty."""
     yield shared
-    shared.registry.faults.clear()
-    shared.koji.faults.clear()
-    shared.koji.recover()
-    for organization, repository in shared.registry.packages():
-        shared.registry._api.repositories.pop((organization, repository))
+    shared.reset()
 
 
 def build(server, name="otter-container", manifests=NESTED, **more):

@@ -62,9 +62,7 @@ def shared(state, tmp_path_factory):
 @pytest.fixture
 def server(shared):
     yield shared
-    shared.registry.faults.clear()
-    for key in shared.registry.packages():
-        shared.registry._api.repositories.pop(key)
+    shared.reset()
 
 
 def release(server, *versions, repository="etcd"):

@@ -59,6 +59,14 @@ class ApiServer:
     def push_build(self, api: str, nvr: str, repository: str, version: str | None = None, **options: Any):
         return self.ask("POST", koji_path(api, repository, nvr, version), **options)
 
+    def reset(self) -> None:
+        """Nothing is amiss any more, and no organization has a package."""
+        self.registry.faults.clear()
+        self.koji.faults.clear()
+        self.koji.recover()
+        for key in self.registry.packages():
+            self.registry._api.repositories.pop(key)
+
     def versions(self, repository: str, organization: str = "community") -> list[str]:
         return [release.version for release in self.registry.releases(organization, repository)]
 

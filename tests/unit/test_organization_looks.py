@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from omps_worker.common.errors import Fault, QuayAuthorizationError, QuayPackageError, SettingsError
-from omps_worker.destinations.app_registry.client import LoginVerdict, Package
+from omps_worker.destinations.app_registry.client import LoginVerdict
 from omps_worker.monitoring.health import EVERY_SECONDS
 from omps_worker.monitoring.organization_looks import LOGIN_SECONDS, OrganizationLooks
 
@@ -39,13 +39,13 @@ class Registry:
         self.looked: list[str] = []
         self.logged_in = 0
 
-    def look(self, organization: str, _repository: str, _authorization: SecretStr | None) -> Package:
+    def has_rights(self, organization: str, _authorization: SecretStr | None) -> bool:
         self.looked.append(organization)
         if self.away:
             raise QuayPackageError("the registry cannot be reached", transient=True)
         if organization in self.failing:
             raise self.failing[organization]
-        return Package(self.exists)
+        return self.exists is False
 
     def is_there(self) -> None:
         if self.away:
@@ -59,7 +59,7 @@ class Registry:
         return verdict
 
 
-class NamedLocks:
+class Turns:
     """Two organizations, or others, and their registry."""
 
     def __init__(self, *names: str, needed: tuple[str, ...] = ()) -> None:
@@ -86,7 +86,7 @@ def failed(status: int) -> QuayPackageError:
 
 
 def test_what_fails_for_one_organization_is_known_of_it_and_stops_no_other() -> None:
-    turns = NamedLocks()
+    turns = Turns()
     assert turns.round() is None
     assert turns.looks.troubles() == {"community": None, "partners": None}
     turns.registry.failing["community"] = failed(500)
@@ -97,7 +97,7 @@ def test_what_fails_for_one_organization_is_known_of_it_and_stops_no_other() -> 
 
 @pytest.mark.parametrize("error", [failed(502), QuayAuthorizationError("the registry answered 401")])
 def test_when_every_look_fails_nothing_can_be_published(error: Exception) -> None:
-    turns = NamedLocks()
+    turns = Turns()
     turns.registry.failing = {"community": error, "partners": error}
     told = turns.round()
     assert told is not None
@@ -107,7 +107,7 @@ def test_when_every_look_fails_nothing_can_be_published(error: Exception) -> Non
 
 
 def test_only_those_that_the_mapping_publishes_to_count() -> None:
-    turns = NamedLocks(needed=("community", "not configured"))
+    turns = Turns(needed=("community", "not configured"))
     turns.registry.failing["community"] = failed(500)
     assert turns.round() == "nothing can be published to community: the registry answered 500"
     turns.needed = ("community", "partners")
@@ -117,7 +117,7 @@ def test_only_those_that_the_mapping_publishes_to_count() -> None:
 
 
 def test_nothing_is_said_to_be_well_before_it_was_looked_at() -> None:
-    turns = NamedLocks(needed=("partners",))
+    turns = Turns(needed=("partners",))
     with pytest.raises(QuayPackageError, match="partners: it was not looked at yet"):
         turns.looks.look()
     assert turns.looks.troubles() == {"community": None}
@@ -125,7 +125,7 @@ def test_nothing_is_said_to_be_well_before_it_was_looked_at() -> None:
 
 @pytest.mark.parametrize("why", ["refused", "absent"])
 def test_an_organization_without_a_good_token_is_not_well_until_it_has_another(why: str) -> None:
-    turns = NamedLocks()
+    turns = Turns()
     assert turns.round() is None
     turns.organizations["community"].token = "basic old" if why == "refused" else None
     turns.registry.logins["basic old"] = REFUSED
@@ -138,7 +138,7 @@ def test_an_organization_without_a_good_token_is_not_well_until_it_has_another(w
 
 
 def test_a_registry_that_cannot_tell_about_logins_is_believed_when_it_answers_looks() -> None:
-    turns = NamedLocks()
+    turns = Turns()
     turns.registry.logins["basic YTpi"] = NO_LOGIN
     assert turns.round() is None
     turns.now += LOGIN_SECONDS
@@ -148,7 +148,7 @@ def test_a_registry_that_cannot_tell_about_logins_is_believed_when_it_answers_lo
 
 
 def test_one_logs_in_seldom_with_the_same_token_and_notices_all_the_same_that_it_was_revoked() -> None:
-    turns = NamedLocks()
+    turns = Turns()
     for _ in range(50):
         turns.round()
         turns.now += EVERY_SECONDS
@@ -164,7 +164,7 @@ def test_one_logs_in_seldom_with_the_same_token_and_notices_all_the_same_that_it
 
 
 def test_a_token_that_loses_its_rights_is_tried_at_the_next_turn() -> None:
-    turns = NamedLocks()
+    turns = Turns()
     turns.registry.exists = False
     turns.round()
     turns.round()
@@ -176,12 +176,12 @@ def test_a_token_that_loses_its_rights_is_tried_at_the_next_turn() -> None:
 
 
 def test_while_the_registry_is_away_nothing_is_learned_of_organizations(caplog: pytest.LogCaptureFixture) -> None:
-    turns = NamedLocks()
+    turns = Turns()
     turns.round()
     turns.registry.away = True
     assert turns.round() is None, "it is the part registry that is away"
     assert turns.looks.warnings() == []
-    fresh = NamedLocks()
+    fresh = Turns()
     fresh.registry.away = True
     assert "the registry cannot be reached" in (fresh.round() or "")
     assert (fresh.looks.troubles(), caplog.records) == ({}, [])
@@ -189,7 +189,7 @@ def test_while_the_registry_is_away_nothing_is_learned_of_organizations(caplog: 
 
 def test_trouble_and_its_end_are_logged_once_each(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    turns = NamedLocks()
+    turns = Turns()
     turns.registry.failing["community"] = failed(500)
     turns.round()
     turns.round()
@@ -202,13 +202,13 @@ def test_trouble_and_its_end_are_logged_once_each(caplog: pytest.LogCaptureFixtu
 
 @pytest.mark.parametrize(("organizations", "seconds"), [(1, 5.0), (2, 5.0), (10, 10.0), (100, 100.0)])
 def test_a_hundred_organizations_are_looked_at_in_turn_one_a_second(organizations: int, seconds: float) -> None:
-    turns = NamedLocks(*(f"organization-{number}" for number in range(organizations)))
+    turns = Turns(*(f"organization-{number}" for number in range(organizations)))
     assert turns.looks.question().every * organizations == pytest.approx(seconds)
     turns.round()
     assert turns.registry.looked == list(turns.organizations)
 
 
 def test_no_secret_is_in_what_is_known() -> None:
-    turns = NamedLocks()
+    turns = Turns()
     turns.registry.logins["basic YTpi"] = REFUSED
     assert "YTpi" not in f"{turns.round()} {turns.looks.troubles()} {turns.looks.warnings()}"

@@ -136,10 +136,6 @@ class FileLock:
                 path.unlink()
             os.close(descriptor)
 
-    def trouble(self) -> str | None:
-        """Why nothing can be locked; None: it can be."""
-        return directory_trouble(self._directory)
-
     def _try_to_lock(self, path: Path) -> int | None:
         try:
             return _try_to_lock(path)

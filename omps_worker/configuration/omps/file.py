@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from omps_worker.common.errors import Fault, SettingsError
-from omps_worker.common.plain_files import NOT_PLAIN, keeps_waiting
 from omps_worker.common.text import one_line
+from omps_worker.configuration.file_text import text_of
 from omps_worker.configuration.omps.values import NOT_RUN, Binding, Evaluation, Lines, Scope, Section, Unreadable, found
 
 FILE_LIMIT = 2**20
@@ -69,28 +69,9 @@ def read(path: Path, section: str | None = None) -> OmpsConfiguration:
 
 
 def _text(path: Path) -> str:
-    fault = None
-    text = ""
-    if keeps_waiting(path):
-        raise SettingsError([Fault(str(path), "", NOT_PLAIN)])
-    try:
-        with path.open("rb") as file:
-            data = file.read(FILE_LIMIT + 1)
-        if len(data) > FILE_LIMIT:
-            fault = f"has more than {FILE_LIMIT} bytes: that is no configuration"
-        text = data.decode().removeprefix("\ufeff")
-    except FileNotFoundError:
-        fault = "there is no such file"
-    except IsADirectoryError:
-        fault = "is a directory, not a file"
-    except OSError as error:
-        fault = f"cannot be read: {error.strerror}"
-    except UnicodeDecodeError as error:
-        fault = fault or f"is not UTF-8 text (line {error.object.count(10, 0, error.start) + 1})"
+    text = text_of(path, FILE_LIMIT)
     if "\0" in text:
-        fault = fault or "is not text: it has zero bytes"
-    if fault:
-        raise SettingsError([Fault(str(path), "", fault)])
+        raise SettingsError([Fault(str(path), "", "is not text: it has zero bytes")])
     return text
 
 

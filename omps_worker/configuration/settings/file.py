@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from omps_worker.common.errors import Fault, SettingsError
-from omps_worker.common.plain_files import NOT_PLAIN, keeps_waiting
+from omps_worker.configuration.file_text import MISSING, text_of
 from omps_worker.configuration.settings import Settings
 from omps_worker.configuration.settings.broker_login import has_password
 from omps_worker.configuration.settings.review import review
@@ -118,35 +118,16 @@ def _use_its_password(table: dict[str, Any], url: str) -> None:
 
 def read(path: Path) -> dict[str, Any]:
     """The TOML in ``path`` as it stands; SettingsError if it cannot be read."""
-    fault = None
-    table: dict[str, Any] = {}
-    text = ""
-    if keeps_waiting(path):
-        raise SettingsError([Fault(str(path), "", NOT_PLAIN)])
+    missing = f"{MISSING}: write it, or name another with --config or {PATH_VARIABLE}"
+    text = text_of(path, FILE_LIMIT, missing)
     try:
-        with path.open("rb") as file:
-            data = file.read(FILE_LIMIT + 1)
-        if len(data) > FILE_LIMIT:
-            fault = f"has more than {FILE_LIMIT} bytes: that is no configuration"
-        else:
-            text = data.decode().removeprefix("\ufeff")
-            table = tomllib.loads(text)
-    except FileNotFoundError:
-        fault = f"there is no such file: write it, or name another with --config or {PATH_VARIABLE}"
-    except IsADirectoryError:
-        fault = "is a directory, not a file"
-    except OSError as error:
-        fault = f"cannot be read: {error.strerror}"
-    except UnicodeDecodeError as error:
-        fault = f"is not UTF-8 text (line {error.object.count(10, 0, error.start) + 1})"
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         end = f"at the end, line {len(text.splitlines())}"
         fault = f"is not TOML: {str(error).replace('at end of document', end)}"
     except (RecursionError, ValueError):
         fault = "is not TOML that can be read: it is nested too deeply, or a number is too long"
-    if fault:
-        raise SettingsError([Fault(str(path), "", fault)])
-    return table
+    raise SettingsError([Fault(str(path), "", fault)])
 
 
 def _lowered(table: Mapping[str, Any], file: str) -> tuple[dict[str, Any], list[Fault]]:

@@ -63,6 +63,9 @@ log = logging.getLogger(__name__)
 MEDIA_TYPE = "helm"
 """The media type under which operators travel, for whatever historical reason."""
 
+PROBE = "omps-worker-probe"
+"""The name of a package that nobody has, at which organizations are looked."""
+
 REMEMBERED = 100
 """How many credentials are looked for in what the registry says: those that came last."""
 
@@ -157,6 +160,14 @@ class AppRegistry:
             raise failure(QuayPackageError, f"{what}: that is no list of releases", answer, told, transient=True)
         # A 404 without the registry's JSON comes from something in front of it.
         raise failure(QuayPackageError, what, answer, told, transient=True)
+
+    def has_rights(self, organization: str, authorization: SecretStr | None) -> bool:
+        """Whether the registry tells these credentials which packages of the organization are missing.
+
+        Only who has rights there is told so; robots that may do no more than create packages are not. Raises the same
+        as ``look``.
+        """
+        return self.look(organization, PROBE, authorization).exists is False
 
     def push(
         self,

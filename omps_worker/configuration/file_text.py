@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The text of a file that is a configuration, or why it is none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omps_worker.common.errors import Fault, SettingsError
+from omps_worker.common.plain_files import NOT_PLAIN, keeps_waiting
+
+MISSING = "there is no such file"
+
+
+def text_of(path: Path, limit: int, missing: str = MISSING) -> str:
+    """Its text, of at most ``limit`` bytes. Raises SettingsError; ``missing`` is said where there is no file."""
+    if keeps_waiting(path):
+        raise SettingsError([Fault(str(path), "", NOT_PLAIN)])
+    try:
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+        if len(data) <= limit:
+            return data.decode().removeprefix("\ufeff")
+        fault = f"has more than {limit} bytes: that is no configuration"
+    except FileNotFoundError:
+        fault = missing
+    except IsADirectoryError:
+        fault = "is a directory, not a file"
+    except OSError as error:
+        fault = f"cannot be read: {error.strerror}"
+    except UnicodeDecodeError as error:
+        fault = f"is not UTF-8 text (line {error.object.count(10, 0, error.start) + 1})"
+    raise SettingsError([Fault(str(path), "", fault)])
