@@ -24,11 +24,11 @@ from typing import Any
 import pika
 from pika.spec import BasicProperties
 
-from omps_worker.broker.access import Access
-from omps_worker.broker.consumer import Consumer
+from omps_worker.broker.connection.access import BrokerAccess
+from omps_worker.broker.consuming.consumer import Consumer
+from omps_worker.broker.consuming.delivery_worker import MessageHandler
 from omps_worker.broker.publisher import Publisher
-from omps_worker.broker.topology import Topology
-from omps_worker.broker.work import Handler
+from omps_worker.broker.queues.topology import Topology
 from omps_worker.common.model import BuildFacts, Ignored
 from omps_worker.configuration.mapping import Verdict
 from omps_worker.configuration.mapping import file as mapping_file
@@ -86,7 +86,7 @@ def ours(url: str, prefetch: int, count: int) -> float:
         for number in range(RULES)
     )
     rules_of_site = mapping_file.parse(f"version: 1\nrules:\n{rules}\n", "mapping.yaml", ["o"])
-    where = Access.at(url, "benchmark")
+    where = BrokerAccess.at(url, "benchmark")
     seen, start, end = 0, 0.0, 0.0
 
     def decode(body: bytes, **known: Any) -> Any:
@@ -106,7 +106,7 @@ def ours(url: str, prefetch: int, count: int) -> float:
     def process(*_: Any) -> Any:
         raise AssertionError("a message was not dismissed")
 
-    handler = Handler(decode, dismiss, process, lambda *_: [])
+    handler = MessageHandler(decode, dismiss, process, lambda *_: [])
     consumer = Consumer(where, Topology.named(QUEUE), handler, Publisher(where), prefetch=prefetch)
     if consumer.run() != 0 or sum(consumer.counts.values()) != count:
         raise RuntimeError(f"not every message was dismissed: {consumer.counts}")

@@ -36,7 +36,7 @@ from omps_worker.common.model import Bundle
 from omps_worker.configuration.settings import Limits
 from omps_worker.manifests import archive, bundle
 from omps_worker.manifests.file_tree import FilesOnDisk, FileTree
-from omps_worker.manifests.reader import Manifests
+from omps_worker.manifests.operator_manifests import OperatorManifests
 from omps_worker.sandbox.operators import SIZES, sized_operator, zip_of
 
 MARKS = {"flat": 5, "nested": 10, "big flat": 15, "big nested": 20}
@@ -48,7 +48,7 @@ SETTLED_MIB, PEAK_MIB = 110, 160
 
 def prepare(tree: FileTree) -> Bundle:
     """What the worker does with an unpacked archive."""
-    manifests = Manifests.read(tree)
+    manifests = OperatorManifests.read(tree)
     return bundle.prepare(tree, manifests, manifests.package_name)
 
 

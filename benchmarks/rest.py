@@ -38,7 +38,7 @@ import requests
 
 from benchmarks.report import show
 from omps_worker.manifests.file_tree import FilesOnDisk
-from omps_worker.manifests.reader import Manifests
+from omps_worker.manifests.operator_manifests import OperatorManifests
 from omps_worker.sandbox.operators import SIZES, Files, sized_operator, zip_of
 from omps_worker.sandbox.registry import SandboxRegistry
 
@@ -160,7 +160,7 @@ def _plain(registry: str, tokens: Mapping[str, str], files: Files, directory: Pa
     tree = directory / "tree"
     with zipfile.ZipFile(io.BytesIO(zip_of(files))) as opened:
         opened.extractall(tree)
-    name = Manifests.read(FilesOnDisk(tree, files)).package_name
+    name = OperatorManifests.read(FilesOnDisk(tree, files)).package_name
     cores = multiprocessing.cpu_count()
     with multiprocessing.get_context("spawn").Pool(cores) as pool:
         pool.map(_warm_up, range(cores))

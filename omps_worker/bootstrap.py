@@ -15,9 +15,9 @@ from omps_worker import configuration
 from omps_worker.common import logs
 from omps_worker.common.errors import BrokerError, OrganizationPaused, ResourcesExhausted
 from omps_worker.common.locks import PackageLock, ProcessLock
-from omps_worker.common.model import Attempt, BuildEvent, BuildFacts, ByHand, Ignored, Outcome, Status
+from omps_worker.common.model import Attempt, BuildEvent, BuildFacts, Ignored, ManualRequest, Outcome, Status
 from omps_worker.common.observer import SILENT
-from omps_worker.common.push_request import Request
+from omps_worker.common.push_request import PushRequest
 from omps_worker.configuration.mapping import Verdict
 from omps_worker.configuration.mapping.file import MappingFile
 from omps_worker.configuration.settings import Settings
@@ -25,14 +25,14 @@ from omps_worker.destinations.app_registry.client import AppRegistry
 from omps_worker.destinations.app_registry.destination import AppRegistryDestination
 from omps_worker.destinations.app_registry.organizations import unknown_organization
 from omps_worker.koji_client.builds import KojiBuilds
-from omps_worker.manifests.brought import brought
+from omps_worker.manifests.uploaded_archive import brought
 from omps_worker.messages import files as message_files
 from omps_worker.messages.reporting import Reporter, log_outcome, result_body, result_topic
-from omps_worker.publishing.catch_up import CATCH_UP_TOPIC, CatchUp, Found, Message
+from omps_worker.publishing.catch_up import CATCH_UP_TOPIC, BuildReport, CatchUp, MissingMessage
 from omps_worker.publishing.explain import Explanation, explain
 from omps_worker.publishing.gate import Greenwave
-from omps_worker.publishing.pauses import foreseen
-from omps_worker.publishing.pending import Pending, concerns
+from omps_worker.publishing.holds import foreseen
+from omps_worker.publishing.pending import PendingMessage, concerns
 from omps_worker.publishing.processor import Processor
 from omps_worker.publishing.targets import IGNORED_BY_RULE, NO_RULE
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from omps_worker.broker.dead_letters.replay import Replay
     from omps_worker.broker.locks.lock import BrokerLock
     from omps_worker.broker.publisher import Publisher
-    from omps_worker.broker.topology import Topology
+    from omps_worker.broker.queues.topology import Topology
     from omps_worker.broker.watch import Watch
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class BrokerSite:
     @cached_property
     def topology(self) -> Topology:
         """The queues."""
-        from omps_worker.broker.topology import Topology
+        from omps_worker.broker.queues.topology import Topology
 
         return Topology.of(self.settings)
 
@@ -81,35 +81,35 @@ class BrokerSite:
 
         Inside ``whole`` is done what is not to be interrupted.
         """
-        from omps_worker.broker.access import Access
+        from omps_worker.broker.connection.access import BrokerAccess
         from omps_worker.broker.dead_letters.failed_queue import FailedQueue
 
         take_turns = self.settings.worker.lock == "broker"
-        where = Access.of(self.settings, "failed")
+        where = BrokerAccess.of(self.settings, "failed")
         return FailedQueue(where, self.topology, take_turns=take_turns, notice=notice, whole=whole)
 
     def replay(self) -> Replay:
         """Sends messages to the queue once more, as a context manager."""
-        from omps_worker.broker.access import Access
+        from omps_worker.broker.connection.access import BrokerAccess
         from omps_worker.broker.dead_letters.replay import Replay
 
-        return Replay(Access.of(self.settings, "replay"), self.topology.queue)
+        return Replay(BrokerAccess.of(self.settings, "replay"), self.topology.queue)
 
     def unbind(self, exchange: str, routing_key: str) -> None:
         """Take a binding of the queue away. Raises BrokerError."""
-        from omps_worker.broker.access import Access
-        from omps_worker.broker.bindings import unbind
+        from omps_worker.broker.connection.access import BrokerAccess
+        from omps_worker.broker.queues.bindings import unbind
 
-        unbind(Access.of(self.settings, "unbind"), self.topology.queue, exchange, routing_key)
+        unbind(BrokerAccess.of(self.settings, "unbind"), self.topology.queue, exchange, routing_key)
 
     def watch(self, notice: Callable[[str], object]) -> Watch:
         """Follows the results on the bus; ``notice`` is told what a person should know."""
-        from omps_worker.broker.access import Access
+        from omps_worker.broker.connection.access import BrokerAccess
         from omps_worker.broker.watch import Watch
 
         settings = self.settings
         return Watch(
-            Access.of(settings, "watch"),
+            BrokerAccess.of(settings, "watch"),
             settings.publish_exchange,
             result_topic(settings.topic_prefix, "*"),
             notice=notice,
@@ -188,13 +188,13 @@ class Site(BrokerSite):
     @cached_property
     def broker_lock(self) -> BrokerLock | None:
         """What keeps all replicas from it, if the configuration wants that. Connects when it is first needed."""
-        from omps_worker.broker.access import Access
+        from omps_worker.broker.connection.access import BrokerAccess
         from omps_worker.broker.locks.lock import BrokerLock
 
         worker = self.settings.worker
         if worker.lock != "broker" or not self.settings.has_broker:
             return None
-        return BrokerLock(Access.of(self.settings, "lock"), worker.registry.timeout)
+        return BrokerLock(BrokerAccess.of(self.settings, "lock"), worker.registry.timeout)
 
     @contextmanager
     def locks(self) -> Iterator[None]:
@@ -210,13 +210,13 @@ class Site(BrokerSite):
         """Writes result messages."""
         return Reporter(self.settings.topic_prefix, self.registry.url)
 
-    def catch_up(self, since: datetime, until: datetime | None, *, dry_run: bool) -> Iterator[tuple[Found, int]]:
+    def catch_up(self, since: datetime, until: datetime | None, *, dry_run: bool) -> Iterator[tuple[BuildReport, int]]:
         """What there is to say about each operator build of a period, and how many there are.
 
         Those that are missing are sent to the queue, unless this is a dry run. Raises KojiError,
         BrokerError and SettingsError.
         """
-        from omps_worker.broker.access import Access
+        from omps_worker.broker.connection.access import BrokerAccess
         from omps_worker.broker.publisher import Publisher
 
         work = self.catching_up
@@ -224,7 +224,7 @@ class Site(BrokerSite):
         if dry_run:
             yield from ((found, len(builds)) for found in work.look_into(builds))
             return
-        with Publisher(Access.of(self.settings, "catch-up")) as publisher:
+        with Publisher(BrokerAccess.of(self.settings, "catch-up")) as publisher:
             for found in work.send(builds, partial(self.send_missing, publisher)):
                 yield found, len(builds)
 
@@ -233,7 +233,7 @@ class Site(BrokerSite):
         """Finds builds without a release."""
         return CatchUp(self.builds, self.mapping, self.processor)
 
-    def send_missing(self, publisher: Publisher, message: Message) -> None:
+    def send_missing(self, publisher: Publisher, message: MissingMessage) -> None:
         """Send the message of a build that was missed to the queue. Raises BrokerError."""
         from omps_worker.broker.catch_up import outgoing
         from omps_worker.broker.publisher import SOON_SECONDS
@@ -254,27 +254,27 @@ class Site(BrokerSite):
         event = message_files.event_named(build, self.settings.worker.koji.instance)
         return explain(event, self.mapping, self.builds, self.processor)
 
-    def push(self, nvr: str, request: Request) -> tuple[list[Outcome], list[dict[str, Any]]]:
+    def push(self, nvr: str, request: PushRequest) -> tuple[list[Outcome], list[dict[str, Any]]]:
         """Publish one build now and tell the bus; what became of it, and the bodies of the results.
 
         Raises SettingsError for what is wrong with the request itself.
         """
         attempt = Attempt()
         return self._by_hand(
-            request, nvr, ByHand(), lambda processor: processor.process(BuildEvent(nvr=nvr), attempt, request)
+            request, nvr, ManualRequest(), lambda processor: processor.process(BuildEvent(nvr=nvr), attempt, request)
         )
 
-    def push_archive(self, archive_file: Path, request: Request) -> tuple[list[Outcome], list[dict[str, Any]]]:
+    def push_archive(self, archive_file: Path, request: PushRequest) -> tuple[list[Outcome], list[dict[str, Any]]]:
         """The same for an archive of manifests in a file."""
         with brought(archive_file, self.settings.worker.limits.archive_bytes) as (file, archive):
-            origin = ByHand(archive)
+            origin = ManualRequest(archive)
             return self._by_hand(request, None, origin, lambda processor: processor.process_archive(file, request))
 
     def _by_hand(
         self,
-        request: Request,
+        request: PushRequest,
         nvr: str | None,
-        origin: ByHand,
+        origin: ManualRequest,
         process: Callable[[Processor], list[Outcome] | Ignored],
     ) -> tuple[list[Outcome], list[dict[str, Any]]]:
         known = self.settings.worker.organizations
@@ -305,7 +305,7 @@ class Site(BrokerSite):
 
         Raises SettingsError, RegistryError and the errors of the lock.
         """
-        origin = ByHand()
+        origin = ManualRequest()
         with self.locks():
             destination = self._destination(self._lock_by_hand())
             if dry_run:
@@ -318,12 +318,12 @@ class Site(BrokerSite):
 
     def pending(
         self, organization: str, repository: str, notice: Callable[[str], object]
-    ) -> tuple[list[Pending], str | None]:
+    ) -> tuple[list[PendingMessage], str | None]:
         """The messages that may still publish a package, and why they are not known, or not all: None if they are.
 
         ``notice`` is told what a person should know of the look.
         """
-        from omps_worker.broker.access import Access
+        from omps_worker.broker.connection.access import BrokerAccess
         from omps_worker.broker.dead_letters import pending
 
         if not self.settings.has_broker:
@@ -332,7 +332,7 @@ class Site(BrokerSite):
         missed: list[str] = []
         try:
             found = pending.look(
-                Access.of(self.settings, "delete"),
+                BrokerAccess.of(self.settings, "delete"),
                 self.topology,
                 lambda event, labels: concerns(event, labels, organization, repository, mapping),
                 take_turns=self.settings.worker.lock == "broker",
@@ -344,15 +344,15 @@ class Site(BrokerSite):
         return found, " ".join(missed) or None
 
     def _lock_by_hand(self) -> PackageLock:
-        from omps_worker.broker.locks.lock import LockIfReachable
+        from omps_worker.broker.locks.lock import BrokerLockWithFallback
 
-        return LockIfReachable(self.broker_lock, self.process_lock) if self.broker_lock else self.process_lock
+        return BrokerLockWithFallback(self.broker_lock, self.process_lock) if self.broker_lock else self.process_lock
 
-    def _tell(self, outcomes: list[Outcome], origin: ByHand) -> None:
+    def _tell(self, outcomes: list[Outcome], origin: ManualRequest) -> None:
         """Tell the log, and the bus if it can be reached."""
-        from omps_worker.broker.access import Access
+        from omps_worker.broker.connection.access import BrokerAccess
+        from omps_worker.broker.consuming.delivery_worker import result
         from omps_worker.broker.publisher import Publisher
-        from omps_worker.broker.work import result
 
         attempt = Attempt()
         for outcome in outcomes:
@@ -360,7 +360,7 @@ class Site(BrokerSite):
         if not outcomes:
             return
         try:
-            with Publisher(Access.of(self.settings, "push"), timeout=ANNOUNCE_SECONDS) as publisher:
+            with Publisher(BrokerAccess.of(self.settings, "push"), timeout=ANNOUNCE_SECONDS) as publisher:
                 for message in self.reporter.messages(outcomes, origin, attempt):
                     publisher.publish(result(message, self.settings.publish_exchange, self.settings.publish_priority))
         except (BrokerError, ResourcesExhausted) as error:

@@ -13,26 +13,26 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from omps_worker.bootstrap import Site
-from omps_worker.broker.access import Access
-from omps_worker.broker.catch_up import Leadership, Rounds
-from omps_worker.broker.consumer import Consumer
-from omps_worker.broker.depths import Depths
+from omps_worker.broker.catch_up import Leadership, PeriodicCatchUp
+from omps_worker.broker.connection.access import BrokerAccess
+from omps_worker.broker.consuming.consumer import Consumer
+from omps_worker.broker.consuming.delivery_worker import MessageHandler
 from omps_worker.broker.locks.connection import LockConnection
 from omps_worker.broker.publisher import Publisher
-from omps_worker.broker.work import Handler
+from omps_worker.broker.queues.depths import QueueDepths
 from omps_worker.common import machine, scratch
-from omps_worker.common.http_client import deadline
+from omps_worker.common.http_client import session
 from omps_worker.messages import events
-from omps_worker.monitoring.checks import Services
+from omps_worker.monitoring.checks import CheckClients
 from omps_worker.monitoring.health import ANSWER_SECONDS, Questions
-from omps_worker.monitoring.observation import Observation
-from omps_worker.monitoring.organization_looks import OrganizationLooks
+from omps_worker.monitoring.organization_probes import OrganizationProbes
 from omps_worker.monitoring.readiness import stuck_after, vital
-from omps_worker.monitoring.supervisor import Supervisor
-from omps_worker.publishing.catch_up import LookingBack
+from omps_worker.monitoring.service_monitoring import ServiceMonitoring
+from omps_worker.monitoring.systemd import SystemdNotifier
+from omps_worker.publishing.catch_up import ScheduledCatchUp
 
 if TYPE_CHECKING:
-    from omps_worker.monitoring.metrics import State
+    from omps_worker.monitoring.metrics import Gauge
 
 log = logging.getLogger(__name__)
 
@@ -54,10 +54,10 @@ class _Worker:
     def __init__(self, site: Site) -> None:
         self._site = site
         self._settings = settings = site.settings
-        self._observation = Observation(settings.monitoring, self._states)
+        self._observation = ServiceMonitoring(settings.monitoring, self._states)
         site.observer = site.mapping.observer = self._observation.observer
         worker = settings.worker
-        handler = Handler(
+        handler = MessageHandler(
             decode=partial(events.decode, instance=worker.koji.instance),
             dismiss=site.dismiss,
             process=site.processor.process,
@@ -66,9 +66,9 @@ class _Worker:
             housekeeping=site.mapping.reload_if_changed,
             observer=site.observer,
         )
-        self._publisher = Publisher(Access.of(settings, "publisher"), observer=site.observer)
+        self._publisher = Publisher(BrokerAccess.of(settings, "publisher"), observer=site.observer)
         self._consumer = Consumer(
-            Access.of(settings, "consumer"),
+            BrokerAccess.of(settings, "consumer"),
             site.topology,
             handler,
             self._publisher,
@@ -78,12 +78,12 @@ class _Worker:
             publish_priority=settings.publish_priority,
             give_up_after=worker.retry.give_up_after,
         )
-        self._services = Services.of(worker, ANSWER_SECONDS, site.builds)
+        self._services = CheckClients.of(worker, ANSWER_SECONDS, site.builds)
         mapping = site.mapping
-        self._looks = OrganizationLooks(
+        self._looks = OrganizationProbes(
             self._services.registry, worker.organizations, lambda: mapping.current.organizations
         )
-        self._depths = Depths(Access.of(settings, "depths"), site.topology)
+        self._depths = QueueDepths(BrokerAccess.of(settings, "depths"), site.topology)
 
     def run(self) -> int:
         parts = {
@@ -100,8 +100,8 @@ class _Worker:
             back=self._is_back,
             goodbye=self._is_over,
         )
-        deadline.prepare()
-        with self._site.locks(), port, Supervisor(self._vital), ExitStack() as stack:
+        session.prepare()
+        with self._site.locks(), port, SystemdNotifier(self._vital), ExitStack() as stack:
             if self._site.broker_lock is not None:
                 self._site.broker_lock.begin()
             self._begin_rounds(stack)
@@ -144,32 +144,32 @@ class _Worker:
         error = self._site.mapping.last_error
         return f"its last edit is broken: {error}" if error else None
 
-    def _states(self) -> Iterator[State]:
-        from omps_worker.monitoring.metrics import State
+    def _states(self) -> Iterator[Gauge]:
+        from omps_worker.monitoring.metrics import Gauge
 
         consumer, worker = self._consumer, self._settings.worker
         working, waiting, oldest = consumer.in_hand
-        yield State(
+        yield Gauge(
             "messages_in_hand",
             "Relevant messages: being worked on, or waiting for a thread.",
             [(("working",), working), (("waiting",), waiting)],
             ("state",),
         )
-        yield State("oldest_in_hand_seconds", "How long the oldest has been worked on.", [((), oldest)])
+        yield Gauge("oldest_in_hand_seconds", "How long the oldest has been worked on.", [((), oldest)])
         limit = stuck_after(self._settings.worker)
-        yield State("stuck_after_seconds", "How long work may take before /live fails.", [((), limit)])
-        yield State("concurrency", "How many builds are worked on at once.", [((), worker.concurrency)])
-        yield State("broker_blocked", "Whether the broker blocks publishers.", [((), bool(self._publisher.blocked))])
+        yield Gauge("stuck_after_seconds", "How long work may take before /live fails.", [((), limit)])
+        yield Gauge("concurrency", "How many builds are worked on at once.", [((), worker.concurrency)])
+        yield Gauge("broker_blocked", "Whether the broker blocks publishers.", [((), bool(self._publisher.blocked))])
         known = [((name,), float(trouble is None)) for name, trouble in self._looks.troubles().items()]
-        yield State("organization_up", "Whether an organization can be published to.", known, ("organization",))
+        yield Gauge("organization_up", "Whether an organization can be published to.", known, ("organization",))
         pausing = self._site.mapping.current.pauses
         paused = [((name,), float(pausing(name))) for name in worker.organizations]
-        yield State("organization_paused", "Whether the mapping pauses an organization.", paused, ("organization",))
-        yield State("mapping_rules", "Rules of the mapping in use.", [((), len(self._site.mapping.current))])
+        yield Gauge("organization_paused", "Whether the mapping pauses an organization.", paused, ("organization",))
+        yield Gauge("mapping_rules", "Rules of the mapping in use.", [((), len(self._site.mapping.current))])
         depths = self._depths
         samples = [((depth.queue, depth.kind), float(depth.messages)) for depth in depths.known]
-        yield State("queue_messages", "Messages that wait in a queue.", samples, ("queue", "kind"))
-        yield State("queues_seen_timestamp_seconds", "When the queues were last looked at.", [((), depths.seen_at)])
+        yield Gauge("queue_messages", "Messages that wait in a queue.", samples, ("queue", "kind"))
+        yield Gauge("queues_seen_timestamp_seconds", "When the queues were last looked at.", [((), depths.seen_at)])
 
     # Catching up.
 
@@ -179,7 +179,7 @@ class _Worker:
         period, window = worker.catch_up.period.seconds, worker.catch_up.window.seconds
         if not period:
             return
-        looking_back = LookingBack(site.catching_up, period, window, partial(site.send_missing, self._publisher))
+        looking_back = ScheduledCatchUp(site.catching_up, period, window, partial(site.send_missing, self._publisher))
 
         def go(over: Callable[[], bool]) -> None:
             sent: int | None = None
@@ -188,5 +188,5 @@ class _Worker:
             finally:
                 site.observer.round_ended(sent)
 
-        link = LockConnection(Access.of(self._settings, "catch-up")) if worker.lock == "broker" else None
-        stack.enter_context(Rounds(go, period, Leadership(link, self._settings.queue.name) if link else None))
+        link = LockConnection(BrokerAccess.of(self._settings, "catch-up")) if worker.lock == "broker" else None
+        stack.enter_context(PeriodicCatchUp(go, period, Leadership(link, self._settings.queue.name) if link else None))

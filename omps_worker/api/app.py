@@ -19,11 +19,11 @@ from starlette.types import ASGIApp
 
 from omps_worker.api import openapi, uploads
 from omps_worker.api.clients import Client
-from omps_worker.api.flow import Flow
-from omps_worker.api.health import Health
-from omps_worker.api.idempotency import HEADER, Keys, checked
+from omps_worker.api.health import HealthEndpoint
+from omps_worker.api.idempotency import HEADER, IdempotencyKeys, checked
 from omps_worker.api.replies import Reply, error_reply, reply_to
 from omps_worker.api.requests import ROUTE, JsonResponse, RequestMiddleware
+from omps_worker.api.scheduler import PushScheduler
 from omps_worker.api.service import Service
 from omps_worker.common.errors import (
     InvalidOrganizationName,
@@ -52,7 +52,13 @@ class Api:
     """The endpoints."""
 
     def __init__(
-        self, service: Service, flow: Flow, keys: Keys, health: Health, limits: Limits, about: Mapping[str, str]
+        self,
+        service: Service,
+        flow: PushScheduler,
+        keys: IdempotencyKeys,
+        health: HealthEndpoint,
+        limits: Limits,
+        about: Mapping[str, str],
     ) -> None:
         self._service = service
         self._flow = flow
@@ -121,7 +127,7 @@ class Api:
         uploads.check_length(request.headers.get("Content-Length"), self._limits.max_content_length)
         return authorization
 
-    async def _asked(self, request: Request) -> _Asked:
+    async def _asked(self, request: Request) -> _PushArguments:
         """Who wants a push, if nothing is wrong with them and with the request at first sight."""
         authorization = self._judged(request)
         organization, repository = request.path_params["organization"], request.path_params.get("repository")
@@ -131,11 +137,11 @@ class Api:
             self._flow.check(f"{organization}/{repository}")
         owner = await self._flow.owner(organization, authorization)
         told = None if key is None else self._keys.of(key, organization, authorization)
-        return _Asked(owner, authorization, Client(request.receive, self._limits.max_content_length, told))
+        return _PushArguments(owner, authorization, Client(request.receive, self._limits.max_content_length, told))
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _PushArguments:
     """A push that somebody asked for."""
 
     owner: Hashable

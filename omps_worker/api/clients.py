@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from starlette.types import Receive
 
-from omps_worker.api.idempotency import Key
+from omps_worker.api.idempotency import IdempotencyKey
 from omps_worker.common.errors import RequestAbandoned
 
 T = TypeVar("T")
@@ -22,7 +22,7 @@ class Client:
     is wanted. ``most``: how many bytes it may send that nobody wants.
     """
 
-    def __init__(self, receive: Receive, most: int, key: Key | None = None) -> None:
+    def __init__(self, receive: Receive, most: int, key: IdempotencyKey | None = None) -> None:
         self._receive = receive
         self._most = most
         self._key = key

@@ -24,7 +24,7 @@ GRACE_SECONDS = 1.0
 FINE = "It works!"
 
 
-class Health:
+class HealthEndpoint:
     """Asks each of ``questions``, which raises what is wrong; None stands for a service that is not used.
 
     However many ask at the same time, the services are asked once.

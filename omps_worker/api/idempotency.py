@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Requests that are sent again: the header ``Idempotency-Key``, and what was begun for each key.
+"""Requests that are sent again: the header ``Idempotency-IdempotencyKey``, and what was begun for each key.
 
 Before a release is pushed, the version that it gets is written down under the key. Whoever sends the same request
 again, because the reply was lost or did not come in time, gets that release, if the registry has it with this very
@@ -53,7 +53,7 @@ def checked(value: str | None) -> str | None:
     return value
 
 
-class Keys:
+class IdempotencyKeys:
     """The keys in one directory, which ``directory`` gives when there is the first one; for any number of threads."""
 
     def __init__(self, directory: Callable[[], Path]) -> None:
@@ -62,7 +62,7 @@ class Keys:
         self._swept = 0.0
         self._lock = threading.Lock()
 
-    def of(self, key: str, organization: str, authorization: SecretStr) -> Key:
+    def of(self, key: str, organization: str, authorization: SecretStr) -> IdempotencyKey:
         """That of one request. A key counts for one token in one organization. Raises SettingsError."""
         with self._lock:
             if self._directory is None:
@@ -73,11 +73,11 @@ class Keys:
         if due:
             _sweep(self._directory)
         told = json.dumps([authorization.get_secret_value(), organization, key])
-        return Key(self._directory / (hashlib.sha256(told.encode()).hexdigest() + _SUFFIX))
+        return IdempotencyKey(self._directory / (hashlib.sha256(told.encode()).hexdigest() + _SUFFIX))
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class IdempotencyKey:
     """What is written down for one key."""
 
     path: Path

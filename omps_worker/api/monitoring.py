@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omps_worker.common.scratch import ScratchDirectory
-from omps_worker.monitoring.checks import Services
+from omps_worker.monitoring.checks import CheckClients
 from omps_worker.monitoring.health import ANSWER_SECONDS
-from omps_worker.monitoring.observation import Observation
 from omps_worker.monitoring.readiness import Trouble
+from omps_worker.monitoring.service_monitoring import ServiceMonitoring
 
 if TYPE_CHECKING:
     from omps_worker.configuration.settings import Settings
@@ -22,7 +22,7 @@ _SHARED = "PROMETHEUS_MULTIPROC_DIR"
 """Where processes share their counts, as Prometheus's client wants to be told."""
 
 
-class ApiMonitoring(Observation):
+class ApiMonitoring(ServiceMonitoring):
     """Counts what the REST API does, and shows it.
 
     ``directory``: that of ``shared_counts``, in the process that shows the counts of all.
@@ -33,8 +33,8 @@ class ApiMonitoring(Observation):
         self._worker = settings.worker
 
     def api_port(self, vital: Callable[[], list[str]], parts: Mapping[str, Trouble]) -> AbstractContextManager[None]:
-        """The port, with the services that the REST API needs; see ``Observation.port``."""
-        return self.port(vital, parts, lambda: Services.of(self._worker, ANSWER_SECONDS).questions())
+        """The port, with the services that the REST API needs; see ``ServiceMonitoring.port``."""
+        return self.port(vital, parts, lambda: CheckClients.of(self._worker, ANSWER_SECONDS).questions())
 
 
 @contextmanager

@@ -85,7 +85,7 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-class Refused(Exception):
+class RequestRefused(Exception):
     """The request ends with ``error``; ``more`` is what else the reply says."""
 
     def __init__(self, error: WorkerError, more: Mapping[str, Any] | None = None) -> None:
@@ -111,7 +111,7 @@ def error_reply(status: int, name: str, message: str, more: Mapping[str, Any] | 
 def reply_to(error: BaseException) -> Reply:
     """The reply to a request that ended with ``error``, whatever it is. Logs what only the log may know."""
     more: Mapping[str, Any] = {}
-    if isinstance(error, Refused):
+    if isinstance(error, RequestRefused):
         more, error = error.more, error.error
     if not isinstance(error, WorkerError):
         machine.log_failure(log, error, "an exception that nobody thought of ended a request")

@@ -31,7 +31,7 @@ from omps_worker.api.replies import error_reply
 from omps_worker.api.wiring import ApiSite, check_locks, locks_of_this_host, read_settings, set_up_logs
 from omps_worker.common import machine, scratch
 from omps_worker.common.errors import Fault, SettingsError
-from omps_worker.monitoring.supervisor import Supervisor
+from omps_worker.monitoring.systemd import SystemdNotifier
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -125,7 +125,7 @@ def run(path: Path | None, workers: int | None = None) -> int:
             monitoring = ApiMonitoring(settings, directory)
             parts = {"machine": machine.trouble, "processes": processes.trouble, **locks_of_this_host(settings)}
             port = monitoring.api_port(processes.vital, parts)
-            with port, Supervisor(processes.vital):
+            with port, SystemdNotifier(processes.vital):
                 return processes.run()
 
 
@@ -224,7 +224,7 @@ def _serve_alone(settings: Settings, listener: socket.socket, seconds: float) ->
     """Serve in this process, which is the only one; the exit code."""
     monitoring = ApiMonitoring(settings)
     site = ApiSite(settings, upload_seconds=seconds, observer=monitoring.observer)
-    with monitoring.api_port(site.vital, site.parts()), Supervisor(site.vital):
+    with monitoring.api_port(site.vital, site.parts()), SystemdNotifier(site.vital):
         return _serve(site, settings, listener)
 
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from pydantic import SecretStr
 
-from omps_worker.api.replies import Refused
+from omps_worker.api.replies import RequestRefused
 from omps_worker.common.errors import (
     BuildHeld,
     GreenwaveError,
@@ -33,14 +33,14 @@ from omps_worker.common.errors import (
     WorkerError,
 )
 from omps_worker.common.http_client.client import printable
-from omps_worker.common.model import Attempt, BroughtArchive, BuildEvent, ByHand, Ignored, Outcome, Status
+from omps_worker.common.model import Attempt, BuildEvent, Ignored, ManualRequest, Outcome, Status, UploadedArchive
 from omps_worker.common.names import is_name
-from omps_worker.common.push_request import Caller, Request
+from omps_worker.common.push_request import Caller, PushRequest
 from omps_worker.configuration.mapping import MappingHolder
 from omps_worker.destinations.app_registry import versions
-from omps_worker.publishing import pauses as mapping_pauses
-from omps_worker.publishing.pauses import HELD
-from omps_worker.publishing.processor import DRAFT_BUILD, Prepared
+from omps_worker.publishing import holds as mapping_pauses
+from omps_worker.publishing.holds import HELD
+from omps_worker.publishing.processor import DRAFT_BUILD, PreparedBuild
 from omps_worker.publishing.superseded import SUPERSEDED
 
 log = logging.getLogger(__name__)
@@ -54,24 +54,24 @@ SOON = 10.0
 NO_VERSION = "invalid"
 """What the story of a build is told instead of a version that is none: there, texts may be templates."""
 
-Found = Prepared | list[Outcome] | Ignored
+Found = PreparedBuild | list[Outcome] | Ignored
 """What becomes of a push before anything is released."""
 
-Work = Callable[[Request], Found]
+Work = Callable[[PushRequest], Found]
 
 
-class Story(Protocol):
+class BuildPublisher(Protocol):
     """The part of the core that publishes; see ``processor.Processor``."""
 
-    def prepare(self, event: BuildEvent, attempt: Attempt | None = None, request: Request | None = None) -> Found:
+    def prepare(self, event: BuildEvent, attempt: Attempt | None = None, request: PushRequest | None = None) -> Found:
         """Prepare what a build releases."""
         ...
 
-    def prepare_archive(self, archive_file: Path, request: Request) -> Found:
+    def prepare_archive(self, archive_file: Path, request: PushRequest) -> Found:
         """Prepare what an archive of manifests releases."""
         ...
 
-    def release(self, prepared: Prepared) -> list[Outcome]:
+    def release(self, prepared: PreparedBuild) -> list[Outcome]:
         """Release what is prepared."""
         ...
 
@@ -95,10 +95,10 @@ class Service:
 
     def __init__(
         self,
-        story: Story,
+        story: BuildPublisher,
         deletions: Deletions,
         mapping: MappingHolder,
-        tell: Callable[[Sequence[Outcome], ByHand], object],
+        tell: Callable[[Sequence[Outcome], ManualRequest], object],
         *,
         deduplicate: bool = False,
         pauses: Sequence[float] = PAUSES,
@@ -117,7 +117,7 @@ class Service:
     def push_archive(
         self,
         archive_file: Path,
-        archive: BroughtArchive,
+        archive: UploadedArchive,
         authorization: SecretStr,
         caller: Caller,
         organization: str,
@@ -127,7 +127,7 @@ class Service:
         """The push of an uploaded archive, of which ``archive`` says what it is. Nothing is done yet."""
         request = self._request(authorization, caller, organization, repository, version)
         work = partial(self._story.prepare_archive, archive_file)
-        return Push(self, work, request, ByHand(archive), version)
+        return Push(self, work, request, ManualRequest(archive), version)
 
     def push_build(
         self,
@@ -141,7 +141,7 @@ class Service:
         """The push of the archive of a build. Nothing is done yet."""
         request = self._request(authorization, caller, organization, repository, version)
         work = partial(self._story.prepare, BuildEvent(nvr=nvr), Attempt())
-        return Push(self, work, request, ByHand(), version, nvr)
+        return Push(self, work, request, ManualRequest(), version, nvr)
 
     def delete(
         self, authorization: SecretStr, organization: str, repository: str, version: str | None = None
@@ -156,7 +156,7 @@ class Service:
             if version is None:
                 raise
             raise QuayPackageError(error.message, details=error.details) from None
-        self._tell(outcomes, ByHand())
+        self._tell(outcomes, ManualRequest())
         deleted = [outcome.version for outcome in outcomes if outcome.error is None]
         body = {"organization": organization, "repo": repository, "deleted": deleted}
         failures = [outcome.error for outcome in outcomes if outcome.error is not None]
@@ -169,7 +169,7 @@ class Service:
             forbidden = all(isinstance(failure, QuayAuthorizationError) for failure in failures)
             if forbidden and not deleted and version is None:
                 kind = QuayAuthorizationError
-            raise Refused(kind(message, retry_after=failures[0].retry_after), body)
+            raise RequestRefused(kind(message, retry_after=failures[0].retry_after), body)
         return body
 
     def _request(
@@ -179,8 +179,8 @@ class Service:
         organization: str,
         repository: str | None,
         version: str | None,
-    ) -> Request:
-        return Request(
+    ) -> PushRequest:
+        return PushRequest(
             organization,
             repository,
             version if version is None or versions.is_valid(version) else NO_VERSION,
@@ -189,7 +189,7 @@ class Service:
             caller=caller,
         )
 
-    def insist(self, work: Work, request: Request) -> Found:
+    def insist(self, work: Work, request: PushRequest) -> Found:
         """Do it, and again as long as somebody who is asked before anything is pushed only needs a moment."""
         pauses = list(self._pauses)
         while True:
@@ -202,7 +202,7 @@ class Service:
                 return found
             time.sleep(pauses.pop(0))
 
-    def release(self, prepared: Prepared) -> Outcome:
+    def release(self, prepared: PreparedBuild) -> Outcome:
         """What became of a push that is prepared."""
         (outcome,) = self._story.release(prepared)
         if outcome.reason == SUPERSEDED:
@@ -210,7 +210,7 @@ class Service:
             (outcome,) = self._story.release(prepared.asked_again(new_release=True))
         return outcome
 
-    def tell(self, outcome: Outcome, origin: ByHand) -> None:
+    def tell(self, outcome: Outcome, origin: ManualRequest) -> None:
         """Say what became of it to whoever wants to know, unless it was never begun."""
         if not isinstance(outcome.error, (RequestAbandoned, OrganizationPaused)):
             self._tell([outcome], origin)
@@ -223,8 +223,8 @@ class Push:
         self,
         service: Service,
         work: Work,
-        request: Request,
-        origin: ByHand,
+        request: PushRequest,
+        origin: ManualRequest,
         version: str | None,
         nvr: str | None = None,
     ) -> None:
@@ -234,7 +234,7 @@ class Push:
         self._origin = origin
         self._version = version
         self._nvr = nvr
-        self._prepared: Prepared | None = None
+        self._prepared: PreparedBuild | None = None
 
     @property
     def package(self) -> str:
@@ -244,7 +244,7 @@ class Push:
     def prepare(self) -> dict[str, Any] | None:
         """Fetch, look at and pack what is to be released; the reply, if there is nothing left. Raises WorkerError."""
         found = self._service.insist(self._work, self._request)
-        if isinstance(found, Prepared):
+        if isinstance(found, PreparedBuild):
             self._prepared = found
             return None
         return self._replied(found if isinstance(found, Ignored) else found[0])

@@ -26,9 +26,9 @@ from omps_worker.common.errors import (
     RequestTimeout,
     StorageError,
 )
-from omps_worker.common.model import BroughtArchive
+from omps_worker.common.model import UploadedArchive
 from omps_worker.common.scratch import ScratchDirectory
-from omps_worker.manifests.brought import base_name
+from omps_worker.manifests.uploaded_archive import base_name
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class Upload:
         self._directory = ScratchDirectory()
         self.path = self._directory.path / "upload.zip"
         """Where it is."""
-        self.archive = BroughtArchive("", "")
+        self.archive = UploadedArchive("", "")
         """What it is called, and what is in it; known once it is here."""
 
     def close(self) -> None:
@@ -156,13 +156,13 @@ class _Form:
         """Read on. Raises FormParserError, OMPSExpectedFileError, OMPSUploadedFileError."""
         self._parser.write(piece)
 
-    def check(self) -> BroughtArchive:
+    def check(self) -> UploadedArchive:
         """What came. Raises OMPSExpectedFileError if the file is not here, or not whole."""
         if not self._found:
             raise OMPSExpectedFileError(f'No field "{FIELD}"')
         if not self._whole:
             raise OMPSExpectedFileError(f'The field "{FIELD}" is cut off: the form has no end.')
-        return BroughtArchive(self._name, self._digest.hexdigest())
+        return UploadedArchive(self._name, self._digest.hexdigest())
 
     def _begin(self) -> None:
         self._parts += 1

@@ -15,19 +15,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omps_worker import __version__
-from omps_worker.api import rights
+from omps_worker.api import permissions
 from omps_worker.api.announcer import Announcer
 from omps_worker.api.app import Api, Limits, create_app
-from omps_worker.api.flow import Flow
-from omps_worker.api.health import ASK_SECONDS, Health
-from omps_worker.api.idempotency import Keys
+from omps_worker.api.health import ASK_SECONDS, HealthEndpoint
+from omps_worker.api.idempotency import IdempotencyKeys
 from omps_worker.api.requests import RequestIds
+from omps_worker.api.scheduler import PushScheduler
 from omps_worker.api.service import PAUSES, Service
 from omps_worker.common import logs, machine
-from omps_worker.common.http_client import deadline
+from omps_worker.common.http_client import session
 from omps_worker.common.locks import PackageLock
 from omps_worker.common.locks.file import FileLock, directory_trouble, state_directory
-from omps_worker.common.model import Attempt, ByHand, Outcome
+from omps_worker.common.model import Attempt, ManualRequest, Outcome
 from omps_worker.common.observer import SILENT, Observer
 from omps_worker.configuration.mapping.file import MappingFile, parse
 from omps_worker.configuration.settings import Settings
@@ -36,7 +36,7 @@ from omps_worker.destinations.app_registry.client import AppRegistry
 from omps_worker.destinations.app_registry.destination import AppRegistryDestination
 from omps_worker.koji_client.builds import KojiBuilds
 from omps_worker.messages.reporting import Reporter, ResultMessage, log_outcome
-from omps_worker.monitoring.checks import Services
+from omps_worker.monitoring.checks import CheckClients
 from omps_worker.monitoring.readiness import Trouble, vital
 from omps_worker.publishing.gate import Greenwave
 from omps_worker.publishing.processor import Processor
@@ -116,7 +116,7 @@ class ApiSite:
         pauses: Sequence[float] = PAUSES,
         observer: Observer = SILENT,
     ) -> None:
-        deadline.prepare()
+        session.prepare()
         self._settings = settings
         self._observer = observer
         self._turned_at = time.monotonic()
@@ -153,8 +153,8 @@ class ApiSite:
             pauses=pauses,
         )
         self.health = self._make_health()
-        asking = AppRegistry(worker.registry.url, timeout=rights.ASK_SECONDS, ca_bundle=bundle, observer=observer)
-        self._flow = Flow(rights.Rights(asking), worker.concurrency)
+        asking = AppRegistry(worker.registry.url, timeout=permissions.ASK_SECONDS, ca_bundle=bundle, observer=observer)
+        self._flow = PushScheduler(permissions.PermissionChecker(asking), worker.concurrency)
         self.pool = self._flow.pool
         self._limits = Limits(worker.api.max_content_length, upload_seconds)
 
@@ -162,7 +162,7 @@ class ApiSite:
         """The ASGI application; its shutdown closes the site."""
         about = {"version": __version__, "operatorcourier": metadata.version("operator-courier")}
         return create_app(
-            Api(self.service, self._flow, Keys(state_directory), self.health, self._limits, about),
+            Api(self.service, self._flow, IdempotencyKeys(state_directory), self.health, self._limits, about),
             self._lifespan,
             self._observer,
         )
@@ -207,10 +207,10 @@ class ApiSite:
         settings = self._settings
         push_seconds = settings.worker.registry.timeout
         if _locks_by_broker(settings):
-            from omps_worker.broker.access import Access
+            from omps_worker.broker.connection.access import BrokerAccess
             from omps_worker.broker.locks.lock import BrokerLock
 
-            lock = BrokerLock(Access.of(settings, "api lock"), push_seconds)
+            lock = BrokerLock(BrokerAccess.of(settings, "api lock"), push_seconds)
             self._closing.callback(lock.close)
             lock.begin()
             return lock
@@ -222,11 +222,11 @@ class ApiSite:
         settings = self._settings
         if not settings.has_broker:
             return None
-        from omps_worker.broker.access import Access
+        from omps_worker.broker.connection.access import BrokerAccess
+        from omps_worker.broker.consuming.delivery_worker import result
         from omps_worker.broker.publisher import Publisher
-        from omps_worker.broker.work import result
 
-        publisher = self.publisher = Publisher(Access.of(settings, "api"), observer=self._observer).start()
+        publisher = self.publisher = Publisher(BrokerAccess.of(settings, "api"), observer=self._observer).start()
         self._closing.callback(publisher.close)
 
         def send(message: ResultMessage) -> None:
@@ -237,10 +237,10 @@ class ApiSite:
         self._closing.callback(announcer.close)
         return announcer
 
-    def _make_health(self) -> Health:
-        services = Services.of(self._settings.worker, ASK_SECONDS)
+    def _make_health(self) -> HealthEndpoint:
+        services = CheckClients.of(self._settings.worker, ASK_SECONDS)
         greenwave = services.greenwave
-        return Health(
+        return HealthEndpoint(
             {
                 "koji": services.koji.version,
                 "quay": services.registry.version,
@@ -248,7 +248,7 @@ class ApiSite:
             }
         )
 
-    def _tell(self, outcomes: Sequence[Outcome], origin: ByHand) -> None:
+    def _tell(self, outcomes: Sequence[Outcome], origin: ManualRequest) -> None:
         attempt = Attempt()
         for outcome in outcomes:
             log_outcome(outcome, origin, attempt)

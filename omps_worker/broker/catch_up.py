@@ -22,8 +22,8 @@ from pika.spec import BasicProperties
 
 from omps_worker.broker import headers
 from omps_worker.broker.locks.connection import LockConnection
-from omps_worker.broker.locks.queues import Package
-from omps_worker.broker.outbox import Outgoing
+from omps_worker.broker.locks.lock_queues import LockedPackage
+from omps_worker.broker.outbox import OutgoingMessage
 from omps_worker.common import machine
 from omps_worker.common.errors import BrokerBlocked, BrokerUnavailable, WorkerError
 
@@ -33,7 +33,7 @@ STOP_SECONDS = 2.0
 """How long to wait at the end for a round under way, which may be left to itself."""
 
 
-def outgoing(message_id: str, body: bytes, *, topic: str, queue: str) -> Outgoing:
+def outgoing(message_id: str, body: bytes, *, topic: str, queue: str) -> OutgoingMessage:
     """A message about a build, for ``queue`` alone; ``topic`` is what results name as its topic."""
     now = datetime.now(timezone.utc)
     properties = BasicProperties(
@@ -43,7 +43,7 @@ def outgoing(message_id: str, body: bytes, *, topic: str, queue: str) -> Outgoin
         message_id=message_id,
         headers={headers.TOPIC: topic, headers.EXCHANGE: "", headers.CATCH_UP: headers.iso(now)},
     )
-    return Outgoing("", queue, body, properties, mandatory=True)
+    return OutgoingMessage("", queue, body, properties, mandatory=True)
 
 
 class Leadership:
@@ -51,7 +51,9 @@ class Leadership:
 
     def __init__(self, link: LockConnection, queue: str) -> None:
         self._link = link
-        self._name = Package(hashlib.sha256(f"catch-up/{queue}".encode()).hexdigest()[:32], f"catch-up of {queue}")
+        self._name = LockedPackage(
+            hashlib.sha256(f"catch-up/{queue}".encode()).hexdigest()[:32], f"catch-up of {queue}"
+        )
 
     def ours(self) -> bool:
         """Whether it is ours, taking it if it is nobody's. Raises BrokerError."""
@@ -63,7 +65,7 @@ class Leadership:
         self._link.close()
 
 
-class Rounds:
+class PeriodicCatchUp:
     """Calls ``go`` every ``period`` seconds in a thread of its own, as a context manager.
 
     ``go`` is given what tells it to stop, should it take long.
@@ -81,7 +83,7 @@ class Rounds:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="catch-up", daemon=True)
 
-    def __enter__(self) -> Rounds:
+    def __enter__(self) -> PeriodicCatchUp:
         machine.start(self._thread)
         return self
 

@@ -17,7 +17,7 @@ from omps_worker.messages import events
 
 
 @dataclass(frozen=True)
-class Tag:
+class DeliveryTag:
     """How to ack a delivery. Tags die with their channel: ``generation`` tells which one it was."""
 
     generation: int
@@ -31,7 +31,7 @@ class Delivery:
     ``event`` is None where the message cannot be decoded.
     """
 
-    tag: Tag
+    tag: DeliveryTag
     exchange: str
     routing_key: str
     redelivered: bool

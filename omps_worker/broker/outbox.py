@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 
 from pika.spec import Basic, BasicProperties
 
-from omps_worker.broker.dead_letters import parking
+from omps_worker.broker import copies
 from omps_worker.common.errors import BrokerError, BrokerRefused, BrokerUnavailable
 from omps_worker.common.text import one_line
 
 
 @dataclass(frozen=True)
-class Outgoing:
+class OutgoingMessage:
     """A message to publish. ``mandatory``: it is an error if no queue takes it."""
 
     exchange: str
@@ -33,7 +33,7 @@ class Outgoing:
         except Exception as error:
             to, why = one_line(self.routing_key)[:255], type(error).__name__
             raise BrokerRefused(f"A message to {to!r} cannot be encoded for AMQP: {why}.") from error
-        if size > frame_max - parking.FRAME_OVERHEAD:
+        if size > frame_max - copies.FRAME_OVERHEAD:
             raise BrokerRefused(
                 f"A message to {self.routing_key!r} has {size} bytes of headers, more than a frame holds."
             )
@@ -49,10 +49,10 @@ class Outgoing:
 
 
 @dataclass(eq=False)
-class Pending:
+class UnconfirmedMessage:
     """A message that is not confirmed yet."""
 
-    outgoing: Outgoing
+    outgoing: OutgoingMessage
     alone: bool
     """Nothing else is under way meanwhile, so that a refusal is known to be about this one."""
     question: bool = False
@@ -81,25 +81,25 @@ class Outbox:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
-        self._waiting: deque[Pending] = deque()
-        self._sent: dict[int, Pending] = {}
+        self._waiting: deque[UnconfirmedMessage] = deque()
+        self._sent: dict[int, UnconfirmedMessage] = {}
         self._last_tag = 0
         self._closed = False
 
-    def add(self, pending: Pending) -> None:
+    def add(self, pending: UnconfirmedMessage) -> None:
         """To be sent after the others. Raises BrokerUnavailable once it is closed."""
         with self._lock:
             if self._closed:
                 raise BrokerUnavailable("The publisher is closed.")
             self._waiting.append(pending)
 
-    def ask(self, question: Pending) -> None:
+    def ask(self, question: UnconfirmedMessage) -> None:
         """To be sent before all others, unless a question is under way."""
         with self._lock:
             if not any(pending.question for pending in (*self._waiting, *self._sent.values())):
                 self._waiting.appendleft(question)
 
-    def next(self) -> Pending | None:
+    def next(self) -> UnconfirmedMessage | None:
         """What may be sent now, to be told ``sent`` or ``not_sent``."""
         with self._lock:
             for tag in [tag for tag, pending in self._sent.items() if pending.abandoned]:
@@ -114,31 +114,31 @@ class Outbox:
                 return None
             return self._waiting.popleft()
 
-    def sent(self, pending: Pending) -> None:
+    def sent(self, pending: UnconfirmedMessage) -> None:
         """It is under way now."""
         self._last_tag += 1
         with self._lock:
             self._sent[self._last_tag] = pending
 
-    def not_sent(self, pending: Pending) -> None:
+    def not_sent(self, pending: UnconfirmedMessage) -> None:
         """It is still the first to be sent."""
         with self._lock:
             self._waiting.appendleft(pending)
 
-    def confirmed(self, last: int, *, multiple: bool) -> list[Pending]:
+    def confirmed(self, last: int, *, multiple: bool) -> list[UnconfirmedMessage]:
         """Those that the broker confirmed, or refused, with this tag."""
         with self._lock:
             tags = [tag for tag in self._sent if tag == last or (multiple and tag <= last)]
             return [self._sent.pop(tag) for tag in tags]
 
-    def under_way(self) -> list[Pending]:
+    def under_way(self) -> list[UnconfirmedMessage]:
         """Take out what is sent and not confirmed."""
         with self._lock:
             unconfirmed = list(self._sent.values())
             self._sent.clear()
             return unconfirmed
 
-    def first(self, again: Iterable[Pending]) -> None:
+    def first(self, again: Iterable[UnconfirmedMessage]) -> None:
         """To be sent before all others."""
         with self._lock:
             self._waiting.extendleft(reversed(list(again)))

@@ -19,11 +19,12 @@ from pika.channel import Channel
 from pika.exceptions import ChannelClosedByBroker
 from pika.spec import Basic, BasicProperties
 
-from omps_worker.broker.access import Access
-from omps_worker.broker.connection import Backoff, declined, may_write
-from omps_worker.broker.dead_letters import parking
-from omps_worker.broker.limited import reason_of, takes_nothing
-from omps_worker.broker.outbox import Outbox, Outgoing, Pending
+from omps_worker.broker import copies
+from omps_worker.broker.connection.access import BrokerAccess
+from omps_worker.broker.connection.backoff import Backoff
+from omps_worker.broker.connection.failures import declined, may_write
+from omps_worker.broker.connection.timed import reason_of, takes_nothing
+from omps_worker.broker.outbox import Outbox, OutgoingMessage, UnconfirmedMessage
 from omps_worker.common import machine
 from omps_worker.common.errors import BrokerError, BrokerUnavailable
 from omps_worker.common.observer import SILENT, Observer
@@ -53,7 +54,7 @@ LOOK_SECONDS = 0.25
 class Publisher:
     """Publishes from any thread. Reconnects by itself; what was not confirmed is sent again."""
 
-    def __init__(self, where: Access, *, timeout: float = PUBLISH_SECONDS, observer: Observer = SILENT) -> None:
+    def __init__(self, where: BrokerAccess, *, timeout: float = PUBLISH_SECONDS, observer: Observer = SILENT) -> None:
         self._where = where
         self._timeout = timeout
         self._observer = observer
@@ -73,7 +74,7 @@ class Publisher:
         """Why no copy can be sent to our own queues: the broker does not take what goes to the default exchange."""
         self.blocked: str | None = None
         """Why the broker has stopped reading from us, while it has."""
-        self.frame_max = parking.DEFAULT_FRAME
+        self.frame_max = copies.DEFAULT_FRAME
         """The largest frame of the connection in bytes, as agreed with the broker."""
 
     def start(self) -> Publisher:
@@ -105,7 +106,7 @@ class Publisher:
         self._hurry.set()
 
     def publish(
-        self, outgoing: Outgoing, *, timeout: float | None = None, alarm_seconds: float = PUBLISH_SECONDS
+        self, outgoing: OutgoingMessage, *, timeout: float | None = None, alarm_seconds: float = PUBLISH_SECONDS
     ) -> None:
         """Publish and return when the broker has confirmed that it keeps the message.
 
@@ -119,7 +120,7 @@ class Publisher:
         not count at all, so that one copy waits for the end of the alarm and not many.
         """
         outgoing.check(self.frame_max)
-        pending = Pending(outgoing, alone=outgoing.mandatory)
+        pending = UnconfirmedMessage(outgoing, alone=outgoing.mandatory)
         self._outbox.add(pending)
         self._wake()
         seconds = self._timeout if timeout is None else timeout
@@ -134,7 +135,7 @@ class Publisher:
             )
         pending.tell()
 
-    def _confirmed(self, pending: Pending, seconds: float, alarm_seconds: float) -> bool:
+    def _confirmed(self, pending: UnconfirmedMessage, seconds: float, alarm_seconds: float) -> bool:
         """Whether the message is confirmed in time; see ``publish``."""
         left, blocked = seconds, 0.0
         while left > 0:
@@ -231,7 +232,7 @@ class Publisher:
             log.warning("the publisher has no connection and tries again: %s", error)
 
     def _on_open(self, connection: pika.SelectConnection) -> None:
-        self.frame_max = connection.params.frame_max or parking.DEFAULT_FRAME
+        self.frame_max = connection.params.frame_max or copies.DEFAULT_FRAME
         connection.add_on_connection_blocked_callback(self._on_blocked)
         connection.add_on_connection_unblocked_callback(self._on_unblocked)
         self._open_channel(connection)
@@ -265,7 +266,9 @@ class Publisher:
         if self._answered and self.refusal is not None:
             return
         # Until the first answer nothing else is sent: what is sent to a broker that does not read is lost to us.
-        question = Pending(Outgoing("", NOBODY, b"", BasicProperties()), alone=not self._answered, question=True)
+        question = UnconfirmedMessage(
+            OutgoingMessage("", NOBODY, b"", BasicProperties()), alone=not self._answered, question=True
+        )
         self._outbox.ask(question)
         connection.ioloop.call_later(ASK_SECONDS, lambda: self._ask(channel))
         self._turn()
@@ -296,7 +299,7 @@ class Publisher:
         while (pending := self._outbox.next()) is not None:
             self._send(channel, pending)
 
-    def _send(self, channel: Channel, pending: Pending) -> None:
+    def _send(self, channel: Channel, pending: UnconfirmedMessage) -> None:
         outgoing = pending.outgoing
         try:
             channel.basic_publish(

@@ -17,8 +17,9 @@ from pika.adapters.utils.connection_workflow import AMQPConnectorException
 from pika.exceptions import AMQPError, ChannelClosedByBroker
 
 from omps_worker.broker import headers
-from omps_worker.broker.access import Access
-from omps_worker.broker.connection import Backoff, declined
+from omps_worker.broker.connection.access import BrokerAccess
+from omps_worker.broker.connection.backoff import Backoff
+from omps_worker.broker.connection.failures import declined
 from omps_worker.common.errors import BrokerError, BrokerRefused, BrokerUnavailable
 
 PREFETCH = 20
@@ -31,7 +32,7 @@ STEADY_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
-class Arrival:
+class ReceivedMessage:
     """A message as it came."""
 
     topic: str
@@ -46,14 +47,14 @@ class Watch:
     ``notice`` is told what a person should know.
     """
 
-    def __init__(self, where: Access, exchange: str, pattern: str, *, notice: Callable[[str], object]) -> None:
+    def __init__(self, where: BrokerAccess, exchange: str, pattern: str, *, notice: Callable[[str], object]) -> None:
         self._where = where
         self._exchange = exchange
         self._pattern = pattern
         self._notice = notice
         self._ever_there = False
 
-    def messages(self) -> Generator[Arrival, None, None]:
+    def messages(self) -> Generator[ReceivedMessage, None, None]:
         """Each message, as it comes; ends never. Reconnects by itself. To be closed, which ends the connection.
 
         Raises BrokerRefused if the broker lets nobody in, or has no such exchange, at the first time.
@@ -79,7 +80,7 @@ class Watch:
                     told = True
             time.sleep(backoff.next())
 
-    def _converse(self) -> Generator[Arrival | None, None, None]:
+    def _converse(self) -> Generator[ReceivedMessage | None, None, None]:
         """What comes on one connection; None now and then, also when it begins."""
         connection = self._where.connect()
         try:
@@ -94,7 +95,7 @@ class Watch:
                     yield None
                     continue
                 message_id = properties.message_id
-                yield Arrival(
+                yield ReceivedMessage(
                     headers.text(method.routing_key),
                     None if message_id is None else headers.text(message_id),
                     properties.headers or {},

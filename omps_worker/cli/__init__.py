@@ -20,7 +20,7 @@ from omps_worker.cli.catch_up import catch_up
 from omps_worker.cli.check import check
 from omps_worker.cli.common import (
     DONE,
-    ClearErrors,
+    ErrorReportingGroup,
     as_json,
     exit_code_of,
     not_empty,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from omps_worker.bootstrap import Site
 
 
-@click.group(cls=ClearErrors, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=ErrorReportingGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--config",
     type=click.Path(path_type=Path),

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import click
 
 from omps_worker.cli.common import DONE, TRANSIENT, as_json, say, say_json, tell, with_site
-from omps_worker.cli.interrupts import Interruptible, Interrupts, counting
+from omps_worker.cli.interrupts import InterruptibleCommand, Interrupts, counting
 
 if TYPE_CHECKING:
     from omps_worker.bootstrap import Site
-    from omps_worker.publishing.catch_up import Found
+    from omps_worker.publishing.catch_up import BuildReport
 
 
 def _moment(_context: click.Context, _parameter: click.Parameter, value: str | None) -> datetime | None:
@@ -26,7 +26,7 @@ def _moment(_context: click.Context, _parameter: click.Parameter, value: str | N
         raise click.BadParameter(str(error)) from None
 
 
-@click.command("catch-up", cls=Interruptible, nothing="0 builds looked into, 0 sent")
+@click.command("catch-up", cls=InterruptibleCommand, nothing="0 builds looked into, 0 sent")
 @click.option(
     "--since",
     required=True,
@@ -48,7 +48,7 @@ def catch_up(site: Site, since: datetime, until: datetime | None, dry_run: bool,
 
     if until is not None and until <= since:
         raise click.BadParameter("must be later than --since", param_hint="--until")
-    found: list[Found] = []
+    found: list[BuildReport] = []
     of = 0
 
     def show() -> None:
@@ -78,7 +78,7 @@ def catch_up(site: Site, since: datetime, until: datetime | None, dry_run: bool,
     sys.exit(TRANSIENT if any(each.status == UNDECIDED for each in found) else DONE)
 
 
-def _show(found: list[Found]) -> None:
+def _show(found: list[BuildReport]) -> None:
     from omps_worker.common.text import table
     from omps_worker.publishing.catch_up import IGNORED
 

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import click
 
 from omps_worker.common.errors import BrokerRefused, KojiError, SettingsError, WorkerError
-from omps_worker.common.plain_files import NOT_PLAIN, is_plain, keeps_waiting
+from omps_worker.common.regular_files import NOT_PLAIN, is_plain, keeps_waiting
 from omps_worker.common.text import is_utf8, one_line, printable, printable_lines, shell_word, with_single_stops
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ dry_run_option = click.option("--dry-run", is_flag=True, help="Only say what wou
 as_json = click.option("--json", "json_output", is_flag=True, help="Print one JSON document.")
 
 
-class ClearErrors(click.Group):
+class ErrorReportingGroup(click.Group):
     """Turns the errors of our tree into one clear text and the right exit code."""
 
     def make_context(self, *args: Any, **options: Any) -> click.Context:

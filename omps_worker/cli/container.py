@@ -28,23 +28,25 @@ FETCH_SECONDS = 30.0
 USAGE = 2
 
 
-class CannotTrust(Exception):
+class CertificatesUnavailable(Exception):
     """The certificates cannot be had; the text says why."""
 
 
 def trusted(url: str, directory: Path) -> Path:
-    """A file in ``directory`` with the certificates at ``url`` and the image's own. Raises CannotTrust."""
+    """A file in ``directory`` with the certificates at ``url`` and the image's own. Raises CertificatesUnavailable."""
     try:
         answer = HttpClient(timeout=FETCH_SECONDS).request("GET", url, max_bytes=MAX_BYTES)
     except HttpFault as fault:
-        raise CannotTrust(str(fault)) from None
+        raise CertificatesUnavailable(str(fault)) from None
     if answer.status != 200:
-        raise CannotTrust(f"{place_of(url)} answered with status {answer.status}")
+        raise CertificatesUnavailable(f"{place_of(url)} answered with status {answer.status}")
     own = SYSTEM_CERTIFICATES if SYSTEM_CERTIFICATES.is_file() else Path(DEFAULT_CA_BUNDLE_PATH)
     try:
         ssl.create_default_context().load_verify_locations(cadata=answer.body.decode())
     except (ValueError, ssl.SSLError):
-        raise CannotTrust(f"{place_of(url)} answered with something that holds no PEM certificates") from None
+        raise CertificatesUnavailable(
+            f"{place_of(url)} answered with something that holds no PEM certificates"
+        ) from None
     file = directory / "certificates.pem"
     file.write_bytes(answer.body.rstrip() + b"\n" + own.read_bytes())
     return file
@@ -59,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             directory = ScratchDirectory()
             os.environ["SSL_CERT_FILE"] = str(trusted(url, directory.path))
             directory.outlive_exec()
-        except (CannotTrust, OSError) as error:
+        except (CertificatesUnavailable, OSError) as error:
             print(one_line(f"error: CA_URL: {error}"), file=sys.stderr)
             sys.exit(USAGE)
     os.execv(sys.executable, [sys.executable, "-m", "omps_worker", *arguments])  # noqa: S606  no shell is meant

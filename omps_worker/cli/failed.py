@@ -27,11 +27,11 @@ from omps_worker.cli.common import (
     tell,
     with_broker,
 )
-from omps_worker.cli.interrupts import Interruptible, Interrupts, counting
+from omps_worker.cli.interrupts import InterruptibleCommand, Interrupts, counting
 
 if TYPE_CHECKING:
     from omps_worker.bootstrap import BrokerSite
-    from omps_worker.messages.dead_letter import Parked, Selection
+    from omps_worker.messages.dead_letter import FailureSelection, ParkedFailure
 
 
 def _directory(_context: click.Context, _parameter: click.Parameter, value: str) -> Path:
@@ -45,9 +45,9 @@ def filters(command: Command) -> Command:
     """Adds the options that choose among failures; the command gets them as a Selection."""
 
     def chosen(**options: Any) -> Any:
-        from omps_worker.messages.dead_letter import Selection
+        from omps_worker.messages.dead_letter import FailureSelection
 
-        selection = Selection(
+        selection = FailureSelection(
             frozenset(options.pop("ids", ())),
             options.pop("nvrs"),
             options.pop("errors"),
@@ -90,7 +90,7 @@ def failed() -> None:
 @filters
 @as_json
 @with_broker
-def list_failures(site: BrokerSite, selection: Selection, json_output: bool) -> None:
+def list_failures(site: BrokerSite, selection: FailureSelection, json_output: bool) -> None:
     """List failures, the longest parked first. Changes nothing."""
     with _looking() as (seen, notice):
         failures = site.failed_queue(notice)
@@ -105,9 +105,9 @@ def list_failures(site: BrokerSite, selection: Selection, json_output: bool) -> 
 @with_broker
 def show(site: BrokerSite, ids: tuple[str, ...], json_output: bool) -> None:
     """Show a failure: its error, attempts and history, and the message. Changes nothing."""
-    from omps_worker.messages.dead_letter import Selection, details_text
+    from omps_worker.messages.dead_letter import FailureSelection, details_text
 
-    selection = Selection(frozenset(ids))
+    selection = FailureSelection(frozenset(ids))
     with _looking() as (seen, notice):
         failures = site.failed_queue(notice)
         found = failures.details(selection, seen)
@@ -118,14 +118,16 @@ def show(site: BrokerSite, ids: tuple[str, ...], json_output: bool) -> None:
     sys.exit(_verdict(selection, (one["id"] for one in found), failures.incomplete))
 
 
-@failed.command("replay", cls=Interruptible, nothing="0 messages replayed")
+@failed.command("replay", cls=InterruptibleCommand, nothing="0 messages replayed")
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @click.option("--all", "everything", is_flag=True, help="All that are parked.")
 @filters
 @dry_run_option
 @as_json
 @with_broker
-def replay_failures(site: BrokerSite, selection: Selection, everything: bool, dry_run: bool, json_output: bool) -> None:
+def replay_failures(
+    site: BrokerSite, selection: FailureSelection, everything: bool, dry_run: bool, json_output: bool
+) -> None:
     """Send failures to the queue again, as if they came for the first time.
 
     Each leaves the failed queue once the broker has confirmed that it is in the other. A build that is
@@ -144,7 +146,7 @@ def replay_failures(site: BrokerSite, selection: Selection, everything: bool, dr
     sys.exit(_verdict(selection, (one.id for one in work.done), failures.incomplete))
 
 
-@failed.command(cls=Interruptible, nothing="0 messages discarded")
+@failed.command(cls=InterruptibleCommand, nothing="0 messages discarded")
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @click.option("--all", "everything", is_flag=True, help="All that are parked.")
 @filters
@@ -153,14 +155,14 @@ def replay_failures(site: BrokerSite, selection: Selection, everything: bool, dr
 @as_json
 @with_broker
 def discard(
-    site: BrokerSite, selection: Selection, everything: bool, dry_run: bool, yes: bool, json_output: bool
+    site: BrokerSite, selection: FailureSelection, everything: bool, dry_run: bool, yes: bool, json_output: bool
 ) -> None:
     """Destroy failures for good. Asks first, and then destroys only what it has shown."""
     _one_choice(selection, everything)
     ask = not (yes or dry_run)
     if ask and not sys.stdin.isatty():
         raise click.UsageError("This destroys messages: say --yes, for there is no terminal to ask on.")
-    shown: list[tuple[Parked, bytes]] = []
+    shown: list[tuple[ParkedFailure, bytes]] = []
     not_shown: str | None = None
     if ask:
         with _looking() as (seen, notice):
@@ -180,14 +182,14 @@ def discard(
     sys.exit(_verdict(selection, (one.id for one in work.done), failures.incomplete or not_shown))
 
 
-@failed.command(cls=Interruptible, nothing="0 messages exported")
+@failed.command(cls=InterruptibleCommand, nothing="0 messages exported")
 @click.argument("directory", type=click.Path(file_okay=False), metavar="DIR", callback=_directory)
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @filters
 @dry_run_option
 @as_json
 @with_broker
-def export(site: BrokerSite, selection: Selection, directory: Path, dry_run: bool, json_output: bool) -> None:
+def export(site: BrokerSite, selection: FailureSelection, directory: Path, dry_run: bool, json_output: bool) -> None:
     """Keep failures in files as well, one each, in fedora-messaging's dump format; without IDs or filters all.
 
     They stay in the failed queue. `omps-worker replay FILE...` sends such files. No file is ever replaced.
@@ -209,7 +211,7 @@ def export(site: BrokerSite, selection: Selection, directory: Path, dry_run: boo
     sys.exit(_verdict(selection, (one.id for one in work.done), failures.incomplete))
 
 
-@click.command(cls=Interruptible, nothing="sent 0 messages")
+@click.command(cls=InterruptibleCommand, nothing="sent 0 messages")
 @click.argument(
     "files",
     nargs=-1,
@@ -286,20 +288,20 @@ def _looking() -> Iterator[tuple[Callable[[int, int], None], Callable[[str], Non
 
 
 @dataclass
-class _Work:
+class _FailedMessageRun:
     """What a command does with one failure after the other, and how far it got."""
 
     seen: Callable[[int, int], None]
     notice: Callable[[str], None]
     interrupts: Interrupts
-    done: list[Parked]
+    done: list[ParkedFailure]
     files: list[str]
 
 
 @contextmanager
-def _reported(verb: str, json_output: bool) -> Iterator[_Work]:
+def _reported(verb: str, json_output: bool) -> Iterator[_FailedMessageRun]:
     """Collects what is done, and prints it, also when it ends too early; then with how much is left."""
-    done: list[Parked] = []
+    done: list[ParkedFailure] = []
     files: list[str] = []
     at, of = 0, 0
     counting()
@@ -311,7 +313,7 @@ def _reported(verb: str, json_output: bool) -> Iterator[_Work]:
                 at, of = number, total
                 show(number, total)
 
-            yield _Work(seen, notice, interrupts, done, files)
+            yield _FailedMessageRun(seen, notice, interrupts, done, files)
     except BaseException as error:
         if done:
             _print(done, json_output, verb, files)
@@ -328,7 +330,7 @@ def _reported(verb: str, json_output: bool) -> Iterator[_Work]:
 
 
 def _print(
-    found: list[Parked],
+    found: list[ParkedFailure],
     json_output: bool,
     verb: str | None = None,
     files: list[str] | None = None,
@@ -349,7 +351,7 @@ def _print(
         say(f"{verb or 'parked'}: {_count(len(found))}", err=to_stderr)
 
 
-def _one_choice(selection: Selection, everything: bool) -> None:
+def _one_choice(selection: FailureSelection, everything: bool) -> None:
     """What changes something is told plainly what: IDs, or filters, or everything."""
     from dataclasses import replace
 
@@ -358,7 +360,7 @@ def _one_choice(selection: Selection, everything: bool) -> None:
         raise click.UsageError("Name IDs, or use filters (--nvr, --error, --older-than, --newer-than), or say --all.")
 
 
-def _verdict(selection: Selection, found: Iterable[str], incomplete: str | None) -> int:
+def _verdict(selection: FailureSelection, found: Iterable[str], incomplete: str | None) -> int:
     """The exit code; names the IDs that nothing has. Where a look was ``incomplete``, what it missed may have them."""
     missing = sorted(selection.ids - frozenset(found))
     if incomplete:

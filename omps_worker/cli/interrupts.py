@@ -17,7 +17,7 @@ _STOPPING = (signal.SIGINT, signal.SIGTERM)
 _COUNTING = "omps_worker.cli.interrupts.counting"
 
 
-class Interruptible(click.Command):
+class InterruptibleCommand(click.Command):
     """A command that says ``nothing``, what is done by then, when it is interrupted while it still prepares itself.
 
     Reading options and configuration, and connecting, are such preparations. From ``counting`` on the command says for

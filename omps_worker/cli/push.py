@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
     from omps_worker.bootstrap import Site
     from omps_worker.common.model import Outcome
-    from omps_worker.common.push_request import Request
-    from omps_worker.publishing.pending import Pending
+    from omps_worker.common.push_request import PushRequest
+    from omps_worker.publishing.pending import PendingMessage
 
 
 def exit_code(outcomes: Sequence[Outcome]) -> int:
@@ -86,10 +86,10 @@ def _wishes(command: Command) -> Command:
     """Adds the options that say what is to be pushed where; the command gets them as a Request."""
 
     def wished(**options: Any) -> Any:
-        from omps_worker.common.push_request import Request
+        from omps_worker.common.push_request import PushRequest
 
         names = ("organization", "repository", "version", "new_release", "dry_run", "authorization")
-        request = Request(**{name: options.pop(name) for name in names})
+        request = PushRequest(**{name: options.pop(name) for name in names})
         if request.authorization is not None and request.organization is None:
             raise click.UsageError("--token-file is for one organization: give --organization too.")
         return command(request=request, **options)
@@ -122,7 +122,7 @@ def _wishes(command: Command) -> Command:
 @click.option("--held", is_flag=True, help="Even if the mapping holds the build.")
 @as_json
 @with_site
-def push(site: Site, nvr: str, request: Request, held: bool, json_output: bool) -> None:
+def push(site: Site, nvr: str, request: PushRequest, held: bool, json_output: bool) -> None:
     """Publish one build now; without an organization the mapping decides where."""
     request = replace(request, held=held)
     _show(f"publishing {nvr}", lambda: site.push(nvr, request), json_output, request.dry_run)
@@ -135,7 +135,7 @@ def push(site: Site, nvr: str, request: Request, held: bool, json_output: bool) 
 @_wishes
 @as_json
 @with_site
-def push_zip(site: Site, file: Path, request: Request, json_output: bool) -> None:
+def push_zip(site: Site, file: Path, request: PushRequest, json_output: bool) -> None:
     """Publish an archive of operator manifests, a zip, now.
 
     Without an organization the mapping decides where, as for a build of which nothing is known.
@@ -193,7 +193,7 @@ def delete(
     _show(f"deleting {what}", delete_now, json_output, dry_run)
 
 
-def _pending(site: Site, organization: str, repository: str) -> tuple[list[Pending], str | None]:
+def _pending(site: Site, organization: str, repository: str) -> tuple[list[PendingMessage], str | None]:
     """What may publish the package again, and why that is not known, if so; what a look finds odd goes to stderr."""
     from omps_worker.cli.progress import Progress
 

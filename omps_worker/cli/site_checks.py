@@ -6,14 +6,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from omps_worker.broker import inspection, management
-from omps_worker.broker.access import Access
-from omps_worker.broker.topology import Topology
+from omps_worker.broker.connection.access import BrokerAccess
+from omps_worker.broker.queues import inspection, management
+from omps_worker.broker.queues.topology import Topology
 from omps_worker.common import machine
-from omps_worker.common.doubts import Doubt
 from omps_worker.common.errors import Fault, MappingError, SettingsError, StorageError
 from omps_worker.common.http_client.client import HttpClient
-from omps_worker.configuration import Examined
+from omps_worker.common.inconclusive import Inconclusive
+from omps_worker.configuration import CheckedConfiguration
 from omps_worker.destinations.app_registry.client import AppRegistry
 from omps_worker.koji_client.builds import KojiBuilds
 from omps_worker.monitoring import checks
@@ -21,7 +21,7 @@ from omps_worker.monitoring.checks import Check
 from omps_worker.publishing.gate import Greenwave
 
 
-def about_files(examined: Examined, *, offline: bool = False) -> Iterator[Check]:
+def about_files(examined: CheckedConfiguration, *, offline: bool = False) -> Iterator[Check]:
     """One for each fault and each doubt about the configuration and the mapping, one for a file without; asks nobody.
 
     ``offline``: what is not there is only doubted, as it may be where the worker runs.
@@ -44,13 +44,13 @@ def about_files(examined: Examined, *, offline: bool = False) -> Iterator[Check]
             yield Check("mapping", lambda: f"{len(rules)} rule(s)")
 
 
-def to_parts(examined: Examined) -> Iterator[Check]:
+def to_parts(examined: CheckedConfiguration) -> Iterator[Check]:
     """One for every part, and one for every organization; none changes anything."""
     settings, worker = examined.settings, examined.settings.worker
     bundle = worker.ca_bundle
     yield Check("machine", _look_at_machine)
     if settings.has_broker:
-        where, topology = Access.of(settings, "check"), Topology.of(settings)
+        where, topology = BrokerAccess.of(settings, "check"), Topology.of(settings)
         yield Check("broker", partial(inspection.look_at_broker, where, topology))
         yield Check("queue", partial(inspection.look_at_queue, where, topology))
         yield Check("failed queue", partial(inspection.look_at_queue, where, topology, failed=True))
@@ -87,4 +87,4 @@ def _doubts(part: str, warnings: Sequence[Fault]) -> Iterator[Check]:
 
 
 def _doubt(why: str) -> str:
-    raise Doubt(why)
+    raise Inconclusive(why)

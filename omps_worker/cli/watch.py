@@ -23,7 +23,7 @@ from omps_worker.common.text import one_line
 
 if TYPE_CHECKING:
     from omps_worker.bootstrap import BrokerSite
-    from omps_worker.cli.watch_view import Seen, Tally
+    from omps_worker.cli.watch_view import ReceivedResult, Tally
 
 ENDING_SECONDS = 3.0
 """How long the last words to broker and terminal may take."""
@@ -57,12 +57,12 @@ def watch(
     Uses a queue of its own, which ends with it: workers notice nothing. Options of one kind widen each other, those of
     different kinds narrow. On a terminal the last line counts what was shown.
     """
-    from omps_worker.cli.watch_view import Choice, Tally
+    from omps_worker.cli.watch_view import ResultFilter, Tally
 
-    choice = Choice(frozenset(organizations), frozenset(statuses), components)
+    choice = ResultFilter(frozenset(organizations), frozenset(statuses), components)
     tally = Tally()
     screen = _Screen(sys.stdout, sys.stderr, tally, json_output=json_output)
-    with contextlib.suppress(KeyboardInterrupt), _Ending(seconds) as ending:
+    with contextlib.suppress(KeyboardInterrupt), _WatchUntil(seconds) as ending:
         with contextlib.suppress(KeyboardInterrupt), contextlib.closing(_results(site, screen)) as results:
             shown = 0
             for seen in results:
@@ -77,7 +77,7 @@ def watch(
         screen.close()
 
 
-def _results(site: BrokerSite, screen: _Screen) -> Generator[Seen, None, None]:
+def _results(site: BrokerSite, screen: _Screen) -> Generator[ReceivedResult, None, None]:
     from omps_worker.cli.watch_view import read
     from omps_worker.common.errors import MessageError
 
@@ -91,7 +91,7 @@ def _results(site: BrokerSite, screen: _Screen) -> Generator[Seen, None, None]:
                 yield seen
 
 
-class _Ending:
+class _WatchUntil:
     """SIGTERM, Ctrl-C and the end of ``seconds`` raise KeyboardInterrupt: they are how this ends.
 
     Whoever is told a second time, or is not done with ending after a while, goes at once: neither a broker that says
@@ -103,7 +103,7 @@ class _Ending:
         self._begun = False
         self._before: dict[int, Any] = {}
 
-    def __enter__(self) -> _Ending:
+    def __enter__(self) -> _WatchUntil:
         self._before = {
             number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
         }
@@ -142,7 +142,7 @@ class _Screen:
             # A letter that the terminal's encoding lacks must not end it.
             out.reconfigure(errors="replace")
 
-    def show(self, seen: Seen) -> None:
+    def show(self, seen: ReceivedResult) -> None:
         """One result."""
         from omps_worker.cli.watch_view import line
 

@@ -37,7 +37,7 @@ _COLOURS = {
 
 
 @dataclass(frozen=True)
-class Seen:
+class ReceivedResult:
     """One result from the bus. ``sent_at``: as its header says; None if it says nothing of use."""
 
     topic: str
@@ -56,7 +56,7 @@ class Seen:
         return {"topic": self.topic, "id": self.id, "sent_at": sent_at, "body": self.body}
 
 
-def read(topic: str, message_id: str | None, headers: Mapping[str, Any], body: bytes) -> Seen:
+def read(topic: str, message_id: str | None, headers: Mapping[str, Any], body: bytes) -> ReceivedResult:
     """The result in a message. Raises MessageError: anybody may send what is none."""
     if len(body) > MAX_BYTES:
         raise MessageError(f"has {len(body)} bytes, more than any result")
@@ -65,7 +65,7 @@ def read(topic: str, message_id: str | None, headers: Mapping[str, Any], body: b
         raise MessageError("is no JSON object")
     if found.get("status") not in STATUSES:
         raise MessageError("has no status of a result")
-    return Seen(topic, message_id, _time_of(headers.get("sent-at")), found)
+    return ReceivedResult(topic, message_id, _time_of(headers.get("sent-at")), found)
 
 
 def _time_of(value: object) -> datetime | None:
@@ -78,14 +78,14 @@ def _time_of(value: object) -> datetime | None:
 
 
 @dataclass(frozen=True)
-class Choice:
+class ResultFilter:
     """Which results are wanted; an empty set wants all. ``components`` are globs."""
 
     organizations: frozenset[str] = frozenset()
     statuses: frozenset[str] = frozenset()
     components: tuple[str, ...] = ()
 
-    def wants(self, seen: Seen) -> bool:
+    def wants(self, seen: ReceivedResult) -> bool:
         """Whether this is one of them."""
         if self.organizations and _text(seen.body, "organization") not in self.organizations:
             return False
@@ -103,7 +103,7 @@ class Tally:
         self._since = now or datetime.now(timezone.utc)
         self._counts: Counter[str] = Counter()
 
-    def count(self, seen: Seen) -> None:
+    def count(self, seen: ReceivedResult) -> None:
         """One more."""
         self._counts[seen.status] += 1
 
@@ -115,7 +115,7 @@ class Tally:
         return text if width is None else fit(text, width).rstrip()
 
 
-def line(seen: Seen, width: int | None = None, *, colours: bool = False) -> str:
+def line(seen: ReceivedResult, width: int | None = None, *, colours: bool = False) -> str:
     """One result on one line: time, status, place, version, NVR (or the file that was brought) and detail.
 
     Within ``width`` columns, each cell cut to its share; without a width nothing is cut.

@@ -96,7 +96,7 @@ def log_failure(log: logging.Logger, error: BaseException, what: str, *about: ob
         log.error(what, *about, exc_info=error)
 
 
-class Threads:
+class ThreadPool:
     """A number of threads that work. They do not keep the process from ending.
 
     (Those of ``concurrent.futures`` do: work past the shutdown deadline would hold up the exit.)
@@ -115,7 +115,7 @@ class Threads:
         self._next_try = -math.inf
         self._closed = False
 
-    def begin(self) -> Threads:
+    def begin(self) -> ThreadPool:
         """Start them, as far as that was not done before. Raises ResourcesExhausted if there is none at all."""
         with self._lock:
             if self._running < self._count and not self._closed and time.monotonic() >= self._next_try:
@@ -167,7 +167,7 @@ class Threads:
                 self._outstanding -= 1
 
 
-class Helpers:
+class AbandonableCalls:
     """Threads for calls that nothing can interrupt, such as asking a resolver: who waits may give up.
 
     There are as many as there are calls under way, and a few are kept for the next. Where no more can be

@@ -188,7 +188,7 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class BroughtArchive:
+class UploadedArchive:
     """An archive that somebody brought, instead of a build's."""
 
     file: str
@@ -198,14 +198,14 @@ class BroughtArchive:
 
 
 @dataclass(frozen=True, slots=True)
-class ByHand:
+class ManualRequest:
     """Somebody asked for the work: one command, or one request. ``run`` is the same for nothing else."""
 
-    archive: BroughtArchive | None = None
+    archive: UploadedArchive | None = None
     run: str = field(default_factory=lambda: str(uuid.uuid4()))
 
 
-Origin = Source | ByHand
+Origin = Source | ManualRequest
 """What the work came from."""
 
 

@@ -26,7 +26,7 @@ class Caller(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class PushRequest:
     """What somebody who pushes by hand may ask for on top of a build's own rules.
 
     ``authorization`` is what that person shows the registry; with it, the organization need not be

@@ -54,7 +54,7 @@ def load_broker(path: Path | None = None, *, environment: Mapping[str, str] = os
 
 
 @dataclass(frozen=True)
-class Examined:
+class CheckedConfiguration:
     """What two files say, as far as they say anything that a site can be made of, and all that is wrong with them.
 
     ``absent``: variables that are not set and files that are not there; ``unusable``: those that are, and are no
@@ -68,7 +68,7 @@ class Examined:
     mapping_faults: tuple[Fault, ...]
 
 
-def examine(path: Path | None = None, *, environment: Mapping[str, str] = os.environ) -> Examined:
+def examine(path: Path | None = None, *, environment: Mapping[str, str] = os.environ) -> CheckedConfiguration:
     """What a worker would be told, for those who ask what is wrong with it and want to hear all.
 
     Raises SettingsError, as ``load`` does, where the configuration itself is no good.
@@ -97,7 +97,7 @@ def examine(path: Path | None = None, *, environment: Mapping[str, str] = os.env
         rules = mapping_file.load(settings.worker.mapping, settings.worker.organizations)
     except MappingError as error:
         wrong = error.faults
-    return Examined(settings, tuple(absent), tuple(unusable), rules, wrong)
+    return CheckedConfiguration(settings, tuple(absent), tuple(unusable), rules, wrong)
 
 
 def _mapping_faults(table: Mapping[str, Any], path: Path, found: Collection[Fault]) -> list[Fault]:

@@ -13,11 +13,11 @@ from typing import Protocol
 from pydantic import SecretStr
 
 from omps_worker.common.model import Build, Bundle, Outcome, Release, Target
-from omps_worker.common.push_request import Request
-from omps_worker.manifests.contents import Contents
+from omps_worker.common.push_request import PushRequest
+from omps_worker.manifests.contents import ArchiveContents
 
 
-class Order(Protocol):
+class ReleaseOrder(Protocol):
     """Where a content belongs among those of newer builds; asked while nobody else can release there."""
 
     @property
@@ -47,7 +47,7 @@ class Order(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class ReleaseJob:
     """One release to be made: what goes where, and for whom.
 
     ``order`` keeps old from coming out on top of new; None: that does not matter. ``comes_again``: if this fails for
@@ -57,8 +57,8 @@ class Job:
     target: Target
     bundle: Bundle
     build: Build | None
-    request: Request
-    order: Order | None = None
+    request: PushRequest
+    order: ReleaseOrder | None = None
     comes_again: bool = False
 
 
@@ -83,27 +83,27 @@ class Destination(Protocol):
     second release of what was released.
     """
 
-    def prepare(self, target: Target, contents: Contents, build: Build | None, request: Request) -> Bundle:
+    def prepare(self, target: Target, contents: ArchiveContents, build: Build | None, request: PushRequest) -> Bundle:
         """Make of an operator's manifests what is released to ``target``. Asks nobody."""
         ...
 
-    def changes(self, target: Target, request: Request) -> Hashable:
+    def changes(self, target: Target, request: PushRequest) -> Hashable:
         """Say what is changed in manifests on their way to ``target``: what is equal changes them equally."""
         ...
 
-    def plan(self, job: Job) -> Released | None:
+    def plan(self, job: ReleaseJob) -> Released | None:
         """Say what ``release`` would do now. Changes nothing."""
         ...
 
-    def release(self, job: Job) -> Released | None:
+    def release(self, job: ReleaseJob) -> Released | None:
         """Make sure that the content is released, and say as what. None: something newer stands in the way."""
         ...
 
-    def publish(self, job: Job, released: Released) -> bool:
+    def publish(self, job: ReleaseJob, released: Released) -> bool:
         """Let everybody see it, if everybody is meant to, and say whether they are known to."""
         ...
 
-    def is_public(self, job: Job) -> bool:
+    def is_public(self, job: ReleaseJob) -> bool:
         """Say whether everybody is meant to see it."""
         ...
 

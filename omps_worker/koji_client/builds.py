@@ -43,7 +43,7 @@ from omps_worker.koji_client.listing import Listing
 
 if TYPE_CHECKING:
     from omps_worker.configuration.settings import KojiSettings, Limits
-    from omps_worker.koji_client.hub import Hub, Refusal
+    from omps_worker.koji_client.hub import Hub, HubRefusal
 
 FRESH_SECONDS = 600.0
 """For so long after a build, its files may not yet have reached a file server behind NFS or a CDN."""
@@ -203,22 +203,22 @@ class KojiBuilds:
             raise
 
     def _ask(self, method: str, *arguments: Any, **options: Any) -> Any:
-        from omps_worker.koji_client.hub import Refusal
+        from omps_worker.koji_client.hub import HubRefusal
 
         try:
             return self._hub.call(method, *arguments, **options)
-        except Refusal as refusal:
+        except HubRefusal as refusal:
             raise _refused(method, refusal) from None
 
     def _ask_for_nvr(self, nvr: str) -> Any:
-        from omps_worker.koji_client.hub import Refusal
+        from omps_worker.koji_client.hub import HubRefusal
 
         # The hub would answer these with "bad request", or not at all.
         if len(nvr) > MAX_NAME or not nvr.isprintable():
             return None
         try:
             return self._hub.call("getBuild", nvr)
-        except Refusal as refusal:
+        except HubRefusal as refusal:
             if "invalid format" in str(refusal) or "bad request" in str(refusal):
                 return None
             raise _refused("getBuild", refusal) from None
@@ -306,7 +306,7 @@ class KojiBuilds:
         )
 
 
-def _refused(method: str, refusal: Refusal) -> KojiError:
+def _refused(method: str, refusal: HubRefusal) -> KojiError:
     error = KojiError(f"Koji's hub refuses {method}: {refusal}")
     error.refused, error.lacking = True, refusal.lacking
     return error

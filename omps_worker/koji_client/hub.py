@@ -32,7 +32,7 @@ from omps_worker.common.http_client.client import (
     refused_by_proxy,
     seconds_of,
 )
-from omps_worker.common.http_client.deadline import Deadline
+from omps_worker.common.http_client.session import Deadline
 from omps_worker.common.observer import SILENT, Observer, status_label
 from omps_worker.common.tracebacks import empty_frames, let_go
 
@@ -59,7 +59,7 @@ _NETWORK = (
 )
 
 
-class Refusal(Exception):
+class HubRefusal(Exception):
     """The hub understood the call and refuses what it was asked; the text is the hub's.
 
     ``lacking``: because it has no such call, or the call no such argument.
@@ -107,7 +107,7 @@ class Hub:
                 lacking = _lacks(error, text)
                 let_go(error)
                 if isinstance(error, koji.ParameterError) or type(error) is koji.GenericError:
-                    raise Refusal(_quoted(text), lacking=lacking) from None
+                    raise HubRefusal(_quoted(text), lacking=lacking) from None
                 # Fault 1 is an exception that the hub did not handle: a database that is restarted, a statement
                 # that took too long. What it will answer the next time is not known.
                 raise KojiError(f"Koji's hub could not answer {method}: {_quoted(text)}") from None
@@ -139,7 +139,7 @@ class Hub:
         response = error.response
         if response.status_code == 400:
             # What the hub's WSGI layer says about a control character in an argument.
-            return Refusal("bad request")
+            return HubRefusal("bad request")
         if response.status_code == PROXY_WANTS_CREDENTIALS:
             return KojiError(f"Koji's hub: {refused_by_proxy(self._url, response.status_code)}")
         message = f"Koji's hub at {address_of(self._url)} answered with status {response.status_code}"

@@ -23,7 +23,14 @@ from omps_worker.common.model import Bundle
 from omps_worker.manifests import courier
 from omps_worker.manifests.file_tree import FileTree
 from omps_worker.manifests.findings import sentences
-from omps_worker.manifests.reader import CSV, PACKAGE, Manifests, kind_of, new_reader, read_documents
+from omps_worker.manifests.operator_manifests import (
+    CSV,
+    PACKAGE,
+    OperatorManifests,
+    kind_of,
+    new_reader,
+    read_documents,
+)
 from omps_worker.manifests.warnings import csvs_too_deep, oddities
 
 _GZIP = 16 + zlib.MAX_WBITS
@@ -35,7 +42,7 @@ _LARGE = 8**11
 """The first size in bytes that a header has no room for."""
 
 
-def prepare(tree: FileTree, manifests: Manifests, repository: str) -> Bundle:
+def prepare(tree: FileTree, manifests: OperatorManifests, repository: str) -> Bundle:
     """Let operator-courier verify ``manifests`` for ``repository`` and pack them.
 
     ``tree`` is what ``manifests`` was read from. Safe to call from several threads; operator-courier runs in

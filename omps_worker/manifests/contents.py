@@ -12,7 +12,7 @@ from omps_worker.common.limits import Limits
 from omps_worker.common.model import Bundle
 from omps_worker.manifests import archive, bundle
 from omps_worker.manifests.file_tree import FilesOnDisk, FileTree
-from omps_worker.manifests.reader import Manifests
+from omps_worker.manifests.operator_manifests import OperatorManifests
 from omps_worker.manifests.transformations import Transformations, apply
 
 _computing = threading.Lock()
@@ -20,7 +20,7 @@ _computing = threading.Lock()
 that are let in take a hundred megabytes or two."""
 
 
-class Contents:
+class ArchiveContents:
     """The files of an archive, unpacked in memory or below ``scratch``, which is the caller's to remove.
 
     Raises OMPSUploadedFileError if the archive is refused.
@@ -68,5 +68,5 @@ class Contents:
 
     def _bundle_of(self, tree: FileTree) -> Bundle:
         with _computing:
-            manifests = Manifests.read(tree, self._values)
+            manifests = OperatorManifests.read(tree, self._values)
             return bundle.prepare(tree, manifests, manifests.package_name)

@@ -29,7 +29,7 @@ from omps_worker.common.errors import PackageValidationError
 from omps_worker.common.text import one_line
 from omps_worker.manifests import yaml_dump
 from omps_worker.manifests.findings import Finding, in_short, sentences
-from omps_worker.manifests.reader import CRD, CSV, PACKAGE, invalid, kind_of
+from omps_worker.manifests.operator_manifests import CRD, CSV, PACKAGE, invalid, kind_of
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ _lock = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class CourierVerdict:
     """What operator-courier thinks of manifests that it accepts."""
 
     nested: bool
@@ -60,7 +60,9 @@ class Verdict:
     """For a flat tree: the text of ``bundle.yaml``, all that a release holds."""
 
 
-def verify(documents: Mapping[str, Any], repository: str, too_deep: Callable[[], Sequence[str]] = tuple) -> Verdict:
+def verify(
+    documents: Mapping[str, Any], repository: str, too_deep: Callable[[], Sequence[str]] = tuple
+) -> CourierVerdict:
     """operator-courier's verdict on ``documents`` (by relative path), which stay as they are.
 
     ``too_deep``: asked for the paths of CSVs where it never looks, if it finds none.
@@ -88,7 +90,7 @@ def verify(documents: Mapping[str, Any], repository: str, too_deep: Callable[[],
         except Exception as error:
             raise _refusal(error, courier, _Shape(documents, too_deep)) from error
         else:
-            return Verdict(verified.nested, tuple(verdict["warnings"]), tuple(courier.command.warnings), bundle)
+            return CourierVerdict(verified.nested, tuple(verdict["warnings"]), tuple(courier.command.warnings), bundle)
         finally:
             # It stays for the next tree; what it noted of this one need not.
             courier.command.begin({})

@@ -34,7 +34,7 @@ _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH")
 
 
 def replace_in(directory: Path, rules: Sequence[tuple[str, str, bool]], places: int, characters: int) -> None:
-    """What ``replacements.Replacing`` does, in a process of its own and within the limits of this module.
+    """What ``replacements.TextReplacer`` does, in a process of its own and within the limits of this module.
 
     Raises CannotReplace, OSError if the disk fails, StorageError where the program cannot be run, and
     ResourcesExhausted where the machine has no place for one more process, left it no time, or ended it. Of these

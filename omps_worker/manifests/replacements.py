@@ -34,7 +34,7 @@ class CannotReplace(Exception):
         self.kind, self.file, self.rule = kind, file, rule
 
 
-class Replacing:
+class TextReplacer:
     """The rules ``(old, new, whether old is a regular expression)``, to be applied one after the other.
 
     All files together may have ``places`` replaced and grow by ``characters``, each rule counted.
@@ -118,10 +118,10 @@ def main() -> None:
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_PROF, job["seconds"] + GRACE_SECONDS)
     signal.setitimer(signal.ITIMER_VIRTUAL, job["seconds"])
-    replacing: Replacing | None = None
+    replacing: TextReplacer | None = None
     answer: dict[str, object] = {}
     try:
-        replacing = Replacing(job["rules"], job["places"], job["characters"])
+        replacing = TextReplacer(job["rules"], job["places"], job["characters"])
         replacing.replace_in(Path(job["directory"]))
     except CannotReplace as fault:
         answer = {"kind": fault.kind, "file": fault.file, "rule": fault.rule}

@@ -29,7 +29,7 @@ from omps_worker.common.limits import VALUES
 from omps_worker.common.text import one_line
 from omps_worker.manifests import regexp_process, replacements, yaml_edit
 from omps_worker.manifests.file_tree import FilesOnDisk
-from omps_worker.manifests.reader import (
+from omps_worker.manifests.operator_manifests import (
     CSV,
     described,
     find_package,
@@ -43,8 +43,8 @@ from omps_worker.manifests.reader import (
     with_newlines,
     yaml_files,
 )
-from omps_worker.manifests.replacements import CannotReplace, Replacing
-from omps_worker.manifests.yaml_reader import Reader, YamlFault
+from omps_worker.manifests.replacements import CannotReplace, TextReplacer
+from omps_worker.manifests.yaml_reader import YamlFault, YamlReader
 
 GROWTH = 10 * 2**20
 """How many characters replacements may add to all files of one operator together, each step counted."""
@@ -212,7 +212,7 @@ def _replace(directory: Path, wanted: tuple[Replacement, ...]) -> None:
         if any(each.regexp for each in wanted):
             regexp_process.replace_in(directory, rules, REPLACED, GROWTH)
         else:
-            Replacing(rules, REPLACED, GROWTH).replace_in(directory)
+            TextReplacer(rules, REPLACED, GROWTH).replace_in(directory)
     except CannotReplace as fault:
         raise _irreplaceable(fault, wanted[fault.rule]) from None
 
@@ -244,7 +244,7 @@ class _File:
     path: str
     text: str
 
-    def edit(self, what: str, reader: Reader, expected: Any, *edits: Callable[[str], str]) -> None:
+    def edit(self, what: str, reader: YamlReader, expected: Any, *edits: Callable[[str], str]) -> None:
         """Write what the first of ``edits`` makes of the text that ``reader`` reads as ``expected``."""
         reason = "it is written in a way that would change other values too, as by anchors, aliases or merge keys"
         for edit in edits:

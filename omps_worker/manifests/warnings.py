@@ -12,12 +12,12 @@ from collections.abc import Iterator
 
 from omps_worker.manifests.file_tree import FileTree
 from omps_worker.manifests.findings import Finding
-from omps_worker.manifests.reader import CSV, PACKAGE, YAML_ENDINGS, Manifests, kind_of
+from omps_worker.manifests.operator_manifests import CSV, PACKAGE, YAML_ENDINGS, OperatorManifests, kind_of
 
 _CSV_TEXT = re.compile(rb"^kind:[ \t]*[\"']?ClusterServiceVersion\b", re.MULTILINE)
 
 
-def oddities(tree: FileTree, manifests: Manifests) -> Iterator[Finding]:
+def oddities(tree: FileTree, manifests: OperatorManifests) -> Iterator[Finding]:
     """What is odd about manifests that operator-courier accepts, and that were read from ``tree``."""
     yield from manifests.repeated
     taken = {path.partition("/")[0] for path in _csvs(manifests) if "/" in path}
@@ -45,7 +45,7 @@ def _odd_channels(channels: object, names: set[object]) -> Iterator[str]:
                 yield f"channel {channel.get('name')}: its currentCSV {current} is in no manifest"
 
 
-def _csvs(manifests: Manifests) -> Iterator[str]:
+def _csvs(manifests: OperatorManifests) -> Iterator[str]:
     return (path for path, document in manifests.documents.items() if kind_of(document) == CSV)
 
 

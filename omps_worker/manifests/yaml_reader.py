@@ -85,7 +85,7 @@ class YamlFault(ValueError):
     """A text that is refused; its message is a phrase that says why, and where."""
 
 
-class Reader:
+class YamlReader:
     """Reads the YAML files of one operator; the bounds are for all of them together.
 
     ``most``: how many values they may have, aliases followed.

@@ -23,7 +23,7 @@ _BEGINNING = datetime.min.replace(tzinfo=timezone.utc)
 
 
 @dataclass(frozen=True, slots=True)
-class Parked:
+class ParkedFailure:
     """One message in the failed queue; what is not known is None.
 
     ``id`` may name several copies. ``queue`` is where it lies, ``topic`` the one it had on the bus.
@@ -56,7 +56,7 @@ class Parked:
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class FailureSelection:
     """Which of the parked messages are meant: those that fit everything that is given.
 
     ``ids`` are exact; ``nvrs`` and ``errors`` are shell globs, of which one must fit. The ages are
@@ -72,9 +72,9 @@ class Selection:
     @property
     def everything(self) -> bool:
         """Whether nothing is left out."""
-        return self == Selection()
+        return self == FailureSelection()
 
-    def means(self, parked: Parked, now: datetime) -> bool:
+    def means(self, parked: ParkedFailure, now: datetime) -> bool:
         """Whether this one is meant."""
         return (
             (not self.ids or parked.id in self.ids)
@@ -94,12 +94,12 @@ class Selection:
         )
 
 
-def by_time(parked: Iterable[Parked]) -> list[Parked]:
+def by_time(parked: Iterable[ParkedFailure]) -> list[ParkedFailure]:
     """The longest parked first; those of which that is not known before all others."""
     return sorted(parked, key=lambda one: one.parked_at or _BEGINNING)
 
 
-def as_table(parked: Iterable[Parked]) -> str:
+def as_table(parked: Iterable[ParkedFailure]) -> str:
     """For people."""
     heads = ["parked at", "id", "nvr", "attempts", "error", "message"]
     return table(

@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from omps_worker.common.errors import WorkerError
-from omps_worker.common.model import Attempt, Build, ByHand, Origin, Outcome, Status
+from omps_worker.common.model import Attempt, Build, ManualRequest, Origin, Outcome, Status
 from omps_worker.common.text import one_line, table
 from omps_worker.messages.result_ids import result_id
 
@@ -137,7 +137,7 @@ def outcome_line(outcome: Outcome, origin: Origin, attempt: Attempt) -> str:
         "digest": outcome.digest[:12] if outcome.digest else None,
         "attempt": attempt.number,
         "seconds": f"{sum(outcome.seconds.values()):.2f}",
-        "message": None if isinstance(origin, ByHand) else origin.message_id,
+        "message": None if isinstance(origin, ManualRequest) else origin.message_id,
         "file": _brought(origin),
     }
     return " ".join(parts) + " [" + " ".join(f"{key}={value}" for key, value in known.items() if value) + "]"
@@ -164,8 +164,8 @@ def log_outcome(outcome: Outcome, origin: Origin, attempt: Attempt) -> None:
         "next_attempt_at": _time(outcome.next_attempt_at),
         "seconds": round(sum(outcome.seconds.values()), 3),
         "stages": {stage: round(seconds, 3) for stage, seconds in outcome.seconds.items()},
-        "message_id": None if isinstance(origin, ByHand) else origin.message_id,
-        "topic": None if isinstance(origin, ByHand) else origin.topic,
+        "message_id": None if isinstance(origin, ManualRequest) else origin.message_id,
+        "topic": None if isinstance(origin, ManualRequest) else origin.topic,
         "file": _brought(origin),
     }
     told = {key: value for key, value in fields.items() if value not in (None, {})}
@@ -228,11 +228,11 @@ def _short(header: str) -> str:
 
 def _brought(origin: Origin) -> str | None:
     """The name of the file that somebody brought."""
-    return origin.archive.file if isinstance(origin, ByHand) and origin.archive else None
+    return origin.archive.file if isinstance(origin, ManualRequest) and origin.archive else None
 
 
 def _source(origin: Origin) -> dict[str, Any] | None:
-    if not isinstance(origin, ByHand):
+    if not isinstance(origin, ManualRequest):
         return {"message_id": origin.message_id, "topic": origin.topic, "replayed": origin.replayed}
     return {"file": origin.archive.file, "sha256": origin.archive.sha256} if origin.archive else None
 

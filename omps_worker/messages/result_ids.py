@@ -24,7 +24,7 @@ import json
 import uuid
 from typing import Any
 
-from omps_worker.common.model import Attempt, ByHand, Origin, Outcome, Status
+from omps_worker.common.model import Attempt, ManualRequest, Origin, Outcome, Status
 
 NAMESPACE = uuid.UUID("6f1cf5b5-5f0f-5a6c-9d0b-0d4d2f4a7c1e")
 """Result message ids are uuid5 in this namespace."""
@@ -51,11 +51,11 @@ def result_id(registry: str, outcome: Outcome, origin: Origin, attempt: Attempt)
 
 
 def _of_origin(origin: Origin) -> dict[str, Any]:
-    return {"run": origin.run} if isinstance(origin, ByHand) else {"source": origin.message_id}
+    return {"run": origin.run} if isinstance(origin, ManualRequest) else {"source": origin.message_id}
 
 
 def _of_try(origin: Origin, attempt: Attempt) -> dict[str, Any]:
-    if isinstance(origin, ByHand):
+    if isinstance(origin, ManualRequest):
         return {}
     return {
         "attempt": attempt.number,

@@ -12,10 +12,10 @@ from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from omps_worker.common.doubts import Doubt
 from omps_worker.common.errors import KojiError, QuayAuthorizationError, ResourcesExhausted, WorkerError, unforeseen
 from omps_worker.common.http_client.client import HttpClient, HttpFault, address_of, is_failure
-from omps_worker.common.machine import Threads, log_failure
+from omps_worker.common.inconclusive import Inconclusive
+from omps_worker.common.machine import ThreadPool, log_failure
 from omps_worker.configuration.settings.units import Duration
 from omps_worker.destinations.app_registry.client import AppRegistry
 from omps_worker.koji_client.builds import KojiBuilds
@@ -32,14 +32,14 @@ OK, WARNING, FAILED = "ok", "warning", "failed"
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One question; ``ask`` returns a detail for a person, or raises Doubt or a WorkerError."""
+    """One question; ``ask`` returns a detail for a person, or raises Inconclusive or a WorkerError."""
 
     part: str
     ask: Callable[[], str]
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckResult:
     """The answer to a Check."""
 
     part: str
@@ -58,26 +58,26 @@ class Finding:
         }
 
 
-def answer(check: Check) -> Finding:
+def answer(check: Check) -> CheckResult:
     """The answer, whatever it is: no check stops the next."""
     try:
-        return Finding(check.part, OK, check.ask())
-    except Doubt as doubt:
-        return Finding(check.part, WARNING, str(doubt))
+        return CheckResult(check.part, OK, check.ask())
+    except Inconclusive as doubt:
+        return CheckResult(check.part, WARNING, str(doubt))
     except WorkerError as error:
-        return Finding(check.part, FAILED, error.message, error.as_value())
+        return CheckResult(check.part, FAILED, error.message, error.as_value())
     except Exception as error:
         log_failure(log, error, "the check of %s broke", check.part)
         wrapped = unforeseen(error)
-        return Finding(check.part, FAILED, wrapped.message, wrapped)
+        return CheckResult(check.part, FAILED, wrapped.message, wrapped)
 
 
-def answers(questions: Sequence[Check]) -> Iterator[Finding]:
+def answers(questions: Sequence[Check]) -> Iterator[CheckResult]:
     """The answers in the order of the questions, each as soon as it is known: all are asked at once."""
-    waiting: list[Future[Finding]] = [Future() for _ in questions]
-    threads = Threads(len(questions), "check")
+    waiting: list[Future[CheckResult]] = [Future() for _ in questions]
+    threads = ThreadPool(len(questions), "check")
 
-    def ask(question: Check, found: Future[Finding]) -> None:
+    def ask(question: Check, found: Future[CheckResult]) -> None:
         found.set_result(answer(question))
 
     try:
@@ -105,7 +105,7 @@ def look_at_files(root_url: str, client: HttpClient) -> str:
     if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR or 300 <= answer.status < 400:
         raise KojiError(f"Koji's file server answers {answer.status} at {url}.")
     if answer.status != HTTPStatus.OK:
-        raise Doubt(f"{url} answers {answer.status}: is root_url right? (Some servers list no directories.)")
+        raise Inconclusive(f"{url} answers {answer.status}: is root_url right? (Some servers list no directories.)")
     return url
 
 
@@ -114,7 +114,7 @@ def _files_are_there(root_url: str, client: HttpClient, builds: KojiBuilds | Non
 
     A download of ``builds`` that it failed is asked for again: it may show directories, and fail every file.
     """
-    with contextlib.suppress(Doubt):
+    with contextlib.suppress(Inconclusive):
         look_at_files(root_url, client)
     url = None if builds is None else builds.failed_download
     if builds is None or url is None:
@@ -135,7 +135,7 @@ def log_in(registry: AppRegistry, organization: Organization) -> str:
     """Whether the registry knows the credentials. Raises QuayAuthorizationError, and what keeps it from answering."""
     verdict = registry.check_credentials(organization.authorization())
     if verdict.accepted is None:
-        raise Doubt(verdict.detail)
+        raise Inconclusive(verdict.detail)
     if not verdict.accepted:
         raise QuayAuthorizationError(f"The registry does not accept the credentials: {verdict.detail}", transient=False)
     return verdict.detail
@@ -149,16 +149,16 @@ def look_at_organization(registry: AppRegistry, name: str, organization: Organiz
     doubt, told = None, ""
     try:
         told = log_in(registry, organization)
-    except Doubt as raised:
+    except Inconclusive as raised:
         doubt = str(raised)
     registry.has_rights(name, organization.authorization())
     if doubt is not None:
-        raise Doubt(doubt)
+        raise Inconclusive(doubt)
     return told
 
 
 @dataclass(frozen=True)
-class Services:
+class CheckClients:
     """Clients that only ask whether the services are there: they share no connection with those that work."""
 
     koji: KojiBuilds
@@ -167,7 +167,7 @@ class Services:
     greenwave: Greenwave | None
 
     @classmethod
-    def of(cls, worker: WorkerSettings, seconds: float, builds: KojiBuilds | None = None) -> Services:
+    def of(cls, worker: WorkerSettings, seconds: float, builds: KojiBuilds | None = None) -> CheckClients:
         """Those of a site, which wait ``seconds`` for an answer; ``builds``: what downloads files there."""
         koji = worker.koji.model_copy(update={"timeout": Duration.parse(seconds)})
         bundle = worker.ca_bundle

@@ -35,7 +35,7 @@ SLACK_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class Probe:
     """A question with a pace of its own.
 
     ``ask`` raises what is wrong; ``every`` seconds it is asked, and after ``patience`` seconds without an answer
@@ -47,14 +47,14 @@ class Question:
     patience: float = ANSWER_SECONDS + SLACK_SECONDS
 
 
-Questions = Mapping[str, Callable[[], object] | Question]
+Questions = Mapping[str, Callable[[], object] | Probe]
 """By the name of who is asked."""
 
 
-class _Service:
+class _ProbedService:
     """One service, its thread, and what is known of it."""
 
-    def __init__(self, name: str, question: Question, lookout: HealthChecks) -> None:
+    def __init__(self, name: str, question: Probe, lookout: HealthChecks) -> None:
         self.name = name
         self._ask = question.ask
         self._lookout = lookout
@@ -112,7 +112,7 @@ class _Service:
 
 
 class HealthChecks:
-    """Asks while it is entered. ``questions``: a name, and a function that raises what is wrong, or a Question.
+    """Asks while it is entered. ``questions``: a name, and a function that raises what is wrong, or a Probe.
 
     ``every`` and ``patience`` are those of functions.
 
@@ -131,10 +131,10 @@ class HealthChecks:
     ) -> None:
         self.back, self.goodbye = back, goodbye
         paced = {
-            name: asked if isinstance(asked, Question) else Question(asked, every, patience)
+            name: asked if isinstance(asked, Probe) else Probe(asked, every, patience)
             for name, asked in questions.items()
         }
-        self._services = [_Service(name, question, self) for name, question in paced.items()]
+        self._services = [_ProbedService(name, question, self) for name, question in paced.items()]
 
     def troubles(self) -> dict[str, str | None]:
         """For each service what is wrong with it, and None if nothing is."""

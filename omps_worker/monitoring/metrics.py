@@ -46,7 +46,7 @@ _BUCKETS = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0
 
 
 @dataclass(frozen=True)
-class State:
+class Gauge:
     """A gauge as it is now. ``name`` without the prefix; each sample has the values of ``labels``."""
 
     name: str
@@ -55,7 +55,7 @@ class State:
     labels: Sequence[str] = field(default=())
 
 
-States = Callable[[], Iterable[State]]
+States = Callable[[], Iterable[Gauge]]
 
 
 class Metrics(Observer):
@@ -189,19 +189,19 @@ class _StatesNow(Collector):
         return iter(())
 
 
-def build_info() -> State:
+def build_info() -> Gauge:
     """Which build of the worker this is."""
     values = (__version__, platform.python_version(), metadata.version("operator-courier"))
     documentation = "The version of omps-worker, and what it runs on."
-    return State("build_info", documentation, [(values, 1)], ("version", "python", "operator_courier"))
+    return Gauge("build_info", documentation, [(values, 1)], ("version", "python", "operator_courier"))
 
 
-def state_of_parts(troubles: dict[str, str | None], ready: bool) -> list[State]:
+def state_of_parts(troubles: dict[str, str | None], ready: bool) -> list[Gauge]:
     """The parts that are well, and whether all is."""
     samples = [((part,), float(trouble is None)) for part, trouble in troubles.items()]
     return [
-        State("ready", "Whether a message that came now would be worked on: what /ready says.", [((), float(ready))]),
-        State("part_up", "Whether a part is there.", samples, ("part",)),
+        Gauge("ready", "Whether a message that came now would be worked on: what /ready says.", [((), float(ready))]),
+        Gauge("part_up", "Whether a part is there.", samples, ("part",)),
     ]
 
 

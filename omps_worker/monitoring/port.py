@@ -37,7 +37,7 @@ REQUEST_SECONDS = 5.0
 """How long a client may take to send its request."""
 
 
-class Monitoring:
+class MonitoringPort:
     """The port, as a context manager. ``probes`` and ``pages`` map a path to who answers for it.
 
     ``warnings`` gives, by path, what a probe shows beside its reasons.
@@ -65,7 +65,7 @@ class Monitoring:
         """The port that it listens on."""
         return int(self._server.server_address[1])
 
-    def __enter__(self) -> Monitoring:
+    def __enter__(self) -> MonitoringPort:
         log.info("health and metrics on %s, port %d", self._server.server_address[0], self.port)
         machine.start(self._thread)
         return self

@@ -14,7 +14,7 @@ from omps_worker.common.model import Attempt, Build, Target
 from omps_worker.common.scratch import ScratchDirectory
 from omps_worker.common.tracebacks import let_go
 from omps_worker.configuration.mapping import MappingHolder
-from omps_worker.manifests.contents import Contents
+from omps_worker.manifests.contents import ArchiveContents
 from omps_worker.publishing.superseded import BuildOrder, is_late
 
 DIGESTS_KEPT = 256
@@ -49,7 +49,7 @@ class BuildOrders:
         target: Target,
         changes: Hashable,
         digest: str,
-        digest_of: Callable[[Contents, Build], str],
+        digest_of: Callable[[ArchiveContents, Build], str],
         *,
         by_mapping: bool,
     ) -> BuildOrder:
@@ -72,7 +72,9 @@ class BuildOrders:
             if organization is None or (match and organization in {target.organization for target in match.targets}):
                 yield other
 
-    def _digest_of(self, build: Build, changes: Hashable, digest_of: Callable[[Contents, Build], str]) -> str | None:
+    def _digest_of(
+        self, build: Build, changes: Hashable, digest_of: Callable[[ArchiveContents, Build], str]
+    ) -> str | None:
         """The digest that the build's content would be released with; None if it cannot be released."""
         known = self._digests.get((build.id, changes))
         if known is not None:
@@ -81,7 +83,7 @@ class BuildOrders:
             archive_file = Path(directory, "archive.zip")
             try:
                 self._builds.download(build, archive_file)
-                digest = digest_of(Contents(archive_file, Path(directory), self._limits), build)
+                digest = digest_of(ArchiveContents(archive_file, Path(directory), self._limits), build)
             except WorkerError as error:
                 if error.transient:
                     raise

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from omps_worker.common import times
 from omps_worker.common.model import Attempt, Build, BuildEvent, BuildState, Ignored, Outcome, Status
-from omps_worker.common.push_request import Request
+from omps_worker.common.push_request import PushRequest
 from omps_worker.configuration.mapping import MappingHolder, Match
 from omps_worker.configuration.settings.units import Duration
 from omps_worker.messages import events
@@ -53,7 +53,7 @@ class Builds(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class BuildReport:
     """A build, and what was found out about it."""
 
     build: Build
@@ -84,7 +84,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class MissingMessage:
     """A message about a build that is complete, as the build system would have sent it."""
 
     id: str
@@ -103,7 +103,7 @@ class CatchUp:
         """The operator builds that there were, in the order of their completion. Raises KojiError."""
         return self._builds.completed(since, until)
 
-    def look_into(self, builds: Sequence[Build]) -> Iterator[Found]:
+    def look_into(self, builds: Sequence[Build]) -> Iterator[BuildReport]:
         """What there is to say about each, in their order, and as soon as it is known.
 
         A build is missing if one of its targets has no release of its content, and also if it can
@@ -115,17 +115,17 @@ class CatchUp:
         overtaken = _overtaken(builds, matches)
         for build, match in zip(builds, matches, strict=True):
             if build.draft:
-                yield Found(build, IGNORED, DRAFT_BUILD)
+                yield BuildReport(build, IGNORED, DRAFT_BUILD)
             elif match is None or not match.targets:
-                yield Found(build, IGNORED, NO_RULE if match is None else IGNORED_BY_RULE)
+                yield BuildReport(build, IGNORED, NO_RULE if match is None else IGNORED_BY_RULE)
             elif build.id in overtaken:
-                yield Found(build, SKIPPED, SUPERSEDED)
+                yield BuildReport(build, SKIPPED, SUPERSEDED)
             else:
                 yield self._look_into(build)
 
     def send(
-        self, builds: Sequence[Build], send: Callable[[Message], object], sent_before: Container[int] = ()
-    ) -> Iterator[Found]:
+        self, builds: Sequence[Build], send: Callable[[MissingMessage], object], sent_before: Container[int] = ()
+    ) -> Iterator[BuildReport]:
         """The same, and the message of each that is missing is handed to ``send``, but not of ``sent_before``."""
         for found in self.look_into(builds):
             if found.status == MISSING and found.build.id not in sent_before:
@@ -134,21 +134,21 @@ class CatchUp:
             else:
                 yield found
 
-    def _look_into(self, build: Build) -> Found:
-        outcomes = self._processor.process_build(build, Attempt(late=True), Request(dry_run=True, reverts=False))
+    def _look_into(self, build: Build) -> BuildReport:
+        outcomes = self._processor.process_build(build, Attempt(late=True), PushRequest(dry_run=True, reverts=False))
         if isinstance(outcomes, Ignored):
-            return Found(build, IGNORED, outcomes.reason)
+            return BuildReport(build, IGNORED, outcomes.reason)
         errors = [outcome.error for outcome in outcomes if outcome.error is not None]
         transient = next((error for error in errors if error.transient), None)
         if transient is not None:
-            return Found(build, UNDECIDED, f"{transient.name}: {transient.message}", outcomes)
+            return BuildReport(build, UNDECIDED, f"{transient.name}: {transient.message}", outcomes)
         if errors:
-            return Found(build, MISSING, f"{errors[0].name}: {errors[0].message}", outcomes)
+            return BuildReport(build, MISSING, f"{errors[0].name}: {errors[0].message}", outcomes)
         if any(outcome.status is Status.PUBLISHED for outcome in outcomes):
-            return Found(build, MISSING, None, outcomes)
+            return BuildReport(build, MISSING, None, outcomes)
         if any(outcome.status is Status.UNCHANGED for outcome in outcomes):
-            return Found(build, RELEASED, None, outcomes)
-        return Found(build, SKIPPED, next((outcome.reason for outcome in outcomes), None), outcomes)
+            return BuildReport(build, RELEASED, None, outcomes)
+        return BuildReport(build, SKIPPED, next((outcome.reason for outcome in outcomes), None), outcomes)
 
 
 def _overtaken(builds: Sequence[Build], matches: Sequence[Match | None]) -> set[int]:
@@ -164,14 +164,14 @@ def _overtaken(builds: Sequence[Build], matches: Sequence[Match | None]) -> set[
     return overtaken
 
 
-class LookingBack:
+class ScheduledCatchUp:
     """A catch-up that is done every ``every`` seconds, each time ``window`` seconds back.
 
     It leaves out what was completed just now, as far as the next one will see it: messages need a
     while. No build is sent twice; who failed for good is parked by then.
     """
 
-    def __init__(self, work: CatchUp, every: float, window: float, send: Callable[[Message], object]) -> None:
+    def __init__(self, work: CatchUp, every: float, window: float, send: Callable[[MissingMessage], object]) -> None:
         self._work = work
         self._pause = min(timedelta(seconds=every), LATE_AFTER)
         self._window = timedelta(seconds=window)
@@ -196,7 +196,7 @@ class LookingBack:
         return sum(each.status == SENT for each in found)
 
 
-def message_of(build: Build) -> Message:
+def message_of(build: Build) -> MissingMessage:
     """The message that says the build is complete, in Fedora's dialect; see ``events``.
 
     It always has the same id, that of a message about this build which came without one.
@@ -217,7 +217,7 @@ def message_of(build: Build) -> Message:
             "request": None if build.target is None else [None, build.target],
         }
     ).encode()
-    return Message(events.message_id_for(BuildEvent(build_id=build.id), body), body)
+    return MissingMessage(events.message_id_for(BuildEvent(build_id=build.id), body), body)
 
 
 def moment(text: str, now: datetime) -> datetime:
@@ -239,7 +239,7 @@ def moment(text: str, now: datetime) -> datetime:
     return found
 
 
-def summary(found: Iterable[Found]) -> str:
+def summary(found: Iterable[BuildReport]) -> str:
     """How many of each there were, on one line."""
     counts: defaultdict[str, int] = defaultdict(int)
     for each in found:

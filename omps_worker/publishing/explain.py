@@ -9,13 +9,13 @@ from typing import Any
 
 from omps_worker.common.errors import WorkerError
 from omps_worker.common.model import Attempt, Build, BuildEvent, Ignored, Outcome, Status
-from omps_worker.common.push_request import Request
+from omps_worker.common.push_request import PushRequest
 from omps_worker.common.text import one_line
 from omps_worker.configuration.mapping import Mapping as Rules
 from omps_worker.configuration.mapping import MappingHolder, Verdict
 from omps_worker.messages.reporting import full_reason_of, reason_of, warnings_of
 from omps_worker.publishing import claims
-from omps_worker.publishing.pauses import foreseen
+from omps_worker.publishing.holds import foreseen
 from omps_worker.publishing.processor import Builds, Processor
 from omps_worker.publishing.targets import IGNORED_BY_RULE, NO_RULE
 
@@ -104,7 +104,7 @@ def explain(event: BuildEvent | Ignored, mapping: MappingHolder, builds: Builds,
     match = mapping.current.resolve(build.facts)
     rule = match.rule if match else None
     why_not = mapping.current.why_not(build.facts)
-    planned = outdated or processor.process_build(build, Attempt(), Request(dry_run=True))
+    planned = outdated or processor.process_build(build, Attempt(), PushRequest(dry_run=True))
     if isinstance(planned, Ignored):
         return Explanation(IGNORE, f"{planned.reason}: {planned.detail}", rule, build, why_not)
     outcomes = foreseen(mapping.current, planned, waits=True)

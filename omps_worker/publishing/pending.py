@@ -18,7 +18,7 @@ SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Pending:
+class PendingMessage:
     """One such message. ``certain``: the mapping, or its header, names the package; otherwise only the organization,
     and the packageName is not known before its build is unpacked."""
 
@@ -56,7 +56,7 @@ def concerns(
     return None if Target(organization).label in labels else False
 
 
-def told(pending: Sequence[Pending], what: str) -> Iterator[str]:
+def told(pending: Sequence[PendingMessage], what: str) -> Iterator[str]:
     """What a person is told before ``what`` is deleted, a line each; nothing where nothing is pending."""
     if not pending:
         return
@@ -72,9 +72,9 @@ def told(pending: Sequence[Pending], what: str) -> Iterator[str]:
         yield "What waits publishes it when its time comes: `hold` with its NVR in the mapping prevents that."
 
 
-def _any(pending: Iterable[Pending], fits: Callable[[Pending], bool]) -> bool:
+def _any(pending: Iterable[PendingMessage], fits: Callable[[PendingMessage], bool]) -> bool:
     return any(fits(one) for one in pending)
 
 
-def _count(pending: Sequence[Pending]) -> str:
+def _count(pending: Sequence[PendingMessage]) -> str:
     return "1 message" if len(pending) == 1 else f"{len(pending)} messages"

@@ -42,16 +42,16 @@ from omps_worker.common.model import (
     Target,
 )
 from omps_worker.common.observer import SILENT, Observer
-from omps_worker.common.push_request import Request
+from omps_worker.common.push_request import PushRequest
 from omps_worker.common.scratch import ScratchDirectory
 from omps_worker.common.tracebacks import let_go
 from omps_worker.configuration.mapping import MappingHolder
-from omps_worker.destinations import Destination, Job
-from omps_worker.manifests.contents import Contents
+from omps_worker.destinations import Destination, ReleaseJob
+from omps_worker.manifests.contents import ArchiveContents
 from omps_worker.messages import events
 from omps_worker.publishing import build_orders, claims
 from omps_worker.publishing.build_orders import BuildOrders
-from omps_worker.publishing.pauses import HELD, publish_unpaused
+from omps_worker.publishing.holds import HELD, publish_unpaused
 from omps_worker.publishing.superseded import SKIP, SUPERSEDED, BuildOrder
 from omps_worker.publishing.targets import still_open, targets_of
 
@@ -87,7 +87,7 @@ class Gate(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Ready:
+class _PreparedTarget:
     """What is to be released to ``target``."""
 
     target: Target
@@ -95,12 +95,12 @@ class _Ready:
 
 
 @dataclass
-class _Work:
+class _BuildWork:
     """One build under way, or one archive without a build."""
 
     build: Build | None
     attempt: Attempt
-    request: Request
+    request: PushRequest
     observer: Observer
     seconds: dict[str, float] = field(default_factory=dict)
     url: str | None = None
@@ -130,19 +130,19 @@ class _Work:
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedBuild:
     """A build, or an archive, of which at least one target is left to release to; it holds the contents in memory."""
 
-    work: _Work
-    parts: Sequence[Outcome | _Ready]
+    work: _BuildWork
+    parts: Sequence[Outcome | _PreparedTarget]
 
     @property
     def packages(self) -> tuple[str, ...]:
         """Where the releases go, each as ``organization/repository``."""
-        ready = [part for part in self.parts if isinstance(part, _Ready)]
+        ready = [part for part in self.parts if isinstance(part, _PreparedTarget)]
         return tuple(f"{part.target.organization}/{part.bundle.package_name}" for part in ready)
 
-    def asked_again(self, **wishes: object) -> Prepared:
+    def asked_again(self, **wishes: object) -> PreparedBuild:
         """The same with other wishes, which are fields of Request."""
         work = replace(self.work, request=replace(self.work.request, **wishes))  # type: ignore[arg-type]
         return replace(self, work=work)
@@ -176,7 +176,7 @@ class Processor:
         self._orders = BuildOrders(mapping, builds, limits)
 
     def process(
-        self, event: BuildEvent, attempt: Attempt | None = None, request: Request | None = None
+        self, event: BuildEvent, attempt: Attempt | None = None, request: PushRequest | None = None
     ) -> list[Outcome] | Ignored:
         """What became of the build, one Outcome per target, or why nobody asked for it.
 
@@ -186,10 +186,10 @@ class Processor:
         return self._released(self.prepare(event, attempt, request))
 
     def prepare(
-        self, event: BuildEvent, attempt: Attempt | None = None, request: Request | None = None
-    ) -> Prepared | list[Outcome] | Ignored:
-        """As much of ``process`` as needs no package; Prepared is what is left to ``release``. Never raises."""
-        attempt, request = attempt or Attempt(), request or Request()
+        self, event: BuildEvent, attempt: Attempt | None = None, request: PushRequest | None = None
+    ) -> PreparedBuild | list[Outcome] | Ignored:
+        """As much of ``process`` as needs no package; PreparedBuild is what is left to ``release``. Never raises."""
+        attempt, request = attempt or Attempt(), request or PushRequest()
         seconds: dict[str, float] = {}
         try:
             with self._observer.timing("koji", seconds):
@@ -201,13 +201,13 @@ class Processor:
             return [Outcome(Status.FAILED, nvr=event.nvr, error=unknown)]
         except Exception as error:
             return [Outcome(Status.FAILED, nvr=event.nvr, error=_named(error, event.nvr))]
-        return outdated or self._prepare_build(_Work(build, attempt, request, self._observer, seconds), build)
+        return outdated or self._prepare_build(_BuildWork(build, attempt, request, self._observer, seconds), build)
 
-    def process_build(self, build: Build, attempt: Attempt, request: Request) -> list[Outcome] | Ignored:
+    def process_build(self, build: Build, attempt: Attempt, request: PushRequest) -> list[Outcome] | Ignored:
         """The same as ``process`` for a build that Koji has described already."""
-        return self._released(self._prepare_build(_Work(build, attempt, request, self._observer), build))
+        return self._released(self._prepare_build(_BuildWork(build, attempt, request, self._observer), build))
 
-    def _prepare_build(self, work: _Work, build: Build) -> Prepared | list[Outcome] | Ignored:
+    def _prepare_build(self, work: _BuildWork, build: Build) -> PreparedBuild | list[Outcome] | Ignored:
         attempt, request = work.attempt, work.request
         if build.state != BuildState.COMPLETE:
             return Ignored(NOT_COMPLETE, f"{build.nvr} is in state {claims.state_name(build.state)}", build)
@@ -227,13 +227,13 @@ class Processor:
             return [work.outcome(Status.SKIPPED, target, reason=HELD, held_by=by) for target in targets]
         return self._prepare_unpaused(work, targets, partial(self._fetch, work, build))
 
-    def process_archive(self, archive_file: Path, request: Request) -> list[Outcome] | Ignored:
+    def process_archive(self, archive_file: Path, request: PushRequest) -> list[Outcome] | Ignored:
         """The same for an archive of manifests that is no build's; the file stays as it is."""
         return self._released(self.prepare_archive(archive_file, request))
 
-    def prepare_archive(self, archive_file: Path, request: Request) -> Prepared | list[Outcome] | Ignored:
+    def prepare_archive(self, archive_file: Path, request: PushRequest) -> PreparedBuild | list[Outcome] | Ignored:
         """What ``prepare`` is to ``process``; the file is not needed any more when this returns."""
-        work = _Work(None, Attempt(), request, self._observer)
+        work = _BuildWork(None, Attempt(), request, self._observer)
         try:
             targets = targets_of(self._mapping.current, BuildFacts(), "an archive without a build", request)
         except Exception as error:
@@ -242,17 +242,17 @@ class Processor:
             return targets
         return self._prepare_unpaused(work, targets, lambda _scratch: archive_file)
 
-    def release(self, prepared: Prepared) -> list[Outcome]:
+    def release(self, prepared: PreparedBuild) -> list[Outcome]:
         """What became of it, one Outcome per target. Never raises."""
         return [
-            self._publish(prepared.work, part.target, part.bundle) if isinstance(part, _Ready) else part
+            self._publish(prepared.work, part.target, part.bundle) if isinstance(part, _PreparedTarget) else part
             for part in prepared.parts
         ]
 
-    def _released(self, prepared: Prepared | list[Outcome] | Ignored) -> list[Outcome] | Ignored:
-        return self.release(prepared) if isinstance(prepared, Prepared) else prepared
+    def _released(self, prepared: PreparedBuild | list[Outcome] | Ignored) -> list[Outcome] | Ignored:
+        return self.release(prepared) if isinstance(prepared, PreparedBuild) else prepared
 
-    def _fetch(self, work: _Work, build: Build, scratch: Path) -> Path:
+    def _fetch(self, work: _BuildWork, build: Build, scratch: Path) -> Path:
         """The build's archive, in ``scratch``, once the gate lets it pass."""
         archive_file = scratch / "archive.zip"
         with work.stage("download"):
@@ -268,9 +268,9 @@ class Processor:
         return archive_file
 
     def _prepare_unpaused(
-        self, work: _Work, targets: Sequence[Target], fetch: Callable[[Path], Path]
-    ) -> Prepared | list[Outcome]:
-        parts: list[Outcome | _Ready]
+        self, work: _BuildWork, targets: Sequence[Target], fetch: Callable[[Path], Path]
+    ) -> PreparedBuild | list[Outcome]:
+        parts: list[Outcome | _PreparedTarget]
         if work.request.dry_run:
             parts = self._prepare_all(work, targets, fetch)
         else:
@@ -282,16 +282,16 @@ class Processor:
                 waits=work.attempt.by_message,
             )
         done = [part for part in parts if isinstance(part, Outcome)]
-        return done if len(done) == len(parts) else Prepared(work, parts)
+        return done if len(done) == len(parts) else PreparedBuild(work, parts)
 
     def _prepare_all(
-        self, work: _Work, targets: Sequence[Target], fetch: Callable[[Path], Path]
-    ) -> list[Outcome | _Ready]:
+        self, work: _BuildWork, targets: Sequence[Target], fetch: Callable[[Path], Path]
+    ) -> list[Outcome | _PreparedTarget]:
         try:
             with ScratchDirectory() as scratch:
                 archive_file = fetch(Path(scratch))
                 with work.stage("extract"):
-                    contents = Contents(archive_file, Path(scratch), self._limits)
+                    contents = ArchiveContents(archive_file, Path(scratch), self._limits)
                 with work.stage("validate"):
                     prepared = [self._prepared(work, target, contents) for target in targets]
                 if _may_be_a_bundle(work.build, prepared) and contents.is_bundle_tree():
@@ -300,20 +300,20 @@ class Processor:
             named = _of_build(_named(error, work.nvr), work)
             return [work.outcome(Status.FAILED, target, error=named) for target in targets]
         return [
-            _Ready(target, each)
+            _PreparedTarget(target, each)
             if isinstance(each, Bundle)
             else work.outcome(Status.FAILED, target, extracted_files=contents.files, error=each)
             for target, each in zip(targets, prepared, strict=True)
         ]
 
-    def _prepared(self, work: _Work, target: Target, contents: Contents) -> Bundle | WorkerError:
+    def _prepared(self, work: _BuildWork, target: Target, contents: ArchiveContents) -> Bundle | WorkerError:
         """What is to be released to ``target``, or why there is nothing."""
         try:
             return self._destination.prepare(target, contents, work.build, work.request)
         except Exception as error:
             return _named(error, work.nvr)
 
-    def _publish(self, work: _Work, target: Target, prepared: Bundle) -> Outcome:
+    def _publish(self, work: _BuildWork, target: Target, prepared: Bundle) -> Outcome:
         known: dict[str, object] = {
             "repo": target.repository or prepared.package_name,
             "extracted_files": prepared.files,
@@ -325,10 +325,10 @@ class Processor:
         except Exception as error:
             return work.outcome(Status.FAILED, target, **known, error=_named(error, work.nvr))
 
-    def _release(self, work: _Work, target: Target, prepared: Bundle, known: dict[str, object]) -> Outcome:
+    def _release(self, work: _BuildWork, target: Target, prepared: Bundle, known: dict[str, object]) -> Outcome:
         destination, order = self._destination, self._order(work, target, prepared)
         comes_again = work.attempt.first_seen is not None
-        job = Job(target, prepared, work.build, work.request, order, comes_again)
+        job = ReleaseJob(target, prepared, work.build, work.request, order, comes_again)
         release = destination.plan if work.request.dry_run else destination.release
         with work.stage("release"):
             released = release(job)
@@ -345,7 +345,7 @@ class Processor:
         status = Status.PUBLISHED if ours else Status.UNCHANGED
         return work.outcome(status, target, **known, public=public)
 
-    def _order(self, work: _Work, target: Target, prepared: Bundle) -> BuildOrder | None:
+    def _order(self, work: _BuildWork, target: Target, prepared: Bundle) -> BuildOrder | None:
         """Where the build stands among others; None if the rule does not care."""
         if work.build is None or target.superseded != SKIP:
             return None
@@ -367,7 +367,7 @@ def _may_be_a_bundle(build: Build | None, prepared: Sequence[Bundle | WorkerErro
     return unknown and any(isinstance(each, PackageValidationError) for each in prepared)
 
 
-def _of_build(error: WorkerError, work: _Work) -> WorkerError:
+def _of_build(error: WorkerError, work: _BuildWork) -> WorkerError:
     """``error``, with the archive that it is about, if that is one of Koji's."""
     if not isinstance(error, OMPSUploadedFileError) or work.url is None:
         return error

@@ -17,7 +17,7 @@ from omps_worker.common.model import Outcome, Status
 
 
 @dataclass(frozen=True, slots=True)
-class Delay:
+class RetryDelay:
     """How long a retry waits: in seconds, and as it is written in the configuration."""
 
     text: str
@@ -25,18 +25,18 @@ class Delay:
 
 
 @dataclass(frozen=True, slots=True)
-class Ladder:
+class RetrySchedule:
     """The delays, each longer than the one before, and how many seconds after the first receipt to stop."""
 
-    delays: tuple[Delay, ...]
+    delays: tuple[RetryDelay, ...]
     give_up_after: float
 
     @property
-    def shortest(self) -> Delay:
+    def shortest(self) -> RetryDelay:
         """For work that did not even begin."""
         return min(self.delays, key=lambda delay: delay.seconds)
 
-    def delay(self, attempt: int, retry_after: float | None) -> Delay:
+    def delay(self, attempt: int, retry_after: float | None) -> RetryDelay:
         """How long to wait after the failure of an attempt, counted from 1.
 
         ``retry_after``: the seconds that a peer asked to be left alone; then the smallest delay
@@ -49,7 +49,7 @@ class Ladder:
 
 
 @dataclass(frozen=True, slots=True)
-class Parked:
+class Park:
     """A copy of the message goes to the failed queue.
 
     ``targets`` are the labels of those that failed; None where the work did not get as far as
@@ -61,15 +61,15 @@ class Parked:
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
-    """A copy of the message waits for ``delay`` and comes back, for ``targets`` as in ``Parked``.
+class Retry:
+    """A copy of the message waits for ``delay`` and comes back, for ``targets`` as in ``Park``.
 
     ``counts``: as a further attempt. Not where the work only found its package busy.
     """
 
     error: WorkerError
     targets: tuple[str, ...] | None
-    delay: Delay
+    delay: RetryDelay
     counts: bool = True
 
 
@@ -78,12 +78,12 @@ class Disposition:
     """``outcomes`` are to be told; then the copies are made, if any; then the message is acked."""
 
     outcomes: tuple[Outcome, ...]
-    parked: Parked | None = None
-    again: Again | None = None
+    parked: Park | None = None
+    again: Retry | None = None
 
 
 def decide(
-    outcomes: Sequence[Outcome], *, attempt: int, first_seen: datetime, now: datetime, ladder: Ladder
+    outcomes: Sequence[Outcome], *, attempt: int, first_seen: datetime, now: datetime, ladder: RetrySchedule
 ) -> Disposition:
     """What to tell, what to park and what to try again.
 
@@ -93,7 +93,7 @@ def decide(
     given_up = (now - first_seen).total_seconds() >= ladder.give_up_after
     waiting = [outcome for outcome in outcomes if _transient(outcome) and not (given_up and _gives_up(outcome))]
     failed = [outcome for outcome in outcomes if outcome.status is Status.FAILED and outcome not in waiting]
-    parked = Parked(_deciding(failed), _labels(failed)) if failed else None
+    parked = Park(_deciding(failed), _labels(failed)) if failed else None
     if not waiting:
         return Disposition(tuple(outcomes), parked)
     asked = [outcome.error.retry_after for outcome in waiting if outcome.error and outcome.error.retry_after]
@@ -106,7 +106,7 @@ def decide(
         else outcome
         for outcome in outcomes
     )
-    return Disposition(told, parked, Again(_deciding(waiting), _labels(waiting), delay, counts))
+    return Disposition(told, parked, Retry(_deciding(waiting), _labels(waiting), delay, counts))
 
 
 def _transient(outcome: Outcome) -> bool:

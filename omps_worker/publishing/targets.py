@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from omps_worker.common.model import Attempt, BuildFacts, Ignored, Target
-from omps_worker.common.push_request import Request
+from omps_worker.common.push_request import PushRequest
 from omps_worker.configuration.mapping import Mapping
 from omps_worker.destinations.app_registry import versions
 
@@ -16,7 +16,7 @@ IGNORED_BY_RULE = "ignored_by_rule"
 """Reasons to ignore a build: it has no targets."""
 
 
-def targets_of(mapping: Mapping, facts: BuildFacts, what: str, request: Request) -> Sequence[Target] | Ignored:
+def targets_of(mapping: Mapping, facts: BuildFacts, what: str, request: PushRequest) -> Sequence[Target] | Ignored:
     """Where ``what``, of which ``facts`` are known, goes: as ``request`` says, or else the mapping."""
     if request.organization is not None:
         return [Target(request.organization, request.repository, request.version or versions.INCREMENT)]

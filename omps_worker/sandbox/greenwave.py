@@ -6,7 +6,7 @@ from __future__ import annotations
 from types import TracebackType
 
 from omps_worker.sandbox.faults import Faults
-from omps_worker.sandbox.http_server import HttpServer, Logged, Request, Response
+from omps_worker.sandbox.http_server import HttpServer, LoggedRequest, Request, Response
 
 VERSION = "1.9.0"
 
@@ -30,7 +30,7 @@ class SandboxGreenwave:
         return self._server.faults
 
     @property
-    def log(self) -> list[Logged]:
+    def log(self) -> list[LoggedRequest]:
         """The requests so far."""
         return self._server.log
 

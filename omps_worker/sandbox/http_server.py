@@ -76,7 +76,7 @@ class Response:
 
 
 @dataclass
-class Logged:
+class LoggedRequest:
     """One request that came in. ``status`` is None as long as, or because, nothing was answered."""
 
     method: str
@@ -106,7 +106,7 @@ class HttpServer:
         self.faults = faults if faults is not None else Faults()
         self.max_body = max_body
         self.tls = tls
-        self.log: list[Logged] = []
+        self.log: list[LoggedRequest] = []
         self.stopping = threading.Event()
         self._reservation: socket.socket | None = None
         self._server: _Server | None = None
@@ -220,7 +220,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self) -> None:
         owner = self.server.owner
-        logged = Logged(self.command, self.path)
+        logged = LoggedRequest(self.command, self.path)
         owner.log.append(logged)
         length = self.headers.get("Content-Length", "0")
         if not length.isdigit() or "Transfer-Encoding" in self.headers:
@@ -251,7 +251,7 @@ class _Handler(BaseHTTPRequestHandler):
             _log.exception("no answer to %s %s", self.command, target.path)
             return Response.html(500, "500 Internal Server Error")
 
-    def _misbehave(self, fault: Fault, body: bytes, logged: Logged) -> None:
+    def _misbehave(self, fault: Fault, body: bytes, logged: LoggedRequest) -> None:
         owner = self.server.owner
         owner.pause(fault.delay, fault.hold)
         if fault.drop or owner.stopping.is_set():
@@ -272,7 +272,13 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(response, logged, drip=fault.drip, truncate=fault.truncate)
 
     def _send(
-        self, response: Response, logged: Logged, *, drip: float = 0, truncate: bool = False, closing: bool = False
+        self,
+        response: Response,
+        logged: LoggedRequest,
+        *,
+        drip: float = 0,
+        truncate: bool = False,
+        closing: bool = False,
     ) -> None:
         headers = {"Content-Type": response.content_type, "Content-Length": str(len(response.body)), **response.headers}
         if closing or truncate:
@@ -294,7 +300,7 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             self.wfile.write(bytes((byte,)))
 
-    def _refuse_large(self, length: int, logged: Logged) -> None:
+    def _refuse_large(self, length: int, logged: LoggedRequest) -> None:
         self._send(Response.html(413, "413 Request Entity Too Large"), logged, closing=True)
         # Closing with unread bytes would reset the connection before the client saw the answer.
         while length > 0:

@@ -24,7 +24,7 @@ from datetime import datetime, timezone
 from types import TracebackType
 
 from omps_worker.sandbox.faults import Faults
-from omps_worker.sandbox.http_server import HttpServer, Logged
+from omps_worker.sandbox.http_server import HttpServer, LoggedRequest
 from omps_worker.sandbox.registry_accounts import Accounts, RobotRole
 from omps_worker.sandbox.registry_api import RegistryApi
 from omps_worker.sandbox.registry_store import Repository, StoredRelease, tar_digest
@@ -58,7 +58,7 @@ class SandboxRegistry:
         return self._server.faults
 
     @property
-    def log(self) -> list[Logged]:
+    def log(self) -> list[LoggedRequest]:
         """The requests so far."""
         return self._server.log
 

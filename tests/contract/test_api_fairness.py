@@ -16,10 +16,10 @@ import pytest
 import requests
 from pydantic import SecretStr
 
-from omps_worker.api import flow, rights
-from omps_worker.api.idempotency import Keys
-from omps_worker.api.pool import Pool
-from omps_worker.api.rights import Rights, Standing
+from omps_worker.api import permissions, scheduler
+from omps_worker.api.idempotency import IdempotencyKeys
+from omps_worker.api.permissions import Permission, PermissionChecker
+from omps_worker.api.worker_pool import WorkerPool
 from omps_worker.common.errors import InvalidIdempotencyKey
 from omps_worker.common.locks.file import FileLock, state_directory
 from omps_worker.destinations.app_registry.client import AppRegistry
@@ -171,28 +171,28 @@ def test_nothing_heavy_is_done_for_a_stranger(server, token):
 def test_a_token_is_looked_at_once_and_forgotten_in_time(server):
     now = [0.0]
     robot = SecretStr(server.registry.add_robot("community", "other"))
-    known = Rights(AppRegistry(server.registry.url, timeout=5), clock=lambda: now[0])
+    known = PermissionChecker(AppRegistry(server.registry.url, timeout=5), clock=lambda: now[0])
     assert known.kept("community", robot) is None
-    assert known.ask("community", robot).standing is Standing.KNOWN
+    assert known.ask("community", robot).standing is Permission.KNOWN
     asked = len(server.registry.log)
-    assert known.ask("community", robot).standing is Standing.KNOWN
+    assert known.ask("community", robot).standing is Permission.KNOWN
     assert len(server.registry.log) == asked
     assert known.kept("partners", robot) is None
-    now[0] = rights.KEPT_SECONDS[Standing.KNOWN]
+    now[0] = permissions.KEPT_SECONDS[Permission.KNOWN]
     assert known.kept("community", robot) is None
 
 
 def test_what_is_kept_of_tokens_has_a_limit(server, monkeypatch):
-    monkeypatch.setattr(rights, "KEPT", 3)
-    known = Rights(AppRegistry(server.registry.url, timeout=5))
+    monkeypatch.setattr(permissions, "KEPT", 3)
+    known = PermissionChecker(AppRegistry(server.registry.url, timeout=5))
     for number in range(5):
-        assert known.ask("community", SecretStr(f"x{number}")).standing is Standing.REFUSED
+        assert known.ask("community", SecretStr(f"x{number}")).standing is Permission.REFUSED
     assert [known.kept("community", SecretStr(f"x{number}")) is None for number in range(5)] == [True] * 2 + [False] * 3
 
 
 def test_everybody_who_may_push_is_known_and_nobody_else(server, tmp_path):
     registry = server.registry
-    known = Rights(AppRegistry(registry.url, timeout=5))
+    known = PermissionChecker(AppRegistry(registry.url, timeout=5))
     owner = registry.add_user("jdoe")
     standing = {
         "creator": known.ask("community", SecretStr(registry.add_robot("community", "other"))),
@@ -201,17 +201,17 @@ def test_everybody_who_may_push_is_known_and_nobody_else(server, tmp_path):
         "nothing of the kind": known.ask("community", SecretStr("Bearer abc")),
         "robot of others": known.ask("community", SecretStr(registry.add_robot("partners"))),
     }
-    assert {name for name, found in standing.items() if found.standing is Standing.KNOWN} == {"creator", "owner"}
+    assert {name for name, found in standing.items() if found.standing is Permission.KNOWN} == {"creator", "owner"}
     assert "unauthorized-access" in str(standing["wrong"].response)
     with CnrServer(tmp_path) as reference:
         # It asks nobody who they are.
-        everybody = Rights(AppRegistry(reference.url, timeout=10))
-        assert everybody.ask("community", SecretStr("anything")).standing is Standing.KNOWN
+        everybody = PermissionChecker(AppRegistry(reference.url, timeout=10))
+        assert everybody.ask("community", SecretStr("anything")).standing is Permission.KNOWN
 
 
 def test_where_the_registry_cannot_be_asked_the_push_itself_tells(server):
-    known = Rights(AppRegistry("http://127.0.0.1:9", timeout=5))
-    assert known.ask("community", SecretStr(server.token)).standing is Standing.UNKNOWN
+    known = PermissionChecker(AppRegistry("http://127.0.0.1:9", timeout=5))
+    assert known.ask("community", SecretStr(server.token)).standing is Permission.UNKNOWN
     server.registry.faults.add(Fault("GET .*omps-worker-probe", status=502, times=None))
     token = server.registry.add_robot("community", "other")
     assert server.push("v2", OTTER, "otter", token=token).status_code == 200
@@ -235,8 +235,8 @@ def test_strangers_that_cannot_be_told_apart_share_what_one_client_gets(server):
         ending.callback(gate.set)
         wait_until(lambda: server.koji.faults.fired(held))
         statuses = server.site._flow._admitted._owners
-        wait_until(lambda: statuses[flow.STRANGERS] == 4 or len(replies) == 4)
-        assert server.site._flow._preparing._owners[flow.STRANGERS] == 1
+        wait_until(lambda: statuses[scheduler.STRANGERS] == 4 or len(replies) == 4)
+        assert server.site._flow._preparing._owners[scheduler.STRANGERS] == 1
 
 
 # ---- clients that go away
@@ -294,7 +294,7 @@ def test_what_is_under_way_for_a_client_that_left_is_finished_and_told_before_th
 
 
 def test_it_is_not_waited_for_without_end(tmp_path):
-    pool = Pool(1)
+    pool = WorkerPool(1)
 
     async def story():
         gate = threading.Event()
@@ -388,7 +388,7 @@ def test_keys_are_forgotten_after_a_day_and_there_are_not_too_many(tmp_path, mon
 
     monkeypatch.setattr(idempotency, "SWEEP_SECONDS", 0.0)
     monkeypatch.setattr(idempotency, "KEPT", 3)
-    keys, token = Keys(lambda: tmp_path), SecretStr("basic x")
+    keys, token = IdempotencyKeys(lambda: tmp_path), SecretStr("basic x")
     for number in range(6):
         key = keys.of(f"{number}", "community", token)
         key.note("1.0.0")

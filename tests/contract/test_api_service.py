@@ -23,7 +23,7 @@ from omps_worker.api import health as api_health
 from omps_worker.api import openapi, replies
 from omps_worker.api import server as api_server
 from omps_worker.api.announcer import Announcer
-from omps_worker.api.health import Health
+from omps_worker.api.health import HealthEndpoint
 from omps_worker.api.replies import reply_to
 from omps_worker.common.errors import (
     BrokerUnavailable,
@@ -215,7 +215,7 @@ def test_services_are_asked_together_once_and_not_for_ever():
         raise RuntimeError("deep inside")
 
     async def look():
-        health = Health({"koji": hangs, "quay": hangs, "greenwave": breaks}, seconds=0.2)
+        health = HealthEndpoint({"koji": hangs, "quay": hangs, "greenwave": breaks}, seconds=0.2)
         found = await asyncio.gather(*(health.look() for _ in range(20)))
         release_all.set()
         health.close()
@@ -552,7 +552,7 @@ def test_replies_are_as_described(server):
     fits(server.push("v2", b"", "otter-cache"), "Error")
     fits(server.delete("/v2/community/otter-cache"), "Deleted")
     fits(server.get("/v2/about"), "About")
-    fits(server.get("/v2/health/ping"), "Health")
+    fits(server.get("/v2/health/ping"), "HealthEndpoint")
     fits(server.get("/nix"), "Error")
 
 

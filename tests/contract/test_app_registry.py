@@ -18,7 +18,7 @@ import requests
 from pydantic import SecretStr
 
 from omps_worker.common.errors import OMPSInvalidVersionFormat, QuayCourierError, QuayPackageError
-from omps_worker.destinations.app_registry.client import AppRegistry, Package
+from omps_worker.destinations.app_registry.client import AppRegistry, PackageListing
 from omps_worker.sandbox.registry import SandboxRegistry
 from tests.support.blobs import digest_of, tar_gz
 from tests.support.cnr import CnrServer
@@ -32,7 +32,7 @@ class Ground:
         self.organization = organization
         self.authorization = SecretStr(authorization)
 
-    def look(self, repository: str) -> Package:
+    def look(self, repository: str) -> PackageListing:
         return self.client.look(self.organization, repository, self.authorization)
 
     def push(self, repository: str, version: str, blob: bytes) -> None:
@@ -187,7 +187,7 @@ def test_a_package_whose_releases_were_deleted_is_empty_but_exists(ground: Groun
     assert [release.version for release in ground.look("etcd").releases] == ["1.0.0"]
 
     ground.raw("DELETE", "etcd/1.0.0/helm")
-    assert ground.look("etcd") == Package(True, ())
+    assert ground.look("etcd") == PackageListing(True, ())
 
     ground.push("etcd", "2.0.0", tar_gz("again"))
     assert [release.digest for release in ground.look("etcd").releases] == [digest_of(tar_gz("again"))]

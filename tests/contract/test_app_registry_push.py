@@ -15,7 +15,7 @@ from urllib.parse import quote
 import pytest
 
 from omps_worker.common.errors import QuayCourierError, RegistryError
-from omps_worker.destinations.app_registry.client import AppRegistry, Package
+from omps_worker.destinations.app_registry.client import AppRegistry, PackageListing
 from omps_worker.sandbox.faults import Fault
 from omps_worker.sandbox.registry import MAX_BODY, SandboxRegistry
 from tests.support.blobs import tar_gz
@@ -214,7 +214,7 @@ def test_a_refused_first_release_leaves_an_empty_private_repository(quay: Quay) 
         quay.push("1.0")
 
     assert quay.is_public("community", "etcd") is False
-    assert quay.look() == Package(True, ())
+    assert quay.look() == PackageListing(True, ())
 
 
 def test_of_simultaneous_pushes_one_wins(quay: Quay) -> None:

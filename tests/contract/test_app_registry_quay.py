@@ -11,7 +11,7 @@ import requests
 from pydantic import SecretStr
 
 from omps_worker.common.errors import QuayAuthorizationError, QuayCourierError, QuayPackageError
-from omps_worker.destinations.app_registry.client import AppRegistry, Package
+from omps_worker.destinations.app_registry.client import AppRegistry, PackageListing
 from omps_worker.sandbox.faults import Fault
 from tests.support.blobs import digest_of
 from tests.support.quay import BLOB, LOOK, Quay
@@ -67,15 +67,15 @@ def test_a_password_that_is_no_text_is_a_wrong_one(quay: Quay) -> None:
 def test_a_wrong_credential_sees_neither_that_a_private_package_exists_nor_that_it_is_missing(quay: Quay) -> None:
     quay.push()
 
-    assert quay.client.look("community", "etcd", WRONG) == Package(None)
-    assert quay.client.look("community", "missing", WRONG) == Package(None)
+    assert quay.client.look("community", "etcd", WRONG) == PackageListing(None)
+    assert quay.client.look("community", "missing", WRONG) == PackageListing(None)
 
 
 def test_only_those_with_rights_on_the_namespace_learn_that_a_package_is_missing(quay: Quay) -> None:
     admin = SecretStr(quay.add_robot("community", "admin", role="admin"))
 
-    assert quay.client.look("community", "missing", admin) == Package(False)
-    assert quay.client.look("community", "missing", quay.robot) == Package(None)
+    assert quay.client.look("community", "missing", admin) == PackageListing(False)
+    assert quay.client.look("community", "missing", quay.robot) == PackageListing(None)
 
 
 def test_everybody_sees_a_public_package(quay: Quay) -> None:

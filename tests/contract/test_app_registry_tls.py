@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from omps_worker.common.errors import QuayCourierError
-from omps_worker.common.http_client import deadline
+from omps_worker.common.http_client import session
 from omps_worker.destinations.app_registry.client import AppRegistry
 from tests.support.certificates import self_signed
 from tests.support.quay import BLOB, Quay
@@ -40,12 +40,12 @@ def test_they_may_be_a_directory(tmp_path: Path) -> None:
 def test_the_environment_may_name_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trusted, tls = self_signed(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
-    deadline._context_as_of.cache_clear()
+    session._context_as_of.cache_clear()
     try:
         with Quay(tls=tls) as quay:
             AppRegistry(quay.url, timeout=20).push("community", "etcd", "1.0.0", BLOB, quay.robot)
     finally:
-        deadline._context_as_of.cache_clear()
+        session._context_as_of.cache_clear()
 
 
 def test_a_certificate_that_nobody_vouches_for_gets_no_credentials(tmp_path: Path) -> None:

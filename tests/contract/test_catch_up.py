@@ -12,7 +12,7 @@ from omps_worker.common.errors import KojiError
 from omps_worker.common.http_client.client import HttpClient
 from omps_worker.common.model import Attempt, OperatorKind
 from omps_worker.messages.events import decode
-from omps_worker.publishing.catch_up import CatchUp, LookingBack
+from omps_worker.publishing.catch_up import CatchUp, ScheduledCatchUp
 from omps_worker.sandbox import koji_records, operators
 from omps_worker.sandbox.faults import Fault
 from tests.support.parts import parts
@@ -199,7 +199,7 @@ def test_looking_changes_nothing(place):
 
 
 def looking_back(place, send, *, every=60, window=7 * 3600):
-    return LookingBack(place.work, every, window, send)
+    return ScheduledCatchUp(place.work, every, window, send)
 
 
 def never():
@@ -289,7 +289,7 @@ def test_a_hub_that_cannot_list_by_promotion_lists_the_rest(place, monkeypatch):
 def test_looking_back_sends_a_draft_once_it_is_promoted(place):
     draft = place.build("otter", draft=True)
     sent = []
-    looking_back = LookingBack(place.work, 60.0, 3600.0 * 3, sent.append)
+    looking_back = ScheduledCatchUp(place.work, 60.0, 3600.0 * 3, sent.append)
     assert looking_back.once(lambda: False) == 0
     place.site.koji.promote(draft, promoted_at=place.start + timedelta(minutes=30))
     assert looking_back.once(lambda: False) == 1

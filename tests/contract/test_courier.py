@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from omps_worker.common.errors import PackageValidationError
 from omps_worker.manifests import bundle
-from omps_worker.manifests.reader import Manifests
+from omps_worker.manifests.operator_manifests import OperatorManifests
 from omps_worker.sandbox.operators import Files, bundle_tree, flat_operator, nested_operator, sized_operator
 from tests.support import plain_courier
 from tests.support.plain_courier import Answer
@@ -27,7 +27,7 @@ DATA = Path(__file__).parents[1] / "data" / "manifests"
 def ours(directory: Path, repository: str) -> Answer:
     tree = tree_below(directory)
     try:
-        made = bundle.prepare(tree, Manifests.read(tree), repository)
+        made = bundle.prepare(tree, OperatorManifests.read(tree), repository)
     except PackageValidationError as error:
         verdict = plain_courier.ordered(error.details["validation_info"])
         return Answer(False, verdict, {}, crashed=not verdict)
@@ -51,7 +51,7 @@ def test_generated_operators(tmp_path: Path, size: str, seed: int) -> None:
     files = sized_operator(size, seed)
     directory = write_tree(tmp_path, files)
 
-    assert assert_equal(directory, Manifests.read(tree_below(directory)).package_name).accepted
+    assert assert_equal(directory, OperatorManifests.read(tree_below(directory)).package_name).accepted
 
 
 def test_stray_files_and_files_that_are_left_out(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from omps_worker.common.locks import ProcessLock
 from omps_worker.common.model import Status
 from omps_worker.destinations.app_registry.client import AppRegistry
 from omps_worker.destinations.app_registry.deletions import Deleter
-from omps_worker.destinations.app_registry.package import Credentials, Place
+from omps_worker.destinations.app_registry.package import Credentials, PackageLocation
 from omps_worker.sandbox.faults import Fault
 from omps_worker.sandbox.registry import SandboxRegistry
 from tests.support.blobs import tar_gz
@@ -35,7 +35,7 @@ def registry():
 
 @pytest.fixture
 def place(registry):
-    return Place("community", "etcd", Credentials(SecretStr(registry.add_robot("community", role="admin"))))
+    return PackageLocation("community", "etcd", Credentials(SecretStr(registry.add_robot("community", role="admin"))))
 
 
 @pytest.fixture
@@ -83,11 +83,11 @@ def test_a_package_without_releases_or_without_existence_is_not_found(registry, 
     with pytest.raises(QuayPackageNotFound):
         deleter.delete(place)
     with pytest.raises(QuayPackageNotFound):
-        deleter.delete(Place("community", "nothing", place.credentials))
+        deleter.delete(PackageLocation("community", "nothing", place.credentials))
 
 
 def test_who_may_not_see_the_package_is_told_so(registry, deleter):
-    stranger = Place("community", "etcd", Credentials(SecretStr(registry.add_user("stranger"))))
+    stranger = PackageLocation("community", "etcd", Credentials(SecretStr(registry.add_user("stranger"))))
     with pytest.raises(QuayAuthorizationError, match="Unauthorized access"):
         deleter.delete(stranger)
     assert len(versions(registry)) == 3
@@ -112,7 +112,7 @@ def test_what_somebody_else_deletes_meanwhile_is_deleted(registry, deleter, plac
 
 def test_a_name_that_is_none_is_refused(deleter, place):
     with pytest.raises((QuayPackageError, OMPSInvalidVersionFormat)):
-        deleter.delete(Place("..", "etcd", place.credentials))
+        deleter.delete(PackageLocation("..", "etcd", place.credentials))
 
 
 def test_what_would_be_deleted_can_be_asked(registry, deleter, place):

@@ -9,7 +9,7 @@ import pytest
 
 from omps_worker.common.errors import QuayPackageError
 from omps_worker.common.model import BuildEvent, Outcome, Status
-from omps_worker.common.push_request import Request
+from omps_worker.common.push_request import PushRequest
 from omps_worker.destinations import Destination, Released
 from omps_worker.destinations.app_registry.destination import AppRegistryDestination
 from omps_worker.manifests.transformations import Transformations
@@ -73,7 +73,7 @@ def test_a_build_goes_to_a_destination_of_another_kind(site):
     processor = Processor(site.mapping, site.builds, shelf, LIMITS)
 
     def told(**wishes):
-        (outcome,) = processor.process(BuildEvent(nvr="otter-cache-container-1.0-1"), request=Request(**wishes))
+        (outcome,) = processor.process(BuildEvent(nvr="otter-cache-container-1.0-1"), request=PushRequest(**wishes))
         return outcome.status, outcome.version, outcome.error and outcome.error.message
 
     assert told(dry_run=True) == (Status.PUBLISHED, "1.0.0", None)

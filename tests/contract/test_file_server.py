@@ -13,7 +13,7 @@ import pytest
 from omps_worker.common.errors import KojiError
 from omps_worker.configuration.settings import KojiSettings, Limits, RegistrySettings, WorkerSettings
 from omps_worker.koji_client.builds import KojiBuilds
-from omps_worker.monitoring.checks import Services
+from omps_worker.monitoring.checks import CheckClients
 from omps_worker.sandbox import operators
 from omps_worker.sandbox.faults import Fault
 from omps_worker.sandbox.koji import SandboxKoji
@@ -46,7 +46,7 @@ def ask(koji: SandboxKoji, builds: KojiBuilds) -> Callable[[], object]:
         ca_bundle=None,
         greenwave=None,
     )
-    return Services.of(cast("WorkerSettings", worker), 3.0, builds).questions()["koji_files"]
+    return CheckClients.of(cast("WorkerSettings", worker), 3.0, builds).questions()["koji_files"]
 
 
 def fail(builds: KojiBuilds, directory: Path, version: str = "1.0") -> None:

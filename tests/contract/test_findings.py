@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from omps_worker.common.model import Attempt, BuildEvent, Status
+from omps_worker.common.push_request import PushRequest
 from omps_worker.publishing.explain import as_text, explain
-from omps_worker.publishing.processor import Request
 from omps_worker.sandbox import operators
 from tests.support.parts import parts
 
@@ -24,7 +24,7 @@ def site():
 
 
 def brought(site, name: str):
-    (outcome,) = site.processor.process_archive(ARCHIVES / f"{name}.zip", Request("community"))
+    (outcome,) = site.processor.process_archive(ARCHIVES / f"{name}.zip", PushRequest("community"))
     return outcome
 
 
@@ -87,7 +87,7 @@ def test_a_package_name_that_stands_twice_is_a_warning(site, tmp_path):
     files["lantern.package.yaml"] = "packageName: otter\n" + files["lantern.package.yaml"]
     archive = tmp_path / "lantern.zip"
     archive.write_bytes(operators.zip_of(files))
-    (outcome,) = site.processor.process_archive(archive, Request("community"))
+    (outcome,) = site.processor.process_archive(archive, PushRequest("community"))
     assert (outcome.status, outcome.repo) == (Status.PUBLISHED, "lantern")
     assert any(one.startswith("/lantern.package.yaml: packageName stands more than once") for one in outcome.warnings)
 

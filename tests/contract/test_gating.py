@@ -8,8 +8,8 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from omps_worker.common.model import Attempt, OperatorKind, Status
+from omps_worker.common.push_request import PushRequest
 from omps_worker.publishing.gate import Greenwave
-from omps_worker.publishing.processor import Request
 from omps_worker.sandbox import operators
 from omps_worker.sandbox.faults import Fault
 from omps_worker.sandbox.greenwave import SandboxGreenwave
@@ -84,6 +84,6 @@ def test_nobody_asks_about_what_cannot_be_published_or_cannot_be_downloaded(site
 def test_an_archive_without_a_build_needs_no_decision(site, server, tmp_path):
     file = tmp_path / "lantern.zip"
     file.write_bytes(FLAT)
-    outcome = only(site.processor.process_archive(file, Request("community")))
+    outcome = only(site.processor.process_archive(file, PushRequest("community")))
     assert outcome.status is Status.PUBLISHED
     assert server.log == []

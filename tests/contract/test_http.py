@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from omps_worker.common.http_client.client import Answer, HttpClient, HttpFault, deadline
-from omps_worker.common.http_client.deadline import new_session
+from omps_worker.common.http_client.session import new_session
 from tests.support.certificates import self_signed
 from tests.support.peer import Conversation, Peer, closed_port, deaf_port
 from tests.support.waiting import wait_until

@@ -7,13 +7,13 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from omps_worker.common.model import Attempt, BuildEvent, ByHand, Status
+from omps_worker.common.model import Attempt, BuildEvent, ManualRequest, Status
+from omps_worker.common.push_request import PushRequest
 from omps_worker.messages.reporting import outcomes_table, result_body
 from omps_worker.publishing import retry
 from omps_worker.publishing.catch_up import CatchUp
 from omps_worker.publishing.explain import as_text, explain
-from omps_worker.publishing.pauses import foreseen
-from omps_worker.publishing.processor import Request
+from omps_worker.publishing.holds import foreseen
 from omps_worker.sandbox import operators
 from tests.support.parts import parts
 
@@ -33,7 +33,7 @@ def build_of(site, release):
 
 
 def by_hand(site, build, **wishes):
-    return site.processor.process(BuildEvent(nvr=build["nvr"]), Attempt(), Request(**wishes))
+    return site.processor.process(BuildEvent(nvr=build["nvr"]), Attempt(), PushRequest(**wishes))
 
 
 def test_a_held_build_is_published_by_nothing_but_who_says_so():
@@ -62,7 +62,7 @@ def test_who_asks_why_a_build_is_held_learns_the_entry_and_what_publishes_it_all
         held = build_of(site, 3)
         outcomes = by_hand(site, held)
         document, text = explained(site, held)
-    (told, _) = [result_body(outcome, ByHand(), Attempt()) for outcome in outcomes]
+    (told, _) = [result_body(outcome, ManualRequest(), Attempt()) for outcome in outcomes]
     assert (told["reason"], told["held_by"]) == ("held", entry)
     assert (document["decision"], document["reason"], document["targets"][0]["held_by"]) == ("skip", "held", entry)
     for shown in (text, outcomes_table(outcomes)):
@@ -138,8 +138,10 @@ def test_what_is_paused_is_never_given_up_and_is_no_attempt(age):
     with parts(PAUSE) as site:
         outcomes = site.process(build_of(site, 1))
     now = datetime.now(timezone.utc)
-    delays = tuple(retry.Delay(text, seconds) for text, seconds in (("10s", 10.0), ("10m", 600.0), ("1h", 3600.0)))
-    decided = retry.decide(outcomes, attempt=1, first_seen=now - age, now=now, ladder=retry.Ladder(delays, 86400.0))
+    delays = tuple(retry.RetryDelay(text, seconds) for text, seconds in (("10s", 10.0), ("10m", 600.0), ("1h", 3600.0)))
+    decided = retry.decide(
+        outcomes, attempt=1, first_seen=now - age, now=now, ladder=retry.RetrySchedule(delays, 86400.0)
+    )
     assert decided.parked is None
     assert (decided.again.counts, decided.again.delay.text, decided.again.targets) == (False, "10m", ("community",))
     assert [(outcome.status, outcome.reason) for outcome in decided.outcomes] == [

@@ -16,10 +16,10 @@ import pytest
 
 from omps_worker.common.errors import RegistryReplacementError, ResourcesExhausted, StorageError
 from omps_worker.common.model import Status
+from omps_worker.common.push_request import PushRequest
 from omps_worker.manifests import regexp_process, replacements
 from omps_worker.manifests.replacements import CannotReplace
 from omps_worker.manifests.transformations import Replacement, Transformations, apply
-from omps_worker.publishing.processor import Request
 from omps_worker.sandbox import operators
 from tests.support.parts import parts
 from tests.support.trees import tree_below, write_tree
@@ -257,7 +257,7 @@ def test_a_build_ends_failed_and_the_other_organization_gets_it(tmp_path):
         build = site.koji.add_build("otter-cache-container", "1", "1", manifests=archive.read_bytes())
         failed, published = site.process(build)
         (by_hand,) = site.process(build, organization="community")
-        (tried,) = site.processor.process_archive(archive, Request("community", dry_run=True))
+        (tried,) = site.processor.process_archive(archive, PushRequest("community", dry_run=True))
     for outcome in (failed, by_hand, tried):
         assert (outcome.status, outcome.error_name) == (Status.FAILED, "RegistryReplacementError")
         assert not outcome.error.transient

@@ -17,8 +17,8 @@ from omps_worker.common.locks import ProcessLock
 from omps_worker.common.model import Bundle
 from omps_worker.destinations import Released
 from omps_worker.destinations.app_registry.client import AppRegistry
-from omps_worker.destinations.app_registry.package import Credentials, Place
-from omps_worker.destinations.app_registry.releases import Releaser, Wanted
+from omps_worker.destinations.app_registry.package import Credentials, PackageLocation
+from omps_worker.destinations.app_registry.releases import Releaser, WantedRelease
 from omps_worker.sandbox.faults import Fault
 from omps_worker.sandbox.registry import SandboxRegistry
 from omps_worker.sandbox.registry_store import tar_digest
@@ -45,12 +45,12 @@ class DeliveryWorker:
         self.registry = registry
         self.faults = registry.faults
         registry.add_organization("community")
-        self.place = Place("community", "etcd", Credentials(SecretStr(registry.add_robot("community"))))
+        self.place = PackageLocation("community", "etcd", Credentials(SecretStr(registry.add_robot("community"))))
         self.lock = ProcessLock(TIMEOUT)
         self._releaser = Releaser(AppRegistry(registry.url, timeout=TIMEOUT), self.lock, "1.0.0")
 
     def release(self, what: Bundle = OURS, version: str | None = None, **options) -> Released | None:
-        return self._releaser.release(Wanted(what, self.place, version, **options))
+        return self._releaser.release(WantedRelease(what, self.place, version, **options))
 
     def somebody_pushes(self, version: str) -> None:
         self.registry.add_release("community", "etcd", version, THEIRS.blob)

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from omps_worker.common.model import Attempt, OperatorKind, Status
-from omps_worker.publishing.processor import Request
+from omps_worker.common.push_request import PushRequest
 from omps_worker.sandbox import operators
 from omps_worker.sandbox.faults import Fault
 from tests.support.parts import parts
@@ -348,7 +348,7 @@ def test_a_hot_fix_from_a_file_stays_on_top(site, tmp_path):
     builds = released_in_turn(site, 1, 2)
     archive = tmp_path / "fix.zip"
     archive.write_bytes(content(7))
-    (fix,) = site.processor.process_archive(archive, Request(organization="community"))
+    (fix,) = site.processor.process_archive(archive, PushRequest(organization="community"))
     assert (fix.status, fix.version) == (Status.PUBLISHED, "3.0.0")
     before, after = again_and_again(site, builds)
     assert before == after == ["1.0.0", "2.0.0", "3.0.0"]
@@ -358,7 +358,7 @@ def test_a_hot_fix_gives_way_to_the_next_build(site, tmp_path):
     released_in_turn(site, 1)
     archive = tmp_path / "fix.zip"
     archive.write_bytes(content(7))
-    site.processor.process_archive(archive, Request(organization="community"))
+    site.processor.process_archive(archive, PushRequest(organization="community"))
     assert only(site.process(build_of(site, 2))) == (Status.PUBLISHED, "3.0.0")
 
 
@@ -469,7 +469,9 @@ def test_the_newest_build_ends_on_top_whatever_comes_late(story):
         ]
         for number, attempt in [*zip(order, attempts, strict=True), *repeats]:
             site.process(builds[number], attempt)
-        newest = site.processor.process_build(site.builds.find(build_id=builds[-1]["id"]), FRESH, Request(dry_run=True))
+        newest = site.processor.process_build(
+            site.builds.find(build_id=builds[-1]["id"]), FRESH, PushRequest(dry_run=True)
+        )
         assert told(newest) == [(Status.UNCHANGED, site.versions("community", "lantern")[-1])]
         digests = [release.digest for release in site.registry.releases("community", "lantern")]
         assert all(one != other for one, other in pairwise(digests))
@@ -498,7 +500,7 @@ def test_whatever_was_built_and_done_by_hand_repeated_messages_soon_release_noth
             elif deed == "hot-fix":
                 with tempfile.NamedTemporaryFile(suffix=".zip") as archive:
                     Path(archive.name).write_bytes(content(which))
-                    site.processor.process_archive(Path(archive.name), Request(organization="community"))
+                    site.processor.process_archive(Path(archive.name), PushRequest(organization="community"))
         again_and_again(site, chance.sample(builds, len(builds)), times=2)
         before, after = again_and_again(site, chance.sample(builds, len(builds)), times=5)
         assert before == after

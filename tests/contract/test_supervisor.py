@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from omps_worker.monitoring.supervisor import Supervisor
+from omps_worker.monitoring.systemd import SystemdNotifier
 from tests.support.systemd import Systemd, listening
 from tests.support.waiting import wait_until
 
@@ -30,7 +30,7 @@ def alive() -> list[str]:
 
 
 def test_it_is_told_of_the_beginning_of_life_and_of_the_end(systemd):
-    with Supervisor(alive, systemd.environment()):
+    with SystemdNotifier(alive, systemd.environment()):
         systemd.wait_for_a_sign()
         systemd.wait_for_a_sign()
     systemd.wait_for("STOPPING=1")
@@ -40,7 +40,7 @@ def test_it_is_told_of_the_beginning_of_life_and_of_the_end(systemd):
 
 def test_an_abstract_socket_is_heard_as_well(tmp_path):
     with listening(f"@omps-worker-{os.getpid()}-{tmp_path.name}") as systemd:
-        with Supervisor(alive, systemd.environment(None)):
+        with SystemdNotifier(alive, systemd.environment(None)):
             systemd.wait_for("READY=1")
         systemd.wait_for("STOPPING=1")
 
@@ -53,7 +53,7 @@ def test_who_is_not_well_gives_no_sign_until_he_is(systemd, caplog):
         asked.append(systemd.signs)
         return list(reasons)
 
-    with Supervisor(vital, systemd.environment()):
+    with SystemdNotifier(vital, systemd.environment()):
         systemd.wait_for_a_sign()
         reasons.append("the loop has not turned for 99 s")
         wait_until(lambda: "the loop has not turned for 99 s" in caplog.text, 30)
@@ -70,7 +70,7 @@ def test_who_is_not_well_gives_no_sign_until_he_is(systemd, caplog):
     [{"WATCHDOG_USEC": "0"}, {"WATCHDOG_USEC": "soon"}, {"WATCHDOG_USEC": "100000", "WATCHDOG_PID": "1"}],
 )
 def test_no_signs_are_given_that_nobody_wants(systemd, environment):
-    with Supervisor(alive, systemd.environment(None, **environment)):
+    with SystemdNotifier(alive, systemd.environment(None, **environment)):
         assert not any(thread.name == "watchdog" for thread in threading.enumerate())
     systemd.wait_for("STOPPING=1")
     assert systemd.heard == ["READY=1", "STOPPING=1"]
@@ -78,20 +78,20 @@ def test_no_signs_are_given_that_nobody_wants(systemd, environment):
 
 @pytest.mark.parametrize("address", ["", "relative/socket", "vsock:2:1234"])
 def test_without_a_supervisor_nothing_happens(address, caplog):
-    with Supervisor(alive, {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "100000"}):
+    with SystemdNotifier(alive, {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "100000"}):
         assert not any(thread.name == "watchdog" for thread in threading.enumerate())
     assert caplog.text == ""
 
 
 def test_a_socket_that_is_gone_does_not_stop_the_service(tmp_path, caplog):
-    with Supervisor(alive, {"NOTIFY_SOCKET": str(tmp_path / "gone")}):
+    with SystemdNotifier(alive, {"NOTIFY_SOCKET": str(tmp_path / "gone")}):
         pass
     assert "systemd cannot be told READY=1: No such file or directory" in caplog.text
 
 
 PROGRAM = """
 import re, threading
-from omps_worker.monitoring.supervisor import Supervisor
+from omps_worker.monitoring.systemd import Supervisor
 with Supervisor(list):
     re.match("(a+)+b", "a" * 40) if FREEZE else threading.Event().wait()
 """

@@ -21,8 +21,8 @@ from typing import Any
 import pytest
 from pika.spec import BasicProperties
 
-from omps_worker.broker import header_values
-from omps_worker.broker.header_values import RawValue
+from omps_worker.broker.connection import header_values
+from omps_worker.broker.connection.header_values import RawValue
 from omps_worker.sandbox.operators import zip_of
 from omps_worker.sandbox.site import QUEUE
 from tests.support.hostile import CPU_SECONDS, CSV, FLAT, GOOD, MEGABYTES, told_error

@@ -17,8 +17,8 @@ from omps_worker.common.errors import WorkerError
 from omps_worker.common.locks import ProcessLock
 from omps_worker.common.model import Bundle, Outcome, Status
 from omps_worker.destinations.app_registry.client import AppRegistry
-from omps_worker.destinations.app_registry.package import Credentials, Place
-from omps_worker.destinations.app_registry.releases import Releaser, Wanted
+from omps_worker.destinations.app_registry.package import Credentials, PackageLocation
+from omps_worker.destinations.app_registry.releases import Releaser, WantedRelease
 from omps_worker.sandbox.faults import Fault
 from tests.support.blobs import tar_gz
 from tests.support.endless import ENDLESS, RETRY_AFTER
@@ -103,12 +103,14 @@ def fresh() -> str:
 def released(site: Target, repository: str, *, url: str | None = None, timeout: float = 5.0) -> str:
     """Release and publish a bundle; the name of the error, or ``published``."""
     organization = site.organizations["community"]
-    place = Place("community", repository, Credentials(organization.authorization(), organization.oauth(), True))
+    place = PackageLocation(
+        "community", repository, Credentials(organization.authorization(), organization.oauth(), True)
+    )
     client = AppRegistry(url, timeout=timeout) if url else site.client
     releaser = Releaser(client, ProcessLock(), "1.0.0")
     failure: WorkerError | None = None
     try:
-        made = releaser.release(Wanted(BUNDLE, place))
+        made = releaser.release(WantedRelease(BUNDLE, place))
         releaser.publish(place, made.version)
     except WorkerError as error:
         failure = error

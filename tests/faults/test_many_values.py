@@ -13,7 +13,7 @@ import pytest
 from omps_worker.common.errors import PackageValidationError
 from omps_worker.common.limits import FLAT_SHARE, VALUES
 from omps_worker.configuration.settings import Limits
-from omps_worker.manifests.contents import Contents
+from omps_worker.manifests.contents import ArchiveContents
 from omps_worker.manifests.transformations import Annotation, Replacement, Transformations
 from omps_worker.sandbox import operators
 
@@ -55,7 +55,7 @@ def archive_of(place: Path, shape: str, values: str) -> Path:
 def refusal(place: Path, shape: str, count: int, limits: Limits) -> str:
     archive = archive_of(place, shape, KINDS["texts"](count))
     with pytest.raises(PackageValidationError) as caught:
-        Contents(archive, place, limits).prepared(Transformations())
+        ArchiveContents(archive, place, limits).prepared(Transformations())
     return caught.value.message
 
 
@@ -81,14 +81,14 @@ def test_more_values_are_refused_with_the_key_that_raises_the_limit(tmp_path, sh
 def test_a_higher_limit_lets_them_in_whatever_is_changed(tmp_path):
     archive = archive_of(tmp_path, "flat", KINDS["texts"](300_000))
     with pytest.raises(PackageValidationError):
-        Contents(archive, tmp_path, Limits()).prepared(CHANGES)
-    taken = Contents(archive, tmp_path, Limits(values=1_300_000)).prepared(CHANGES)
+        ArchiveContents(archive, tmp_path, Limits()).prepared(CHANGES)
+    taken = ArchiveContents(archive, tmp_path, Limits(values=1_300_000)).prepared(CHANGES)
     assert taken.package_name == "otter-dev"
 
 
 def test_a_higher_limit_holds_for_the_files_that_are_changed_too(tmp_path):
     archive = archive_of(tmp_path, "nested", KINDS["texts"](VALUES + 1000))
-    taken = Contents(archive, tmp_path, Limits(values=2 * VALUES)).prepared(CHANGES)
+    taken = ArchiveContents(archive, tmp_path, Limits(values=2 * VALUES)).prepared(CHANGES)
     assert taken.nested
 
 
@@ -97,4 +97,4 @@ def test_what_is_beside_the_manifests_counts_and_is_let_in(tmp_path):
     files = {**TREES["nested"], "1.0.0/notes.yaml": "- a\n" * 250_001}
     archive = tmp_path / "archive.zip"
     archive.write_bytes(operators.zip_of(files))
-    assert Contents(archive, tmp_path, Limits()).prepared(Transformations()).nested
+    assert ArchiveContents(archive, tmp_path, Limits()).prepared(Transformations()).nested

@@ -8,10 +8,10 @@ import signal
 
 import pytest
 
-from omps_worker.broker import connection
+from omps_worker.broker.connection import backoff
+from omps_worker.broker.consuming.suspects import DeathLimits
 from omps_worker.broker.dead_letters.replay import Replay
-from omps_worker.broker.suspects import Limits
-from omps_worker.messages.dead_letter import Selection
+from omps_worker.messages.dead_letter import FailureSelection
 from omps_worker.sandbox.site import QUEUE
 from tests.support.bus import RESULTS, Bus, build_body, where
 from tests.support.parked import failed_queue_of
@@ -23,12 +23,12 @@ from tests.support.workers import Worker
 POISON = "wait"
 """Such a build blocks its worker's thread, until the test kills the worker: it dies in the middle of this very work."""
 
-LIMITS = Limits()
+LIMITS = DeathLimits()
 
 
 @pytest.fixture(autouse=True)
 def impatience(monkeypatch):
-    monkeypatch.setattr(connection, "LONGEST_DELAY", 0.5)
+    monkeypatch.setattr(backoff, "LONGEST_DELAY", 0.5)
 
 
 @pytest.fixture
@@ -166,7 +166,7 @@ def test_a_replay_of_poison_is_alone_from_the_first_time_on_and_kills_three_more
 
 def replay_all(bus: Bus) -> None:
     with Replay(where(bus.url), bus.queue) as replay:
-        assert list(failed_queue_of(bus).replay(Selection(), replay))
+        assert list(failed_queue_of(bus).replay(FailureSelection(), replay))
 
 
 def test_a_replay_that_is_mended_is_published_and_no_suspect_any_more(bus, gate):

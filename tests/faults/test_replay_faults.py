@@ -14,13 +14,13 @@ from datetime import datetime, timezone
 
 import pytest
 
-from omps_worker.broker.dead_letters import parking
+from omps_worker.broker import copies
 from omps_worker.broker.dead_letters.message import read
 from omps_worker.broker.dead_letters.replay import Replay
-from omps_worker.broker.topology import retry_queue
+from omps_worker.broker.queues.topology import retry_queue
 from omps_worker.common.errors import BrokerUnavailable, KojiError
-from omps_worker.messages.dead_letter import Selection
-from omps_worker.publishing.retry import Delay
+from omps_worker.messages.dead_letter import FailureSelection
+from omps_worker.publishing.retry import RetryDelay
 from omps_worker.sandbox import operators
 from omps_worker.sandbox.site import QUEUE
 from tests.support.bus import Bus, Got, build_body, where
@@ -28,7 +28,7 @@ from tests.support.parked import failed_queue_of, fill, fill_with, parked
 from tests.support.site import edit
 from tests.support.waiting import wait_until
 
-EVERYTHING = Selection()
+EVERYTHING = FailureSelection()
 COMPONENT = "otter-cache-operator-container"
 
 
@@ -195,7 +195,7 @@ def test_a_look_whose_connection_is_cut_changes_nothing(bus, proxy, through):
 def test_a_discard_whose_connection_is_cut_destroys_nothing_but_what_it_was_told_to(bus, proxy, through):
     fill_with(bus, 100)
     queue = failed_queue_of(Bus(through))
-    chosen = Selection(nvrs=("build-?-*",))
+    chosen = FailureSelection(nvrs=("build-?-*",))
 
     def cut(number: int, _of: int) -> None:
         if number == 50:
@@ -211,7 +211,7 @@ def test_a_discard_whose_connection_is_cut_destroys_nothing_but_what_it_was_told
 
 def test_a_message_that_killed_workers_can_still_wait_for_a_retry_after_its_replay(amqp_url):
     """The broker takes x-death for the message's own history: it would drop it on its way back."""
-    delay = Delay("100ms", 0.1)
+    delay = RetryDelay("100ms", 0.1)
     bus = Bus(amqp_url).set_up(delays=(delay,))
     bus.publish(build_body(7), message_id="killer", delivery_mode=2)
     for _ in range(21):
@@ -221,7 +221,7 @@ def test_a_message_that_killed_workers_can_still_wait_for_a_retry_after_its_repl
     with Replay(where(bus.url), bus.queue) as replay:
         assert [one.error for one in failed_queue_of(bus).replay(EVERYTHING, replay)] == ["DeadLettered"]
     (replayed,) = bus.take(bus.queue, 1)
-    waiting = parking.waiting_copy(
+    waiting = copies.waiting_copy(
         read(replayed.properties, replayed.body, QUEUE).delivery, KojiError("Koji is away."), None, queue=QUEUE
     )
     bus.publish(

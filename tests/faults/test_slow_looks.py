@@ -15,16 +15,16 @@ from contextlib import contextmanager
 
 import pytest
 
-from omps_worker.broker.dead_letters import look as looks
+from omps_worker.broker.dead_letters import scan as looks
 from omps_worker.broker.dead_letters.replay import Replay
 from omps_worker.common.errors import BrokerUnavailable
-from omps_worker.messages.dead_letter import Selection
+from omps_worker.messages.dead_letter import FailureSelection
 from tests.support.bus import Bus, build_body, where
 from tests.support.parked import failed_queue_of, fill, fill_with, parked
 from tests.support.proxy import LateChannel, Slowness
 from tests.support.waiting import wait_until
 
-EVERYTHING = Selection()
+EVERYTHING = FailureSelection()
 DELIVERY = b"\x00\x3c\x00\x3c"
 """How AMQP's method basic.deliver begins."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from omps_worker.broker import connection
+from omps_worker.broker.connection import backoff
 from tests.support.bus import RESULTS, Bus, build_body
 from tests.support.waiting import wait_until
 from tests.support.workers import Worker
@@ -13,7 +13,7 @@ from tests.support.workers import Worker
 
 @pytest.fixture(autouse=True)
 def impatience(monkeypatch):
-    monkeypatch.setattr(connection, "LONGEST_DELAY", 1.0)
+    monkeypatch.setattr(backoff, "LONGEST_DELAY", 1.0)
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from omps_worker.broker.management import look_at_bindings
-from omps_worker.monitoring.checks import Doubt
+from omps_worker.broker.queues.management import look_at_bindings
+from omps_worker.common.inconclusive import Inconclusive
 from omps_worker.sandbox.broker import RabbitNode
 from omps_worker.sandbox.site import QUEUE
 from tests.support.bus import TOPIC, Bus, topology, where
@@ -54,23 +54,23 @@ def test_the_management_api_tells_what_the_configuration_does_not_have(managed):
     assert "no bindings but those" in look()
     bind(bus, OLD)
     bind(bus, TOPIC, of="old")
-    with pytest.raises(Doubt) as doubt:
+    with pytest.raises(Inconclusive) as doubt:
         look()
     assert f"amq.topic '{OLD}' (`omps-worker unbind amq.topic '{OLD}'` takes it away)" in str(doubt.value)
     assert f"amq.topic '{TOPIC}' with arguments" in str(doubt.value)
     bind(bus, "odd.\x1b[31m")
-    with pytest.raises(Doubt) as doubt:
+    with pytest.raises(Inconclusive) as doubt:
         look()
     assert r"`omps-worker unbind amq.topic $'odd.\033[31m'` takes it away" in str(doubt.value)
     assert str(doubt.value).isprintable()
 
     node.add_user("worker", "secret-word", "of/a site", read=".*")
-    with pytest.raises(Doubt, match="needs the tag management") as doubt:
+    with pytest.raises(Inconclusive, match="needs the tag management") as doubt:
         look(node.url("of/a site", user="worker", password="secret-word"))
     assert "secret-word" not in str(doubt.value)
-    with pytest.raises(Doubt, match="answers 4"):
+    with pytest.raises(Inconclusive, match="answers 4"):
         look(place=f"{url}elsewhere")
-    with pytest.raises(Doubt, match="cannot be reached"):
+    with pytest.raises(Inconclusive, match="cannot be reached"):
         look(place=f"http://127.0.0.1:{free_port()}")
 
 

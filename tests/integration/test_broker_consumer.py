@@ -8,7 +8,7 @@ from decimal import Decimal
 import pika
 import pytest
 
-from omps_worker.broker.header_values import RawValue
+from omps_worker.broker.connection.header_values import RawValue
 from omps_worker.common.errors import BrokerRefused
 from omps_worker.messages import events
 from tests.support.bus import PREFIX, TOPIC, Bus, build_body

@@ -12,7 +12,7 @@ import pika
 import pytest
 from pika.exceptions import ChannelClosedByBroker, NackError
 
-from omps_worker.broker.locks.queues import LockQueues
+from omps_worker.broker.locks.lock_queues import LockQueues
 from omps_worker.sandbox import operators
 from omps_worker.sandbox.site import QUEUE, TOPIC_PREFIX
 from tests.support.deploying import DEFINITIONS, definitions, documented_commands

@@ -8,8 +8,8 @@ import time
 import pytest
 from pika.spec import BasicProperties
 
-from omps_worker.broker.connection import FIRST_DELAY
-from omps_worker.broker.outbox import Outgoing
+from omps_worker.broker.connection.backoff import FIRST_DELAY
+from omps_worker.broker.outbox import OutgoingMessage
 from omps_worker.broker.publisher import Publisher
 from omps_worker.common.errors import BrokerBlocked, BrokerRefused, BrokerUnavailable
 from tests.support.bus import Bus, where
@@ -18,7 +18,7 @@ from tests.support.waiting import wait_until
 
 
 def message(body: bytes = b"x", exchange: str = "", key: str = "box", *, mandatory: bool = False, **properties):
-    return Outgoing(exchange, key, body, BasicProperties(delivery_mode=2, **properties), mandatory)
+    return OutgoingMessage(exchange, key, body, BasicProperties(delivery_mode=2, **properties), mandatory)
 
 
 def box(bus: Bus, name: str = "box", **arguments) -> Bus:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from omps_worker.broker.access import Access
+from omps_worker.broker.connection.access import BrokerAccess
 from omps_worker.common.errors import BrokerError, BrokerRefused, BrokerUnavailable
 from omps_worker.sandbox.broker import RabbitNode
 from tests.support.bus import Bus, build_body, topology, where
@@ -126,7 +126,7 @@ def test_one_of_several_nodes_is_enough(node, caplog):
     with Proxy(node.port) as broken:
         broken.refusing = True
         nodes = [*where(f"amqp://127.0.0.1:{broken.port}/").nodes(), *where(node.amqp_url).nodes()]
-        access = Access(lambda: list(nodes))
+        access = BrokerAccess(lambda: list(nodes))
         with access.connect():
             assert f"127.0.0.1:{node.port}" in access.place
         assert "another node is used" in caplog.text

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from omps_worker.broker.access import Access
+from omps_worker.broker.connection.access import BrokerAccess
 from omps_worker.common.errors import BrokerUnavailable
 from omps_worker.sandbox import broker
 from omps_worker.sandbox.broker import RabbitNode
@@ -43,9 +43,9 @@ def certificate(directory: Path) -> tuple[Path, Path]:
     return certificate_file, key_file
 
 
-def access(directory: Path, url: str, ca_cert: Path | None) -> Access:
+def access(directory: Path, url: str, ca_cert: Path | None) -> BrokerAccess:
     changes = {"amqp_url": url, **({"tls": {"ca_cert": str(ca_cert)}} if ca_cert else {})}
-    return Access.of(settings(directory, changes), "test")
+    return BrokerAccess.of(settings(directory, changes), "test")
 
 
 def test_a_broker_must_show_a_certificate_that_is_trusted_and_its_own(tmp_path):

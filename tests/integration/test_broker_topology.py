@@ -6,8 +6,8 @@ from contextlib import contextmanager
 import pika
 import pytest
 
-from omps_worker.broker import inspection
-from omps_worker.broker.topology import FAILED_ARGUMENTS, Topology
+from omps_worker.broker.queues import inspection
+from omps_worker.broker.queues.topology import FAILED_ARGUMENTS, Topology
 from omps_worker.common.errors import BrokerRefused
 from tests.support.bus import Bus, build_body, topology, where
 from tests.support.waiting import wait_until

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from omps_worker.broker import headers
-from omps_worker.broker.catch_up import Leadership, Rounds
+from omps_worker.broker.catch_up import Leadership, PeriodicCatchUp
 from omps_worker.broker.locks.connection import LockConnection
 from omps_worker.common.errors import BrokerUnavailable, KojiError
 from omps_worker.messages.events import decode
@@ -248,9 +248,9 @@ def test_only_the_replica_whose_turn_it_is_makes_rounds(links):
 
         return go
 
-    with Rounds(going("first"), 0.02, Leadership(links[0], QUEUE)):
+    with PeriodicCatchUp(going("first"), 0.02, Leadership(links[0], QUEUE)):
         wait_until(lambda: gone["first"] > 2, 10, "rounds of the first")
-        with Rounds(going("second"), 0.02, Leadership(links[1], QUEUE)):
+        with PeriodicCatchUp(going("second"), 0.02, Leadership(links[1], QUEUE)):
             before = gone["first"]
             wait_until(lambda: gone["first"] > before + 5, 10, "more rounds of the first")
             assert gone["second"] == 0
@@ -264,5 +264,5 @@ def test_a_round_that_fails_does_not_end_the_rounds(error):
         rounds.append(1)
         raise error
 
-    with Rounds(go, 0.02):
+    with PeriodicCatchUp(go, 0.02):
         wait_until(lambda: len(rounds) > 2, 10, "more rounds")

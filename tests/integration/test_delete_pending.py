@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from omps_worker import bootstrap
 from omps_worker.cli import main
 from omps_worker.common import logs
-from omps_worker.publishing.retry import Delay
+from omps_worker.publishing.retry import RetryDelay
 from omps_worker.sandbox import operators
 from tests.support.bus import Bus, build_body
 from tests.support.parked import parked
@@ -38,7 +38,7 @@ def bus(site, monkeypatch) -> Bus:
         main, ["--config", str(site.config), "push-zip", str(archive), "--organization", "community"]
     )
     assert pushed.exit_code == 0, pushed.output
-    bus = Bus(site.amqp_url).set_up(delays=tuple(Delay(text, 3600) for text in ("10s", "1m", "10m", "1h")))
+    bus = Bus(site.amqp_url).set_up(delays=tuple(RetryDelay(text, 3600) for text in ("10s", "1m", "10m", "1h")))
 
     def put(queue: str, number: int, name: str, targets: list[str] | None, body: bytes = b"") -> None:
         properties = parked(number, **({} if targets is None else {"omps-targets": targets}))

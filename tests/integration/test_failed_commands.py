@@ -20,7 +20,7 @@ from omps_worker.broker.dead_letters.failed_queue import WORN
 from omps_worker.cli import main
 from omps_worker.cli.interrupts import Interrupts
 from omps_worker.common import logs
-from omps_worker.messages.dead_letter import Selection
+from omps_worker.messages.dead_letter import FailureSelection
 from omps_worker.sandbox import operators
 from omps_worker.sandbox.faults import Fault
 from omps_worker.sandbox.site import QUEUE
@@ -275,7 +275,7 @@ def test_a_site_that_may_not_declare_anything_has_the_same_tools(site, bus):
     edit(site.config, "[consumer_config]\n", '[consumer_config]\nlock = "process"\n')
     fill_with(bus, 3)
     for _ in range(WORN):
-        failed_queue_of(bus).records(Selection())
+        failed_queue_of(bus).records(FailureSelection())
     ran = site.command("failed", "list", "--json")
     assert ids(ran) == ["id-0", "id-1", "id-2"]
     assert "x-delivery-limit" in ran.err, "nobody knows that queue's delivery limit"

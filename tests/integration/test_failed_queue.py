@@ -8,19 +8,19 @@ import threading
 import pytest
 from pika.spec import BasicProperties
 
+from omps_worker.broker.dead_letters import already_parked
 from omps_worker.broker.dead_letters import failed_queue as failed
-from omps_worker.broker.dead_letters import look as looks
-from omps_worker.broker.dead_letters import parked_before
-from omps_worker.broker.dead_letters.parked_before import ParkedBefore
+from omps_worker.broker.dead_letters import scan as looks
+from omps_worker.broker.dead_letters.already_parked import AlreadyParked
 from omps_worker.broker.dead_letters.replay import Replay
-from omps_worker.broker.delivery import Delivery, Tag
+from omps_worker.broker.delivery import Delivery, DeliveryTag
 from omps_worker.common.errors import BrokerRefused
-from omps_worker.messages.dead_letter import Selection
+from omps_worker.messages.dead_letter import FailureSelection
 from tests.support.bus import TOPIC, Bus, build_body, topology, where
 from tests.support.parked import bodies, failed_queue_of, fill, fill_with, parked
 from tests.support.waiting import wait_until
 
-EVERYTHING = Selection()
+EVERYTHING = FailureSelection()
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_a_look_that_ends_in_an_exception_gives_everything_back(bus):
 def test_a_replay_takes_out_what_it_sent_and_leaves_the_rest_in_order(bus, monkeypatch):
     monkeypatch.setattr(looks, "FIRST_WINDOW", 8)
     fill_with(bus, 40)
-    chosen = Selection(nvrs=("build-?-1.0-1", "build-3*"))
+    chosen = FailureSelection(nvrs=("build-?-1.0-1", "build-3*"))
     with Replay(where(bus.url), bus.queue) as replay:
         sent = [one.id for one in failed_queue_of(bus).replay(chosen, replay)]
     assert sent == numbered(*range(10), *range(30, 40))
@@ -143,8 +143,8 @@ def test_copies_of_one_id_are_all_meant(bus):
     fill(bus, [(parked(number, message_id="same"), build_body(number)) for number in range(3)])
     fill_with(bus, 2)
     queue = failed_queue_of(bus)
-    assert len(queue.details(Selection(frozenset({"same"})))) == 3
-    assert len(list(queue.discard(Selection(frozenset({"same"}))))) == 3
+    assert len(queue.details(FailureSelection(frozenset({"same"})))) == 3
+    assert len(list(queue.discard(FailureSelection(frozenset({"same"}))))) == 3
     assert ids(queue.records(EVERYTHING)) == numbered(0, 1)
 
 
@@ -176,7 +176,7 @@ def test_what_was_parked_twice_is_sent_once(bus):
 def test_what_was_parked_twice_is_shown_once_and_destroyed_whole(bus):
     doubled(bus)
     queue = failed_queue_of(bus)
-    shown = frozenset(mark for one, mark in queue.records(Selection(frozenset({"same"}))))
+    shown = frozenset(mark for one, mark in queue.records(FailureSelection(frozenset({"same"}))))
     assert [one.id for one in queue.discard(EVERYTHING, only=shown)] == ["same", "same"]
     assert bus.depth(bus.failed_queue) == 1
 
@@ -184,12 +184,12 @@ def test_what_was_parked_twice_is_shown_once_and_destroyed_whole(bus):
 def of_error(name: str, number: int = 1, message_id: str = "same", **more) -> Delivery:
     """Message ``number``, delivered again."""
     properties = BasicProperties(message_id=message_id, headers=more)
-    return Delivery(Tag(0, 1), "amq.topic", TOPIC, True, properties, build_body(number), None)
+    return Delivery(DeliveryTag(0, 1), "amq.topic", TOPIC, True, properties, build_body(number), None)
 
 
 def test_whether_a_failure_is_parked_already_is_seen_in_the_queue(bus, monkeypatch):
     doubled(bus)
-    before = ParkedBefore(where(bus.url), topology(bus.queue))
+    before = AlreadyParked(where(bus.url), topology(bus.queue))
     error = "QuayCourierError"
     assert before(of_error(error), error, ["org"])
     assert before(of_error(error, 4, "id-4"), error, ["any"]), "it is parked for all targets"
@@ -198,16 +198,16 @@ def test_whether_a_failure_is_parked_already_is_seen_in_the_queue(bus, monkeypat
     assert not before(of_error(error), "KojiError", ["org"])
     assert not before(of_error(error, 2), error, ["org"]), "another message under the same id"
     assert not before(of_error(error, **{"omps-replayed": 1}), error, ["org"])
-    monkeypatch.setattr(parked_before, "MOST_LOOKED_AT", 3)
+    monkeypatch.setattr(already_parked, "MOST_LOOKED_AT", 3)
     assert not before(of_error(error), error, ["org"]), "too many to look at: it is parked again"
     assert bus.depth(bus.failed_queue) == 4
 
 
 def test_where_others_declare_the_queue_nothing_is_worn_out_by_looks_for_doubles(bus):
     doubled(bus)
-    before = ParkedBefore(where(bus.url), topology(bus.queue, passive=True))
+    before = AlreadyParked(where(bus.url), topology(bus.queue, passive=True))
     assert not before(of_error("QuayCourierError"), "QuayCourierError", ["org"])
-    assert not ParkedBefore(where("amqp://127.0.0.1:1"), topology(bus.queue))(of_error("E"), "E", None)
+    assert not AlreadyParked(where("amqp://127.0.0.1:1"), topology(bus.queue))(of_error("E"), "E", None)
 
 
 def test_a_missing_failed_queue_is_named_with_what_to_do(amqp_url):

@@ -14,7 +14,7 @@ import pytest
 from pika.exceptions import ChannelClosedByBroker
 
 from omps_worker.broker.locks import lock as broker_lock
-from omps_worker.broker.locks.lock import BrokerLock, LockIfReachable
+from omps_worker.broker.locks.lock import BrokerLock, BrokerLockWithFallback
 from omps_worker.common.errors import BrokerRefused, BrokerUnavailable, PackageBusy
 from omps_worker.common.locks import ProcessLock
 from tests.support.bus import Bus, where
@@ -307,7 +307,7 @@ def test_run_refuses_to_start_where_it_may_not_lock_and_runs_with_the_lock_of_th
 
 
 def test_by_hand_the_brokers_lock_counts_where_there_is_a_broker(replica, bus):
-    with LockIfReachable(replica(), ProcessLock()).hold(*ETCD):
+    with BrokerLockWithFallback(replica(), ProcessLock()).hold(*ETCD):
         assert exclusive(bus, LOCK)
 
 
@@ -315,7 +315,7 @@ def test_by_hand_a_broker_that_is_away_is_a_warning(replica, caplog):
     with Proxy(1) as nobody:
         first = replica(f"amqp://guest:guest@127.0.0.1:{nobody.port}/")
         begun = time.monotonic()
-        with LockIfReachable(first, ProcessLock()).hold(*ETCD) as hold:
+        with BrokerLockWithFallback(first, ProcessLock()).hold(*ETCD) as hold:
             hold.begin_push()
         assert time.monotonic() - begun < 5
         assert "no lock against pushes by others" in caplog.text
@@ -323,5 +323,5 @@ def test_by_hand_a_broker_that_is_away_is_a_warning(replica, caplog):
 
 def test_by_hand_a_broker_that_refuses_is_an_error(replica, shared_rabbit):
     first = replica(shared_rabbit.node.url("/", password="wrong"))
-    with pytest.raises(BrokerRefused), LockIfReachable(first, ProcessLock()).hold(*ETCD):
+    with pytest.raises(BrokerRefused), BrokerLockWithFallback(first, ProcessLock()).hold(*ETCD):
         pass

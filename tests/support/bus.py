@@ -12,8 +12,8 @@ from typing import Any
 from pika.exceptions import AMQPError, ChannelClosedByBroker
 from pika.spec import BasicProperties
 
-from omps_worker.broker.access import Access
-from omps_worker.broker.topology import Topology
+from omps_worker.broker.connection.access import BrokerAccess
+from omps_worker.broker.queues.topology import Topology
 from tests.support.waiting import wait_until
 
 TOPIC = "org.fedoraproject.prod.buildsys.build.state.change"
@@ -43,9 +43,9 @@ def build_body(build_id: int = 1, name: str = "published", **more: Any) -> bytes
     return json.dumps({**body, "release": "1", "owner": "jdoe", **more}).encode()
 
 
-def where(url: str) -> Access:
+def where(url: str) -> BrokerAccess:
     """How the project connects to ``url``."""
-    return Access.at(url, "test")
+    return BrokerAccess.at(url, "test")
 
 
 def topology(queue: str = "omps-worker", **more: Any) -> Topology:

@@ -15,10 +15,10 @@ from typing import Any
 
 import jsonschema
 
-from omps_worker.broker.dead_letters import parking
+from omps_worker.broker import copies
 from omps_worker.common import error_details, errors
 from omps_worker.common.model import Attempt, Build, Ignored, Outcome, Source, Status
-from omps_worker.manifests.contents import Contents
+from omps_worker.manifests.contents import ArchiveContents
 from omps_worker.manifests.transformations import Transformations
 from omps_worker.messages.reporting import Reporter, outcome_line
 from omps_worker.messages.result_schema import body_schema
@@ -66,9 +66,9 @@ def well_told(outcomes: Sequence[Outcome] | Ignored) -> set[str]:
         assert outcome_line(outcome, source, Attempt()).count("\n") == 0
         if outcome.error is not None:
             told_error(body["error"])
-            header = parking.bounded(outcome.error.message, parking.MESSAGE_BYTES)
+            header = copies.bounded(outcome.error.message, copies.MESSAGE_BYTES)
             assert header.isprintable()
-            assert len(header.encode()) <= parking.MESSAGE_BYTES
+            assert len(header.encode()) <= copies.MESSAGE_BYTES
     return {outcome.error.name if outcome.error else outcome.status.value for outcome in outcomes}
 
 
@@ -114,7 +114,7 @@ class Target(Parts):
             archive = Path(place, "zip")
             archive.write_bytes(manifests)
             try:
-                Contents(archive, Path(place), LIMITS).prepared(Transformations())
+                ArchiveContents(archive, Path(place), LIMITS).prepared(Transformations())
             except errors.WorkerError as error:
                 return well_told([Outcome(Status.FAILED, error=error)]).pop()
         return Status.PUBLISHED.value

@@ -14,12 +14,13 @@ from pydantic import SecretStr
 
 from omps_worker.common.locks import ProcessLock
 from omps_worker.common.model import Attempt, BuildEvent
+from omps_worker.common.push_request import PushRequest
 from omps_worker.configuration.mapping.file import parse
 from omps_worker.destinations.app_registry.client import AppRegistry
 from omps_worker.destinations.app_registry.destination import AppRegistryDestination
 from omps_worker.koji_client.builds import KojiBuilds
 from omps_worker.manifests.transformations import Transformations
-from omps_worker.publishing.processor import Processor, Request
+from omps_worker.publishing.processor import Processor
 from omps_worker.sandbox.koji import SandboxKoji
 from omps_worker.sandbox.registry import SandboxRegistry
 
@@ -84,7 +85,7 @@ class Parts:
         self.processor = Processor(self.mapping, self.builds, destination, LIMITS, **more)
 
     def process(self, build: dict, attempt: Attempt | None = None, **request):
-        return self.processor.process(BuildEvent(build_id=build["id"]), attempt, Request(**request))
+        return self.processor.process(BuildEvent(build_id=build["id"]), attempt, PushRequest(**request))
 
     def versions(self, organization: str, repository: str) -> list[str]:
         return [release.version for release in self.registry.releases(organization, repository)]

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from omps_worker.destinations.app_registry.client import AppRegistry, Package
+from omps_worker.destinations.app_registry.client import AppRegistry, PackageListing
 from omps_worker.sandbox.registry import SandboxRegistry
 from tests.support.blobs import tar_gz
 
@@ -38,7 +38,7 @@ class Quay(SandboxRegistry):
         super().__enter__()
         return self
 
-    def look(self) -> Package:
+    def look(self) -> PackageListing:
         return self.client.look("community", "etcd", self.robot)
 
     def push(self, version: str = "1.0.0", blob: bytes = BLOB) -> None:

@@ -27,9 +27,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from omps_worker.broker.consumer import Consumer
+from omps_worker.broker.consuming.consumer import Consumer
+from omps_worker.broker.consuming.delivery_worker import MessageHandler
 from omps_worker.broker.publisher import Publisher
-from omps_worker.broker.work import Handler
 from omps_worker.common.errors import BrokerRefused, KojiError, QuayCourierError
 from omps_worker.common.model import Attempt, BuildEvent, BuildFacts, Ignored, Outcome, Status, Target
 from omps_worker.messages import events
@@ -57,8 +57,8 @@ class Script:
         self.reloads = 0
         self._lock = threading.Lock()
 
-    def handler(self) -> Handler:
-        return Handler(events.decode, self.dismiss, self.process, self.messages_for, self.reload)
+    def handler(self) -> MessageHandler:
+        return MessageHandler(events.decode, self.dismiss, self.process, self.messages_for, self.reload)
 
     def dismiss(self, facts: BuildFacts) -> Ignored | None:
         if facts.component == "dismiss-raises":

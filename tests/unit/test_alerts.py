@@ -14,7 +14,7 @@ from itertools import combinations, pairwise
 import pytest
 import yaml
 
-from omps_worker.broker import depths
+from omps_worker.broker.queues import depths
 from omps_worker.common.model import Status
 from omps_worker.monitoring.metrics import error_names
 from scripts.dashboard_rules import rules_of

@@ -11,8 +11,8 @@ import pytest
 from pika.credentials import ExternalCredentials, PlainCredentials
 
 from omps_worker import __version__
-from omps_worker.broker.access import Access, together
-from omps_worker.broker.connection import CONNECT_SECONDS, HEARTBEAT_SECONDS, place
+from omps_worker.broker.connection.access import BrokerAccess, together
+from omps_worker.broker.connection.parameters import CONNECT_SECONDS, HEARTBEAT_SECONDS, place
 from omps_worker.common.errors import BrokerRefused, BrokerUnavailable, SettingsError
 from omps_worker.configuration.settings import Settings
 from omps_worker.configuration.settings import file as settings_file
@@ -23,7 +23,7 @@ URL = "amqp://worker:s3cret@one.example.com/builds?heartbeat=17"
 HOSTS = "consumer_config.broker.hosts"
 
 
-def password_of(access: Access) -> str:
+def password_of(access: BrokerAccess) -> str:
     credentials: Any = access.nodes()[0].credentials
     return credentials.password
 
@@ -37,7 +37,7 @@ def written(directory: Path, url: str) -> Settings:
 
 
 def test_each_connection_says_what_it_is_for(tmp_path):
-    access = Access.of(settings(tmp_path, {"amqp_url": URL, "client_properties": {"app": "Example"}}), "consumer")
+    access = BrokerAccess.of(settings(tmp_path, {"amqp_url": URL, "client_properties": {"app": "Example"}}), "consumer")
     (node,) = access.nodes()
     assert (node.host, node.virtual_host, node.heartbeat) == ("one.example.com", "builds", 17)
     assert node.client_properties["connection_name"] == "omps-worker omps-worker consumer"
@@ -51,7 +51,7 @@ def test_each_connection_says_what_it_is_for(tmp_path):
 @pytest.mark.parametrize("url", ["amqp://worker@broker/", "amqp://w:s3cret@broker/?heartbeat=soon"])
 def test_a_url_that_pika_cannot_use_is_named_without_its_password(tmp_path, url):
     with pytest.raises(SettingsError) as caught:
-        Access.of(settings(tmp_path, {"amqp_url": url}), "consumer")
+        BrokerAccess.of(settings(tmp_path, {"amqp_url": url}), "consumer")
     assert "amqp_url" in str(caught.value)
     assert "s3cret" not in str(caught.value)
 
@@ -59,7 +59,7 @@ def test_a_url_that_pika_cannot_use_is_named_without_its_password(tmp_path, url)
 def test_further_nodes_have_their_turn_each_under_its_own_name(tmp_path):
     hosts = ["two.example.com", "three.example.com:5673", "[::1]:5674", "one.example.com"]
     ours = settings(tmp_path, {"amqp_url": URL.replace("amqp:", "amqps:"), HOSTS: hosts})
-    access = Access.of(ours, "consumer")
+    access = BrokerAccess.of(ours, "consumer")
     nodes = access.nodes()
     assert [(node.host, node.port) for node in nodes] == [
         ("one.example.com", 5671),
@@ -90,7 +90,7 @@ def test_a_password_file_is_read_again_at_each_try(tmp_path):
     secret = tmp_path / "password"
     secret.write_text("s3cret/1@é\n")
     changes = {"amqp_url": "amqp://worker@one.example.com/", "consumer_config.broker.password_file": "password"}
-    access = Access.of(settings(tmp_path, changes), "consumer")
+    access = BrokerAccess.of(settings(tmp_path, changes), "consumer")
     assert password_of(access) == "s3cret/1@é"
     secret.write_text("another\n")
     assert password_of(access) == "another"
@@ -100,7 +100,7 @@ def test_a_password_file_that_is_gone_for_a_moment_leaves_the_last_good_one(tmp_
     secret = tmp_path / "password"
     secret.write_text("s3cret\n")
     changes = {"amqp_url": "amqp://worker@one.example.com/", "consumer_config.broker.password_file": "password"}
-    access = Access.of(settings(tmp_path, changes), "consumer")
+    access = BrokerAccess.of(settings(tmp_path, changes), "consumer")
     secret.unlink()
     assert password_of(access) == "s3cret"
     assert "consumer_config.broker.password_file: the file is gone" in caplog.text
@@ -111,7 +111,7 @@ def test_a_password_file_that_is_gone_for_a_moment_leaves_the_last_good_one(tmp_
 
 def test_a_new_password_in_amqp_url_is_used(tmp_path, caplog):
     caplog.set_level("INFO")
-    access = Access.of(written(tmp_path, URL), "consumer")
+    access = BrokerAccess.of(written(tmp_path, URL), "consumer")
     assert password_of(access) == "s3cret"
     written(tmp_path, URL.replace("worker:s3cret", "worker2:renewed"))
     assert password_of(access) == "renewed"
@@ -122,7 +122,7 @@ def test_a_new_password_in_amqp_url_is_used(tmp_path, caplog):
 
 
 def test_a_broken_edit_of_amqp_url_is_told_once_and_leaves_the_last_good_one(tmp_path, caplog):
-    access = Access.of(written(tmp_path, URL), "consumer")
+    access = BrokerAccess.of(written(tmp_path, URL), "consumer")
     (tmp_path / "config.toml").write_text('amqp_url = "amqp://worker:ren')
     for _ in range(3):
         assert password_of(access) == "s3cret"
@@ -132,7 +132,7 @@ def test_a_broken_edit_of_amqp_url_is_told_once_and_leaves_the_last_good_one(tmp
 
 
 def test_another_broker_in_amqp_url_takes_a_restart(tmp_path, caplog):
-    access = Access.of(written(tmp_path, URL), "consumer")
+    access = BrokerAccess.of(written(tmp_path, URL), "consumer")
     written(tmp_path, URL.replace("one.example.com", "elsewhere.example.com").replace("s3cret", "renewed"))
     assert access.nodes()[0].host == "one.example.com"
     assert password_of(access) == "s3cret"
@@ -145,7 +145,7 @@ def test_certificates_are_read_again_at_each_try(tmp_path):
         "amqp_url": URL.replace("amqp:", "amqps:"),
         "tls": {"ca_cert": str(trusted), "certfile": str(trusted), "keyfile": str(tmp_path / "key.pem")},
     }
-    access = Access.of(settings(tmp_path, changes), "consumer")
+    access = BrokerAccess.of(settings(tmp_path, changes), "consumer")
 
     def serials() -> set[str]:
         (node,) = access.nodes()
@@ -163,7 +163,7 @@ def test_certificates_are_read_again_at_each_try(tmp_path):
 def test_certificates_that_are_just_being_renewed_are_waited_for(tmp_path, broken, how):
     trusted, _ = self_signed(tmp_path)
     tls = {"ca_cert": str(trusted), "certfile": str(trusted), "keyfile": str(tmp_path / "key.pem")}
-    access = Access.of(settings(tmp_path, {"amqp_url": URL.replace("amqp:", "amqps:"), "tls": tls}), "consumer")
+    access = BrokerAccess.of(settings(tmp_path, {"amqp_url": URL.replace("amqp:", "amqps:"), "tls": tls}), "consumer")
     file = tmp_path / broken
     good = file.read_bytes()
     if how == "gone":
@@ -187,6 +187,6 @@ def test_certificates_that_are_just_being_renewed_are_waited_for(tmp_path, broke
 def test_all_connections_have_one_heartbeat_unless_the_url_wants_a_longer_one_for_messages(
     tmp_path, said, heartbeat, of_locks
 ):
-    access = Access.of(settings(tmp_path, {"amqp_url": f"amqp://broker/{said}"}), "consumer")
+    access = BrokerAccess.of(settings(tmp_path, {"amqp_url": f"amqp://broker/{said}"}), "consumer")
     assert access.nodes()[0].heartbeat == heartbeat
     assert access.with_heartbeat(HEARTBEAT_SECONDS).nodes()[0].heartbeat == of_locks

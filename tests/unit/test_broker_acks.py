@@ -4,7 +4,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from omps_worker.broker.acks import Acks
+from omps_worker.broker.consuming.acks import Acks
 
 
 class BrokerSide:

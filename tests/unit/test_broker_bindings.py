@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import pytest
 
-from omps_worker.broker.bindings import TOLD, Strangers, matches
+from omps_worker.broker.queues.bindings import TOLD, UnconfiguredBindings, matches
 
 KOJI = "org.example.buildsys.build.state.change"
 
@@ -40,7 +40,7 @@ def test_topics_match_as_the_broker_has_it(pattern, key, expected):
 
 @pytest.fixture
 def strangers():
-    return Strangers("omps-worker", [("amq.topic", "org.example.buildsys.#"), ("fan", "")])
+    return UnconfiguredBindings("omps-worker", [("amq.topic", "org.example.buildsys.#"), ("fan", "")])
 
 
 @pytest.mark.parametrize(
@@ -68,5 +68,5 @@ def test_no_number_of_routes_fills_the_log(strangers, caplog):
 
 
 def test_where_others_bind_the_queue_nothing_is_strange(caplog):
-    Strangers("omps-worker", []).saw("amq.topic", "org.old.state")
+    UnconfiguredBindings("omps-worker", []).saw("amq.topic", "org.old.state")
     assert caplog.text == ""

@@ -13,8 +13,9 @@ from pika.adapters.utils.connection_workflow import (
     AMQPConnectorStackTimeout,
 )
 
-from omps_worker.broker import connection
-from omps_worker.broker.connection import FIRST_DELAY, LONGEST_DELAY, Backoff, declined, named
+from omps_worker.broker.connection.backoff import FIRST_DELAY, LONGEST_DELAY, Backoff
+from omps_worker.broker.connection.failures import declined, named
+from omps_worker.broker.connection.parameters import prepared
 from omps_worker.common.errors import BrokerRefused, BrokerUnavailable
 
 WHERE = pika.URLParameters("amqp://worker:s3cret@broker.example.com:5672/builds")
@@ -173,5 +174,5 @@ def test_delays_double_up_to_a_cap_and_start_over():
 
 
 def test_odd_headers_are_taken_care_of_with_every_connection():
-    connection.prepared(pika.URLParameters("amqp://localhost/"), {})
+    prepared(pika.URLParameters("amqp://localhost/"), {})
     assert pika.data.decode_value(b"d?\xe0\x00\x00\x00\x00\x00\x00", 0)[0] == 0.5

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pika.spec import BasicProperties
 
-from omps_worker.broker import header_values
-from omps_worker.broker.header_values import DEPTH_LIMIT, RawValue
+from omps_worker.broker.connection import header_values
+from omps_worker.broker.connection.header_values import DEPTH_LIMIT, RawValue
 
 header_values.install()
 

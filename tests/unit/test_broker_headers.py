@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omps_worker.broker import headers
-from omps_worker.broker.header_values import RawValue
+from omps_worker.broker.connection.header_values import RawValue
 
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=80) | st.binary(max_size=80)

@@ -10,18 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pika.spec import BasicProperties
 
-from omps_worker.broker import header_values
-from omps_worker.broker.dead_letters.parking import (
-    DEFAULT_FRAME,
-    FINDINGS_BYTES,
-    MESSAGE_BYTES,
-    bounded,
-    parked_copy,
-    waiting_copy,
-)
-from omps_worker.broker.delivery import Delivery, Tag
-from omps_worker.broker.header_values import RawValue
-from omps_worker.broker.suspects import Suspect
+from omps_worker.broker.connection import header_values
+from omps_worker.broker.connection.header_values import RawValue
+from omps_worker.broker.consuming.suspects import Suspect
+from omps_worker.broker.copies import DEFAULT_FRAME, FINDINGS_BYTES, MESSAGE_BYTES, bounded, parked_copy, waiting_copy
+from omps_worker.broker.delivery import Delivery, DeliveryTag
 from omps_worker.common.errors import KojiError, PackageBusy, PackageValidationError
 from omps_worker.common.model import Attempt, BuildEvent
 from omps_worker.messages import events
@@ -35,7 +28,7 @@ ERROR = KojiError("Koji cannot be reached.")
 def delivery(event: BuildEvent | None = None, body: bytes = b"body", exchange: str = "amq.topic",
              routing_key: str = "build.done", redelivered: bool = False, **properties: Any) -> Delivery:  # fmt: skip
     made = BasicProperties(**properties)
-    return Delivery(Tag(1, 1), exchange, routing_key, redelivered, made, body, event, received_at=NOW)
+    return Delivery(DeliveryTag(1, 1), exchange, routing_key, redelivered, made, body, event, received_at=NOW)
 
 
 def size(properties: BasicProperties) -> int:

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from omps_worker.broker.dead_letters.window import Window
-from omps_worker.broker.suspects import UNREADABLE, Limits
+from omps_worker.broker.consuming.prefetch_window import PrefetchWindow
+from omps_worker.broker.consuming.suspects import UNREADABLE, DeathLimits
 
-USUAL = Limits()
+USUAL = DeathLimits()
 
 
-def suspect(deliveries: object = None, before: object = None, redelivered: bool = True, limits: Limits = USUAL):
+def suspect(deliveries: object = None, before: object = None, redelivered: bool = True, limits: DeathLimits = USUAL):
     table = {"x-delivery-count": deliveries, "omps-deaths": before}
     return limits.suspect({name: value for name, value in table.items() if value is not None}, redelivered)
 
@@ -62,7 +62,7 @@ def test_what_kills_when_it_is_read_is_parked_unread():
 
 @pytest.mark.parametrize("limit", range(1, 30))
 def test_the_worker_parks_before_the_broker_does(limit):
-    limits = Limits.below(limit)
+    limits = DeathLimits.below(limit)
     # The broker moves a message that was handed over once and so many times again.
     assert 1 <= limits.alone <= limits.parked <= max(limit, 1)
     assert limits.replayed <= limits.parked
@@ -72,7 +72,7 @@ def test_the_worker_parks_before_the_broker_does(limit):
 
 @pytest.mark.parametrize("unknown", [None, "20", -1, 0])
 def test_a_limit_that_is_not_known_changes_nothing(unknown):
-    assert Limits.below(unknown) == USUAL
+    assert DeathLimits.below(unknown) == USUAL
 
 
 # What a worker and its broker do with it, step by step.
@@ -113,7 +113,7 @@ class Worker:
     broker: Broker
     prefetch: int
     threads: int
-    window: Window[Message] = field(init=False)
+    window: PrefetchWindow[Message] = field(init=False)
     subscribed: int = 0
     on_subscription: list[Message] = field(default_factory=list)
     """Un-acked, and counted by the consumer that there is now."""
@@ -125,7 +125,7 @@ class Worker:
     give_back: list[Message] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.window = Window(self.prefetch)
+        self.window = PrefetchWindow(self.prefetch)
 
     def restart(self) -> None:
         """The process or its connection is gone, and another one begins."""
@@ -248,14 +248,14 @@ def test_what_kills_costs_a_worker_nine_times_at_most_and_the_others_few_deliver
 
 
 def test_a_window_is_narrow_until_something_ordinary_came():
-    window: Window[str] = Window(8)
+    window: PrefetchWindow[str] = PrefetchWindow(8)
     assert window.wanted == 1
     window.ordinary()
     assert window.wanted == 8
 
 
 def test_a_suspect_that_fills_the_only_slot_needs_no_new_subscription():
-    window: Window[str] = Window(8)
+    window: PrefetchWindow[str] = PrefetchWindow(8)
     assert window.suspect("a", subscribed=1)
     assert (window.wanted, window.begin(), window.wanted) == (1, "a", 1)
     window.idle()
@@ -263,7 +263,7 @@ def test_a_suspect_that_fills_the_only_slot_needs_no_new_subscription():
 
 
 def test_a_suspect_among_others_ends_the_subscription_until_it_is_over():
-    window: Window[str] = Window(8)
+    window: PrefetchWindow[str] = PrefetchWindow(8)
     window.ordinary()
     assert window.suspect("a", subscribed=8)
     assert not window.suspect("b", subscribed=8), "it is given back"
@@ -276,7 +276,7 @@ def test_a_suspect_among_others_ends_the_subscription_until_it_is_over():
 
 
 def test_a_suspect_that_is_still_worked_on_after_a_reconnect_stays_alone():
-    window: Window[str] = Window(8)
+    window: PrefetchWindow[str] = PrefetchWindow(8)
     window.open(working=True)
     window.ordinary()
     assert window.wanted == 0

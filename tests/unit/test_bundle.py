@@ -25,7 +25,7 @@ from omps_worker.common.errors import PackageValidationError
 from omps_worker.common.model import Bundle
 from omps_worker.manifests import bundle, courier
 from omps_worker.manifests import yaml_reader as manifest_yaml
-from omps_worker.manifests.reader import Manifests
+from omps_worker.manifests.operator_manifests import OperatorManifests
 from omps_worker.sandbox.operators import bundle_tree, flat_operator, nested_operator, sized_operator
 from tests.support.trees import packed_files, tree_below, tree_of, write_tree
 
@@ -34,7 +34,7 @@ DATA = Path(__file__).parents[1] / "data" / "manifests"
 
 def prepare(path: Path, files: Mapping[str, str | bytes], repository: str | None = None) -> Bundle:
     tree = tree_below(write_tree(path, files))
-    manifests = Manifests.read(tree)
+    manifests = OperatorManifests.read(tree)
     return bundle.prepare(tree, manifests, repository or manifests.package_name)
 
 
@@ -127,7 +127,7 @@ def test_nothing_in_the_tar_tells_a_machine_or_a_time(tmp_path: Path) -> None:
 )
 def test_the_same_manifests_give_the_same_digest_on_every_machine(tree: str, digest: str) -> None:
     files = tree_below(DATA / tree)
-    manifests = Manifests.read(files)
+    manifests = OperatorManifests.read(files)
 
     assert bundle.prepare(files, manifests, manifests.package_name).digest == digest
 
@@ -135,7 +135,7 @@ def test_the_same_manifests_give_the_same_digest_on_every_machine(tree: str, dig
 def test_files_in_memory_give_the_same_bytes(tmp_path: Path) -> None:
     for name, operator in (("flat", flat_operator()), ("nested", {**nested_operator(), "1.0.0/art.yaml": "x"})):
         tree = tree_of(operator)
-        manifests = Manifests.read(tree)
+        manifests = OperatorManifests.read(tree)
 
         assert bundle.prepare(tree, manifests, manifests.package_name) == prepare(tmp_path / name, operator)
 
@@ -185,9 +185,9 @@ def test_other_hash_seeds_give_the_same_bytes(tmp_path: Path) -> None:
     write_tree(tmp_path, flat_operator())
     code = (
         "import sys, pathlib; from omps_worker.manifests import bundle;"
-        "from omps_worker.manifests.reader import Manifests;"
+        "from omps_worker.manifests.operator_manifests import OperatorManifests;"
         "from tests.support.trees import tree_below; tree = tree_below(pathlib.Path(sys.argv[1]));"
-        "manifests = Manifests.read(tree);"
+        "manifests = OperatorManifests.read(tree);"
         "print(bundle.prepare(tree, manifests, manifests.package_name).digest)"
     )
     digests = {
@@ -209,7 +209,7 @@ def test_preparing_changes_nothing(tmp_path: Path) -> None:
     for name, operator in (("flat", flat_operator()), ("nested", {**nested_operator(), "art.yaml": "a: b"})):
         path = write_tree(tmp_path / name, operator)
         tree = tree_below(path)
-        manifests = Manifests.read(tree)
+        manifests = OperatorManifests.read(tree)
         before = copy.deepcopy(dict(manifests.documents))
 
         first = bundle.prepare(tree, manifests, manifests.package_name)
@@ -232,7 +232,7 @@ def test_several_threads_prepare_different_operators_at_once(tmp_path: Path) -> 
     def work(number: int) -> None:
         tree = tree_below(tmp_path / f"{number}")
         for _ in range(5):
-            manifests = Manifests.read(tree)
+            manifests = OperatorManifests.read(tree)
             found[number].add(bundle.prepare(tree, manifests, manifests.package_name).digest)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in expected]

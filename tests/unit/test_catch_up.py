@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from omps_worker.common.model import Build, BuildEvent
 from omps_worker.messages.events import decode, message_id_for
-from omps_worker.publishing.catch_up import CATCH_UP_TOPIC, Found, message_of, moment, summary
+from omps_worker.publishing.catch_up import CATCH_UP_TOPIC, BuildReport, message_of, moment, summary
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=timezone.utc)
 BUILD = Build(
@@ -77,6 +77,6 @@ def test_the_message_has_the_id_that_any_message_without_one_gets():
 
 
 def test_a_summary_names_what_there_was():
-    found = [Found(BUILD, status) for status in ("released", "sent", "released")]
+    found = [BuildReport(BUILD, status) for status in ("released", "sent", "released")]
     assert summary(found) == "3 operator build(s): 1 sent, 2 released"
     assert summary([]) == "0 operator build(s)"

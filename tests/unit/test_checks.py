@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from omps_worker.common.errors import KojiError
-from omps_worker.monitoring.checks import Check, Doubt, answer, look_at_files
+from omps_worker.common.inconclusive import Inconclusive
+from omps_worker.monitoring.checks import Check, answer, look_at_files
 
 
 def raising(error):
@@ -30,7 +31,7 @@ def test_a_part_that_is_well_says_something_about_itself():
 
 
 def test_a_doubt_is_no_failure():
-    assert answer(raising(Doubt("cannot tell"))).state == "warning"
+    assert answer(raising(Inconclusive("cannot tell"))).state == "warning"
 
 
 def test_a_failure_says_whether_trying_again_can_help():

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from omps_worker.api.server import _Processes
-from omps_worker.broker.signals import GRACE_SECONDS
+from omps_worker.broker.consuming.signals import GRACE_SECONDS
 from omps_worker.configuration.settings import Settings
 from tests.support.deploying import BROKER, KUBERNETES, documents, mounted
 from tests.support.sources import ROOT

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from omps_worker.broker.locks.queues import Package
-from omps_worker.broker.topology import Topology, failed_queue, retry_arguments, retry_queue
+from omps_worker.broker.locks.lock_queues import LockedPackage
+from omps_worker.broker.queues.topology import Topology, failed_queue, retry_arguments, retry_queue
 from omps_worker.common.model import Status
 from omps_worker.configuration.settings import WorkerSettings
 from omps_worker.messages.events import BODY_LIMIT
@@ -60,7 +60,7 @@ def test_the_policy_reaches_every_queue_that_holds_messages_and_limits_none_of_t
     assert policy["definition"] == {"overflow": "reject-publish"}
     reached = re.compile(policy["pattern"])
     assert [each["name"] for each in definitions()["queues"] if not reached.search(each["name"])] == []
-    package = Package.of("https://quay.example.com", "community", "etcd")
+    package = LockedPackage.of("https://quay.example.com", "community", "etcd")
     others = ("omps-worker2", "my-omps-worker", "omps-workerXfailed", package.lock, package.mark)
     assert [name for name in others if reached.search(name)] == []
 
@@ -85,7 +85,7 @@ def test_the_patterns_fit_whole_names_of_ours_alone(topology: Topology) -> None:
     for kind in ("configure", "write", "read"):
         assert permissions[kind].startswith("^(")
         assert permissions[kind].endswith(")$")
-    package = Package.of("https://quay.example.com", "community", "etcd")
+    package = LockedPackage.of("https://quay.example.com", "community", "etcd")
     own = [each["name"] for each in definitions()["queues"]]
     configure = re.compile(permissions["configure"])
     assert [name for name in (*own, package.lock, package.mark) if not configure.search(name)] == []

@@ -8,7 +8,7 @@ from collections import defaultdict
 
 import pytest
 
-from omps_worker.broker.signals import GRACE_SECONDS
+from omps_worker.broker.consuming.signals import GRACE_SECONDS
 from omps_worker.cli import main
 from omps_worker.configuration.settings import WorkerSettings
 from omps_worker.monitoring.readiness import STILL_SECONDS

@@ -11,7 +11,7 @@ import pytest
 
 from omps_worker import results
 from omps_worker.broker import headers
-from omps_worker.broker.locks import queues as lock_queues
+from omps_worker.broker.locks import lock_queues as lock_queues
 from omps_worker.common.model import Status
 from omps_worker.messages import events
 from omps_worker.messages.result_schema import body_schema

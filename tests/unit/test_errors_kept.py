@@ -15,12 +15,12 @@ from tests.support.circles import no_collection
 from tests.support.sources import modules, relative
 
 ENDS_THE_PROCESS = {
-    ("omps_worker/broker/consumer.py", "found"),
+    ("omps_worker/broker/consuming/consumer.py", "found"),
     ("omps_worker/broker/watch.py", "found"),
 }
 """Errors that are raised from a variable: nothing comes after them."""
 
-LET_GO_BY_WHO_WAITS = {("omps_worker/api/pool.py", "future.set_exception(error)")}
+LET_GO_BY_WHO_WAITS = {("omps_worker/api/worker_pool.py", "future.set_exception(error)")}
 """Errors that travel to another thread with their tracebacks, which are logged there."""
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)

@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pika.spec import BasicProperties
 
-from omps_worker.broker import header_values
+from omps_worker.broker.connection import header_values
+from omps_worker.broker.connection.header_values import RawValue
 from omps_worker.broker.dead_letters import message as parked_message
 from omps_worker.broker.dead_letters.dumps import details, dump, json_safe, restored
 from omps_worker.broker.dead_letters.message import ParkedMessage
 from omps_worker.broker.dead_letters.replay import replayed_copy
-from omps_worker.broker.header_values import RawValue
 from omps_worker.common.errors import MessageError
 from omps_worker.messages import files as message_files
 from tests.support.bus import build_body

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from omps_worker.messages.dead_letter import Parked, Selection, as_table, by_time, details_text
+from omps_worker.messages.dead_letter import FailureSelection, ParkedFailure, as_table, by_time, details_text
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=timezone.utc)
-ONE = Parked(
+ONE = ParkedFailure(
     id="abc",
     queue="omps-worker.failed",
     topic="org.example.buildsys.build.state.change",
@@ -30,14 +30,14 @@ UNKNOWN = replace(ONE, nvr=None, error=None, message=None, first_seen=None, park
 @pytest.mark.parametrize(
     "selection",
     [
-        Selection(),
-        Selection(frozenset({"abc", "other"})),
-        Selection(nvrs=("etcd-*",)),
-        Selection(nvrs=("nothing", "*-1.0-1")),
-        Selection(errors=("Quay*",)),
-        Selection(errors=("QuayCourierError",), nvrs=("etcd*",), older_than=60, newer_than=7200),
-        Selection(older_than=3599),
-        Selection(newer_than=3601),
+        FailureSelection(),
+        FailureSelection(frozenset({"abc", "other"})),
+        FailureSelection(nvrs=("etcd-*",)),
+        FailureSelection(nvrs=("nothing", "*-1.0-1")),
+        FailureSelection(errors=("Quay*",)),
+        FailureSelection(errors=("QuayCourierError",), nvrs=("etcd*",), older_than=60, newer_than=7200),
+        FailureSelection(older_than=3599),
+        FailureSelection(newer_than=3601),
     ],
 )
 def test_what_fits_everything_that_is_given_is_meant(selection):
@@ -47,14 +47,14 @@ def test_what_fits_everything_that_is_given_is_meant(selection):
 @pytest.mark.parametrize(
     "selection",
     [
-        Selection(frozenset({"ab"})),
-        Selection(frozenset({"abc"}), errors=("KojiError",)),
-        Selection(nvrs=("ETCD-*",)),
-        Selection(nvrs=("etcd",)),
-        Selection(errors=("Koji*",), nvrs=("etcd*",)),
-        Selection(older_than=3601),
-        Selection(newer_than=3599),
-        Selection(older_than=60, newer_than=600),
+        FailureSelection(frozenset({"ab"})),
+        FailureSelection(frozenset({"abc"}), errors=("KojiError",)),
+        FailureSelection(nvrs=("ETCD-*",)),
+        FailureSelection(nvrs=("etcd",)),
+        FailureSelection(errors=("Koji*",), nvrs=("etcd*",)),
+        FailureSelection(older_than=3601),
+        FailureSelection(newer_than=3599),
+        FailureSelection(older_than=60, newer_than=600),
     ],
 )
 def test_what_misses_one_thing_is_not(selection):
@@ -62,20 +62,20 @@ def test_what_misses_one_thing_is_not(selection):
 
 
 def test_what_is_not_known_fits_only_where_it_is_not_asked_for():
-    assert Selection().means(UNKNOWN, NOW)
-    assert Selection(frozenset({"abc"})).means(UNKNOWN, NOW)
+    assert FailureSelection().means(UNKNOWN, NOW)
+    assert FailureSelection(frozenset({"abc"})).means(UNKNOWN, NOW)
     for selection in (
-        Selection(nvrs=("*",)),
-        Selection(errors=("*",)),
-        Selection(older_than=0),
-        Selection(newer_than=1),
+        FailureSelection(nvrs=("*",)),
+        FailureSelection(errors=("*",)),
+        FailureSelection(older_than=0),
+        FailureSelection(newer_than=1),
     ):
         assert not selection.means(UNKNOWN, NOW)
 
 
 def test_only_no_choice_at_all_is_everything():
-    assert Selection().everything
-    assert not Selection(older_than=0).everything
+    assert FailureSelection().everything
+    assert not FailureSelection(older_than=0).everything
 
 
 def test_the_json_is_what_the_contract_says():

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omps_worker.api.lines import Line
+from omps_worker.api.fair_queue import FairQueue
 from omps_worker.common.errors import PackageBusy, ServiceBusy
 
 
@@ -51,7 +51,7 @@ def run(story):
 
 def test_a_free_place_is_had_at_once_and_the_next_ones_come_in_their_order():
     async def story():
-        queue = Queue(Line(2, 2))
+        queue = Queue(FairQueue(2, 2))
         for name in "abcd":
             await queue.come(name, "one", name)
         assert queue.served == ["a", "b"]
@@ -64,7 +64,7 @@ def test_a_free_place_is_had_at_once_and_the_next_ones_come_in_their_order():
 
 def test_an_owner_never_has_all_places():
     async def story():
-        queue = Queue(Line(4, 2))
+        queue = Queue(FairQueue(4, 2))
         for number in range(10):
             await queue.come(number, "many", number)
         assert queue.served == [0, 1]
@@ -76,7 +76,7 @@ def test_an_owner_never_has_all_places():
 
 def test_who_has_the_fewest_is_next_and_then_who_waited_longest():
     async def story():
-        queue = Queue(Line(1, 1))
+        queue = Queue(FairQueue(1, 1))
         for number in range(5):
             await queue.come(("many", number), "many", number)
         await queue.come("one", "one")
@@ -90,7 +90,7 @@ def test_who_has_the_fewest_is_next_and_then_who_waited_longest():
 
 def test_another_part_of_the_same_owner_comes_before_more_of_the_same_part():
     async def story():
-        queue = Queue(Line(1, 1))
+        queue = Queue(FairQueue(1, 1))
         for number in range(5):
             await queue.come(("slow", number), "owner", "slow")
         await queue.come("quick", "owner", "quick")
@@ -102,7 +102,7 @@ def test_another_part_of_the_same_owner_comes_before_more_of_the_same_part():
 
 def test_one_at_a_time_works_on_a_part_whoever_it_is():
     async def story():
-        queue = Queue(Line(9, 9, 1))
+        queue = Queue(FairQueue(9, 9, 1))
         await queue.come("a", "one", "package")
         await queue.come("b", "two", "package")
         await queue.come("c", "two", "other package")
@@ -115,7 +115,7 @@ def test_one_at_a_time_works_on_a_part_whoever_it_is():
 
 def test_too_many_for_a_part_are_told_when_to_come_again():
     async def story():
-        line = Line(9, 9, 1, waiting_per_part=2)
+        line = FairQueue(9, 9, 1, waiting_per_part=2)
         queue = Queue(line)
         for name in "abc":
             await queue.come(name, "owner", "community/otter")
@@ -134,7 +134,7 @@ def test_too_many_for_a_part_are_told_when_to_come_again():
 
 
 def test_who_does_not_want_to_wait_has_a_place_or_an_error():
-    line = Line(3, 2, limits={"strangers": 1})
+    line = FairQueue(3, 2, limits={"strangers": 1})
     places = [line.take_now("owner"), line.take_now("owner")]
     with pytest.raises(ServiceBusy, match="with this token"):
         line.take_now("owner")
@@ -152,7 +152,7 @@ def test_who_does_not_want_to_wait_has_a_place_or_an_error():
 
 def test_who_leaves_just_when_it_is_their_turn_takes_no_place_along():
     async def story():
-        queue = Queue(Line(1, 1))
+        queue = Queue(FairQueue(1, 1))
         await queue.come("first", "a")
         await queue.come("second", "b")
         await queue.come("third", "c")
@@ -172,7 +172,7 @@ def test_who_leaves_just_when_it_is_their_turn_takes_no_place_along():
 )
 def test_no_limit_is_ever_passed_no_place_is_lost_and_nothing_is_remembered(places, per_owner, per_part, steps):
     async def story():
-        line = Line(places, per_owner, per_part)
+        line = FairQueue(places, per_owner, per_part)
         queue = Queue(line)
         kinds = {}
         for number, (comes, owner, part) in enumerate(steps):

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from pika.spec import BasicProperties
 
-from omps_worker.broker.dead_letters import parking
-from omps_worker.broker.delivery import Delivery, Tag
+from omps_worker.broker import copies
+from omps_worker.broker.delivery import Delivery, DeliveryTag
 from omps_worker.common import text
 from omps_worker.common.errors import KojiError, MessageError, OMPSInvalidVersionFormat
 from omps_worker.common.model import BuildFacts
@@ -51,8 +51,8 @@ def annotated(manifest: str) -> Callable[[], object]:
 
 
 def parked(headers: dict[str, Any], name: str = "k" * 255) -> Callable[[], object]:
-    delivery = Delivery(Tag(1, 1), name, name, False, BasicProperties(headers=headers), b"", None)
-    return lambda: parking.parked_copy(delivery, KojiError("x" * 900), ["a/b"], NOW)
+    delivery = Delivery(DeliveryTag(1, 1), name, name, False, BasicProperties(headers=headers), b"", None)
+    return lambda: copies.parked_copy(delivery, KojiError("x" * 900), ["a/b"], NOW)
 
 
 def nested_texts() -> bytes:
@@ -117,12 +117,12 @@ def test_plain_replacements_take_no_time_either(tmp_path):
 def test_headers_that_fill_a_frame_are_encoded_a_few_times_and_not_once_for_each_that_is_left_out(monkeypatch, caplog):
     caplog.set_level("CRITICAL")
     encoded = []
-    size = parking._size
+    size = copies._size
 
     def counted(properties: BasicProperties) -> int:
         encoded.append(len(properties.headers or {}))
         return size(properties)
 
-    monkeypatch.setattr(parking, "_size", counted)
+    monkeypatch.setattr(copies, "_size", counted)
     parked({f"{number:04x}": True for number in range(18_700)})()
     assert sum(count > 1 for count in encoded) < 10

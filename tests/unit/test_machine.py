@@ -11,7 +11,7 @@ import pytest
 
 from omps_worker.common import machine
 from omps_worker.common.errors import ResourcesExhausted, UnexpectedError, unforeseen
-from omps_worker.common.machine import KEPT_HELPERS, Helpers, Threads
+from omps_worker.common.machine import KEPT_HELPERS, AbandonableCalls, ThreadPool
 from tests.support.waiting import wait_until
 
 
@@ -89,7 +89,7 @@ def test_what_the_machine_lacks_has_one_line_in_the_log_and_a_riddle_its_traceba
 
 
 def test_threads_work_until_there_is_nothing_left_to_do():
-    threads, done = Threads(3, "busy").begin(), threading.Semaphore(0)
+    threads, done = ThreadPool(3, "busy").begin(), threading.Semaphore(0)
     assert sum(thread.name.startswith("busy-") for thread in threading.enumerate()) == 3
     for _ in range(10):
         threads.submit(done.release)
@@ -103,7 +103,7 @@ def test_threads_may_be_started_as_they_are_needed():
     def running() -> int:
         return sum(thread.name.startswith("some-") for thread in threading.enumerate())
 
-    threads, gate, begun = Threads(3, "some", as_needed=True).begin(), threading.Event(), threading.Semaphore(0)
+    threads, gate, begun = ThreadPool(3, "some", as_needed=True).begin(), threading.Event(), threading.Semaphore(0)
 
     def work() -> None:
         begun.release()
@@ -123,14 +123,14 @@ def test_threads_may_be_started_as_they_are_needed():
 
 
 def test_helpers_give_what_a_function_returns_and_raises():
-    helpers = Helpers("help")
+    helpers = AbandonableCalls("help")
     assert helpers.call(lambda: 7, 10) == 7
     with pytest.raises(ZeroDivisionError):
         helpers.call(lambda: 1 // 0, 10)
 
 
 def test_a_function_that_takes_too_long_is_left_to_itself_and_holds_up_nobody():
-    helpers, gate = Helpers("slow"), threading.Event()
+    helpers, gate = AbandonableCalls("slow"), threading.Event()
     for _ in range(5):
         with pytest.raises(TimeoutError):
             helpers.call(gate.wait, 0.01)

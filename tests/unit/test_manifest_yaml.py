@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omps_worker.manifests import yaml_reader as manifest_yaml
-from omps_worker.manifests.yaml_reader import Reader, YamlFault
+from omps_worker.manifests.yaml_reader import YamlFault, YamlReader
 
 DATA = Path(__file__).parents[1] / "data" / "manifests"
 ACCEPTED = sorted((DATA / "accepted").iterdir())
@@ -29,7 +29,7 @@ def stock(text: str) -> Any:
 
 def ours(text: str) -> Any:
     try:
-        return Reader().read(text)
+        return YamlReader().read(text)
     except YamlFault as fault:
         return ... if str(fault).isprintable() and len(str(fault)) < 300 else fault
 
@@ -42,20 +42,20 @@ def test_odd_texts_mean_what_they_mean_to_everybody(path: Path) -> None:
 
 
 def test_an_alias_is_the_thing_itself_and_not_a_copy() -> None:
-    value = Reader().read("a: &x [1]\nb: *x\nc: &d 2019-06-01\nd: *d\n")
+    value = YamlReader().read("a: &x [1]\nb: *x\nc: &d 2019-06-01\nd: *d\n")
 
     assert value["a"] is value["b"]
     assert value["c"] is value["d"]
 
 
 def test_two_equal_dates_stay_two() -> None:
-    first, second = Reader().read("[2019-06-01, 2019-06-01]")
+    first, second = YamlReader().read("[2019-06-01, 2019-06-01]")
 
     assert first is not second
 
 
 def test_values_are_counted_over_all_files_of_an_operator() -> None:
-    reader = Reader(100)
+    reader = YamlReader(100)
     reader.read("[a" + ", a" * 60 + "]")
     assert reader.values == 63
 
@@ -65,11 +65,11 @@ def test_values_are_counted_over_all_files_of_an_operator() -> None:
 
 @pytest.mark.parametrize("text", ["[&a " + "x" * 50 + ", *a, *a]", "[" + ", ".join("x" * 30 for _ in range(4)) + "]"])
 def test_text_is_counted_with_aliases_followed(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert Reader().read(text)
+    assert YamlReader().read(text)
     monkeypatch.setattr(manifest_yaml, "CHARACTERS", 110)
 
     with pytest.raises(YamlFault, match=r"characters of text.* limit of this worker"):
-        Reader().read(text)
+        YamlReader().read(text)
 
 
 @pytest.mark.parametrize(
@@ -78,37 +78,37 @@ def test_text_is_counted_with_aliases_followed(text: str, monkeypatch: pytest.Mo
 def test_few_keys_may_be_numbers_because_some_numbers_make_dicts_slow(form: str) -> None:
     collide = [number * (2**61 - 1) for number in range(1, manifest_yaml.ODD_KEYS + 2)]
 
-    assert len(Reader().read("".join(map(form.format, collide[:-1])))) == manifest_yaml.ODD_KEYS
+    assert len(YamlReader().read("".join(map(form.format, collide[:-1])))) == manifest_yaml.ODD_KEYS
     with pytest.raises(YamlFault, match="keys that are no text"):
-        Reader().read("".join(map(form.format, collide)))
+        YamlReader().read("".join(map(form.format, collide)))
 
 
 def test_what_only_pyyaml_understands_must_be_small(monkeypatch: pytest.MonkeyPatch) -> None:
     text = "[" + "a, " * 50 + "!!str 1]"
-    assert Reader().read(text)[-1] == "1"
+    assert YamlReader().read(text)[-1] == "1"
 
     monkeypatch.setattr(manifest_yaml, "TAGGED_NODES", 50)
     with pytest.raises(YamlFault, match="tags or merge keys"):
-        Reader().read(text)
+        YamlReader().read(text)
 
 
 @pytest.mark.parametrize(("long", "is_text"), [("1" * 2000 + "g" * 2000 + "1", True), ("1:1" * 2000 + "x", False)])
 def test_a_long_text_is_no_matter_for_regular_expressions(long: str, is_text: bool) -> None:
     if is_text:
-        assert Reader().read(long) == long
+        assert YamlReader().read(long) == long
     else:
         with pytest.raises(YamlFault, match="a number of more than"):
-            Reader().read(long)
+            YamlReader().read(long)
 
 
 def test_depth_up_to_the_limit_is_read() -> None:
-    deep = Reader().read("[" * manifest_yaml.DEPTH + "]" * manifest_yaml.DEPTH)
+    deep = YamlReader().read("[" * manifest_yaml.DEPTH + "]" * manifest_yaml.DEPTH)
     for _ in range(manifest_yaml.DEPTH - 1):
         (deep,) = deep
     assert deep == []
 
     with pytest.raises(YamlFault, match="nest more than"):
-        Reader().read("[" * (manifest_yaml.DEPTH + 1) + "]" * (manifest_yaml.DEPTH + 1))
+        YamlReader().read("[" * (manifest_yaml.DEPTH + 1) + "]" * (manifest_yaml.DEPTH + 1))
 
 
 @pytest.mark.parametrize("opening", ["[", "{a: ", "- ", "? ", "{? [", "[{"])
@@ -127,7 +127,7 @@ def test_bottomless_depth_is_refused_in_a_small_thread_too(opening: str) -> None
 
 def test_the_slow_parser_is_asked_about_a_bounded_amount_of_text(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(manifest_yaml, "PURE_CHARACTERS", 30)
-    reader = Reader()
+    reader = YamlReader()
 
     with pytest.raises(YamlFault):
         reader.read("a:\ttab before a value")
@@ -184,4 +184,4 @@ def test_what_was_dumped_is_read_back(value: Any, flow: bool, style: str | None)
 @pytest.mark.parametrize("text", ["a:\n\tb: 1\n", "a: 1\n\tb: 2\n"])
 def test_a_tab_is_called_a_tab(text: str) -> None:
     with pytest.raises(YamlFault, match=r"it has a tab where only blanks can be \(line 2\)"):
-        Reader().read(text)
+        YamlReader().read(text)

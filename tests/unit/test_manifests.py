@@ -12,15 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omps_worker.common.errors import PackageValidationError
-from omps_worker.manifests.reader import Manifests
+from omps_worker.manifests.operator_manifests import OperatorManifests
 from omps_worker.sandbox.operators import bundle_tree, flat_operator, nested_operator
 from tests.support.trees import tree_of
 
 REFUSED = sorted((Path(__file__).parents[1] / "data" / "manifests" / "refused").iterdir())
 
 
-def read(files: Mapping[str, str | bytes]) -> Manifests:
-    return Manifests.read(tree_of(files))
+def read(files: Mapping[str, str | bytes]) -> OperatorManifests:
+    return OperatorManifests.read(tree_of(files))
 
 
 def refusal(files: Mapping[str, str | bytes]) -> str:
@@ -201,7 +201,7 @@ def test_the_version_that_is_current_in_the_default_channel(package: str, versio
 @settings(max_examples=100, deadline=None)
 def test_a_tree_of_anything_is_read_or_refused(files: dict[str, bytes]) -> None:
     try:
-        name = Manifests.read(tree_of(files)).package_name
+        name = OperatorManifests.read(tree_of(files)).package_name
     except PackageValidationError:
         name = "refused"
     assert name

@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from omps_worker.common import errors
 from omps_worker.common.observer import STAGES, Observer, status_label
 from omps_worker.messages import events
-from omps_worker.monitoring.metrics import Metrics, State, build_info, error_names, state_of_parts
+from omps_worker.monitoring.metrics import Gauge, Metrics, build_info, error_names, state_of_parts
 from omps_worker.publishing import claims
 from tests.support.sources import ROOT
 
@@ -56,7 +56,7 @@ def test_every_count_is_documented_with_its_labels_and_no_other():
 
 def test_every_state_of_the_worker_is_documented_with_its_labels_and_no_other():
     source = "".join((ROOT / "omps_worker" / name).read_text() for name in ("running.py", "monitoring/metrics.py"))
-    told = re.findall(r"State\(\s*\"(\w+)\"", source)
+    told = re.findall(r"Gauge\(\s*\"(\w+)\"", source)
     assert sorted(told) == sorted(documented("Gauges"))
 
 
@@ -115,7 +115,7 @@ def test_what_can_go_wrong_is_there_before_it_does():
 
 def test_states_are_asked_for_when_the_page_is_read():
     depth = [7.0]
-    metrics = Metrics(lambda: [State("queue_messages", "Depth.", [(("q", "main"), depth[0])], ("queue", "kind"))])
+    metrics = Metrics(lambda: [Gauge("queue_messages", "Depth.", [(("q", "main"), depth[0])], ("queue", "kind"))])
     assert sample(metrics, "omps_worker_queue_messages", queue="q", kind="main") == 7
     depth[0] = 0
     assert sample(metrics, "omps_worker_queue_messages", queue="q", kind="main") == 0

@@ -13,7 +13,7 @@ from fedora_messaging import message
 
 from omps_worker import results
 from omps_worker.common.errors import OMPSUploadedFileError, PackageValidationError
-from omps_worker.common.model import Attempt, BroughtArchive, Build, ByHand, Outcome, Source, Status, Target
+from omps_worker.common.model import Attempt, Build, ManualRequest, Outcome, Source, Status, Target, UploadedArchive
 from omps_worker.messages.reporting import Reporter, log_outcome, outcome_line, outcomes_table
 from omps_worker.messages.result_schema import all_schemas
 
@@ -89,14 +89,14 @@ def test_a_result_names_the_message_that_it_came_of_and_how_often_somebody_sent_
 
 
 def test_a_result_names_the_archive_that_somebody_brought_or_nothing():
-    brought = ByHand(BroughtArchive("lantern.zip", "cd" * 32))
+    brought = ManualRequest(UploadedArchive("lantern.zip", "cd" * 32))
     assert told(PUBLISHED, brought).body["source"] == {"file": "lantern.zip", "sha256": "cd" * 32}
-    assert told(PUBLISHED, ByHand()).body["source"] is None
+    assert told(PUBLISHED, ManualRequest()).body["source"] is None
 
 
 def test_a_broken_archive_is_called_by_its_name_where_nothing_else_is_known():
     outcome = Outcome(Status.FAILED, error=OMPSUploadedFileError("File is not a zip file"))
-    brought = ByHand(BroughtArchive("lantern.zip", "cd" * 32))
+    brought = ManualRequest(UploadedArchive("lantern.zip", "cd" * 32))
     received = results.ReleaseFailedV1(body=told(outcome, brought).body)
     received.validate()
     assert received.summary == "lantern.zip could not be published: OMPSUploadedFileError"

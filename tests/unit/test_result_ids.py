@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pika.spec import BasicProperties
 
-from omps_worker.broker.dead_letters.parking import parked_copy, waiting_copy
+from omps_worker.broker.copies import parked_copy, waiting_copy
 from omps_worker.broker.dead_letters.replay import replayed_copy
-from omps_worker.broker.delivery import Delivery, Tag
+from omps_worker.broker.delivery import Delivery, DeliveryTag
 from omps_worker.common.errors import (
     KojiError,
     OMPSUploadedFileError,
@@ -23,12 +23,13 @@ from omps_worker.common.errors import (
     QuayAuthorizationError,
     QuayCourierError,
 )
-from omps_worker.common.model import Attempt, BroughtArchive, ByHand, Outcome, Source, Status
+from omps_worker.common.model import Attempt, ManualRequest, Outcome, Source, Status, UploadedArchive
 from omps_worker.messages.reporting import Reporter
 from omps_worker.messages.result_ids import result_id
 from tests.unit.test_broker_parking import NOW
 
 REGISTRY = "https://quay.example.com"
+FIRST_ATTEMPT = Attempt()
 SOURCE = Source("0fad8d25", "org.example.buildsys.build.state.change")
 PUBLISHED = Outcome(
     Status.PUBLISHED, "community", "etcd", "1.0.0", "etcd-operator-container-0.9.2-1", digest="ab" * 32,
@@ -37,12 +38,14 @@ PUBLISHED = Outcome(
 FAILED = replace(PUBLISHED, status=Status.FAILED, version=None, error=PackageValidationError("bad"), released_at=None)
 
 
-def id_of(outcome: Outcome, origin: Source | ByHand = SOURCE, attempt: Attempt = Attempt(), registry=REGISTRY) -> str:  # noqa: B008
+def id_of(
+    outcome: Outcome, origin: Source | ManualRequest = SOURCE, attempt: Attempt = FIRST_ATTEMPT, registry=REGISTRY
+) -> str:
     return result_id(registry, outcome, origin, attempt)
 
 
 def delivered(properties: BasicProperties, *, redelivered: bool = False) -> Delivery:
-    return Delivery(Tag(1, 1), "", "omps-worker", redelivered, properties, b"{}", None, received_at=NOW)
+    return Delivery(DeliveryTag(1, 1), "", "omps-worker", redelivered, properties, b"{}", None, received_at=NOW)
 
 
 FIRST = delivered(BasicProperties(message_id="0fad8d25"))
@@ -56,7 +59,7 @@ def failure_of(delivery: Delivery, error: Exception = PackageValidationError("ba
 
 
 def test_a_release_is_one_fact_whoever_finds_out_about_it():
-    assert id_of(PUBLISHED) == id_of(PUBLISHED, ByHand(), Attempt(7, interrupted=True))
+    assert id_of(PUBLISHED) == id_of(PUBLISHED, ManualRequest(), Attempt(7, interrupted=True))
     assert id_of(PUBLISHED) == id_of(PUBLISHED, Source("another", "t", replayed=3))
 
 
@@ -73,7 +76,7 @@ def test_what_an_error_says_beside_its_name_makes_no_other_fact():
 
 
 def test_one_run_tells_one_fact_however_often_it_has_to():
-    run = ByHand()
+    run = ManualRequest()
     assert id_of(FAILED, run) == id_of(FAILED, run)
 
 
@@ -103,15 +106,18 @@ def test_a_release_that_was_deleted_and_is_published_again_is_another_fact():
 def test_three_broken_uploads_with_three_errors_are_three_facts():
     broken = Outcome(Status.FAILED, "community")
     errors = [OMPSUploadedFileError("no zip"), PackageValidationError("no name"), QuayCourierError("no")]
-    uploads = [BroughtArchive("a.zip", letter * 64) for letter in "abc"]
-    ids = {id_of(replace(broken, error=error), ByHand(upload)) for error, upload in zip(errors, uploads, strict=True)}
+    uploads = [UploadedArchive("a.zip", letter * 64) for letter in "abc"]
+    ids = {
+        id_of(replace(broken, error=error), ManualRequest(upload))
+        for error, upload in zip(errors, uploads, strict=True)
+    }
     assert len(ids) == 3
 
 
 @pytest.mark.parametrize("status", [Status.FAILED, Status.DELETED, Status.UNCHANGED, Status.SKIPPED])
 def test_what_somebody_does_twice_by_hand_happens_twice(status):
     outcome = replace(FAILED, status=status)
-    assert id_of(outcome, ByHand()) != id_of(outcome, ByHand())
+    assert id_of(outcome, ManualRequest()) != id_of(outcome, ManualRequest())
 
 
 def test_a_failure_is_another_one_at_the_next_attempt_with_another_error_or_message():
@@ -179,7 +185,7 @@ runs = st.sampled_from(["r1", "r2"])
 
 
 @st.composite
-def tellings(draw) -> tuple[Outcome, Source | ByHand, Attempt]:
+def tellings(draw) -> tuple[Outcome, Source | ManualRequest, Attempt]:
     """A result that is told, by a message or by hand."""
     status = draw(st.sampled_from(Status))
     failed = status in (Status.FAILED, Status.RETRYING)
@@ -193,17 +199,17 @@ def tellings(draw) -> tuple[Outcome, Source | ByHand, Attempt]:
     )
     number = st.integers(0, 2)
     message = st.builds(Source, st.sampled_from(["r1", "m"]), st.just("t"), number, names)
-    origin = draw(st.one_of(message, st.builds(ByHand, st.none(), runs)))
+    origin = draw(st.one_of(message, st.builds(ManualRequest, st.none(), runs)))
     attempt = Attempt(draw(number) + 1, interrupted=draw(st.booleans()), waits=draw(number))
     return outcome, origin, attempt
 
 
-def fact(outcome: Outcome, origin: Source | ByHand, attempt: Attempt) -> object:
+def fact(outcome: Outcome, origin: Source | ManualRequest, attempt: Attempt) -> object:
     """What happened, as docs/messages.md tells it."""
     where = (outcome.status, outcome.organization, outcome.repo, outcome.version, outcome.digest, outcome.nvr)
     if outcome.status is Status.PUBLISHED:
         return where, outcome.released_at
-    if isinstance(origin, ByHand):
+    if isinstance(origin, ManualRequest):
         return where, outcome.reason, outcome.error_name, "run", origin.run
     if outcome.error is None:
         return where, outcome.reason, "message", origin.message_id

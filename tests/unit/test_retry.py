@@ -10,10 +10,10 @@ import pytest
 from omps_worker.common.errors import KojiError, PackageBusy, QuayCourierError, UnexpectedError
 from omps_worker.common.model import Outcome, Status, Target
 from omps_worker.publishing import retry
-from omps_worker.publishing.retry import Delay, Ladder
+from omps_worker.publishing.retry import RetryDelay, RetrySchedule
 
-SHORT, MIDDLE, LONG = Delay("10s", 10), Delay("1m", 60), Delay("1h", 3600)
-LADDER = Ladder((SHORT, MIDDLE, LONG), give_up_after=86400)
+SHORT, MIDDLE, LONG = RetryDelay("10s", 10), RetryDelay("1m", 60), RetryDelay("1h", 3600)
+LADDER = RetrySchedule((SHORT, MIDDLE, LONG), give_up_after=86400)
 NOW = datetime(2026, 1, 2, tzinfo=timezone.utc)
 AWAY, REFUSED, BUSY = KojiError("away"), QuayCourierError("no"), PackageBusy("busy")
 
@@ -38,14 +38,14 @@ def test_what_is_done_is_done():
 
 def test_a_permanent_failure_is_parked_at_once_and_names_its_targets():
     disposition = decide(outcome(Status.PUBLISHED, "a"), failed(REFUSED, "b"), failed(REFUSED, "c"))
-    assert disposition.parked == retry.Parked(REFUSED, ("community/b", "community/c"))
+    assert disposition.parked == retry.Park(REFUSED, ("community/b", "community/c"))
     assert disposition.again is None
 
 
 def test_a_transient_failure_is_tried_again_and_says_when():
     disposition = decide(failed(AWAY))
     assert disposition.parked is None
-    assert disposition.again == retry.Again(AWAY, ("community/etcd",), SHORT)
+    assert disposition.again == retry.Retry(AWAY, ("community/etcd",), SHORT)
     (told,) = disposition.outcomes
     assert (told.status, told.reason, told.error) == (Status.RETRYING, "KojiError", AWAY)
     assert told.next_attempt_at == NOW + timedelta(seconds=10)
@@ -70,35 +70,35 @@ def test_of_several_peers_the_most_patient_one_decides():
 @pytest.mark.parametrize("attempt", [1, 2, 1000])
 def test_work_that_found_its_package_busy_comes_back_soon_and_used_up_no_attempt(attempt):
     disposition = decide(outcome(Status.PUBLISHED, "a"), failed(BUSY, "b"), attempt=attempt)
-    assert disposition.again == retry.Again(BUSY, ("community/b",), SHORT, counts=False)
+    assert disposition.again == retry.Retry(BUSY, ("community/b",), SHORT, counts=False)
     assert [told.status for told in disposition.outcomes] == [Status.PUBLISHED, Status.RETRYING]
 
 
 def test_a_busy_package_does_not_hide_that_another_target_failed():
-    assert decide(failed(BUSY, "a"), failed(AWAY, "b"), attempt=2).again == retry.Again(
+    assert decide(failed(BUSY, "a"), failed(AWAY, "b"), attempt=2).again == retry.Retry(
         BUSY, ("community/a", "community/b"), MIDDLE, counts=True
     )
 
 
 def test_a_package_that_is_busy_for_too_long_is_given_up_like_everything_else():
-    assert decide(failed(BUSY), age=90_000).parked == retry.Parked(BUSY, ("community/etcd",))
+    assert decide(failed(BUSY), age=90_000).parked == retry.Park(BUSY, ("community/etcd",))
 
 
 def test_what_was_tried_for_too_long_is_parked_with_its_last_error():
     disposition = decide(failed(AWAY), attempt=40, age=86_400)
     assert disposition.again is None
-    assert disposition.parked == retry.Parked(AWAY, ("community/etcd",))
+    assert disposition.parked == retry.Park(AWAY, ("community/etcd",))
     assert [told.status for told in disposition.outcomes] == [Status.FAILED]
 
 
 def test_a_site_may_want_no_retries_at_all():
-    assert decide(failed(AWAY), ladder=Ladder((SHORT,), 0)).again is None
+    assert decide(failed(AWAY), ladder=RetrySchedule((SHORT,), 0)).again is None
 
 
 def test_targets_go_their_own_ways():
     disposition = decide(outcome(Status.PUBLISHED, "a"), failed(REFUSED, "b"), failed(AWAY, "c"))
-    assert disposition.parked == retry.Parked(REFUSED, ("community/b",))
-    assert disposition.again == retry.Again(AWAY, ("community/c",), SHORT)
+    assert disposition.parked == retry.Park(REFUSED, ("community/b",))
+    assert disposition.again == retry.Retry(AWAY, ("community/c",), SHORT)
     assert [told.status for told in disposition.outcomes] == [Status.PUBLISHED, Status.FAILED, Status.RETRYING]
 
 

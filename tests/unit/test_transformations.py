@@ -13,7 +13,7 @@ import yaml
 
 from omps_worker.common.errors import PackageValidationError
 from omps_worker.manifests import transformations, yaml_edit
-from omps_worker.manifests.reader import Manifests
+from omps_worker.manifests.operator_manifests import OperatorManifests
 from omps_worker.manifests.transformations import Annotation, Replacement, Transformations, apply
 from omps_worker.sandbox.operators import flat_operator, nested_operator
 from tests.support.trees import tree_below, write_tree
@@ -76,7 +76,7 @@ def test_a_whole_operator(tmp_path: Path, files: dict[str, str]) -> None:
 
     after = {path: meaning(text) for path, text in changed(tmp_path, files, wanted).items()}
 
-    assert Manifests.read(tree_below(tmp_path)).package_name == "otter-dev"
+    assert OperatorManifests.read(tree_below(tmp_path)).package_name == "otter-dev"
     for path, document in before.items():
         if "packageName" in document:
             document["packageName"] = "otter-dev"
@@ -400,7 +400,7 @@ def test_the_value_knows_the_package_name_under_which_it_is_released(tmp_path: P
 
     after = changed(tmp_path, {"p.yaml": PACKAGE, "csv.yaml": CSV}, wanted)
 
-    assert Manifests.read(tree_below(tmp_path)).package_name == f"badger{suffix}"
+    assert OperatorManifests.read(tree_below(tmp_path)).package_name == f"badger{suffix}"
     assert meaning(after["csv.yaml"])["metadata"] == {"annotations": {"of": f"badger{suffix}"}}
 
 

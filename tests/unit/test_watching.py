@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omps_worker.cli.watch_view import MAX_BYTES, Choice, Seen, Tally, line, read
+from omps_worker.cli.watch_view import MAX_BYTES, ReceivedResult, ResultFilter, Tally, line, read
 from omps_worker.common.errors import MessageError
 from omps_worker.common.text import fit
 from omps_worker.messages.reporting import result_topic
@@ -35,7 +35,7 @@ FAILED = {
 }
 
 
-def seen(**body) -> Seen:
+def seen(**body) -> ReceivedResult:
     return read("x.omps.release.published", "id-1", {"sent-at": SENT_AT}, json.dumps({**PUBLISHED, **body}).encode())
 
 
@@ -88,7 +88,7 @@ def test_whatever_a_result_says_it_is_one_line_that_fits(body, width, colours, s
     assert plain.isprintable()
     coloured = line(found, width, colours=True)
     assert coloured.count("\x1b") == 2
-    Choice(frozenset({"a"}), frozenset({"failed"}), ("b*",)).wants(found)
+    ResultFilter(frozenset({"a"}), frozenset({"failed"}), ("b*",)).wants(found)
 
 
 @given(st.binary(max_size=200))
@@ -122,14 +122,14 @@ def test_a_line_says_what_happened_and_what_went_wrong():
 @pytest.mark.parametrize(
     ("choice", "wanted"),
     [
-        (Choice(), True),
-        (Choice(organizations=frozenset({"community", "x"})), True),
-        (Choice(organizations=frozenset({"x"})), False),
-        (Choice(statuses=frozenset({"failed"})), False),
-        (Choice(components=("etcd-*",)), True),
-        (Choice(components=("other-*", "*-container")), True),
-        (Choice(components=("ETCD*",)), False),
-        (Choice(frozenset({"community"}), frozenset({"failed"}), ("*",)), False),
+        (ResultFilter(), True),
+        (ResultFilter(organizations=frozenset({"community", "x"})), True),
+        (ResultFilter(organizations=frozenset({"x"})), False),
+        (ResultFilter(statuses=frozenset({"failed"})), False),
+        (ResultFilter(components=("etcd-*",)), True),
+        (ResultFilter(components=("other-*", "*-container")), True),
+        (ResultFilter(components=("ETCD*",)), False),
+        (ResultFilter(frozenset({"community"}), frozenset({"failed"}), ("*",)), False),
     ],
 )
 def test_options_of_one_kind_widen_and_those_of_different_kinds_narrow(choice, wanted):
@@ -137,7 +137,7 @@ def test_options_of_one_kind_widen_and_those_of_different_kinds_narrow(choice, w
 
 
 def test_an_archive_without_a_build_is_of_no_component():
-    assert not Choice(components=("etcd*",)).wants(seen(build=None, nvr=None))
+    assert not ResultFilter(components=("etcd*",)).wants(seen(build=None, nvr=None))
 
 
 def test_the_summary_counts_and_fits():

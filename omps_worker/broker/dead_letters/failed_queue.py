@@ -24,18 +24,18 @@ from typing import Any
 from pika.adapters.blocking_connection import BlockingConnection
 from pika.exceptions import ChannelClosedByBroker
 
-from omps_worker.broker import slow_link
-from omps_worker.broker.access import Access
-from omps_worker.broker.connection import declined
+from omps_worker.broker.connection import slow_link
+from omps_worker.broker.connection.access import BrokerAccess
+from omps_worker.broker.connection.failures import declined
 from omps_worker.broker.dead_letters import dumps
-from omps_worker.broker.dead_letters.doubles import Copies
-from omps_worker.broker.dead_letters.look import Look, Seen
+from omps_worker.broker.dead_letters.duplicates import SeenFailures
 from omps_worker.broker.dead_letters.message import ParkedMessage
 from omps_worker.broker.dead_letters.replay import Replay
-from omps_worker.broker.locks.queues import LOCK
-from omps_worker.broker.topology import Topology, failed_queue
+from omps_worker.broker.dead_letters.scan import Scan, Seen
+from omps_worker.broker.locks.lock_queues import LOCK
+from omps_worker.broker.queues.topology import Topology, failed_queue
 from omps_worker.common.errors import BrokerRefused
-from omps_worker.messages.dead_letter import Parked, Selection
+from omps_worker.messages.dead_letter import FailureSelection, ParkedFailure
 
 TURN_SECONDS = 60.0
 """How long a look waits for its turn before it begins all the same."""
@@ -64,7 +64,7 @@ class FailedQueue:
 
     def __init__(
         self,
-        where: Access,
+        where: BrokerAccess,
         topology: Topology,
         *,
         take_turns: bool = True,
@@ -83,31 +83,33 @@ class FailedQueue:
         self.incomplete: str | None = None
         """Why some look at it, that came to its end, did not see everything that was there; None: all did."""
 
-    def records(self, selection: Selection, seen: Seen = _unseen) -> list[tuple[Parked, bytes]]:
+    def records(self, selection: FailureSelection, seen: Seen = _unseen) -> list[tuple[ParkedFailure, bytes]]:
         """What is parked, each with its mark, in the order of the queue, without doubles; bodies are not kept."""
         with self.look(selection, seen) as look:
             return [(message.parked, mark(message)) for message in once(look)]
 
-    def details(self, selection: Selection, seen: Seen = _unseen) -> list[dict[str, Any]]:
+    def details(self, selection: FailureSelection, seen: Seen = _unseen) -> list[dict[str, Any]]:
         """Everything about each, as JSON."""
         with self.look(selection, seen) as look:
             return [dumps.details(message) for message in once(look)]
 
-    def dumps(self, selection: Selection, seen: Seen = _unseen) -> Iterator[tuple[Parked, dict[str, Any]]]:
+    def dumps(
+        self, selection: FailureSelection, seen: Seen = _unseen
+    ) -> Iterator[tuple[ParkedFailure, dict[str, Any]]]:
         """Each in fedora-messaging's dump format."""
         with self.look(selection, seen) as look:
             for message in once(look):
                 with self._whole():
                     yield message.parked, dumps.dump(message)
 
-    def replay(self, selection: Selection, replay: Replay, seen: Seen = _unseen) -> Iterator[Parked]:
+    def replay(self, selection: FailureSelection, replay: Replay, seen: Seen = _unseen) -> Iterator[ParkedFailure]:
         """Send each to the queue again and take it out here; yields those that were. Doubles are only taken out.
 
         Only what is confirmed to be there is taken out here, so an interruption loses nothing; it
         may leave the last one in both queues.
         """
         with self.look(selection, seen) as look:
-            sent = Copies()
+            sent = SeenFailures()
             for message in look:
                 with self._whole():
                     if sent.has(message):
@@ -119,14 +121,14 @@ class FailedQueue:
                     yield message.parked
 
     def discard(
-        self, selection: Selection, seen: Seen = _unseen, only: frozenset[bytes] | None = None
-    ) -> Iterator[Parked]:
+        self, selection: FailureSelection, seen: Seen = _unseen, only: frozenset[bytes] | None = None
+    ) -> Iterator[ParkedFailure]:
         """Destroy each, with its doubles; yields those that are gone.
 
         ``only`` restricts it to those with these marks.
         """
         with self.look(selection, seen) as look:
-            gone = Copies()
+            gone = SeenFailures()
             for message in look:
                 if gone.has(message):
                     look.remove(message)
@@ -137,19 +139,19 @@ class FailedQueue:
                         yield message.parked
 
     @contextmanager
-    def look(self, selection: Selection, seen: Seen = _unseen) -> Iterator[Look]:
+    def look(self, selection: FailureSelection, seen: Seen = _unseen) -> Iterator[Scan]:
         """What is parked, one after the other; everything that is not removed is given back.
 
         What others have in hand cannot be seen: then ``notice`` is told, and ``incomplete`` says so.
         """
-        with slow_link.connected(self._where) as connection:
+        with slow_link.patiently_connected(self._where) as connection:
             ready, others = self._state(connection)
             if self._take_turns:
                 self._wait_for_turn(connection)
                 ready, others = self._settled(connection, ready)
             if others:
                 self._not_all(f"Somebody else takes messages from {self.name} now: those are not seen here.")
-            look = Look(connection, self._topology, self.name, selection, ready, seen)
+            look = Scan(connection, self._topology, self.name, selection, ready, seen)
             try:
                 yield look
             except BaseException:
@@ -219,7 +221,7 @@ class FailedQueue:
 
 def once(messages: Iterable[ParkedMessage]) -> Iterator[ParkedMessage]:
     """``messages`` without doubles: the first of them stands for all."""
-    seen = Copies()
+    seen = SeenFailures()
     for message in messages:
         if not seen.has(message):
             seen.add(message)

@@ -20,12 +20,12 @@ from typing import Any
 from pika.spec import BasicProperties
 
 from omps_worker.broker import headers
-from omps_worker.broker.delivery import Delivery, Tag
-from omps_worker.broker.topology import failed_queue
+from omps_worker.broker.delivery import Delivery, DeliveryTag
+from omps_worker.broker.queues.topology import failed_queue
 from omps_worker.common.errors import MessageError
 from omps_worker.common.model import BuildEvent
 from omps_worker.messages import events
-from omps_worker.messages.dead_letter import Parked
+from omps_worker.messages.dead_letter import ParkedFailure
 
 DEAD_LETTERED = "DeadLettered"
 """Stands for an error's name where the broker parked a message by itself."""
@@ -70,7 +70,7 @@ class ParkedMessage:
     """One copy. ``delivery`` is the message as a worker would have taken it from the bus."""
 
     delivery: Delivery
-    parked: Parked
+    parked: ParkedFailure
     deaths: tuple[Death, ...]
     looks: int
     """How often it was delivered from the failed queue before, which the broker may limit."""
@@ -90,7 +90,7 @@ def read(
     deaths = tuple(_deaths(table))
     first = _first_death(deaths)
     delivery = Delivery(
-        Tag(0, tag),
+        DeliveryTag(0, tag),
         first.exchange or "" if first else "",
         first.topic or "" if first else "",
         False,
@@ -104,7 +104,7 @@ def read(
         error, message, parked_at = DEAD_LETTERED, deaths[0].words(delivery_limit), deaths[0].time
     return ParkedMessage(
         delivery,
-        Parked(
+        ParkedFailure(
             id=delivery.message_id,
             queue=failed_queue(queue),
             topic=delivery.topic,

@@ -19,14 +19,14 @@ from datetime import datetime, timezone
 from pika.exceptions import ChannelClosedByBroker
 from pika.spec import BasicProperties
 
-from omps_worker.broker import headers, inspection
-from omps_worker.broker.access import Access
-from omps_worker.broker.connection import declined
+from omps_worker.broker import headers
+from omps_worker.broker.connection.access import BrokerAccess, connected
+from omps_worker.broker.connection.failures import declined
+from omps_worker.broker.copies import DEFAULT_FRAME, fit, moved
 from omps_worker.broker.dead_letters.dumps import restored
 from omps_worker.broker.dead_letters.message import ParkedMessage, deaths_of_workers
-from omps_worker.broker.dead_letters.parking import DEFAULT_FRAME, fit, moved
 from omps_worker.broker.delivery import Delivery
-from omps_worker.broker.outbox import Outgoing
+from omps_worker.broker.outbox import OutgoingMessage
 from omps_worker.broker.publisher import SOON_SECONDS, Publisher
 from omps_worker.messages.files import StoredMessage
 
@@ -63,14 +63,14 @@ def replayed_copy(
 class Replay:
     """Sends messages to one queue, each confirmed; a context manager."""
 
-    def __init__(self, where: Access, queue: str) -> None:
+    def __init__(self, where: BrokerAccess, queue: str) -> None:
         self._where = where
         self._queue = queue
         self._publisher = Publisher(where)
 
     def __enter__(self) -> Replay:
         """Make sure that the queue is there. Raises BrokerUnavailable or BrokerRefused."""
-        with inspection.connected(self._where) as connection:
+        with connected(self._where) as connection:
             try:
                 connection.channel().queue_declare(self._queue, passive=True)
             except ChannelClosedByBroker as error:
@@ -93,5 +93,5 @@ class Replay:
         """
         now = datetime.now(timezone.utc)
         properties = replayed_copy(delivery, now, queue=self._queue, frame_max=self._publisher.frame_max)
-        copy = Outgoing("", self._queue, delivery.body, properties, mandatory=True)
+        copy = OutgoingMessage("", self._queue, delivery.body, properties, mandatory=True)
         self._publisher.publish(copy, alarm_seconds=SOON_SECONDS)

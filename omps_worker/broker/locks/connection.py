@@ -21,11 +21,12 @@ from typing import Any, TypeVar, cast
 from pika.adapters.blocking_connection import BlockingConnection
 from pika.exceptions import AMQPError
 
-from omps_worker.broker import limited
-from omps_worker.broker.access import Access
-from omps_worker.broker.connection import HEARTBEAT_SECONDS, Backoff
-from omps_worker.broker.limited import Blocked, Limited, takes_nothing
-from omps_worker.broker.locks.queues import LockQueues
+from omps_worker.broker.connection import timed
+from omps_worker.broker.connection.access import BrokerAccess
+from omps_worker.broker.connection.backoff import Backoff
+from omps_worker.broker.connection.parameters import HEARTBEAT_SECONDS
+from omps_worker.broker.connection.timed import Blocked, TimedConnection, takes_nothing
+from omps_worker.broker.locks.lock_queues import LockQueues
 from omps_worker.common import machine
 from omps_worker.common.errors import BrokerBlocked, BrokerError, BrokerRefused, BrokerUnavailable
 
@@ -56,7 +57,7 @@ class _Task:
 class LockConnection:
     """``do`` things with lock queues, from any thread. Connects by itself, in its own thread."""
 
-    def __init__(self, where: Access, *, answer_seconds: float = ANSWER_SECONDS) -> None:
+    def __init__(self, where: BrokerAccess, *, answer_seconds: float = ANSWER_SECONDS) -> None:
         # A frozen holder loses its locks after two or three times as long: less than others wait for one.
         self._where = where.with_heartbeat(HEARTBEAT_SECONDS)
         self._answer_seconds = answer_seconds
@@ -158,7 +159,7 @@ class LockConnection:
 
     def _converse(self, connection: BlockingConnection) -> None:
         queues = LockQueues(connection)
-        limits = Limited(connection)
+        limits = TimedConnection(connection)
         with limits.to(self._answer_seconds):
             # A lock that is taken in an alarm can neither be used nor given back before its end.
             queues.ask()
@@ -179,7 +180,7 @@ class LockConnection:
         with self._news:
             return self._tasks.popleft() if self._tasks else None
 
-    def _perform(self, task: _Task, queues: LockQueues, limits: Limited) -> None:
+    def _perform(self, task: _Task, queues: LockQueues, limits: TimedConnection) -> None:
         if task.session not in (None, self._session):
             _fail(task, self._lost())
             return
@@ -222,7 +223,7 @@ class LockConnection:
 
 
 @contextlib.contextmanager
-def _connected(where: Access) -> Iterator[BlockingConnection]:
+def _connected(where: BrokerAccess) -> Iterator[BlockingConnection]:
     connection, goodbye = where.connect(), CLOSE_SECONDS
     try:
         yield connection
@@ -232,7 +233,7 @@ def _connected(where: Access) -> Iterator[BlockingConnection]:
     except (AMQPError, OSError) as error:
         raise where.named(error) from None
     finally:
-        limited.close(connection, goodbye)
+        timed.close(connection, goodbye)
 
 
 def _fail(task: _Task, error: BrokerError) -> None:

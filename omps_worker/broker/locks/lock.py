@@ -22,15 +22,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from omps_worker.broker.access import Access
+from omps_worker.broker.connection.access import BrokerAccess
 from omps_worker.broker.locks.connection import ANSWER_SECONDS, LockConnection
-from omps_worker.broker.locks.queues import Package
+from omps_worker.broker.locks.lock_queues import LockedPackage
 from omps_worker.common.errors import BrokerBlocked, BrokerError, BrokerRefused, BrokerUnavailable
 from omps_worker.common.locks import (
     PATIENCE,
     PUSH_SECONDS,
     STORING_SECONDS,
-    Hold,
+    HeldPackage,
     NamedLocks,
     PackageLock,
     busy,
@@ -52,7 +52,7 @@ class BrokerLock:
 
     def __init__(
         self,
-        where: Access,
+        where: BrokerAccess,
         push_seconds: float = PUSH_SECONDS,
         *,
         patience: float = PATIENCE,
@@ -79,14 +79,14 @@ class BrokerLock:
         self._link.close()
 
     @contextmanager
-    def hold(self, registry: str, organization: str, repository: str) -> Iterator[Hold]:
+    def hold(self, registry: str, organization: str, repository: str) -> Iterator[HeldPackage]:
         """Wait for the package and hold it; see ``common.locks.PackageLock``.
 
         Raises PackageBusy when it is not free in time, BrokerUnavailable when the broker is away,
         and BrokerRefused when it does not let us lock; all are transient.
         """
         deadline = time.monotonic() + self._patience
-        package = Package.of(registry, organization, repository)
+        package = LockedPackage.of(registry, organization, repository)
         with self._turns.take(package, self._patience) as ours:
             if not ours:
                 raise busy(package.label, self._patience)
@@ -96,9 +96,9 @@ class BrokerLock:
             finally:
                 hold.release()
 
-    def _acquire(self, package: Package, deadline: float) -> _BrokerHold:
+    def _acquire(self, package: LockedPackage, deadline: float) -> _HeldPackage:
         try:
-            hold = _BrokerHold(self._link, package, self._take(package, deadline), self._push_seconds)
+            hold = _HeldPackage(self._link, package, self._take(package, deadline), self._push_seconds)
             try:
                 hold.wait_for_mark(deadline)
             except BaseException:
@@ -112,8 +112,8 @@ class BrokerLock:
             raise
         return hold
 
-    def _take(self, package: Package, deadline: float) -> int:
-        pauses = _Pauses(deadline)
+    def _take(self, package: LockedPackage, deadline: float) -> int:
+        pauses = _RetryPauses(deadline)
         while True:
             taken, session = self._link.do(lambda queues: queues.take(package))
             if taken:
@@ -121,8 +121,8 @@ class BrokerLock:
             pauses.next()
 
 
-class _BrokerHold:
-    def __init__(self, link: LockConnection, package: Package, session: int, push_seconds: float) -> None:
+class _HeldPackage:
+    def __init__(self, link: LockConnection, package: LockedPackage, session: int, push_seconds: float) -> None:
         self._link = link
         self._package = package
         self._session = session
@@ -133,7 +133,7 @@ class _BrokerHold:
 
     def wait_for_mark(self, deadline: float) -> None:
         """Wait until no earlier push can have an effect any more."""
-        package, pauses, told = self._package, _Pauses(deadline), False
+        package, pauses, told = self._package, _RetryPauses(deadline), False
         while self._link.do(lambda queues: queues.marked(package), self._session)[0]:
             if not told:
                 log.info("the outcome of an earlier push to %s is not known yet: waiting", package.label)
@@ -176,7 +176,7 @@ class _OutOfTime(Exception):
     """The deadline of a wait has passed."""
 
 
-class _Pauses:
+class _RetryPauses:
     """Pauses between tries: growing, and random so that processes do not try in step."""
 
     def __init__(self, deadline: float) -> None:
@@ -191,7 +191,7 @@ class _Pauses:
         self._pause = min(self._pause * 1.3, LONGEST_PAUSE)
 
 
-class LockIfReachable:
+class BrokerLockWithFallback:
     """A PackageLock for work by hand: the broker's, or ``otherwise`` when the broker is away.
 
     It is decided at the first hold, and said loudly. A broker that only takes no messages is not away: a worker
@@ -205,7 +205,7 @@ class LockIfReachable:
         self._decided: PackageLock | None = None
 
     @contextmanager
-    def hold(self, registry: str, organization: str, repository: str) -> Iterator[Hold]:
+    def hold(self, registry: str, organization: str, repository: str) -> Iterator[HeldPackage]:
         """As the lock that was decided for.
 
         Raises BrokerRefused when the broker is there but does not let us in, BrokerBlocked when it takes no messages.

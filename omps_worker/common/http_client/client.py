@@ -26,12 +26,12 @@ import urllib3.exceptions
 from requests.structures import CaseInsensitiveDict
 
 from omps_worker.common.addresses import address_of, not_followed, place_of, redirect_target, route_to
-from omps_worker.common.http_client.deadline import (
+from omps_worker.common.http_client.session import (
     CONNECT_SECONDS,
     Deadline,
     Response,
     Session,
-    UnusableBundle,
+    UnusableCertificates,
     deadline,
     new_session,
 )
@@ -323,7 +323,7 @@ def fault_of(error: BaseException, clock: Deadline, url: str) -> HttpFault:
         if isinstance(cause, ssl.SSLCertVerificationError):
             reason = printable(cause.verify_message, 200)
             return HttpFault("tls", f"{place} has no certificate that is trusted here: {reason}.", sent=clock.sent)
-        if isinstance(cause, UnusableBundle):
+        if isinstance(cause, UnusableCertificates):
             return HttpFault("tls", f"ca_bundle: {cause}", sent=False)
     if any(isinstance(cause, (ssl.SSLError, urllib3.exceptions.SSLError)) for cause in causes):
         return HttpFault("tls", f"TLS with {place} failed.", sent=clock.sent)

@@ -30,7 +30,7 @@ STORING_SECONDS = 5.0
 """How long a registry may go on storing a push after its sender gave up waiting for the answer."""
 
 
-class Hold(Protocol):
+class HeldPackage(Protocol):
     """A package in the hands of one holder. Each push stands between ``begin_push`` and ``end_push``."""
 
     def begin_push(self) -> float:
@@ -50,7 +50,7 @@ class Hold(Protocol):
 class PackageLock(Protocol):
     """Only one holder at a time works on a package."""
 
-    def hold(self, registry: str, organization: str, repository: str) -> AbstractContextManager[Hold]:
+    def hold(self, registry: str, organization: str, repository: str) -> AbstractContextManager[HeldPackage]:
         """Wait for the package and hold it.
 
         Raises PackageBusy, which is transient, when it is not free in time; a lock that needs the
@@ -107,7 +107,7 @@ class ProcessLock:
         self._marks: dict[Hashable, float] = {}
 
     @contextmanager
-    def hold(self, registry: str, organization: str, repository: str) -> Iterator[Hold]:
+    def hold(self, registry: str, organization: str, repository: str) -> Iterator[HeldPackage]:
         """Wait for the package and hold it."""
         deadline = time.monotonic() + self._patience
         package = registry, organization, repository
@@ -119,10 +119,10 @@ class ProcessLock:
                 raise busy(f"{organization}/{repository}", self._patience)
             time.sleep(max(expiry - time.monotonic(), 0.0))
             self._marks.pop(package, None)
-            yield _ProcessHold(package, self._marks, self._push_seconds)
+            yield _HeldByProcess(package, self._marks, self._push_seconds)
 
 
-class _ProcessHold:
+class _HeldByProcess:
     def __init__(self, package: tuple[str, str, str], marks: dict[Hashable, float], push_seconds: float) -> None:
         self._package = package
         self._marks = marks

@@ -25,7 +25,15 @@ from pathlib import Path
 
 from omps_worker.common.error_details import why
 from omps_worker.common.errors import Fault, PackageBusy, SettingsError, StorageError
-from omps_worker.common.locks import PATIENCE, PUSH_SECONDS, STORING_SECONDS, Hold, NamedLocks, busy, held_too_long
+from omps_worker.common.locks import (
+    PATIENCE,
+    PUSH_SECONDS,
+    STORING_SECONDS,
+    HeldPackage,
+    NamedLocks,
+    busy,
+    held_too_long,
+)
 from omps_worker.common.small_files import read_small, write_small
 
 log = logging.getLogger(__name__)
@@ -98,7 +106,7 @@ class FileLock:
         self._turns = NamedLocks()
 
     @contextmanager
-    def hold(self, registry: str, organization: str, repository: str) -> Iterator[Hold]:
+    def hold(self, registry: str, organization: str, repository: str) -> Iterator[HeldPackage]:
         """Wait for the package and hold it; raises PackageBusy and StorageError, both transient."""
         deadline = time.monotonic() + self._patience
         label = f"{organization}/{repository}"
@@ -113,7 +121,7 @@ class FileLock:
                     waiting.enter_context(self._locked(f"{name}.next", deadline))
                     descriptor = held.enter_context(self._locked(f"{name}.lock", deadline))
                 marks = self._directory / f"{name}.pushing", self._directory / REMADE
-                hold = _FileHold(descriptor, marks, label, self._push_seconds)
+                hold = _HeldByFile(descriptor, marks, label, self._push_seconds)
                 hold.wait_for_mark(deadline)
             except _OutOfTime:
                 raise busy(label, self._patience) from None
@@ -182,7 +190,7 @@ def _try_to_lock(path: Path) -> int | None:
     return None
 
 
-class _FileHold:
+class _HeldByFile:
     """``descriptor`` is that of the locked file; ``marks`` are that of the package, and others that count as well."""
 
     def __init__(self, descriptor: int, marks: Sequence[Path], label: str, push_seconds: float) -> None:

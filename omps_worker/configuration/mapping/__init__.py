@@ -18,7 +18,7 @@ from omps_worker.common.errors import Fault
 from omps_worker.common.model import BuildFacts, Target
 from omps_worker.common.text import one_line
 from omps_worker.configuration.mapping.globs import matcher
-from omps_worker.configuration.mapping.kept_back import KeptBack
+from omps_worker.configuration.mapping.holds import HoldsAndPauses
 from omps_worker.configuration.mapping.rules import MappingTable, RuleTable
 from omps_worker.configuration.settings.tables import Location
 
@@ -108,7 +108,7 @@ class Mapping:
         self.warnings = tuple(warnings)
         """What is allowed but probably not meant."""
         self._rules = tuple(_Rule(index, rule, line_of(("rules", index))) for index, rule in enumerate(table.rules))
-        self.kept_back = KeptBack(table.hold, table.pause, line_of)
+        self.kept_back = HoldsAndPauses(table.hold, table.pause, line_of)
         """What ``hold`` and ``pause`` name."""
         self.organizations = frozenset(target.organization for rule in table.rules for target in rule.publish)
         """Those that any rule publishes to."""

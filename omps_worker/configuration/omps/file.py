@@ -18,7 +18,16 @@ from pathlib import Path
 from omps_worker.common.errors import Fault, SettingsError
 from omps_worker.common.text import one_line
 from omps_worker.configuration.file_text import text_of
-from omps_worker.configuration.omps.values import NOT_RUN, Binding, Evaluation, Lines, Scope, Section, Unreadable, found
+from omps_worker.configuration.omps.values import (
+    NOT_RUN,
+    BoundName,
+    Evaluation,
+    Scope,
+    Section,
+    TableWithLines,
+    Unreadable,
+    found,
+)
 
 FILE_LIMIT = 2**20
 """How many bytes a configuration file may have."""
@@ -45,7 +54,7 @@ class OmpsConfiguration:
     file: str
     section: str | None
     """The class that was read; None if the file has none, and its own names are the keys."""
-    keys: Mapping[str, Binding]
+    keys: Mapping[str, BoundName]
     foreign: tuple[int, ...]
     """The lines of base classes of the section that are not in the file."""
 
@@ -117,17 +126,17 @@ def _follow(body: Sequence[ast.stmt], scopes: Sequence[Scope]) -> None:
             case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as expression):
                 _bind([name], expression, scopes)
             case ast.ClassDef() if len(scopes) == 1:
-                scopes[0][statement.name] = Binding(statement.name, _section(statement, scopes[0]), statement.lineno)
+                scopes[0][statement.name] = BoundName(statement.name, _section(statement, scopes[0]), statement.lineno)
             case ast.FunctionDef() | ast.AsyncFunctionDef():
                 reach = frozenset(_mentioned(statement))
-                scopes[0][statement.name] = Binding(
+                scopes[0][statement.name] = BoundName(
                     statement.name, _elsewhere(statement), statement.lineno, reach=reach
                 )
             case ast.Import() | ast.ImportFrom() | ast.ClassDef():
                 names = [statement.name] if isinstance(statement, ast.ClassDef) else list(_set_by(statement))
                 _forget(statement, scopes, names)
                 for name in names:
-                    scopes[0][name] = Binding(name, _elsewhere(statement), statement.lineno, reach=frozenset())
+                    scopes[0][name] = BoundName(name, _elsewhere(statement), statement.lineno, reach=frozenset())
             case _:
                 _forget(statement, scopes, _set_by(statement))
 
@@ -143,7 +152,7 @@ def _bind(names: Sequence[str], expression: ast.expr, scopes: Sequence[Scope]) -
     evaluation = Evaluation(scopes)
     value = alias.value if alias and isinstance(alias.value, Section) else evaluation.of(expression)
     for name in names:
-        scopes[0][name] = Binding(name, value, expression.lineno, evaluation.weight)
+        scopes[0][name] = BoundName(name, value, expression.lineno, evaluation.weight)
 
 
 def _section(statement: ast.ClassDef, module: Scope) -> Section:
@@ -178,13 +187,13 @@ def _forget(node: ast.stmt | ast.expr, scopes: Sequence[Scope], names: Iterable[
     everything = bool(reached & _REACHES_EVERYTHING)
     for name in names:
         everything |= name == "*"
-        scopes[0][name] = Binding(name, unreadable, node.lineno)
+        scopes[0][name] = BoundName(name, unreadable, node.lineno)
     for scope in scopes:
         for name in list(scope) if everything else reached & set(scope):
             if isinstance(scope[name].value, Section):
                 scope[name].value.fault = scope[name].value.fault or unreadable
-            elif isinstance(scope[name].value, (list, Lines)) or (everything and scope[name].reach is None):
-                scope[name] = Binding(name, unreadable, node.lineno)
+            elif isinstance(scope[name].value, (list, TableWithLines)) or (everything and scope[name].reach is None):
+                scope[name] = BoundName(name, unreadable, node.lineno)
 
 
 def _mentioned(node: ast.AST) -> Iterator[str]:
@@ -234,8 +243,8 @@ def _chosen(scope: Scope, wanted: str | None, file: str) -> Section | None:
     raise SettingsError([Fault(file, "--section", reason)])
 
 
-def _keys(bindings: Iterable[Binding], file: str) -> dict[str, Binding]:
-    keys: dict[str, Binding] = {}
+def _keys(bindings: Iterable[BoundName], file: str) -> dict[str, BoundName]:
+    keys: dict[str, BoundName] = {}
     faults = []
     for binding in bindings:
         name = binding.name

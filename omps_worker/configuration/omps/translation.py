@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from omps_worker.common.errors import Fault, SettingsError
 from omps_worker.configuration.omps.document import BLANK, Document
 from omps_worker.configuration.omps.file import OmpsConfiguration
-from omps_worker.configuration.omps.values import Binding, Lines, Unreadable, Value, Variable
+from omps_worker.configuration.omps.values import BoundName, TableWithLines, Unreadable, Value, Variable
 from omps_worker.configuration.settings import Limits
 from omps_worker.configuration.settings import file as settings_file
 from omps_worker.configuration.settings.fields import ENVIRONMENT_NAME
@@ -65,7 +65,7 @@ _HEADER = (
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class SourceLine:
     """Where in OMPS's file something stands."""
 
     line: int
@@ -74,10 +74,10 @@ class Place:
     def __str__(self) -> str:
         return f"line {self.line}, {self.name}"
 
-    def of(self, key: object, table: Lines) -> Place:
+    def of(self, key: object, table: TableWithLines) -> SourceLine:
         """The place of a key in the table that stands here."""
         part = f".{dotted((key,))}" if isinstance(key, str) else f"[{key}]"
-        return Place(table.lines[key], self.name + part)
+        return SourceLine(table.lines[key], self.name + part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ class _Translator:
         self._with_secrets = with_secrets
         self._faults: list[Fault] = []
         self._notes: list[tuple[int, str]] = []
-        self._origins: dict[str, Place] = {}
+        self._origins: dict[str, SourceLine] = {}
         """Where in OMPS's file a key of ours comes from."""
 
     def write(self) -> None:
@@ -187,7 +187,7 @@ class _Translator:
         organizations = self._table(given.value, _place(given)) if given else None
         if not given or organizations is None:
             return
-        entries: dict[str, tuple[Place, Lines]] = {}
+        entries: dict[str, tuple[SourceLine, TableWithLines]] = {}
         for name, value in organizations.items():
             place = _place(given).of(name, organizations)
             if not isinstance(name, str):
@@ -204,7 +204,7 @@ class _Translator:
                 self._oauth_token(name, entry["oauth_token"], place.of("oauth_token", entry), taken)
             self._entries(entry, place, _ORGANIZATION, ("oauth_token",))
 
-    def _oauth_token(self, organization: str, token: Value, place: Place, taken: set[str]) -> None:
+    def _oauth_token(self, organization: str, token: Value, place: SourceLine, taken: set[str]) -> None:
         if isinstance(token, Variable) and ENVIRONMENT_NAME.fullmatch(token.name):
             self._reference("oauth_token_env", token.name, "example")
         elif self._with_secrets and not isinstance(token, (Unreadable, Variable)):
@@ -217,7 +217,9 @@ class _Translator:
         self.document.put(key, variable)
         self.environment[variable] = example
 
-    def _entries(self, table: Lines, place: Place, known: Mapping[str, object], done: Container[str] = ()) -> None:
+    def _entries(
+        self, table: TableWithLines, place: SourceLine, known: Mapping[str, object], done: Container[str] = ()
+    ) -> None:
         """Put what is under ``known`` keys of the table into the one that is being written."""
         self._origins[dotted(self.document.path)] = place
         for key, value in table.items():
@@ -234,26 +236,26 @@ class _Translator:
         self._put(new, convert(binding.value) if convert else binding.value, _place(binding), example)
         return True
 
-    def _put(self, name: str, value: Value, place: Place, example: object = None) -> None:
+    def _put(self, name: str, value: Value, place: SourceLine, example: object = None) -> None:
         if isinstance(value, Variable) and example is not None:
             self.document.blank(name, example, f"OMPS had it from the environment variable {value.name}.")
             return
         unwritable = list(_unwritable(value, place.line))
         for line, reason in unwritable:
-            self._fault(Place(line, place.name), reason)
+            self._fault(SourceLine(line, place.name), reason)
         if not unwritable:
             self.document.put(name, value)
             self._origins[dotted((*self.document.path, name))] = place
 
-    def _given(self, key: str) -> Binding | None:
+    def _given(self, key: str) -> BoundName | None:
         binding = self._configuration.keys.get(key)
         return None if binding is None or binding.value is None else binding
 
-    def _table(self, value: Value, place: Place) -> Lines | None:
-        if isinstance(value, Lines):
+    def _table(self, value: Value, place: SourceLine) -> TableWithLines | None:
+        if isinstance(value, TableWithLines):
             return value
         line, reason = next(_unwritable(value, place.line), (place.line, "must be a table: {…}"))
-        self._fault(Place(line, place.name), reason)
+        self._fault(SourceLine(line, place.name), reason)
         return None
 
     def _without_counterpart(self) -> None:
@@ -261,7 +263,7 @@ class _Translator:
             if key in WITHOUT_COUNTERPART or (key not in TRANSLATED and binding.reach is None):
                 self._note(_place(binding), WITHOUT_COUNTERPART.get(key, UNKNOWN))
         for line in self._configuration.foreign:
-            self._note(Place(line, "a base class"), "is not in the file, and what it sets is not known")
+            self._note(SourceLine(line, "a base class"), "is not in the file, and what it sets is not known")
 
     def _check(self) -> None:
         """Nothing is written that omps-worker would refuse."""
@@ -289,10 +291,10 @@ class _Translator:
             for _, note in sorted(self._notes):
                 document.preface(f"* {note}", "  ")
 
-    def _fault(self, place: Place, reason: str) -> None:
+    def _fault(self, place: SourceLine, reason: str) -> None:
         self._faults.append(Fault(self._configuration.file, str(place), reason))
 
-    def _note(self, place: Place, text: str) -> None:
+    def _note(self, place: SourceLine, text: str) -> None:
         self._notes.append((place.line, f"{place}: {text}"))
 
     def _from(self, key: str) -> str:
@@ -310,7 +312,7 @@ def _unwritable(value: Value, line: int) -> Iterator[tuple[int, str]]:
         yield value.line, "comes from an environment variable, which only tokens can: write the value itself"
     elif value is None:
         yield line, "must not be None: leave it out"
-    elif isinstance(value, Lines):
+    elif isinstance(value, TableWithLines):
         for key, item in value.items():
             if not isinstance(key, str):
                 yield value.lines[key], "has a key that is not text"
@@ -330,8 +332,8 @@ def _variable(organization: str, what: str, taken: set[str]) -> str:
     return name
 
 
-def _place(binding: Binding) -> Place:
-    return Place(binding.line, binding.name)
+def _place(binding: BoundName) -> SourceLine:
+    return SourceLine(binding.line, binding.name)
 
 
 def _duration(value: Value) -> Value:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Value = Any
-"""None, bool, int, float, str, list, ``Lines``, ``Variable``, ``Section`` or ``Unreadable``."""
+"""None, bool, int, float, str, list, ``TableWithLines``, ``Variable``, ``Section`` or ``Unreadable``."""
 
 WEIGHT_LIMIT = 2**20
 """How many letters and items one value may have. Names that are joined with themselves double each time."""
@@ -70,7 +70,7 @@ class Variable:
     name: str
 
 
-class Lines(dict[Any, Any]):
+class TableWithLines(dict[Any, Any]):
     """A table that remembers the line of each of its keys."""
 
     def __init__(self) -> None:
@@ -84,7 +84,7 @@ class Lines(dict[Any, Any]):
 
 
 @dataclass(frozen=True, slots=True)
-class Binding:
+class BoundName:
     """What a name stands for."""
 
     name: str
@@ -95,7 +95,7 @@ class Binding:
     """For what is no setting, such as a function: the names that it mentions."""
 
 
-Scope = dict[str, Binding]
+Scope = dict[str, BoundName]
 
 
 @dataclass(eq=False, slots=True)
@@ -126,12 +126,12 @@ class Section:
         """Itself and the classes that it inherits from, in the order in which Python asks them."""
         return tuple(vars(kind)["section"] for kind in self.kind.__mro__[:-1])
 
-    def look_up(self, name: str) -> Binding | None:
+    def look_up(self, name: str) -> BoundName | None:
         """The binding that Python would find; None if there is none."""
         return next((section.scope[name] for section in self.lineage if name in section.scope), None)
 
 
-def found(name: str, scopes: Sequence[Mapping[str, Binding]]) -> Binding | None:
+def found(name: str, scopes: Sequence[Mapping[str, BoundName]]) -> BoundName | None:
     """What ``name`` stands for, in scopes from the inner to the outer; None if it stands for nothing."""
     return next((scope[name] for scope in scopes if name in scope), None)
 
@@ -139,7 +139,7 @@ def found(name: str, scopes: Sequence[Mapping[str, Binding]]) -> Binding | None:
 class Evaluation:
     """The value of one expression, in scopes from the inner to the outer; ``weight`` is how much it took."""
 
-    def __init__(self, scopes: Sequence[Mapping[str, Binding]]) -> None:
+    def __init__(self, scopes: Sequence[Mapping[str, BoundName]]) -> None:
         self._scopes = scopes
         self.weight = 0
 
@@ -188,7 +188,7 @@ class Evaluation:
             return Unreadable(line, "has half of a surrogate pair, which is no character") if surrogate else value
         return Unreadable(line, "is neither text nor a number")
 
-    def _named(self, binding: Binding | None, line: int) -> Value:
+    def _named(self, binding: BoundName | None, line: int) -> Value:
         if binding is None:
             return Unreadable(line, "uses a name that the file does not set before (text must be in quotes)")
         if isinstance(binding.value, Section):
@@ -197,11 +197,11 @@ class Evaluation:
         return binding.value
 
     def _table(self, node: ast.Dict) -> Value:
-        table = Lines()
+        table = TableWithLines()
         for key_node, value_node in zip(node.keys, node.values, strict=True):
             value = self.of(value_node)
             if key_node is None:
-                if not isinstance(value, Lines):
+                if not isinstance(value, TableWithLines):
                     return Unreadable(value_node.lineno, f"is unpacked from something, {NOT_RUN}")
                 for key in value:
                     table.put(key, value[key], value.lines[key])

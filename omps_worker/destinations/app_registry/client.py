@@ -73,7 +73,7 @@ _VERSION = re.compile(r"[0-9A-Za-z.+-]{1,100}")
 
 
 @dataclass(frozen=True, slots=True)
-class Package:
+class PackageListing:
     """What a look shows.
 
     ``exists`` None: the registry says only that the package is missing, or not ours to see; a
@@ -133,7 +133,7 @@ class AppRegistry:
         if is_passing(answer.status):
             raise failure(QuayPackageError, what, answer, self._said(answer))
 
-    def look(self, organization: str, repository: str, authorization: SecretStr | None) -> Package:
+    def look(self, organization: str, repository: str, authorization: SecretStr | None) -> PackageListing:
         """The releases of one package.
 
         Raises QuayPackageError if the registry cannot be reached, is in trouble or answers what is no
@@ -148,11 +148,11 @@ class AppRegistry:
         if answer.status == 200:
             releases = releases_of(value)
             if releases is not None:
-                return Package(True, releases)
+                return PackageListing(True, releases)
         elif answer.status == 404 and isinstance(value, dict):
-            return Package(False)
+            return PackageListing(False)
         elif answer.status == 403:
-            return Package(None)
+            return PackageListing(None)
         told = self._said(answer)
         if answer.status == 401:
             raise failure(QuayAuthorizationError, what, answer, told, transient=True)

@@ -16,8 +16,8 @@ from omps_worker.common.http_client.client import printable
 from omps_worker.common.locks import PackageLock
 from omps_worker.common.model import Outcome, Status
 from omps_worker.destinations.app_registry.answers import basic_credentials
-from omps_worker.destinations.app_registry.listing import Package
-from omps_worker.destinations.app_registry.package import Place
+from omps_worker.destinations.app_registry.listing import PackageListing
+from omps_worker.destinations.app_registry.package import PackageLocation
 
 
 class Registry(Protocol):
@@ -28,7 +28,7 @@ class Registry(Protocol):
         """The base URL, which is part of what a package is."""
         ...
 
-    def look(self, organization: str, repository: str, authorization: SecretStr | None) -> Package:
+    def look(self, organization: str, repository: str, authorization: SecretStr | None) -> PackageListing:
         """The releases of one package."""
         ...
 
@@ -44,7 +44,7 @@ class Deleter:
     registry: Registry
     lock: PackageLock
 
-    def versions(self, place: Place, version: str | None) -> tuple[str, ...]:
+    def versions(self, place: PackageLocation, version: str | None) -> tuple[str, ...]:
         """The versions that ``delete`` would delete now, sorted. Changes nothing, raises the same."""
         package = self.registry.look(place.organization, place.repository, place.credentials.authorization)
         if package.exists is None and not _is_robot_of(place):
@@ -69,7 +69,7 @@ class Deleter:
             raise QuayPackageNotFound(f"Deleting from {place} failed: {missing}.", details={"quay_response": {}})
         return tuple(wanted)
 
-    def delete(self, place: Place, version: str | None = None) -> list[Outcome]:
+    def delete(self, place: PackageLocation, version: str | None = None) -> list[Outcome]:
         """Delete one version, or all of them; one Outcome for each: deleted, or failed with its error.
 
         One that fails does not keep the others. A version that somebody else deleted meanwhile is
@@ -79,7 +79,7 @@ class Deleter:
         with self.lock.hold(self.registry.url, place.organization, place.repository):
             return [self._delete(place, each) for each in self.versions(place, version)]
 
-    def _delete(self, place: Place, version: str) -> Outcome:
+    def _delete(self, place: PackageLocation, version: str) -> Outcome:
         error: RegistryError | None = None
         try:
             self.registry.delete(place.organization, place.repository, version, place.credentials.authorization)
@@ -91,7 +91,7 @@ class Deleter:
         return Outcome(status, place.organization, place.repository, version, error=error)
 
 
-def _is_robot_of(place: Place) -> bool:
+def _is_robot_of(place: PackageLocation) -> bool:
     """Whether the credentials are those of a robot of this organization, which is told nothing of missing packages."""
     authorization = place.credentials.authorization
     credentials = basic_credentials(authorization) if authorization else None

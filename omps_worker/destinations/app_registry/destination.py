@@ -11,16 +11,16 @@ from omps_worker.common.errors import PackageValidationError
 from omps_worker.common.locks import PackageLock
 from omps_worker.common.model import Build, Bundle, Outcome, Target
 from omps_worker.common.observer import SILENT, Observer
-from omps_worker.common.push_request import Request
-from omps_worker.destinations import Job, Released
+from omps_worker.common.push_request import PushRequest
+from omps_worker.destinations import Released, ReleaseJob
 from omps_worker.destinations.app_registry import versions
 from omps_worker.destinations.app_registry.client import AppRegistry
 from omps_worker.destinations.app_registry.deletions import Deleter
 from omps_worker.destinations.app_registry.listing import not_listed_yet
 from omps_worker.destinations.app_registry.organizations import Organization, Organizations
-from omps_worker.destinations.app_registry.package import Place
-from omps_worker.destinations.app_registry.releases import QUIET_SECONDS, Releaser, Wanted
-from omps_worker.manifests.contents import Contents
+from omps_worker.destinations.app_registry.package import PackageLocation
+from omps_worker.destinations.app_registry.releases import QUIET_SECONDS, Releaser, WantedRelease
+from omps_worker.manifests.contents import ArchiveContents
 from omps_worker.manifests.transformations import Transformations
 
 
@@ -45,7 +45,7 @@ class AppRegistryDestination:
         self._releaser = Releaser(registry, lock, default_version, quiet_seconds=quiet_seconds, observer=observer)
         self._deleter = Deleter(registry, lock)
 
-    def prepare(self, target: Target, contents: Contents, build: Build | None, request: Request) -> Bundle:
+    def prepare(self, target: Target, contents: ArchiveContents, build: Build | None, request: PushRequest) -> Bundle:
         """Make of an operator's manifests what is released.
 
         Raises OMPSInvalidVersionFormat, ContentError, RegistryReplacementError and SettingsError.
@@ -55,15 +55,15 @@ class AppRegistryDestination:
             versions.wanted(target.version, build, None)
         return contents.prepared(self.changes(target, request))
 
-    def changes(self, target: Target, request: Request) -> Transformations:
+    def changes(self, target: Target, request: PushRequest) -> Transformations:
         """Say what the organization wants changed. Raises SettingsError."""
         return self._organizations.transformations(target.organization, request.authorization)
 
-    def plan(self, job: Job) -> Released | None:
+    def plan(self, job: ReleaseJob) -> Released | None:
         """Say what ``release`` would do now. Changes nothing, raises the same."""
         return self._releaser.plan(self._wanted(job))
 
-    def release(self, job: Job) -> Released | None:
+    def release(self, job: ReleaseJob) -> Released | None:
         """Make sure that the content is released.
 
         Raises PackageValidationError where the target names another repository than the packageName, and what
@@ -71,7 +71,7 @@ class AppRegistryDestination:
         """
         return self._releaser.release(self._wanted(job))
 
-    def publish(self, job: Job, released: Released) -> bool:
+    def publish(self, job: ReleaseJob, released: Released) -> bool:
         """Make the package public if its organization is. Raises QuayPackageError, which is transient."""
         place = self._place(job)
         public = self._releaser.publish(place, released.version)
@@ -80,7 +80,7 @@ class AppRegistryDestination:
             raise not_listed_yet(place, released.version)
         return public
 
-    def is_public(self, job: Job) -> bool:
+    def is_public(self, job: ReleaseJob) -> bool:
         """Say whether its organization is public. Raises SettingsError."""
         return self._place(job).credentials.public
 
@@ -96,8 +96,8 @@ class AppRegistryDestination:
         """Delete one release of a package of the organization ``name``, or all. Raises the same."""
         return self._deleter.delete(self._organizations.place(name, repository, authorization), version)
 
-    def _wanted(self, job: Job) -> Wanted:
-        return Wanted(
+    def _wanted(self, job: ReleaseJob) -> WantedRelease:
+        return WantedRelease(
             job.bundle,
             self._place(job),
             version=versions.wanted(job.target.version, job.build, job.bundle.csv_version),
@@ -107,7 +107,7 @@ class AppRegistryDestination:
             caller=job.request.caller,
         )
 
-    def _place(self, job: Job) -> Place:
+    def _place(self, job: ReleaseJob) -> PackageLocation:
         repository = _repository_of(job.target, job.bundle)
         return self._organizations.place(job.target.organization, repository, job.request.authorization)
 

@@ -8,10 +8,10 @@ from typing import Protocol
 from omps_worker.common.errors import QuayCourierError, QuayPackageError
 from omps_worker.common.model import Release
 from omps_worker.destinations import Released
-from omps_worker.destinations.app_registry.package import Place
+from omps_worker.destinations.app_registry.package import PackageLocation
 
 
-class Package(Protocol):
+class PackageListing(Protocol):
     """What a look shows."""
 
     @property
@@ -25,18 +25,18 @@ class Package(Protocol):
         ...
 
 
-def released(package: Package, version: str, digest: str, *, created: bool = False) -> Released:
+def released(package: PackageListing, version: str, digest: str, *, created: bool = False) -> Released:
     """The release of that version and content, as a look shows it."""
     same = (release for release in package.releases if (release.version, release.digest) == (version, digest))
     return Released(version, created, next((release.created_at for release in same), None))
 
 
-def has_opaque(package: Package, version: str) -> bool:
+def has_opaque(package: PackageListing, version: str) -> bool:
     """Whether a look shows a release of that version without saying what is in it."""
     return any(release.version == version and release.digest is None for release in package.releases)
 
 
-def opaque(place: Place, version: str) -> QuayCourierError:
+def opaque(place: PackageLocation, version: str) -> QuayCourierError:
     """The error of a push after which the registry lists the version without a digest.
 
     It is ours most probably, and trying again could not tell either: it would make one more.
@@ -49,7 +49,7 @@ def opaque(place: Place, version: str) -> QuayCourierError:
     )
 
 
-def not_listed_yet(place: Place, version: str) -> QuayPackageError:
+def not_listed_yet(place: PackageLocation, version: str) -> QuayPackageError:
     """The error of work that cannot tell what the registry made of a push. Trying again only looks."""
     return QuayPackageError(
         f"Release {version} of {place} was accepted, but could not be looked at afterwards: the next try finds it.",

@@ -9,7 +9,7 @@ from typing import Protocol
 from pydantic import SecretStr
 
 from omps_worker.common.errors import Fault, SettingsError
-from omps_worker.destinations.app_registry.package import Credentials, Place
+from omps_worker.destinations.app_registry.package import Credentials, PackageLocation
 from omps_worker.manifests.transformations import Transformations
 
 
@@ -41,11 +41,11 @@ class Organizations:
     def __init__(self, configured: Mapping[str, Organization]) -> None:
         self._configured = configured
 
-    def place(self, name: str, repository: str, authorization: SecretStr | None = None) -> Place:
+    def place(self, name: str, repository: str, authorization: SecretStr | None = None) -> PackageLocation:
         """A package, and how we get in: with ``authorization``, or with what is configured. Raises SettingsError."""
         organization = self._find(name, authorization)
         authorization = authorization or organization.authorization()
-        return Place(name, repository, Credentials(authorization, organization.oauth(), organization.public))
+        return PackageLocation(name, repository, Credentials(authorization, organization.oauth(), organization.public))
 
     def transformations(self, name: str, authorization: SecretStr | None = None) -> Transformations:
         """What the organization wants changed. Raises SettingsError."""

@@ -22,7 +22,7 @@ class Credentials:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PackageLocation:
     """The package that a release goes to, and how its organization lets us in."""
 
     organization: str

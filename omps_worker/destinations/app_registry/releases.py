@@ -25,14 +25,14 @@ from omps_worker.common.errors import (
     RegistryError,
     WorkerError,
 )
-from omps_worker.common.locks import Hold, PackageLock, held_too_long
+from omps_worker.common.locks import HeldPackage, PackageLock, held_too_long
 from omps_worker.common.model import Bundle, Release
 from omps_worker.common.observer import SILENT, Observer
 from omps_worker.common.push_request import Caller
-from omps_worker.destinations import Order, Released
+from omps_worker.destinations import Released, ReleaseOrder
 from omps_worker.destinations.app_registry import versions
-from omps_worker.destinations.app_registry.listing import Package, has_opaque, opaque, released
-from omps_worker.destinations.app_registry.package import Place
+from omps_worker.destinations.app_registry.listing import PackageListing, has_opaque, opaque, released
+from omps_worker.destinations.app_registry.package import PackageLocation
 from omps_worker.destinations.app_registry.release_history import below, contents_of, highest, shared
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class Registry(Protocol):
         """The base URL, which is part of what a package is."""
         ...
 
-    def look(self, organization: str, repository: str, authorization: SecretStr | None) -> Package:
+    def look(self, organization: str, repository: str, authorization: SecretStr | None) -> PackageListing:
         """The releases of one package."""
         ...
 
@@ -86,7 +86,7 @@ class Registry(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedRelease:
     """What is to be released.
 
     ``version`` None: as the next one. With ``new_release`` an older release of the same content does
@@ -95,10 +95,10 @@ class Wanted:
     """
 
     bundle: Bundle
-    place: Place
+    place: PackageLocation
     version: str | None = None
     new_release: bool = False
-    order: Order | None = None
+    order: ReleaseOrder | None = None
     reverts: bool = True
     caller: Caller | None = None
 
@@ -130,7 +130,7 @@ class Releaser:
         self._quiet_seconds = quiet_seconds
         self._observer = observer
 
-    def plan(self, wanted: Wanted) -> Released | None:
+    def plan(self, wanted: WantedRelease) -> Released | None:
         """What ``release`` would do now: the version, and whether it would make it. Changes nothing.
 
         Raises the RegistryError of the look, or with which the push would end as far as that can be known.
@@ -141,7 +141,7 @@ class Releaser:
             self.registry.foresee(place.organization, place.repository, plan.version, wanted.bundle.blob)
         return plan
 
-    def release(self, wanted: Wanted) -> Released | None:
+    def release(self, wanted: WantedRelease) -> Released | None:
         """Make sure that the content is released, and say as which version.
 
         None is returned when something newer stands in the way; a build that went back to an earlier
@@ -180,14 +180,14 @@ class Releaser:
         )
 
     @contextmanager
-    def _hold(self, place: Place) -> Iterator[Hold]:
+    def _hold(self, place: PackageLocation) -> Iterator[HeldPackage]:
         """The lock of a package; only the wait for it is timed."""
         with ExitStack() as held:
             with self._observer.timing("lock"):
                 hold = held.enter_context(self._lock.hold(self.registry.url, place.organization, place.repository))
             yield hold
 
-    def _let_others_go_first(self, wanted: Wanted) -> None:
+    def _let_others_go_first(self, wanted: WantedRelease) -> None:
         """Wait until the package is quiet, unless the content is there already. Raises RegistryError."""
         log.info("letting others release to %s first, if there are any", wanted.place)
         seen: tuple[Release, ...] | None = None
@@ -203,7 +203,7 @@ class Releaser:
                 return
             time.sleep(self._quiet_seconds / 8)
 
-    def publish(self, place: Place, version: str) -> bool:
+    def publish(self, place: PackageLocation, version: str) -> bool:
         """Make the package public if its organization is; whether it is known to be public now.
 
         A failure says that the release exists: trying again only publishes.
@@ -229,7 +229,7 @@ class Releaser:
             ) from error
         return True
 
-    def _decide(self, package: Package, wanted: Wanted) -> Released | None:
+    def _decide(self, package: PackageListing, wanted: WantedRelease) -> Released | None:
         version, order = wanted.version, wanted.order
         known = {release.version for release in package.releases}
         top = highest(package.releases)
@@ -261,7 +261,7 @@ class Releaser:
             )
         return Released(version, created=True)
 
-    def _belongs_on_top(self, package: Package, top: str | None, wanted: Wanted) -> bool:
+    def _belongs_on_top(self, package: PackageListing, top: str | None, wanted: WantedRelease) -> bool:
         """Whether content that is released already, but not as ``top``, is to be released again."""
         order = wanted.order
         if order is None or not wanted.reverts:
@@ -271,7 +271,7 @@ class Releaser:
             return order.newest()
         return order.reverts(package.releases, wanted.digest)
 
-    def _unfinished(self, package: Package, top: str | None, wanted: Wanted) -> str | None:
+    def _unfinished(self, package: PackageListing, top: str | None, wanted: WantedRelease) -> str | None:
         """The version whose push worked and whose publishing failed: then that is what is left to do.
 
         It is the highest, or the one that is asked for, of the very content, in a package that should
@@ -284,7 +284,7 @@ class Releaser:
         public = self.registry.is_public(place.organization, place.repository, oauth)
         return version if public is False else None
 
-    def _push(self, hold: Hold, wanted: Wanted, version: str) -> Released | None:
+    def _push(self, hold: HeldPackage, wanted: WantedRelease, version: str) -> Released | None:
         """Push, and look what came of it; None if the version turns out to be another's."""
         place = wanted.place
         until = hold.begin_push()
@@ -315,7 +315,9 @@ class Releaser:
             raise
         return self._verify(hold, wanted, version)
 
-    def _resolve(self, error: QuayCourierError, hold: Hold, wanted: Wanted, version: str) -> Released | None:
+    def _resolve(
+        self, error: QuayCourierError, hold: HeldPackage, wanted: WantedRelease, version: str
+    ) -> Released | None:
         """Find out by a look what a push did whose answer does not tell; raises ``error`` if it did nothing yet."""
         place = wanted.place
         log.warning("the push of %s %s ended without a clear answer (%s): looking again", place, version, error)
@@ -334,7 +336,7 @@ class Releaser:
             hold.end_push()
         raise error
 
-    def _verify(self, hold: Hold, wanted: Wanted, version: str) -> Released | None:
+    def _verify(self, hold: HeldPackage, wanted: WantedRelease, version: str) -> Released | None:
         """Make sure that a push which was accepted is listed."""
         place = wanted.place
         try:
@@ -359,7 +361,9 @@ class Releaser:
         hold.end_push()
         return self._alone(package, wanted, version, digests)
 
-    def _alone(self, package: Package, wanted: Wanted, version: str, digests: set[str]) -> Released | None:
+    def _alone(
+        self, package: PackageListing, wanted: WantedRelease, version: str, digests: set[str]
+    ) -> Released | None:
         """The release, if ours is the only content of the version."""
         if digests == {wanted.digest}:
             return released(package, version, wanted.digest, created=True)
@@ -372,6 +376,6 @@ class Releaser:
         log.warning("somebody else pushed %s %s at the same time: taking the next version", wanted.place, version)
         return None
 
-    def _look(self, place: Place) -> Package:
+    def _look(self, place: PackageLocation) -> PackageListing:
         with self._observer.timing("look"):
             return self.registry.look(place.organization, place.repository, place.credentials.authorization)

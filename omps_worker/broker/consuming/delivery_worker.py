@@ -1,0 +1,293 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What happens to a relevant message, in a thread of its own: do the work, tell, park what failed.
+
+When ``Work.perform`` says so, and not before, the message may be acked.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any, Protocol
+
+from pika.spec import BasicProperties
+
+from omps_worker.broker import copies
+from omps_worker.broker.connection.backoff import Backoff
+from omps_worker.broker.delivery import Delivery
+from omps_worker.broker.outbox import OutgoingMessage
+from omps_worker.broker.publisher import Publisher
+from omps_worker.broker.queues.topology import failed_queue, retry_queue
+from omps_worker.common import machine
+from omps_worker.common.errors import BrokerError, BrokerRefused, UnexpectedError, WorkerError, unforeseen
+from omps_worker.common.model import Attempt, BuildEvent, BuildFacts, Ignored, Outcome, Source, Status
+from omps_worker.common.observer import SILENT, Observer
+from omps_worker.common.text import one_line
+from omps_worker.common.work_times import WorkTimes
+from omps_worker.messages.reporting import log_outcome
+from omps_worker.publishing import retry
+
+log = logging.getLogger(__name__)
+
+
+class ResultMessage(Protocol):
+    """A result, ready for the bus; see ``messages.reporting.ResultMessage``."""
+
+    @property
+    def topic(self) -> str:
+        """The routing key."""
+        ...
+
+    @property
+    def id(self) -> str:
+        """The message id."""
+        ...
+
+    @property
+    def headers(self) -> dict[str, Any]:
+        """The headers."""
+        ...
+
+    @property
+    def payload(self) -> bytes:
+        """The body."""
+        ...
+
+
+class Decode(Protocol):
+    """Reads a message; see ``messages.events.decode``."""
+
+    def __call__(
+        self,
+        body: bytes,
+        *,
+        headers: Mapping[str, Any] | None = None,
+        content_type: str | None = None,
+        content_encoding: str | None = None,
+        message_type: str | None = None,
+        topic: str = "",
+    ) -> BuildEvent | Ignored:
+        """The event, or why there is none; MessageError if the message cannot be read."""
+        ...
+
+
+@dataclass(frozen=True)
+class MessageHandler:
+    """What a worker does with messages; the broker's side knows nothing of builds and registries.
+
+    ``decode`` and ``dismiss`` are asked in the connection's thread and must be quick; ``dismiss``
+    tells why a build is surely none of our business, or None if it may be. ``process`` does the
+    work, in one of several threads, and ``messages_for`` writes the results. ``reload`` is called
+    after a SIGHUP, ``housekeeping`` about once a second, both in the connection's thread.
+    ``observer`` hears of everything.
+
+    An exception in any of them parks the message at hand and never stops the worker.
+    """
+
+    decode: Decode
+    dismiss: Callable[[BuildFacts], Ignored | None]
+    process: Callable[[BuildEvent, Attempt], Sequence[Outcome] | Ignored]
+    messages_for: Callable[[Sequence[Outcome], Source, Attempt], Sequence[ResultMessage]]
+    reload: Callable[[], object] = lambda: None
+    housekeeping: Callable[[], object] = lambda: None
+    observer: Observer = SILENT
+
+
+@dataclass(frozen=True)
+class CompletedWork:
+    """The outcome is recorded and the message may be acked. ``ignored``: that is all there was."""
+
+    statuses: tuple[Status, ...] = ()
+    ignored: Ignored | None = None
+
+
+class DeliveryWorker:
+    """Performs work on deliveries, from any thread. ``restore`` asks for the queues to be set up anew.
+
+    ``parked_before`` is asked of a message that was handed over before whether its failure, an error's name and the
+    targets, is parked already.
+    """
+
+    def __init__(
+        self,
+        handler: MessageHandler,
+        publisher: Publisher,
+        *,
+        queue: str,
+        publish_exchange: str,
+        publish_priority: int | None,
+        ladder: retry.RetrySchedule,
+        restore: Callable[[], object],
+        parked_before: Callable[[Delivery, str, Sequence[str] | None], bool] = lambda *_: False,
+    ) -> None:
+        self._handler = handler
+        self._publisher = publisher
+        self._queue = queue
+        self._ladder = ladder
+        self._exchange = publish_exchange
+        self._priority = publish_priority
+        self._restore = restore
+        self._parked_before = parked_before
+        self._abandoned = threading.Event()
+        self._processing = WorkTimes()
+        self._untold: dict[object, str] = {}
+
+    @property
+    def untold(self) -> str | None:
+        """Why an outcome cannot be recorded, though somebody tries again and again; None: all can."""
+        return next(iter(self._untold.copy().values()), None)
+
+    @property
+    def longest_work(self) -> float:
+        """For how many seconds the slowest piece of work goes on; recording outcomes does not count. 0: none."""
+        return self._processing.longest
+
+    def abandon(self) -> None:
+        """Stop waiting for the broker: what is not recorded yet stays un-acked."""
+        self._abandoned.set()
+
+    def perform(self, delivery: Delivery, fault: WorkerError | None) -> CompletedWork | None:
+        """Do the work and record the outcome; None if it could not be recorded.
+
+        ``fault`` is given where the message itself is at fault, and there is no work to do.
+        """
+        attempt, source = delivery.attempt, delivery.source
+        with self._processing.one():
+            outcomes = self._outcomes(delivery, attempt, fault)
+        if isinstance(outcomes, Ignored):
+            return CompletedWork(ignored=outcomes)
+        with self._handler.observer.timing("result"):
+            return self._recorded(outcomes, delivery, attempt, source)
+
+    def _recorded(
+        self, outcomes: Sequence[Outcome], delivery: Delivery, attempt: Attempt, source: Source
+    ) -> CompletedWork | None:
+        observer = self._handler.observer
+        disposition, messages = self._told(self._decide(outcomes, delivery), delivery)
+        for outcome in disposition.outcomes:
+            log_outcome(outcome, source, attempt)
+            observer.outcome(outcome.status.value, outcome.error_name)
+        for message in messages:
+            if not self._record(lambda message=message: result(message, self._exchange, self._priority)):  # type: ignore[misc]
+                return None
+        parked, again = disposition.parked, disposition.again
+        if parked is not None and not self._is_double(delivery, parked):
+            if not self._record(lambda: self._parked(delivery, parked)):
+                return None
+            observer.parked(parked.error.name)
+        if again is not None:
+            if not self._record(lambda: self._waiting(delivery, again)):
+                return None
+            observer.retry(again.delay.text)
+        return CompletedWork(tuple(outcome.status for outcome in disposition.outcomes))
+
+    def _outcomes(self, delivery: Delivery, attempt: Attempt, fault: WorkerError | None) -> Sequence[Outcome] | Ignored:
+        if fault is not None or delivery.event is None:
+            fault = fault or UnexpectedError("The message was taken without being read.")
+            nvr = delivery.event.nvr if delivery.event else None
+            return [Outcome(Status.FAILED, nvr=nvr, error=fault)]
+        try:
+            return self._handler.process(delivery.event, attempt)
+        except BaseException as error:
+            machine.log_failure(
+                log, error, "the work on message %s ended in an exception", one_line(delivery.message_id)
+            )
+            return [Outcome(Status.FAILED, nvr=delivery.event.nvr, error=unforeseen(error))]
+
+    def _decide(self, outcomes: Sequence[Outcome], delivery: Delivery) -> retry.Disposition:
+        return retry.decide(
+            outcomes,
+            attempt=delivery.attempt.number,
+            first_seen=delivery.first_seen,
+            now=datetime.now(timezone.utc),
+            ladder=self._ladder,
+        )
+
+    def _told(
+        self, disposition: retry.Disposition, delivery: Delivery
+    ) -> tuple[retry.Disposition, Sequence[ResultMessage]]:
+        source, attempt = delivery.source, delivery.attempt
+        try:
+            return disposition, self._handler.messages_for(disposition.outcomes, source, attempt)
+        except Exception as error:
+            log.exception("the results of message %s cannot be written", one_line(source.message_id))
+            failed = Outcome(Status.FAILED, error=unforeseen(error))
+        disposition = self._decide([failed], delivery)
+        try:
+            return disposition, self._handler.messages_for([failed], source, attempt)
+        except Exception:
+            log.exception("nor can the result that says so")
+            return disposition, ()
+
+    def _is_double(self, delivery: Delivery, parked: retry.Park) -> bool:
+        if not delivery.redelivered or self._abandoned.is_set():
+            return False
+        try:
+            return self._parked_before(delivery, parked.error.name, parked.targets)
+        except Exception:
+            log.exception("whether message %s is parked already is not known", one_line(delivery.message_id))
+            return False
+
+    def _waiting(self, delivery: Delivery, again: retry.Retry) -> OutgoingMessage:
+        properties = copies.waiting_copy(
+            delivery,
+            again.error,
+            again.targets,
+            queue=self._queue,
+            counts=again.counts,
+            frame_max=self._publisher.frame_max,
+        )
+        return OutgoingMessage("", retry_queue(self._queue, again.delay), delivery.body, properties, mandatory=True)
+
+    def _parked(self, delivery: Delivery, parked: retry.Park) -> OutgoingMessage:
+        properties = copies.parked_copy(
+            delivery,
+            parked.error,
+            parked.targets,
+            datetime.now(timezone.utc),
+            frame_max=self._publisher.frame_max,
+        )
+        return OutgoingMessage("", failed_queue(self._queue), delivery.body, properties, mandatory=True)
+
+    def _record(self, write: Callable[[], OutgoingMessage]) -> bool:
+        """Publish until the broker has it; False if that was given up."""
+        me = object()
+        try:
+            return self._record_as(me, write)
+        finally:
+            self._untold.pop(me, None)
+
+    def _record_as(self, me: object, write: Callable[[], OutgoingMessage]) -> bool:
+        backoff = Backoff()
+        while not self._abandoned.is_set():
+            try:
+                self._publisher.publish(write(), alarm_seconds=math.inf)
+            except BrokerError as error:
+                self._untold[me] = error.message
+                log.error("kept un-acked, tried again: %s", error.message)
+                if isinstance(error, BrokerRefused):
+                    self._restore()
+            except Exception as error:
+                self._untold[me] = f"an outcome cannot be published: {type(error).__name__}"
+                log.exception("kept un-acked, tried again: an outcome cannot be published")
+            else:
+                return True
+            self._abandoned.wait(backoff.next())
+        return False
+
+
+def result(message: ResultMessage, exchange: str, priority: int | None) -> OutgoingMessage:
+    """How a result goes out. Not mandatory: a bus on which nobody listens is no fault."""
+    properties = BasicProperties(
+        content_type="application/json",
+        content_encoding="utf-8",
+        delivery_mode=2,
+        message_id=message.id,
+        headers=message.headers,
+        priority=priority,
+    )
+    return OutgoingMessage(exchange, message.topic, message.payload, properties)

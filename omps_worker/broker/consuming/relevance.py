@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reading a message just far enough to see whether it can concern us. Quick: it happens in the connection's thread."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from pika.spec import BasicProperties
+
+from omps_worker.broker import headers
+from omps_worker.broker.consuming.delivery_worker import MessageHandler
+from omps_worker.common import machine
+from omps_worker.common.errors import MessageError, WorkerError, unforeseen
+from omps_worker.common.model import BuildEvent, Ignored
+
+log = logging.getLogger(__name__)
+
+
+def read(
+    handler: MessageHandler, properties: BasicProperties, body: bytes, topic: str
+) -> tuple[BuildEvent | None, Ignored | WorkerError | None]:
+    """The build that a message is about, and why there is nothing to do for it, or why it cannot be done.
+
+    Raises nothing: what nobody thought of is a fault of the message, too, or it would come again and again.
+    """
+    event: BuildEvent | None = None
+    try:
+        found = handler.decode(
+            body,
+            headers=properties.headers,
+            content_type=_text_or_none(properties.content_type),
+            content_encoding=_text_or_none(properties.content_encoding),
+            message_type=_text_or_none(properties.type),
+            topic=topic,
+        )
+        if isinstance(found, Ignored):
+            return None, found
+        event = found
+        return event, handler.dismiss(event.facts)
+    except MessageError as error:
+        return event, error.as_value()
+    except Exception as error:
+        machine.log_failure(log, error, "a message cannot be looked at")
+        return event, unforeseen(error)
+
+
+def _text_or_none(value: Any) -> str | None:
+    return value if value is None or isinstance(value, str) else headers.text(value)
