@@ -23,7 +23,7 @@ from pathlib import Path
 from benchmarks.report import show
 from omps_worker.messages.events import BODY_LIMIT
 from omps_worker.sandbox.broker import MESSAGE_BYTES, RabbitNode
-from omps_worker.sandbox.koji_messages import BusMessage
+from omps_worker.sandbox.build_system.messages import BusMessage
 from omps_worker.sandbox.operators import sized_operator, zip_of
 from omps_worker.sandbox.site import ResultWatch, SandboxSite
 

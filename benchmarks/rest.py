@@ -39,8 +39,8 @@ import requests
 from benchmarks.report import show
 from omps_worker.manifests.file_tree import FilesOnDisk
 from omps_worker.manifests.operator_manifests import OperatorManifests
+from omps_worker.sandbox.app_registry.server import SandboxRegistry
 from omps_worker.sandbox.operators import SIZES, Files, sized_operator, zip_of
-from omps_worker.sandbox.registry import SandboxRegistry
 
 CLIENTS = 8
 

@@ -20,7 +20,8 @@ from omps_worker.broker.consuming.delivery_worker import MessageHandler
 from omps_worker.broker.locks.connection import LockConnection
 from omps_worker.broker.publisher import Publisher
 from omps_worker.broker.queues.depths import QueueDepths
-from omps_worker.common import machine, scratch
+from omps_worker.common import machine
+from omps_worker.common.files import scratch
 from omps_worker.common.http_client import session
 from omps_worker.messages import events
 from omps_worker.monitoring.checks import CheckClients

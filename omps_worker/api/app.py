@@ -17,13 +17,14 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp
 
-from omps_worker.api import openapi, uploads
-from omps_worker.api.clients import Client
+from omps_worker.api import openapi
 from omps_worker.api.health import HealthEndpoint
-from omps_worker.api.idempotency import HEADER, IdempotencyKeys, checked
 from omps_worker.api.replies import Reply, error_reply, reply_to
-from omps_worker.api.requests import ROUTE, JsonResponse, RequestMiddleware
-from omps_worker.api.scheduler import PushScheduler
+from omps_worker.api.requests import uploads
+from omps_worker.api.requests.clients import Client
+from omps_worker.api.requests.idempotency import HEADER, IdempotencyKeys, checked
+from omps_worker.api.requests.middleware import ROUTE, JsonResponse, RequestMiddleware
+from omps_worker.api.scheduling.scheduler import PushScheduler
 from omps_worker.api.service import Service
 from omps_worker.common.errors import (
     InvalidOrganizationName,

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omps_worker.common.scratch import ScratchDirectory
+from omps_worker.common.files.scratch import ScratchDirectory
 from omps_worker.monitoring.checks import CheckClients
 from omps_worker.monitoring.health import ANSWER_SECONDS
 from omps_worker.monitoring.readiness import Trouble

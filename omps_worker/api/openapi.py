@@ -8,8 +8,8 @@ from http import HTTPStatus
 from typing import Any
 
 from omps_worker import __version__
-from omps_worker.api.idempotency import HEADER
 from omps_worker.api.replies import EXTRAS, STATUSES
+from omps_worker.api.requests.idempotency import HEADER
 
 ABOUT = ("/v1/about", "/v2/about")
 PING = ("/v1/health/ping", "/v2/health/ping")

@@ -29,8 +29,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from omps_worker.api.monitoring import ApiMonitoring, shared_counts
 from omps_worker.api.replies import error_reply
 from omps_worker.api.wiring import ApiSite, check_locks, locks_of_this_host, read_settings, set_up_logs
-from omps_worker.common import machine, scratch
+from omps_worker.common import machine
 from omps_worker.common.errors import Fault, SettingsError
+from omps_worker.common.files import scratch
 from omps_worker.monitoring.systemd import SystemdNotifier
 
 if TYPE_CHECKING:

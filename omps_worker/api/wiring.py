@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omps_worker import __version__
-from omps_worker.api import permissions
 from omps_worker.api.announcer import Announcer
 from omps_worker.api.app import Api, Limits, create_app
 from omps_worker.api.health import ASK_SECONDS, HealthEndpoint
-from omps_worker.api.idempotency import IdempotencyKeys
-from omps_worker.api.requests import RequestIds
-from omps_worker.api.scheduler import PushScheduler
+from omps_worker.api.requests.idempotency import IdempotencyKeys
+from omps_worker.api.requests.middleware import RequestIds
+from omps_worker.api.scheduling import permissions
+from omps_worker.api.scheduling.scheduler import PushScheduler
 from omps_worker.api.service import PAUSES, Service
 from omps_worker.common import logs, machine
 from omps_worker.common.http_client import session

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import click
 
 from omps_worker.common.errors import BrokerRefused, KojiError, SettingsError, WorkerError
-from omps_worker.common.regular_files import NOT_PLAIN, is_plain, keeps_waiting
+from omps_worker.common.files.regular import NOT_PLAIN, is_plain, keeps_waiting
 from omps_worker.common.text import is_utf8, one_line, printable, printable_lines, shell_word, with_single_stops
 
 log = logging.getLogger(__name__)

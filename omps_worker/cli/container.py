@@ -15,8 +15,8 @@ from pathlib import Path
 
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
+from omps_worker.common.files.scratch import ScratchDirectory
 from omps_worker.common.http_client.client import HttpClient, HttpFault, place_of
-from omps_worker.common.scratch import ScratchDirectory
 from omps_worker.common.text import one_line
 
 SYSTEM_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")

@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from omps_worker.common.errors import Fault, SettingsError
-from omps_worker.common.regular_files import NOT_PLAIN, keeps_waiting
+from omps_worker.common.files.regular import NOT_PLAIN, keeps_waiting
 
 MISSING = "there is no such file"
 

@@ -9,9 +9,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from omps_worker.common.errors import StorageError
+from omps_worker.common.files.scratch import ScratchDirectory
 from omps_worker.common.http_client.client import printable
 from omps_worker.common.model import UploadedArchive
-from omps_worker.common.scratch import ScratchDirectory
 
 NAME_LIMIT = 255
 """How many characters of a file's name are repeated."""

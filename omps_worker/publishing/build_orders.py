@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Protocol
 
 from omps_worker.common.errors import WorkerError
+from omps_worker.common.files.scratch import ScratchDirectory
 from omps_worker.common.limits import Limits
 from omps_worker.common.model import Attempt, Build, Target
-from omps_worker.common.scratch import ScratchDirectory
 from omps_worker.common.tracebacks import let_go
 from omps_worker.configuration.mapping import MappingHolder
 from omps_worker.manifests.contents import ArchiveContents

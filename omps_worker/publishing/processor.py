@@ -27,6 +27,7 @@ from omps_worker.common.errors import (
     WorkerError,
     unforeseen,
 )
+from omps_worker.common.files.scratch import ScratchDirectory
 from omps_worker.common.limits import Limits
 from omps_worker.common.model import (
     Attempt,
@@ -43,7 +44,6 @@ from omps_worker.common.model import (
 )
 from omps_worker.common.observer import SILENT, Observer
 from omps_worker.common.push_request import PushRequest
-from omps_worker.common.scratch import ScratchDirectory
 from omps_worker.common.tracebacks import let_go
 from omps_worker.configuration.mapping import MappingHolder
 from omps_worker.destinations import Destination, ReleaseJob

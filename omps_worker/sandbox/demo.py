@@ -22,7 +22,7 @@ from typing import Any
 from omps_worker.common.model import BuildState, OperatorKind
 from omps_worker.common.text import one_line, table
 from omps_worker.sandbox import operators
-from omps_worker.sandbox.koji_messages import BusMessage
+from omps_worker.sandbox.build_system.messages import BusMessage
 from omps_worker.sandbox.site import QUEUE, ResultWatch, SandboxSite
 
 SECONDS = 50

@@ -18,10 +18,10 @@ from typing import Any, TypeVar
 
 import pika
 
+from omps_worker.sandbox.app_registry.server import SandboxRegistry
 from omps_worker.sandbox.broker import RabbitNode
-from omps_worker.sandbox.koji import SandboxKoji
-from omps_worker.sandbox.koji_messages import BusMessage
-from omps_worker.sandbox.registry import SandboxRegistry
+from omps_worker.sandbox.build_system.messages import BusMessage
+from omps_worker.sandbox.build_system.server import SandboxKoji
 
 TOPIC_PREFIX = "org.example.sandbox"
 QUEUE = "omps-worker"

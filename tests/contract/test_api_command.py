@@ -20,9 +20,9 @@ import requests
 from omps_worker.api import server as api_server
 from omps_worker.common.errors import SettingsError
 from omps_worker.sandbox import operators
+from omps_worker.sandbox.app_registry.server import SandboxRegistry
+from omps_worker.sandbox.build_system.server import SandboxKoji
 from omps_worker.sandbox.faults import Fault
-from omps_worker.sandbox.koji import SandboxKoji
-from omps_worker.sandbox.registry import SandboxRegistry
 from tests.support.api import configuration
 from tests.support.monitoring import Seen, free_port, has_ipv6
 from tests.support.sources import ROOT

@@ -16,17 +16,17 @@ import pytest
 import requests
 from pydantic import SecretStr
 
-from omps_worker.api import permissions, scheduler
-from omps_worker.api.idempotency import IdempotencyKeys
-from omps_worker.api.permissions import Permission, PermissionChecker
-from omps_worker.api.worker_pool import WorkerPool
+from omps_worker.api.requests.idempotency import IdempotencyKeys
+from omps_worker.api.scheduling import permissions, scheduler
+from omps_worker.api.scheduling.permissions import Permission, PermissionChecker
+from omps_worker.api.scheduling.worker_pool import WorkerPool
 from omps_worker.common.errors import InvalidIdempotencyKey
 from omps_worker.common.locks.file import FileLock, state_directory
 from omps_worker.destinations.app_registry.client import AppRegistry
 from omps_worker.sandbox import operators
+from omps_worker.sandbox.app_registry.server import SandboxRegistry
+from omps_worker.sandbox.build_system.server import SandboxKoji
 from omps_worker.sandbox.faults import Fault
-from omps_worker.sandbox.koji import SandboxKoji
-from omps_worker.sandbox.registry import SandboxRegistry
 from tests.support.api import api, koji_path, serve, zip_path
 from tests.support.cnr import CnrServer
 from tests.support.waiting import wait_until
@@ -384,7 +384,7 @@ def test_what_somebody_put_in_the_place_of_a_key_holds_up_nobody(server, kind, t
 
 
 def test_keys_are_forgotten_after_a_day_and_there_are_not_too_many(tmp_path, monkeypatch):
-    from omps_worker.api import idempotency
+    from omps_worker.api.requests import idempotency
 
     monkeypatch.setattr(idempotency, "SWEEP_SECONDS", 0.0)
     monkeypatch.setattr(idempotency, "KEPT", 3)

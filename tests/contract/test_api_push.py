@@ -11,10 +11,10 @@ import pytest
 
 from omps_worker.common.model import BuildState, OperatorKind
 from omps_worker.sandbox import operators
+from omps_worker.sandbox.app_registry.server import SandboxRegistry
+from omps_worker.sandbox.build_system.server import SandboxKoji
 from omps_worker.sandbox.faults import Fault
 from omps_worker.sandbox.http_server import HttpServer, Response
-from omps_worker.sandbox.koji import SandboxKoji
-from omps_worker.sandbox.registry import SandboxRegistry
 from tests.support.api import api, koji_path, serve, zip_path
 from tests.support.waiting import wait_until
 

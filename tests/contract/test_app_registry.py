@@ -19,7 +19,7 @@ from pydantic import SecretStr
 
 from omps_worker.common.errors import OMPSInvalidVersionFormat, QuayCourierError, QuayPackageError
 from omps_worker.destinations.app_registry.client import AppRegistry, PackageListing
-from omps_worker.sandbox.registry import SandboxRegistry
+from omps_worker.sandbox.app_registry.server import SandboxRegistry
 from tests.support.blobs import digest_of, tar_gz
 from tests.support.cnr import CnrServer
 

@@ -16,8 +16,8 @@ import pytest
 
 from omps_worker.common.errors import QuayCourierError, RegistryError
 from omps_worker.destinations.app_registry.client import AppRegistry, PackageListing
+from omps_worker.sandbox.app_registry.server import MAX_BODY, SandboxRegistry
 from omps_worker.sandbox.faults import Fault
-from omps_worker.sandbox.registry import MAX_BODY, SandboxRegistry
 from tests.support.blobs import tar_gz
 from tests.support.peer import Conversation, Peer
 from tests.support.quay import BLOB, PUSH, Quay

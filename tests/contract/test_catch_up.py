@@ -13,7 +13,8 @@ from omps_worker.common.http_client.client import HttpClient
 from omps_worker.common.model import Attempt, OperatorKind
 from omps_worker.messages.events import decode
 from omps_worker.publishing.catch_up import CatchUp, ScheduledCatchUp
-from omps_worker.sandbox import koji_records, operators
+from omps_worker.sandbox import operators
+from omps_worker.sandbox.build_system import records
 from omps_worker.sandbox.faults import Fault
 from tests.support.parts import parts
 
@@ -282,7 +283,7 @@ def test_a_draft_that_was_completed_before_the_period_and_promoted_within_is_mis
 def test_a_hub_that_cannot_list_by_promotion_lists_the_rest(place, monkeypatch):
     draft, build = place.build("otter", draft=True), place.build("heron")
     place.site.koji.promote(draft, promoted_at=place.start + timedelta(minutes=30))
-    monkeypatch.delitem(koji_records.FILTERS, "promotedAfter")
+    monkeypatch.delitem(records.FILTERS, "promotedAfter")
     assert [each.id for each in place.work.completed(place.start)] == [draft["id"], build["id"]]
 
 

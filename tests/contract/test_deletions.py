@@ -17,8 +17,8 @@ from omps_worker.common.model import Status
 from omps_worker.destinations.app_registry.client import AppRegistry
 from omps_worker.destinations.app_registry.deletions import Deleter
 from omps_worker.destinations.app_registry.package import Credentials, PackageLocation
+from omps_worker.sandbox.app_registry.server import SandboxRegistry
 from omps_worker.sandbox.faults import Fault
-from omps_worker.sandbox.registry import SandboxRegistry
 from tests.support.blobs import tar_gz
 
 DELETE = "DELETE /cnr/api/v1/packages/.*"

@@ -15,8 +15,8 @@ from omps_worker.configuration.settings import KojiSettings, Limits, RegistrySet
 from omps_worker.koji_client.builds import KojiBuilds
 from omps_worker.monitoring.checks import CheckClients
 from omps_worker.sandbox import operators
+from omps_worker.sandbox.build_system.server import SandboxKoji
 from omps_worker.sandbox.faults import Fault
-from omps_worker.sandbox.koji import SandboxKoji
 
 ZIP = operators.zip_of({"otter.package.yaml": "not looked into here\n" * 100})
 ZIPS = "GET .*zip"

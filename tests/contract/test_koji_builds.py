@@ -29,8 +29,8 @@ from omps_worker.common.model import OperatorKind
 from omps_worker.configuration.settings import KojiSettings, Limits
 from omps_worker.koji_client.builds import PAUSES, KojiBuilds
 from omps_worker.sandbox import operators
+from omps_worker.sandbox.build_system.server import SandboxKoji
 from omps_worker.sandbox.faults import Fault
-from omps_worker.sandbox.koji import SandboxKoji
 from tests.support.certificates import self_signed
 from tests.support.peer import Conversation, Peer, closed_port, deaf_port
 

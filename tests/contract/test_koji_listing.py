@@ -14,8 +14,8 @@ from omps_worker.common.model import Build, BuildState, OperatorKind
 from omps_worker.configuration.settings import KojiSettings, Limits
 from omps_worker.koji_client import listing as koji_listing
 from omps_worker.koji_client.builds import KojiBuilds
+from omps_worker.sandbox.build_system.server import SandboxKoji
 from omps_worker.sandbox.faults import Fault
-from omps_worker.sandbox.koji import SandboxKoji
 
 ZIP = b"PK\x03\x04 not looked into here"
 START = datetime(2026, 11, 1, 12, tzinfo=timezone.utc)

@@ -19,9 +19,9 @@ from omps_worker.destinations import Released
 from omps_worker.destinations.app_registry.client import AppRegistry
 from omps_worker.destinations.app_registry.package import Credentials, PackageLocation
 from omps_worker.destinations.app_registry.releases import Releaser, WantedRelease
+from omps_worker.sandbox.app_registry.server import SandboxRegistry
+from omps_worker.sandbox.app_registry.store import tar_digest
 from omps_worker.sandbox.faults import Fault
-from omps_worker.sandbox.registry import SandboxRegistry
-from omps_worker.sandbox.registry_store import tar_digest
 from tests.support.blobs import tar_gz
 from tests.support.waiting import wait_until
 

@@ -18,9 +18,9 @@ import requests
 
 from omps_worker.common.model import BuildEvent, BuildState, Ignored, OperatorKind
 from omps_worker.messages.events import decode
+from omps_worker.sandbox.build_system.messages import DIALECTS
+from omps_worker.sandbox.build_system.server import SandboxKoji
 from omps_worker.sandbox.faults import Fault
-from omps_worker.sandbox.koji import SandboxKoji
-from omps_worker.sandbox.koji_messages import DIALECTS
 from omps_worker.sandbox.operators import nested_operator, zip_of
 
 DATA = Path(__file__).parent.parent / "data"

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import requests
 
-from omps_worker.sandbox.registry import SandboxRegistry
+from omps_worker.sandbox.app_registry.server import SandboxRegistry
 from tests.support.blobs import tar_gz
 from tests.support.transcript import Exchange, exchanges
 

@@ -10,8 +10,8 @@ import sys
 
 import pytest
 
-from omps_worker.common import scratch
-from omps_worker.common.scratch import PREFIX, ScratchDirectory, sweep
+from omps_worker.common.files import scratch
+from omps_worker.common.files.scratch import PREFIX, ScratchDirectory, sweep
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +40,7 @@ def test_what_a_killed_process_left_is_removed_and_what_lives_is_not(place):
 
 def test_it_belongs_to_its_process_until_that_is_killed(place):
     script = (
-        "import sys; from omps_worker.common.scratch import ScratchDirectory; "
+        "import sys; from omps_worker.common.files.scratch import ScratchDirectory; "
         "d = ScratchDirectory(); print(d.path, flush=True); sys.stdin.read()"
     )
     owner = subprocess.Popen(

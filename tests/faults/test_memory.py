@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from omps_worker.sandbox import operators
-from omps_worker.sandbox.koji_messages import BusMessage
+from omps_worker.sandbox.build_system.messages import BusMessage
 from omps_worker.sandbox.site import QUEUE
 from tests.support.books import COMPONENT
 from tests.support.waiting import wait_until

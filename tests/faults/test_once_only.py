@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from omps_worker.sandbox import operators
+from omps_worker.sandbox.app_registry.server import SandboxRegistry
 from omps_worker.sandbox.faults import Fault
-from omps_worker.sandbox.registry import SandboxRegistry
 from tests.support.proxy import Proxy
 from tests.support.site import TestSite, edit, results_of
 from tests.support.waiting import wait_until

@@ -10,7 +10,7 @@ from typing import Any
 
 import pika
 
-from omps_worker.sandbox.koji_messages import BusMessage
+from omps_worker.sandbox.build_system.messages import BusMessage
 from omps_worker.sandbox.site import QUEUE
 from tests.support.books import COMPONENT, otter
 from tests.support.waiting import wait_until

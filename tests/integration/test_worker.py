@@ -20,8 +20,8 @@ from pika.exceptions import UnroutableError
 from omps_worker.common.model import BuildState, OperatorKind
 from omps_worker.monitoring.port import ask
 from omps_worker.sandbox import operators
+from omps_worker.sandbox.build_system.messages import DIALECTS, BusMessage
 from omps_worker.sandbox.faults import Fault
-from omps_worker.sandbox.koji_messages import DIALECTS, BusMessage
 from omps_worker.sandbox.site import QUEUE
 from tests.support.site import edit, results_of
 from tests.support.waiting import wait_until

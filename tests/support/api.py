@@ -16,8 +16,8 @@ import requests
 from omps_worker.api.server import Server, listen
 from omps_worker.api.wiring import ApiSite
 from omps_worker.configuration.settings import file as settings_file
-from omps_worker.sandbox.koji import SandboxKoji
-from omps_worker.sandbox.registry import SandboxRegistry
+from omps_worker.sandbox.app_registry.server import SandboxRegistry
+from omps_worker.sandbox.build_system.server import SandboxKoji
 from tests.support.waiting import wait_until
 
 

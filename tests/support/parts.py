@@ -21,8 +21,8 @@ from omps_worker.destinations.app_registry.destination import AppRegistryDestina
 from omps_worker.koji_client.builds import KojiBuilds
 from omps_worker.manifests.transformations import Transformations
 from omps_worker.publishing.processor import Processor
-from omps_worker.sandbox.koji import SandboxKoji
-from omps_worker.sandbox.registry import SandboxRegistry
+from omps_worker.sandbox.app_registry.server import SandboxRegistry
+from omps_worker.sandbox.build_system.server import SandboxKoji
 
 LIMITS = SimpleNamespace(archive_bytes=10 * 2**20, uncompressed_bytes=20 * 2**20, files=2000, values=1_000_000)
 

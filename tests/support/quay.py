@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from omps_worker.destinations.app_registry.client import AppRegistry, PackageListing
-from omps_worker.sandbox.registry import SandboxRegistry
+from omps_worker.sandbox.app_registry.server import SandboxRegistry
 from tests.support.blobs import tar_gz
 
 BLOB = tar_gz("etcd")

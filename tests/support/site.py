@@ -16,7 +16,7 @@ from typing import Any
 
 import pika
 
-from omps_worker.sandbox.koji_messages import BusMessage
+from omps_worker.sandbox.build_system.messages import BusMessage
 from omps_worker.sandbox.site import QUEUE, ResultWatch, SandboxSite
 from tests.support.waiting import wait_until
 

@@ -20,7 +20,7 @@ ENDS_THE_PROCESS = {
 }
 """Errors that are raised from a variable: nothing comes after them."""
 
-LET_GO_BY_WHO_WAITS = {("omps_worker/api/worker_pool.py", "future.set_exception(error)")}
+LET_GO_BY_WHO_WAITS = {("omps_worker/api/scheduling/worker_pool.py", "future.set_exception(error)")}
 """Errors that travel to another thread with their tracebacks, which are logged there."""
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)

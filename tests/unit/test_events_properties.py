@@ -20,7 +20,7 @@ from omps_worker.common.model import BuildEvent, BuildState, Ignored, OperatorKi
 from omps_worker.messages import events
 from omps_worker.messages.events import decode, message_id_for
 from omps_worker.messages.files import from_dumps
-from omps_worker.sandbox import koji_messages, koji_records
+from omps_worker.sandbox.build_system import messages, records
 
 MESSAGES = Path(__file__).parent.parent / "data" / "messages"
 COMPLETE = [json.loads(path.read_bytes())["body"] for path in sorted(MESSAGES.glob("*/build.complete.*.json"))]
@@ -56,7 +56,7 @@ def in_msg(body: bytes) -> bytes:
 
 
 wrappings = st.lists(st.sampled_from([json_string, in_msg]), max_size=3).flatmap(
-    lambda inner: st.sampled_from([bytes, koji_messages.amqp10_value, gzip.compress]).map(lambda outer: [*inner, outer])
+    lambda inner: st.sampled_from([bytes, messages.amqp10_value, gzip.compress]).map(lambda outer: [*inner, outer])
 )
 
 
@@ -174,16 +174,16 @@ names = st.from_regex(r"[A-Za-z0-9+_.]([A-Za-z0-9+_.-]{0,20}[A-Za-z0-9])?", full
 def test_a_build_is_the_same_in_every_dialect(
     build_id: int, name: str, version: str, release: str, owner: str, kind: OperatorKind, completed: datetime
 ) -> None:
-    record = koji_records.BuildRecord(
+    record = records.BuildRecord(
         build_id, name, version, release, None, BuildState.COMPLETE, 1, owner, 1, "DEFAULT", 0, "cg", completed
     )
     record.completed = completed
-    record.extra = koji_records.container_extra(
+    record.extra = records.container_extra(
         record, kind=kind, archive="m.zip", typeinfo=True, flat_key=True, subtypes=True
     )
     seen, ids = set(), set()
-    for dialect in koji_messages.DIALECTS:
-        message = koji_messages.build_message(record.row(), None, dialect, None, 0)
+    for dialect in messages.DIALECTS:
+        message = messages.build_message(record.row(), None, dialect, None, 0)
         event = decode(message.body, headers=message.properties["headers"], topic=message.routing_key)
         seen.add(event)
         assert isinstance(event, BuildEvent)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omps_worker.api.fair_queue import FairQueue
+from omps_worker.api.scheduling.fair_queue import FairQueue
 from omps_worker.common.errors import PackageBusy, ServiceBusy
 
 

@@ -39,7 +39,7 @@ from urllib3.util.connection import create_connection
 from urllib3.util.timeout import Timeout
 
 from omps_worker.common.deadline import Deadline, current, deadline, watcher
-from omps_worker.common.file_versions import version_of
+from omps_worker.common.files.versions import version_of
 from omps_worker.common.machine import AbandonableCalls
 from omps_worker.common.tracebacks import let_go
 

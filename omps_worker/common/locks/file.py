@@ -25,6 +25,7 @@ from pathlib import Path
 
 from omps_worker.common.error_details import why
 from omps_worker.common.errors import Fault, PackageBusy, SettingsError, StorageError
+from omps_worker.common.files.small import read_small, write_small
 from omps_worker.common.locks import (
     PATIENCE,
     PUSH_SECONDS,
@@ -34,7 +35,6 @@ from omps_worker.common.locks import (
     busy,
     held_too_long,
 )
-from omps_worker.common.small_files import read_small, write_small
 
 log = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from omps_worker.common.errors import Fault, MappingError
-from omps_worker.common.file_versions import Version, version_of
+from omps_worker.common.files.regular import NOT_PLAIN, is_plain
+from omps_worker.common.files.versions import Version, version_of
 from omps_worker.common.observer import SILENT
-from omps_worker.common.regular_files import NOT_PLAIN, is_plain
 from omps_worker.configuration.mapping import Mapping, positioned_yaml
 from omps_worker.configuration.mapping.globs import doubt
 from omps_worker.configuration.mapping.rules import CATALOG, MappingTable

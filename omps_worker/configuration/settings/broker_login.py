@@ -14,7 +14,7 @@ from urllib.parse import quote, urlsplit
 from pydantic import AfterValidator, Field, PrivateAttr, SecretStr, Strict
 
 from omps_worker.common.errors import SettingsError
-from omps_worker.common.file_versions import Version, version_of
+from omps_worker.common.files.versions import Version, version_of
 from omps_worker.configuration.settings import naming
 from omps_worker.configuration.settings.fields import (
     ENVIRONMENT_NAME,

@@ -15,8 +15,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, PrivateAttr, SecretStr, Strict
 
 from omps_worker.common.errors import Fault, SettingsError
-from omps_worker.common.file_versions import NOTHING, Version, version_of
-from omps_worker.common.regular_files import NOT_PLAIN, is_plain
+from omps_worker.common.files.regular import NOT_PLAIN, is_plain
+from omps_worker.common.files.versions import NOTHING, Version, version_of
 from omps_worker.configuration.settings import naming
 from omps_worker.configuration.settings.fields import (
     ENVIRONMENT_NAME,

@@ -14,9 +14,9 @@ from typing import Any, Protocol
 
 from pydantic import SecretStr
 
-from omps_worker.api.fair_queue import FairQueue
-from omps_worker.api.permissions import Permission, PermissionCheck, PermissionChecker, refusal
-from omps_worker.api.worker_pool import WorkerPool
+from omps_worker.api.scheduling.fair_queue import FairQueue
+from omps_worker.api.scheduling.permissions import Permission, PermissionCheck, PermissionChecker, refusal
+from omps_worker.api.scheduling.worker_pool import WorkerPool
 from omps_worker.common.errors import ServiceBusy
 
 LOOKS = 4

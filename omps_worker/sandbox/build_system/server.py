@@ -25,12 +25,12 @@ from typing import Any
 import koji  # type: ignore[import-untyped]
 
 from omps_worker.common.model import BuildState, OperatorKind
-from omps_worker.sandbox import koji_messages, koji_records
+from omps_worker.sandbox.build_system import messages, records
+from omps_worker.sandbox.build_system.hub import SandboxHub
+from omps_worker.sandbox.build_system.messages import BusMessage
+from omps_worker.sandbox.build_system.records import BTYPE, BuildRecord, TaskRecord
 from omps_worker.sandbox.faults import Faults
 from omps_worker.sandbox.http_server import HttpServer, Request, Response
-from omps_worker.sandbox.koji_hub import Hub
-from omps_worker.sandbox.koji_messages import BusMessage
-from omps_worker.sandbox.koji_records import BTYPE, BuildRecord, TaskRecord
 
 BuildName = Mapping[str, Any] | int | str
 """A build as ``add_build`` returned it, its id, or its NVR."""
@@ -45,7 +45,7 @@ class SandboxKoji:
     def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:
         self.server = HttpServer(self._answer, tls=tls)
         """Its ``stop`` and ``start`` make Koji unreachable and reachable again, on the same port."""
-        self._hub = Hub()
+        self._hub = SandboxHub()
         self._lock = self._hub.lock
         self._users = {"kojiadmin": 1, "osbs": 2, "jdoe": 3}
         self._packages: dict[str, int] = {}
@@ -117,9 +117,9 @@ class SandboxKoji:
         epoch: int | None = None,
         task: bool = True,
         completed_at: datetime | None = None,
-        content_generator: str | None = koji_records.CONTENT_GENERATOR,
+        content_generator: str | None = records.CONTENT_GENERATOR,
         extra: Mapping[str, Any] | None = _OSBS,
-        archive: str = koji_records.ARCHIVE_NAME,
+        archive: str = records.ARCHIVE_NAME,
         flat_key: bool = True,
         subtypes: bool = True,
         subdirectory: str = "",
@@ -158,7 +158,7 @@ class SandboxKoji:
             if extra is not _OSBS:
                 record.extra = None if extra is None else dict(extra)
             else:
-                record.extra = koji_records.container_extra(
+                record.extra = records.container_extra(
                     record,
                     kind=kind,
                     archive=None if kind == OperatorKind.NONE else archive,
@@ -174,7 +174,7 @@ class SandboxKoji:
                     record.files["/".join(filter(None, (place, subdirectory, archive)))] = manifests
                 if not legacy:
                     self._archives += 1
-                    row = koji_records.archive_row(self._archives, record.id, archive, manifests, checksum_type)
+                    row = records.archive_row(self._archives, record.id, archive, manifests, checksum_type)
                     row["metadata_only"] = metadata_only
                     row["checksum"] = checksum or row["checksum"]
                     record.archives.append(row)
@@ -219,7 +219,7 @@ class SandboxKoji:
         """What Koji's plugins publish when the build, a draft until now, is promoted."""
         with self._lock:
             row = self._record(build).row()
-        return koji_messages.promotion_message(row, dialect, topic_prefix)
+        return messages.promotion_message(row, dialect, topic_prefix)
 
     def message(
         self,
@@ -244,7 +244,7 @@ class SandboxKoji:
             old = None
         elif row["state"] == BuildState.DELETED:
             old = BuildState.COMPLETE.value
-        return koji_messages.build_message(row, task, dialect, topic_prefix, old)
+        return messages.build_message(row, task, dialect, topic_prefix, old)
 
     def tag_message(
         self, build: BuildName, tag: str = "operators-1-candidate", *, topic_prefix: str | None = None
@@ -252,7 +252,7 @@ class SandboxKoji:
         """What koji-fedoramessaging publishes when the build is tagged: of no interest to a worker."""
         with self._lock:
             row = self._record(build).row()
-        return koji_messages.tag_message(row, tag, topic_prefix)
+        return messages.tag_message(row, tag, topic_prefix)
 
     def _new_record(
         self, name: str, version: str, release: str, epoch: int | None, owner: str, volume: str, generator: str | None
@@ -278,7 +278,7 @@ class SandboxKoji:
 
     def _new_task(self, record: BuildRecord, target: str) -> TaskRecord:
         self._tasks += 1
-        source = koji_records.source_url(record.name, "d3670cde")
+        source = records.source_url(record.name, "d3670cde")
         request = [source, target, {"git_branch": "operators-1", "scratch": False}]
         return TaskRecord(self._tasks, record.owner_id, request, record.created - timedelta(milliseconds=130))
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from starlette.types import Receive
 
-from omps_worker.api.idempotency import IdempotencyKey
+from omps_worker.api.requests.idempotency import IdempotencyKey
 from omps_worker.common.errors import RequestAbandoned
 
 T = TypeVar("T")

@@ -16,9 +16,8 @@ from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import unquote
 
-from omps_worker.sandbox.http_server import Request, Response
-from omps_worker.sandbox.registry_accounts import Account, Accounts
-from omps_worker.sandbox.registry_store import (
+from omps_worker.sandbox.app_registry.accounts import Account, Accounts
+from omps_worker.sandbox.app_registry.store import (
     Repository,
     StoredRelease,
     listed,
@@ -27,6 +26,7 @@ from omps_worker.sandbox.registry_store import (
     tar_digest,
     version_fault,
 )
+from omps_worker.sandbox.http_server import Request, Response
 
 CAP = 100
 """How many packages a namespace listing with credentials shows at most."""

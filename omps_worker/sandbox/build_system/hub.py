@@ -13,9 +13,9 @@ import koji  # type: ignore[import-untyped]
 import koji.util  # type: ignore[import-untyped]
 from koji import xmlrpcplus
 
-from omps_worker.sandbox import koji_records
+from omps_worker.sandbox.build_system import records
+from omps_worker.sandbox.build_system.records import BuildRecord
 from omps_worker.sandbox.http_server import Response
-from omps_worker.sandbox.koji_records import BuildRecord
 
 KOJI_VERSION = "1.35.3"
 """The version that the hub says it has."""
@@ -35,7 +35,7 @@ class DatabaseError(Exception):
     """What a hub lets through when its database dislikes a value, or fails: a fault with the code 1."""
 
 
-class Hub:
+class SandboxHub:
     """The builds that there are, and the calls about them. ``lock`` guards both."""
 
     def __init__(self) -> None:
@@ -172,7 +172,7 @@ class Hub:
         return None
 
     def _list_archives(self, buildID: Any = None, type: Any = None, filename: Any = None, queryOpts: Any = None) -> Any:  # noqa: N803
-        if type is not None and type not in koji_records.BTYPE_IDS:
+        if type is not None and type not in records.BTYPE_IDS:
             raise koji.GenericError(f"unsupported archive type: {type}")
         rows = [
             row
@@ -186,15 +186,15 @@ class Hub:
         return _queried(rows, queryOpts)
 
     def _list_builds(self, packageID: Any = None, *, type: Any = None, queryOpts: Any = None, **filters: Any) -> Any:  # noqa: N803
-        unknown = set(filters) - set(koji_records.FILTERS)
+        unknown = set(filters) - set(records.FILTERS)
         if unknown:
             raise koji.ParameterError(f"listBuilds() got an unexpected keyword argument '{unknown.pop()}'")
-        if type is not None and type not in koji_records.BTYPE_IDS:
+        if type is not None and type not in records.BTYPE_IDS:
             raise koji.GenericError(f"unsupported build type: {type}")
         filters = {**filters, "packageID": packageID, "type": type}
         # A hub promises no order unless it is asked for one.
-        records = [record for record in reversed(self.builds.values()) if koji_records.matches(record, filters)]
-        return _queried([record.listed() for record in records], queryOpts)
+        found = [record for record in reversed(self.builds.values()) if records.matches(record, filters)]
+        return _queried([record.listed() for record in found], queryOpts)
 
 
 def _queried(rows: list[dict[str, Any]], options: Mapping[str, Any] | None) -> Any:

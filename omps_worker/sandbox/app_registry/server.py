@@ -23,11 +23,11 @@ from collections.abc import Collection
 from datetime import datetime, timezone
 from types import TracebackType
 
+from omps_worker.sandbox.app_registry.accounts import Accounts, RobotRole
+from omps_worker.sandbox.app_registry.api import RegistryApi
+from omps_worker.sandbox.app_registry.store import Repository, StoredRelease, tar_digest
 from omps_worker.sandbox.faults import Faults
 from omps_worker.sandbox.http_server import HttpServer, LoggedRequest
-from omps_worker.sandbox.registry_accounts import Accounts, RobotRole
-from omps_worker.sandbox.registry_api import RegistryApi
-from omps_worker.sandbox.registry_store import Repository, StoredRelease, tar_digest
 
 MAX_BODY = 1024 * 1024
 """Bytes of JSON that the nginx in front of Quay takes by default (``client_max_body_size``)."""

@@ -26,8 +26,8 @@ from omps_worker.common.errors import (
     RequestTimeout,
     StorageError,
 )
+from omps_worker.common.files.scratch import ScratchDirectory
 from omps_worker.common.model import UploadedArchive
-from omps_worker.common.scratch import ScratchDirectory
 from omps_worker.manifests.uploaded_archive import base_name
 
 log = logging.getLogger(__name__)

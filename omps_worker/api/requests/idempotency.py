@@ -23,7 +23,7 @@ from pydantic import SecretStr
 
 from omps_worker.common.error_details import why
 from omps_worker.common.errors import InvalidIdempotencyKey, StorageError
-from omps_worker.common.small_files import read_small, write_small
+from omps_worker.common.files.small import read_small, write_small
 from omps_worker.destinations.app_registry import versions
 
 log = logging.getLogger(__name__)
