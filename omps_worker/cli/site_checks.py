@@ -13,8 +13,10 @@ from omps_worker.common import machine
 from omps_worker.common.errors import Fault, MappingError, SettingsError, StorageError
 from omps_worker.common.http_client.client import HttpClient
 from omps_worker.common.inconclusive import Inconclusive
+from omps_worker.common.locks import ProcessLock
 from omps_worker.configuration import CheckedConfiguration
 from omps_worker.destinations.app_registry.client import AppRegistry
+from omps_worker.destinations.app_registry.destination import AppRegistryDestination
 from omps_worker.koji_client.builds import KojiBuilds
 from omps_worker.monitoring import checks
 from omps_worker.monitoring.checks import Check
@@ -64,9 +66,9 @@ def to_parts(examined: CheckedConfiguration) -> Iterator[Check]:
     if greenwave is not None:
         yield Check("Greenwave", greenwave.version)
     registry = AppRegistry(worker.registry.url, timeout=worker.registry.timeout, ca_bundle=bundle)
-    yield Check("registry", registry.version)
-    for name, organization in worker.organizations.items():
-        yield Check(f"organization {name}", partial(checks.look_at_organization, registry, name, organization))
+    lock = ProcessLock(worker.registry.timeout)
+    destination = AppRegistryDestination(registry, lock, worker.organizations, worker.default_release_version)
+    yield from (Check(part, ask) for part, ask in destination.checks())
 
 
 def _look_at_machine() -> str:

@@ -143,6 +143,10 @@ class Target:
         """``organization/repository`` as in the mapping; without a repository: the organization."""
         return f"{self.organization}/{self.repository}" if self.repository else self.organization
 
+    def package(self, name: str) -> str:
+        """Return what a package called ``name`` is called at this target: ``organization/name``."""
+        return f"{self.organization}/{name}"
+
 
 @dataclass(frozen=True, slots=True)
 class Bundle:

@@ -1,20 +1,48 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Where releases go: one protocol, and a room for each kind of destination.
 
-May know: ``common`` and ``manifests``. Nothing outside of a kind's own room knows how its registry is spoken to.
+May know: ``common`` and ``manifests``. Only a destination's own room knows the protocol of its registry.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence, Set
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from pydantic import SecretStr
 
-from omps_worker.common.model import Build, Bundle, Outcome, Release, Target
+from omps_worker.common.model import Build, Outcome, Release, Target
 from omps_worker.common.push_request import PushRequest
 from omps_worker.manifests.contents import ArchiveContents
+
+BUNDLE_BUILD = "bundle build"
+NOT_AN_OPERATOR_IMAGE = "not an operator image"
+"""Reasons to skip a build: a rule matches it, but it carries nothing that the destination publishes."""
+
+
+class Content(Protocol):
+    """What is released to one target: the validated manifests of one package, in the destination's format."""
+
+    @property
+    def package_name(self) -> str:
+        """The name of the package, which is the repository that the release goes to."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """The hex sha256 by which the destination recognises the same content."""
+        ...
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The relative paths of all files of the build's archive, sorted."""
+        ...
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is unusual about the manifests, in sentences that name files."""
+        ...
 
 
 class ReleaseOrder(Protocol):
@@ -55,7 +83,7 @@ class ReleaseJob:
     """
 
     target: Target
-    bundle: Bundle
+    content: Content
     build: Build | None
     request: PushRequest
     order: ReleaseOrder | None = None
@@ -64,57 +92,80 @@ class ReleaseJob:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """The release that holds the content; ``created``: by this very call.
+    """The release that holds the content. ``created`` says whether this call made it.
 
-    ``made_at``: when that was, as the registry writes it; None where it does not say. ``listed`` is
-    False where the registry took the release and could not be asked afterwards.
+    ``made_at`` is the time of the release as the registry writes it, None if the registry does not say. ``listed`` is
+    False if the registry accepted the release but could not be queried afterwards. ``facts`` are further fields of the
+    Outcome, by name.
     """
 
     version: str
     created: bool
     made_at: str | None = field(default=None, compare=False)
     listed: bool = field(default=True, compare=False)
+    facts: Mapping[str, object] = field(default_factory=dict[str, object], compare=False)
 
 
 class Destination(Protocol):
-    """One kind of place that releases go to; may be used by any number of threads.
+    """One kind of destination for releases. Safe for use by any number of threads.
 
-    What its methods raise is a WorkerError, which says whether trying again may help. Trying again never makes a
-    second release of what was released.
+    Methods raise only WorkerErrors, which say whether trying again may help. Trying again never makes a second release
+    of content that was released.
     """
 
-    def prepare(self, target: Target, contents: ArchiveContents, build: Build | None, request: PushRequest) -> Bundle:
-        """Make of an operator's manifests what is released to ``target``. Asks nobody."""
+    def skip_reason(self, target: Target, build: Build) -> str | None:
+        """Return why a build of this kind has nothing to publish to ``target``; None if it may have. Never raises."""
+        ...
+
+    def needs_archive(self, target: Target, build: Build) -> bool:
+        """Return whether ``prepare`` reads the build's archive of manifests, which is then downloaded and unpacked."""
+        ...
+
+    def prepare(
+        self, target: Target, contents: ArchiveContents | None, build: Build | None, request: PushRequest
+    ) -> Content:
+        """Make what is released to ``target``. Changes nothing at the destination.
+
+        ``contents`` is the unpacked archive of the build, or one that was uploaded; None if ``needs_archive`` returned
+        False. ``build`` is None for an uploaded archive.
+        """
         ...
 
     def changes(self, target: Target, request: PushRequest) -> Hashable:
-        """Say what is changed in manifests on their way to ``target``: what is equal changes them equally."""
+        """Return what is changed in manifests on their way to ``target``; equal values change them equally."""
         ...
 
     def plan(self, job: ReleaseJob) -> Released | None:
-        """Say what ``release`` would do now. Changes nothing."""
+        """Return what ``release`` would return now. Changes nothing."""
         ...
 
     def release(self, job: ReleaseJob) -> Released | None:
-        """Make sure that the content is released, and say as what. None: something newer stands in the way."""
+        """Make sure that the content is released, and return the release; None if something newer supersedes it."""
         ...
 
     def publish(self, job: ReleaseJob, released: Released) -> bool:
-        """Let everybody see it, if everybody is meant to, and say whether they are known to."""
+        """Make the package public if it is meant to be, and return whether it is known to be public."""
         ...
 
     def is_public(self, job: ReleaseJob) -> bool:
-        """Say whether everybody is meant to see it."""
+        """Return whether the package is meant to be public."""
         ...
 
     def would_delete(
         self, name: str, repository: str, version: str | None = None, authorization: SecretStr | None = None
     ) -> Sequence[str]:
-        """Say which versions ``delete`` would delete now. Changes nothing."""
+        """Return the versions that ``delete`` would delete now. Changes nothing."""
         ...
 
     def delete(
         self, name: str, repository: str, version: str | None = None, authorization: SecretStr | None = None
     ) -> list[Outcome]:
-        """Delete one release of a package, or all: one Outcome for each, deleted or failed with its error."""
+        """Delete one release of a package, or all of them: one Outcome each, deleted or failed with its error."""
+        ...
+
+    def checks(self) -> Iterator[tuple[str, Callable[[], str]]]:
+        """Yield what ``omps-worker check`` asks: the name of a part, and a function that looks at it.
+
+        The function returns a detail for a person, and raises Inconclusive or a WorkerError. It changes nothing.
+        """
         ...

@@ -12,7 +12,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from omps_worker.common.errors import KojiError, QuayAuthorizationError, ResourcesExhausted, WorkerError, unforeseen
+from omps_worker.common.errors import KojiError, ResourcesExhausted, WorkerError, unforeseen
 from omps_worker.common.http_client.client import HttpClient, HttpFault, address_of, is_failure
 from omps_worker.common.inconclusive import Inconclusive
 from omps_worker.common.machine import ThreadPool, log_failure
@@ -23,7 +23,6 @@ from omps_worker.publishing.gate import Greenwave
 
 if TYPE_CHECKING:
     from omps_worker.configuration.settings import WorkerSettings
-    from omps_worker.destinations.app_registry.organizations import Organization
 
 log = logging.getLogger(__name__)
 
@@ -129,32 +128,6 @@ def _files_are_there(root_url: str, client: HttpClient, builds: KojiBuilds | Non
         raise KojiError(f"Koji's file server answers {status} to the download of {address_of(url)}.")
     if builds.failed_download == url:
         builds.failed_download = None
-
-
-def log_in(registry: AppRegistry, organization: Organization) -> str:
-    """Whether the registry knows the credentials. Raises QuayAuthorizationError, and what keeps it from answering."""
-    verdict = registry.check_credentials(organization.authorization())
-    if verdict.accepted is None:
-        raise Inconclusive(verdict.detail)
-    if not verdict.accepted:
-        raise QuayAuthorizationError(f"The registry does not accept the credentials: {verdict.detail}", transient=False)
-    return verdict.detail
-
-
-def look_at_organization(registry: AppRegistry, name: str, organization: Organization) -> str:
-    """Whether the registry knows the organization's credentials, and answers looks at its packages with them.
-
-    Raises SettingsError without credentials, QuayAuthorizationError, and QuayPackageError.
-    """
-    doubt, told = None, ""
-    try:
-        told = log_in(registry, organization)
-    except Inconclusive as raised:
-        doubt = str(raised)
-    registry.has_rights(name, organization.authorization())
-    if doubt is not None:
-        raise Inconclusive(doubt)
-    return told
 
 
 @dataclass(frozen=True)

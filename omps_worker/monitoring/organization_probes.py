@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from omps_worker.common.errors import QuayAuthorizationError, QuayPackageError, RegistryError, WorkerError
 from omps_worker.common.inconclusive import Inconclusive
 from omps_worker.common.text import one_line
-from omps_worker.monitoring.checks import log_in
+from omps_worker.destinations.app_registry.credential_checks import log_in
 from omps_worker.monitoring.health import ANSWER_SECONDS, EVERY_SECONDS, SLACK_SECONDS, Probe
 
 if TYPE_CHECKING:

@@ -8,9 +8,8 @@ knows nothing of where the build was heard of nor of who hears about the outcome
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
@@ -35,7 +34,6 @@ from omps_worker.common.model import (
     BuildEvent,
     BuildFacts,
     BuildState,
-    Bundle,
     Ignored,
     OperatorKind,
     Outcome,
@@ -46,12 +44,13 @@ from omps_worker.common.observer import SILENT, Observer
 from omps_worker.common.push_request import PushRequest
 from omps_worker.common.tracebacks import let_go
 from omps_worker.configuration.mapping import MappingHolder
-from omps_worker.destinations import Destination, ReleaseJob
+from omps_worker.destinations import BUNDLE_BUILD, Content, Destination, ReleaseJob
 from omps_worker.manifests.contents import ArchiveContents
 from omps_worker.messages import events
 from omps_worker.publishing import build_orders, claims
 from omps_worker.publishing.build_orders import BuildOrders
 from omps_worker.publishing.holds import HELD, publish_unpaused
+from omps_worker.publishing.prepared import BuildWork, PreparedBuild, PreparedTarget, left_to_release
 from omps_worker.publishing.superseded import SKIP, SUPERSEDED, BuildOrder
 from omps_worker.publishing.targets import still_open, targets_of
 
@@ -59,15 +58,7 @@ log = logging.getLogger(__name__)
 
 NOT_COMPLETE = "not_complete"
 DRAFT_BUILD = events.DRAFT_BUILD
-"""Reasons to ignore a build: nobody asked for it. Others are in ``claims`` and ``targets``."""
-
-BUNDLE_BUILD = "bundle build"
-NOT_AN_OPERATOR_IMAGE = "not an operator image"
-"""Reasons to skip one: somebody asked for it, but there is nothing to publish.
-
-Another is ``superseded.SUPERSEDED``."""
-
-_NOTHING_TO_PUBLISH = {OperatorKind.NONE: NOT_AN_OPERATOR_IMAGE, OperatorKind.BUNDLE: BUNDLE_BUILD}
+"""Reasons to ignore a build. Others are in ``claims`` and ``targets``; reasons to skip one are in ``destinations``."""
 
 
 class Builds(build_orders.Builds, Protocol):
@@ -84,68 +75,6 @@ class Gate(Protocol):
     def check(self, nvr: str) -> None:
         """Return if it has passed; GreenwaveUnsatisfiedError if it has not."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class _PreparedTarget:
-    """What is to be released to ``target``."""
-
-    target: Target
-    bundle: Bundle
-
-
-@dataclass
-class _BuildWork:
-    """One build under way, or one archive without a build."""
-
-    build: Build | None
-    attempt: Attempt
-    request: PushRequest
-    observer: Observer
-    seconds: dict[str, float] = field(default_factory=dict)
-    url: str | None = None
-    """Where the build's archive is, once it was downloaded."""
-
-    @property
-    def nvr(self) -> str | None:
-        """The build's."""
-        return self.build.nvr if self.build else None
-
-    def stage(self, name: str) -> AbstractContextManager[None]:
-        """Add the time spent inside to ``seconds[name]``, and tell of it."""
-        return self.observer.timing(name, self.seconds)
-
-    def outcome(self, status: Status, target: Target | None, **known: object) -> Outcome:
-        """An Outcome of this work for ``target``."""
-        outcome = Outcome(
-            status=status,
-            organization=target.organization if target else None,
-            repo=target.repository if target else None,
-            nvr=self.nvr,
-            build=self.build,
-            target=target,
-            seconds=dict(self.seconds),
-        )
-        return replace(outcome, **known)  # type: ignore[arg-type]
-
-
-@dataclass(frozen=True, slots=True)
-class PreparedBuild:
-    """A build, or an archive, of which at least one target is left to release to; it holds the contents in memory."""
-
-    work: _BuildWork
-    parts: Sequence[Outcome | _PreparedTarget]
-
-    @property
-    def packages(self) -> tuple[str, ...]:
-        """Where the releases go, each as ``organization/repository``."""
-        ready = [part for part in self.parts if isinstance(part, _PreparedTarget)]
-        return tuple(f"{part.target.organization}/{part.bundle.package_name}" for part in ready)
-
-    def asked_again(self, **wishes: object) -> PreparedBuild:
-        """The same with other wishes, which are fields of Request."""
-        work = replace(self.work, request=replace(self.work.request, **wishes))  # type: ignore[arg-type]
-        return replace(self, work=work)
 
 
 class Processor:
@@ -201,13 +130,13 @@ class Processor:
             return [Outcome(Status.FAILED, nvr=event.nvr, error=unknown)]
         except Exception as error:
             return [Outcome(Status.FAILED, nvr=event.nvr, error=_named(error, event.nvr))]
-        return outdated or self._prepare_build(_BuildWork(build, attempt, request, self._observer, seconds), build)
+        return outdated or self._prepare_build(BuildWork(build, attempt, request, self._observer, seconds), build)
 
     def process_build(self, build: Build, attempt: Attempt, request: PushRequest) -> list[Outcome] | Ignored:
         """The same as ``process`` for a build that Koji has described already."""
-        return self._released(self._prepare_build(_BuildWork(build, attempt, request, self._observer), build))
+        return self._released(self._prepare_build(BuildWork(build, attempt, request, self._observer), build))
 
-    def _prepare_build(self, work: _BuildWork, build: Build) -> PreparedBuild | list[Outcome] | Ignored:
+    def _prepare_build(self, work: BuildWork, build: Build) -> PreparedBuild | list[Outcome] | Ignored:
         attempt, request = work.attempt, work.request
         if build.state != BuildState.COMPLETE:
             return Ignored(NOT_COMPLETE, f"{build.nvr} is in state {claims.state_name(build.state)}", build)
@@ -219,13 +148,21 @@ class Processor:
             return [work.outcome(Status.FAILED, None, error=_named(error, build.nvr))]
         if isinstance(targets, Ignored):
             return replace(targets, build=build)
-        reason = _NOTHING_TO_PUBLISH.get(build.kind)
-        if reason is not None:
-            return [work.outcome(Status.SKIPPED, target, reason=reason) for target in targets]
-        by = None if request.held else self._mapping.current.kept_back.holding(build.nvr)
+        reasons = [self._destination.skip_reason(target, build) for target in targets]
+        going = [target for target, reason in zip(targets, reasons, strict=True) if reason is None]
+        by = None if request.held or not going else self._mapping.current.kept_back.holding(build.nvr)
+        parts: Iterator[Outcome | PreparedTarget]
         if by is not None:
-            return [work.outcome(Status.SKIPPED, target, reason=HELD, held_by=by) for target in targets]
-        return self._prepare_unpaused(work, targets, partial(self._fetch, work, build))
+            parts = (work.outcome(Status.SKIPPED, target, reason=HELD, held_by=by) for target in going)
+        else:
+            parts = iter(self._prepare_unpaused(work, going, partial(self._unpack, work, build, going)))
+        return left_to_release(
+            work,
+            [
+                next(parts) if reason is None else work.outcome(Status.SKIPPED, target, reason=reason)
+                for target, reason in zip(targets, reasons, strict=True)
+            ],
+        )
 
     def process_archive(self, archive_file: Path, request: PushRequest) -> list[Outcome] | Ignored:
         """The same for an archive of manifests that is no build's; the file stays as it is."""
@@ -233,30 +170,34 @@ class Processor:
 
     def prepare_archive(self, archive_file: Path, request: PushRequest) -> PreparedBuild | list[Outcome] | Ignored:
         """What ``prepare`` is to ``process``; the file is not needed any more when this returns."""
-        work = _BuildWork(None, Attempt(), request, self._observer)
+        work = BuildWork(None, Attempt(), request, self._observer)
         try:
             targets = targets_of(self._mapping.current, BuildFacts(), "an archive without a build", request)
         except Exception as error:
             return [work.outcome(Status.FAILED, None, error=_named(error, None))]
         if isinstance(targets, Ignored):
             return targets
-        return self._prepare_unpaused(work, targets, lambda _scratch: archive_file)
+        return left_to_release(work, self._prepare_unpaused(work, targets, partial(self._contents, work, archive_file)))
 
     def release(self, prepared: PreparedBuild) -> list[Outcome]:
         """What became of it, one Outcome per target. Never raises."""
         return [
-            self._publish(prepared.work, part.target, part.bundle) if isinstance(part, _PreparedTarget) else part
+            self._publish(prepared.work, part.target, part.content) if isinstance(part, PreparedTarget) else part
             for part in prepared.parts
         ]
 
     def _released(self, prepared: PreparedBuild | list[Outcome] | Ignored) -> list[Outcome] | Ignored:
         return self.release(prepared) if isinstance(prepared, PreparedBuild) else prepared
 
-    def _fetch(self, work: _BuildWork, build: Build, scratch: Path) -> Path:
-        """The build's archive, in ``scratch``, once the gate lets it pass."""
+    def _unpack(
+        self, work: BuildWork, build: Build, targets: Sequence[Target], scratch: Path
+    ) -> ArchiveContents | None:
+        """Unpack the build's archive in ``scratch``, if a target needs it, once the gate lets the build pass."""
         archive_file = scratch / "archive.zip"
-        with work.stage("download"):
-            work.url = self._builds.download(build, archive_file)
+        needed = any(self._destination.needs_archive(target, build) for target in targets)
+        if needed:
+            with work.stage("download"):
+                work.url = self._builds.download(build, archive_file)
         if self._gate is not None:
             try:
                 with work.stage("gate"):
@@ -265,55 +206,56 @@ class Processor:
                 seen = work.attempt.first_seen
                 error.transient = seen is not None and datetime.now(timezone.utc) - seen < self._patience
                 raise
-        return archive_file
+        return self._contents(work, archive_file, scratch) if needed else None
+
+    def _contents(self, work: BuildWork, archive_file: Path, scratch: Path) -> ArchiveContents:
+        with work.stage("extract"):
+            return ArchiveContents(archive_file, scratch, self._limits)
 
     def _prepare_unpaused(
-        self, work: _BuildWork, targets: Sequence[Target], fetch: Callable[[Path], Path]
-    ) -> PreparedBuild | list[Outcome]:
-        parts: list[Outcome | _PreparedTarget]
+        self, work: BuildWork, targets: Sequence[Target], unpack: Callable[[Path], ArchiveContents | None]
+    ) -> list[Outcome | PreparedTarget]:
+        if not targets:
+            return []
         if work.request.dry_run:
-            parts = self._prepare_all(work, targets, fetch)
-        else:
-            parts = publish_unpaused(
-                self._mapping.current,
-                targets,
-                lambda going: self._prepare_all(work, going, fetch),
-                lambda target, error: work.outcome(Status.FAILED, target, error=error),
-                waits=work.attempt.by_message,
-            )
-        done = [part for part in parts if isinstance(part, Outcome)]
-        return done if len(done) == len(parts) else PreparedBuild(work, parts)
+            return self._prepare_all(work, targets, unpack)
+        return publish_unpaused(
+            self._mapping.current,
+            targets,
+            lambda going: self._prepare_all(work, going, unpack),
+            lambda target, error: work.outcome(Status.FAILED, target, error=error),
+            waits=work.attempt.by_message,
+        )
 
     def _prepare_all(
-        self, work: _BuildWork, targets: Sequence[Target], fetch: Callable[[Path], Path]
-    ) -> list[Outcome | _PreparedTarget]:
+        self, work: BuildWork, targets: Sequence[Target], unpack: Callable[[Path], ArchiveContents | None]
+    ) -> list[Outcome | PreparedTarget]:
         try:
             with ScratchDirectory() as scratch:
-                archive_file = fetch(Path(scratch))
-                with work.stage("extract"):
-                    contents = ArchiveContents(archive_file, Path(scratch), self._limits)
+                contents = unpack(Path(scratch))
                 with work.stage("validate"):
                     prepared = [self._prepared(work, target, contents) for target in targets]
-                if _may_be_a_bundle(work.build, prepared) and contents.is_bundle_tree():
+                if contents and _may_be_a_bundle(work.build, prepared) and contents.is_bundle_tree():
                     return [work.outcome(Status.SKIPPED, target, reason=BUNDLE_BUILD) for target in targets]
         except Exception as error:
             named = _of_build(_named(error, work.nvr), work)
             return [work.outcome(Status.FAILED, target, error=named) for target in targets]
+        files = contents.files if contents else None
         return [
-            _PreparedTarget(target, each)
-            if isinstance(each, Bundle)
-            else work.outcome(Status.FAILED, target, extracted_files=contents.files, error=each)
+            work.outcome(Status.FAILED, target, extracted_files=files, error=each)
+            if isinstance(each, WorkerError)
+            else PreparedTarget(target, each)
             for target, each in zip(targets, prepared, strict=True)
         ]
 
-    def _prepared(self, work: _BuildWork, target: Target, contents: ArchiveContents) -> Bundle | WorkerError:
+    def _prepared(self, work: BuildWork, target: Target, contents: ArchiveContents | None) -> Content | WorkerError:
         """What is to be released to ``target``, or why there is nothing."""
         try:
             return self._destination.prepare(target, contents, work.build, work.request)
         except Exception as error:
             return _named(error, work.nvr)
 
-    def _publish(self, work: _BuildWork, target: Target, prepared: Bundle) -> Outcome:
+    def _publish(self, work: BuildWork, target: Target, prepared: Content) -> Outcome:
         known: dict[str, object] = {
             "repo": target.repository or prepared.package_name,
             "extracted_files": prepared.files,
@@ -325,7 +267,7 @@ class Processor:
         except Exception as error:
             return work.outcome(Status.FAILED, target, **known, error=_named(error, work.nvr))
 
-    def _release(self, work: _BuildWork, target: Target, prepared: Bundle, known: dict[str, object]) -> Outcome:
+    def _release(self, work: BuildWork, target: Target, prepared: Content, known: dict[str, object]) -> Outcome:
         destination, order = self._destination, self._order(work, target, prepared)
         comes_again = work.attempt.first_seen is not None
         job = ReleaseJob(target, prepared, work.build, work.request, order, comes_again)
@@ -335,7 +277,7 @@ class Processor:
         if released is None:
             by = order.superseded_by if order else None
             return work.outcome(Status.SKIPPED, target, **known, reason=SUPERSEDED, superseded_by=by)
-        known |= {"version": released.version, "released_at": released.made_at}
+        known |= {"version": released.version, "released_at": released.made_at, **released.facts}
         if work.request.dry_run:
             status = Status.PUBLISHED if released.created else Status.UNCHANGED
             return work.outcome(status, target, **known, public=destination.is_public(job))
@@ -345,7 +287,7 @@ class Processor:
         status = Status.PUBLISHED if ours else Status.UNCHANGED
         return work.outcome(status, target, **known, public=public)
 
-    def _order(self, work: _BuildWork, target: Target, prepared: Bundle) -> BuildOrder | None:
+    def _order(self, work: BuildWork, target: Target, prepared: Content) -> BuildOrder | None:
         """Where the build stands among others; None if the rule does not care."""
         if work.build is None or target.superseded != SKIP:
             return None
@@ -361,13 +303,13 @@ class Processor:
         )
 
 
-def _may_be_a_bundle(build: Build | None, prepared: Sequence[Bundle | WorkerError]) -> bool:
+def _may_be_a_bundle(build: Build | None, prepared: Sequence[Content | WorkerError]) -> bool:
     """Whether it does not say what it carries, and is not what a release is made of."""
     unknown = build is not None and build.kind is OperatorKind.UNKNOWN
     return unknown and any(isinstance(each, PackageValidationError) for each in prepared)
 
 
-def _of_build(error: WorkerError, work: _BuildWork) -> WorkerError:
+def _of_build(error: WorkerError, work: BuildWork) -> WorkerError:
     """``error``, with the archive that it is about, if that is one of Koji's."""
     if not isinstance(error, OMPSUploadedFileError) or work.url is None:
         return error

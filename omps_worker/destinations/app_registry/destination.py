@@ -3,18 +3,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 from pydantic import SecretStr
 
 from omps_worker.common.errors import PackageValidationError
 from omps_worker.common.locks import PackageLock
-from omps_worker.common.model import Build, Bundle, Outcome, Target
+from omps_worker.common.model import Build, Bundle, OperatorKind, Outcome, Target
 from omps_worker.common.observer import SILENT, Observer
 from omps_worker.common.push_request import PushRequest
-from omps_worker.destinations import Released, ReleaseJob
+from omps_worker.destinations import BUNDLE_BUILD, NOT_AN_OPERATOR_IMAGE, Content, Released, ReleaseJob
 from omps_worker.destinations.app_registry import versions
 from omps_worker.destinations.app_registry.client import AppRegistry
+from omps_worker.destinations.app_registry.credential_checks import check_organization
 from omps_worker.destinations.app_registry.deletions import Deleter
 from omps_worker.destinations.app_registry.listing import not_listed_yet
 from omps_worker.destinations.app_registry.organizations import Organization, Organizations
@@ -22,6 +24,8 @@ from omps_worker.destinations.app_registry.package import PackageLocation
 from omps_worker.destinations.app_registry.releases import QUIET_SECONDS, Releaser, WantedRelease
 from omps_worker.manifests.contents import ArchiveContents
 from omps_worker.manifests.transformations import Transformations
+
+_SKIPPED = {OperatorKind.NONE: NOT_AN_OPERATOR_IMAGE, OperatorKind.BUNDLE: BUNDLE_BUILD}
 
 
 class AppRegistryDestination:
@@ -41,11 +45,23 @@ class AppRegistryDestination:
         quiet_seconds: float = QUIET_SECONDS,
         observer: Observer = SILENT,
     ) -> None:
+        self._registry = registry
+        self._configured = organizations
         self._organizations = Organizations(organizations)
         self._releaser = Releaser(registry, lock, default_version, quiet_seconds=quiet_seconds, observer=observer)
         self._deleter = Deleter(registry, lock)
 
-    def prepare(self, target: Target, contents: ArchiveContents, build: Build | None, request: PushRequest) -> Bundle:
+    def skip_reason(self, target: Target, build: Build) -> str | None:  # noqa: ARG002
+        """Return why the build carries no package manifests; None if it does, or may."""
+        return _SKIPPED.get(build.kind)
+
+    def needs_archive(self, target: Target, build: Build) -> bool:  # noqa: ARG002
+        """Return True: a release is made of the archive of manifests."""
+        return True
+
+    def prepare(
+        self, target: Target, contents: ArchiveContents | None, build: Build | None, request: PushRequest
+    ) -> Bundle:
         """Make of an operator's manifests what is released.
 
         Raises OMPSInvalidVersionFormat, ContentError, RegistryReplacementError and SettingsError.
@@ -53,6 +69,8 @@ class AppRegistryDestination:
         if target.version != versions.CSV:
             # Before the manifests are found fault with: a version that is none may be mended more easily.
             versions.wanted(target.version, build, None)
+        if contents is None:
+            raise TypeError("a release of an app registry is made of an archive")
         return contents.prepared(self.changes(target, request))
 
     def changes(self, target: Target, request: PushRequest) -> Transformations:
@@ -96,11 +114,18 @@ class AppRegistryDestination:
         """Delete one release of a package of the organization ``name``, or all. Raises the same."""
         return self._deleter.delete(self._organizations.place(name, repository, authorization), version)
 
+    def checks(self) -> Iterator[tuple[str, Callable[[], str]]]:
+        """Yield one for the registry, and one for the credentials of each configured organization."""
+        yield "registry", self._registry.version
+        for name, organization in self._configured.items():
+            yield f"organization {name}", partial(check_organization, self._registry, name, organization)
+
     def _wanted(self, job: ReleaseJob) -> WantedRelease:
+        bundle = _bundle(job.content)
         return WantedRelease(
-            job.bundle,
+            bundle,
             self._place(job),
-            version=versions.wanted(job.target.version, job.build, job.bundle.csv_version),
+            version=versions.wanted(job.target.version, job.build, bundle.csv_version),
             new_release=job.request.new_release,
             order=job.order,
             reverts=job.request.reverts,
@@ -108,8 +133,14 @@ class AppRegistryDestination:
         )
 
     def _place(self, job: ReleaseJob) -> PackageLocation:
-        repository = _repository_of(job.target, job.bundle)
+        repository = _repository_of(job.target, _bundle(job.content))
         return self._organizations.place(job.target.organization, repository, job.request.authorization)
+
+
+def _bundle(content: Content) -> Bundle:
+    if not isinstance(content, Bundle):
+        raise TypeError(f"not made by this destination: {content!r}")
+    return content
 
 
 def _repository_of(target: Target, bundle: Bundle) -> str:
