@@ -40,7 +40,8 @@ from omps_worker.configuration.mapping import MappingHolder
 from omps_worker.destinations.app_registry import versions
 from omps_worker.publishing import holds as mapping_pauses
 from omps_worker.publishing.holds import HELD
-from omps_worker.publishing.processor import DRAFT_BUILD, PreparedBuild
+from omps_worker.publishing.prepared import PreparedBuild
+from omps_worker.publishing.processor import DRAFT_BUILD
 from omps_worker.publishing.superseded import SUPERSEDED
 
 log = logging.getLogger(__name__)
