@@ -44,6 +44,37 @@ MAY_KNOW = {
 }
 """The rooms, from the ground up, and which others each may know."""
 
+INSIDE = {
+    "broker": {
+        "connection": "",
+        "headers": "",
+        "delivery": "headers",
+        "copies": "headers delivery",
+        "outbox": "copies",
+        "locks": "connection",
+        "queues": "connection locks",
+        "publisher": "connection copies outbox",
+        "watch": "connection headers",
+        "catch_up": "headers locks outbox",
+        "dead_letters": "connection headers delivery copies outbox locks queues publisher",
+        "consuming": "connection headers delivery copies outbox queues publisher dead_letters",
+    },
+    "api": {
+        "replies": "",
+        "scheduling": "",
+        "monitoring": "",
+        "announcer": "",
+        "requests": "replies",
+        "health": "replies",
+        "service": "replies",
+        "openapi": "replies requests",
+        "app": "replies requests scheduling health service openapi",
+        "wiring": "requests scheduling announcer health service app",
+        "server": "replies monitoring wiring",
+    },
+}
+"""The rooms and modules inside the largest rooms, from the ground up, and which others each may know."""
+
 ABOVE_THE_CORE = ("broker", "monitoring", "running", "sandbox", "bootstrap", "cli", "api", "__main__")
 OF_THE_API = ("starlette", "uvicorn", "h11", "python_multipart")
 BUS_AND_FRONT_ENDS = ("pika", "fedora_messaging", "click", "http.server", "socketserver", *OF_THE_API)
@@ -70,6 +101,23 @@ def test_a_room_knows_no_others_than_it_may(room):
     assert known == set()
 
 
+@pytest.mark.parametrize(("room", "inner"), [(room, inner) for room, plan in INSIDE.items() for inner in plan])
+def test_a_room_inside_a_room_knows_no_others_than_it_may(room, inner):
+    plan = list(INSIDE[room])
+    allowed = INSIDE[room][inner].split()
+    assert [other for other in allowed if plan.index(other) >= plan.index(inner)] == []
+    known = {
+        (name, other)
+        for name in modules()
+        if f"{name}.".startswith(f"{room}.{inner}.")
+        for other in imports_of(name)
+        if other.startswith(f"{room}.") and other.split(".")[1] not in (inner, *allowed)
+    }
+
+    assert known == set()
+    assert {name.split(".")[1] for name in modules() if name.startswith(f"{room}.")} == set(plan)
+
+
 def test_every_room_is_on_the_plan_and_the_plan_is_one_of_rooms_that_exist():
     assert {room_of(name) for name in modules() if name} == set(MAY_KNOW)
 
@@ -80,7 +128,7 @@ def test_rooms_know_only_rooms_below_them():
         assert [other for other in known.split() if rooms.index(other) >= rooms.index(room)] == [], room
 
 
-@pytest.mark.parametrize("room", sorted(room for room in MAY_KNOW if modules()[room].name == "__init__.py"))
+@pytest.mark.parametrize("room", sorted(name for name, path in modules().items() if name and path.name == "__init__.py"))
 def test_every_room_says_what_it_is_for_and_what_it_may_know(room):
     assert "May know: " in (ast.get_docstring(tree(modules()[room])) or "")
 
