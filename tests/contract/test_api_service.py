@@ -552,7 +552,7 @@ def test_replies_are_as_described(server):
     fits(server.push("v2", b"", "otter-cache"), "Error")
     fits(server.delete("/v2/community/otter-cache"), "Deleted")
     fits(server.get("/v2/about"), "About")
-    fits(server.get("/v2/health/ping"), "HealthEndpoint")
+    fits(server.get("/v2/health/ping"), "Health")
     fits(server.get("/nix"), "Error")
 
 
