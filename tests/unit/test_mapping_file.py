@@ -287,7 +287,7 @@ def test_a_file_that_is_no_text_or_too_large_is_refused(tmp_path: Path, content:
 
 
 def test_a_directory_is_no_mapping(tmp_path: Path) -> None:
-    with pytest.raises(MappingError, match="not a plain file"):
+    with pytest.raises(MappingError, match="not a regular file"):
         load(tmp_path, ORGANIZATIONS)
 
 

@@ -110,7 +110,7 @@ def path_fault(path: Path, reading: Reading, *, directories: bool = False) -> st
             if not directories:
                 return "is a directory, not a file"
         elif not path.is_file():
-            return "is not a plain file"
+            return "is not a regular file"
     except FileNotFoundError:
         return f"{_NO_FILE} (relative paths start in {reading.directory})"
     except OSError as error:
