@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reading OMPS's configuration: a Python file, of which nothing is run.
+"""Reading OMPS's configuration: a Python file, which is never run.
 
-OMPS imports it and takes the attributes of one class, its section, in upper or lower case. Here
-the file is only parsed; its statements are followed from the top, as far as they give values to
-names. A name that anything else is done with has no value any more that could be known.
+OMPS imports the file and takes the attributes of one class, its section, in upper or lower case. Here the file is only
+parsed. Its statements are followed from the top, as far as they assign values to names. If anything else is done with a
+name, its value counts as unknown.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from omps_worker.configuration.omps.values import (
 )
 
 FILE_LIMIT = 2**20
-"""How many bytes a configuration file may have."""
+"""The maximum size of a configuration file in bytes."""
 
 USUAL_SECTION = "ProdConfig"
-"""The section that OMPS takes when it is not told another."""
+"""The section that OMPS uses by default."""
 
 _REACHES_EVERYTHING = frozenset({"exec", "eval", "globals", "locals", "vars"})
 _NO_COLON = re.compile(r"""(?:^|[{,])\s*(["'])(\w+)\1\s*["']""")
@@ -44,23 +44,23 @@ _WORDS = frozenset(
         *("old", "new", "regexp", "name", "value", "url", "context", "product_version"),
     }
 )
-"""The keys of OMPS's tables. A hint may repeat these words and no others: what it takes for a key may be a secret."""
+"""The keys of OMPS's tables. A hint repeats only these words: anything else that looks like a key may be a secret."""
 
 
 @dataclass(frozen=True, slots=True)
 class OmpsConfiguration:
-    """What the file says: the value of each key, by its name in upper case."""
+    """The content of the file: the value of each key, by its name in upper case."""
 
     file: str
     section: str | None
-    """The class that was read; None if the file has none, and its own names are the keys."""
+    """The class that was read; None if the file has none, and its module-level names are the keys."""
     keys: Mapping[str, BoundName]
     foreign: tuple[int, ...]
     """The lines of base classes of the section that are not in the file."""
 
 
 def read(path: Path, section: str | None = None) -> OmpsConfiguration:
-    """The configuration in ``path``; SettingsError if it cannot be read, or has no such section."""
+    """Read the configuration in ``path``. Raises SettingsError if it is unreadable or has no such section."""
     file = str(path)
     try:
         scope = _module(_parsed(_text(path), file))
@@ -80,14 +80,14 @@ def read(path: Path, section: str | None = None) -> OmpsConfiguration:
 def _text(path: Path) -> str:
     text = text_of(path, FILE_LIMIT)
     if "\0" in text:
-        raise SettingsError([Fault(str(path), "", "is not text: it has zero bytes")])
+        raise SettingsError([Fault(str(path), "", "is not text: it contains zero bytes")])
     return text
 
 
 def _parsed(text: str, file: str) -> ast.Module:
     try:
         with warnings.catch_warnings():
-            # What Python thinks of the file's style does not matter here, and would repeat its lines.
+            # Python's warnings about the file's style do not matter here, and would repeat its lines.
             warnings.simplefilter("ignore")
             return ast.parse(text)
     except SyntaxError as error:
@@ -95,11 +95,11 @@ def _parsed(text: str, file: str) -> ast.Module:
         reason = f"is not Python: {one_line(error.msg)}{_hint(text, line)}"
         raise SettingsError([Fault(file, f"line {line}", reason)]) from None
     except ValueError:
-        raise SettingsError([Fault(file, "", "is not Python that can be read")]) from None
+        raise SettingsError([Fault(file, "", "is not readable Python")]) from None
 
 
 def _hint(text: str, line: int) -> str:
-    """What is probably missing: Python may notice a missing colon only in a later line."""
+    """Return what is probably missing: Python may notice a missing colon only in a later line."""
     for number, written in reversed(list(enumerate(_LINE_BREAK.split(text)[:line], start=1))):
         match = _NO_COLON.search(written)
         if match and match[2] in _WORDS:
@@ -116,7 +116,7 @@ def _module(tree: ast.Module) -> Scope:
 
 
 def _follow(body: Sequence[ast.stmt], scopes: Sequence[Scope]) -> None:
-    """Give the names of the inner scope the values that ``body`` gives them."""
+    """Assign the values in ``body`` to the names of the inner scope."""
     for statement in body:
         match statement:
             case ast.Pass() | ast.Expr(value=ast.Constant()) | ast.AnnAssign(value=None):
@@ -177,8 +177,8 @@ def _section(statement: ast.ClassDef, module: Scope) -> Section:
 
 
 def _forget(node: ast.stmt | ast.expr, scopes: Sequence[Scope], names: Iterable[str]) -> None:
-    """Nothing is known any more of the ``names`` that ``node`` sets, and of tables and the like that it touches."""
-    unreadable = Unreadable(node.lineno, f"is set or changed in a way that cannot be followed, {NOT_RUN}")
+    """Mark the ``names`` that ``node`` sets as unknown, as well as the tables and lists that it may change."""
+    unreadable = Unreadable(node.lineno, f"is set or changed in a way that is not supported, {NOT_RUN}")
     mentioned, reached = set(_mentioned(node)), set[str]()
     while new := mentioned - reached:
         reached |= new
@@ -205,7 +205,7 @@ def _mentioned(node: ast.AST) -> Iterator[str]:
 
 
 def _set_by(node: ast.AST) -> Iterator[str]:
-    """The names that ``node`` may set, wherever in it that is; loops inside expressions keep theirs to themselves."""
+    """Yield the names that ``node`` or any part of it may set, except the variables of comprehensions."""
     inside = [part.target for part in ast.walk(node) if isinstance(part, ast.comprehension)]
     own = {id(part) for target in inside for part in ast.walk(target)}
     for part in ast.walk(node):
@@ -223,7 +223,7 @@ def _set_by(node: ast.AST) -> Iterator[str]:
 
 
 def _chosen(scope: Scope, wanted: str | None, file: str) -> Section | None:
-    """The section to read; None for a file without any."""
+    """Return the section to read; None if the file has none."""
     sections = {name: binding.value for name, binding in scope.items() if isinstance(binding.value, Section)}
     name = wanted or (USUAL_SECTION if USUAL_SECTION in scope or len(sections) != 1 else next(iter(sections)))
     if name in sections:
@@ -235,10 +235,12 @@ def _chosen(scope: Scope, wanted: str | None, file: str) -> Section | None:
     if wanted is None and not sections:
         return None
     if wanted is None:
-        reason = f"say which section is meant: {there}"
+        reason = f"name the section to read: {there}"
     else:
         reason = (
-            f"the file has no section of this name: {there}" if sections else "the file has no sections: leave it out"
+            f"the file has no section of this name: {there}"
+            if sections
+            else "the file has no sections: remove this option"
         )
     raise SettingsError([Fault(file, "--section", reason)])
 
@@ -251,9 +253,7 @@ def _keys(bindings: Iterable[BoundName], file: str) -> dict[str, BoundName]:
         if name.startswith("_"):
             continue
         if name.upper() in keys:
-            faults.append(
-                Fault(file, f"line {binding.line}, {name}", "stands there twice, in different letters (A, a)")
-            )
+            faults.append(Fault(file, f"line {binding.line}, {name}", "is given twice, differing only in case (A, a)"))
         keys[name.upper()] = binding
     if faults:
         raise SettingsError(faults)
