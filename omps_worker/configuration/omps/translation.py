@@ -59,8 +59,8 @@ _ORGANIZATION = {
 
 _GREENWAVE = {"url": "https://greenwave.example.com", "context": "omps_push", "product_version": "example-4"}
 _HEADER = (
-    'This variable must hold the Authorization header that clients of OMPS sent, "basic …"; docs/migrating-from-omps.md '
-    "says how to get one. For the REST API alone, remove this key: clients send their own."
+    'This variable must hold the Authorization header that clients of OMPS sent, "basic …"; '
+    "docs/migrating-from-omps.md says how to get one. For the REST API alone, remove this key: clients send their own."
 )
 
 
