@@ -50,7 +50,7 @@ def start(thread: threading.Thread) -> None:
         raise ResourcesExhausted.of_threads() from None
 
 
-def look() -> None:
+def check() -> None:
     """Test that threads and temporary files are available. Raises ResourcesExhausted or StorageError (without path)."""
     probe = threading.Thread(target=bool, name="probe", daemon=True)
     start(probe)
@@ -67,7 +67,7 @@ def look() -> None:
 def trouble() -> str | None:
     """Return which resource this machine has no more of, by testing; None if all are available."""
     try:
-        look()
+        check()
     except (ResourcesExhausted, StorageError) as error:
         return error.message
     return None

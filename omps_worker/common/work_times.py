@@ -15,8 +15,8 @@ class WorkTimes:
         self._begun: dict[object, float] = {}
 
     @contextmanager
-    def one(self) -> Iterator[None]:
-        """Count the ``with`` block as one piece of work."""
+    def measure(self) -> Iterator[None]:
+        """Measure the ``with`` block as one piece of work."""
         key = object()
         self._begun[key] = time.monotonic()
         try:

@@ -134,7 +134,7 @@ class Mapping:
 
     def possible(self, facts: BuildFacts) -> Verdict:
         """Return the verdict on a build of which only ``facts`` are known so far; a fact that is None may match."""
-        verdict, candidates = self._for(facts.component)
+        verdict, candidates = self._candidates_for(facts.component)
         if verdict is not None:
             return verdict
         for rule in candidates:
@@ -149,7 +149,7 @@ class Mapping:
 
     def possible_targets(self, facts: BuildFacts) -> tuple[Target, ...]:
         """Return where a build may go of which only ``facts`` are known so far; a fact that is None may match."""
-        _, candidates = self._for(facts.component)
+        _, candidates = self._candidates_for(facts.component)
         found: list[Target] = []
         for rule in candidates:
             matches = rule.matches(facts)
@@ -161,7 +161,7 @@ class Mapping:
 
     def resolve(self, facts: BuildFacts) -> Match | None:
         """Return the first rule that matches a build that Koji described; an unknown fact matches no glob."""
-        _, candidates = self._for(facts.component)
+        _, candidates = self._candidates_for(facts.component)
         for rule in candidates:
             if facts.component is None and rule.component is not None:
                 continue
@@ -179,7 +179,7 @@ class Mapping:
             sentences.append(one_line(f"{rule.place}: {'; '.join(reasons)}"))
         return sentences
 
-    def _for(self, component: str | None) -> tuple[Verdict | None, tuple[_Rule, ...]]:
+    def _candidates_for(self, component: str | None) -> tuple[Verdict | None, tuple[_Rule, ...]]:
         if component is not None and len(component) > _CACHED_LENGTH:
             return self._candidates(component)
         return self._cached(component)

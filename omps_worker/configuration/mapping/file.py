@@ -16,7 +16,7 @@ from omps_worker.common.files.regular import NOT_PLAIN, is_plain
 from omps_worker.common.files.versions import Version, version_of
 from omps_worker.common.observer import SILENT
 from omps_worker.configuration.mapping import Mapping, positioned_yaml
-from omps_worker.configuration.mapping.globs import doubt
+from omps_worker.configuration.mapping.globs import suspicion
 from omps_worker.configuration.mapping.rules import CATALOG, MappingTable
 from omps_worker.configuration.settings.tables import Location, Reading, dotted, plain_reason
 
@@ -58,13 +58,13 @@ def parse(text: str, file: str, organizations: Collection[str] | None = None) ->
 
     if table is None or found:
         raise MappingError([fault(*each) for each in found])
-    return Mapping(table, [fault(*each) for each in _doubts(table)], document.line)
+    return Mapping(table, [fault(*each) for each in _warnings_about(table)], document.line)
 
 
-def _doubts(table: MappingTable) -> Iterator[tuple[Location, str]]:
+def _warnings_about(table: MappingTable) -> Iterator[tuple[Location, str]]:
     """Yield the entries that are valid but probably a mistake."""
     for index, glob in enumerate(table.hold):
-        if reason := doubt("nvr", glob):
+        if reason := suspicion("nvr", glob):
             yield ("hold", index), f"{glob!r} {reason}"
     for index, name in enumerate(table.pause):
         if name.startswith(CATALOG):
@@ -83,7 +83,7 @@ def _doubts(table: MappingTable) -> Iterator[tuple[Location, str]]:
         earlier.setdefault(conditions, index)
         for fact, globs in conditions:
             for glob in globs:
-                if reason := doubt(fact, glob):
+                if reason := suspicion(fact, glob):
                     yield ("rules", index, "match", fact), f"{glob!r} {reason}"
         everywhere = {target.organization for target in rule.publish if target.repository is None}
         for place, target in enumerate(rule.publish):

@@ -27,7 +27,7 @@ def matcher(globs: Sequence[str]) -> Callable[[str], object]:
     return re.compile("|".join(fnmatch.translate(glob) for glob in globs)).match
 
 
-def doubt(fact: str, glob: str) -> str | None:
+def suspicion(fact: str, glob: str) -> str | None:
     """Return why a glob on ``fact``, a key under ``match``, is probably a mistake, or None."""
     if glob != glob.strip():
         return (

@@ -30,7 +30,7 @@ class YamlTable(Table):
     """A table in a YAML file, where a key without a value is null. That is always a mistake."""
 
     @classmethod
-    def together(cls, table: Mapping[str, Any], _reading: Reading, /) -> Iterator[tuple[Location, str]]:
+    def combined_faults(cls, table: Mapping[str, Any], _reading: Reading, /) -> Iterator[tuple[Location, str]]:
         """Check that every key that was written has a value."""
         for key, known in cls.model_fields.items():
             if key in table and table[key] is None and known.default is None:
@@ -153,9 +153,9 @@ class TargetTable(YamlTable):
     )
 
     @classmethod
-    def together(cls, table: Mapping[str, Any], reading: Reading, /) -> Iterator[tuple[Location, str]]:
+    def combined_faults(cls, table: Mapping[str, Any], reading: Reading, /) -> Iterator[tuple[Location, str]]:
         """Check that the organization is configured."""
-        yield from super().together(table, reading)
+        yield from super().combined_faults(table, reading)
         organization = table.get("organization")
         known = reading.organizations
         if isinstance(organization, str) and known is not None and organization not in known:
@@ -176,9 +176,9 @@ class RuleTable(YamlTable):
     publish: tuple[TargetTable, ...] = Field(description="The targets; [] ignores the build on purpose.")
 
     @classmethod
-    def together(cls, table: Mapping[str, Any], reading: Reading, /) -> Iterator[tuple[Location, str]]:
+    def combined_faults(cls, table: Mapping[str, Any], reading: Reading, /) -> Iterator[tuple[Location, str]]:
         """Check that no target is listed twice."""
-        yield from super().together(table, reading)
+        yield from super().combined_faults(table, reading)
         publish = table.get("publish")
         seen: set[tuple[str, str | None]] = set()
         for index, target in enumerate(publish if isinstance(publish, (list, tuple)) else ()):
@@ -211,9 +211,9 @@ class MappingTable(YamlTable):
     rules: tuple[RuleTable, ...] = Field(description="The rules; the first rule that matches decides.")
 
     @classmethod
-    def together(cls, table: Mapping[str, Any], reading: Reading, /) -> Iterator[tuple[Location, str]]:
+    def combined_faults(cls, table: Mapping[str, Any], reading: Reading, /) -> Iterator[tuple[Location, str]]:
         """Check that paused organizations are configured: a misspelt name would pause nothing."""
-        yield from super().together(table, reading)
+        yield from super().combined_faults(table, reading)
         pause, known = table.get("pause"), reading.organizations
         for index, place in enumerate(pause if isinstance(pause, (list, tuple)) else ()):
             if isinstance(place, str) and known is not None and _names_an_organization(place) and place not in known:

@@ -26,7 +26,7 @@ from omps_worker.configuration.omps.values import (
     Section,
     TableWithLines,
     Unreadable,
-    found,
+    look_up,
 )
 
 FILE_LIMIT = 2**20
@@ -66,12 +66,12 @@ def read(path: Path, section: str | None = None) -> OmpsConfiguration:
         scope = _module(_parsed(_text(path), file))
     except (MemoryError, RecursionError):
         raise SettingsError([Fault(file, "", "is nested too deeply to be a configuration")]) from None
-    chosen = _chosen(scope, section, file)
+    chosen = _choose_section(scope, section, file)
     if chosen is None:
         return OmpsConfiguration(file, None, _keys(scope.values(), file), ())
     for part in chosen.lineage:
         if part.fault:
-            raise SettingsError([Fault(file, f"line {part.fault.line}, {part.name}", part.fault.why)])
+            raise SettingsError([Fault(file, f"line {part.fault.line}, {part.name}", part.fault.reason)])
     inherited = [binding for part in reversed(chosen.lineage) for binding in part.scope.values()]
     foreign = tuple(line for part in chosen.lineage for line in part.foreign)
     return OmpsConfiguration(file, chosen.name, _keys({each.name: each for each in inherited}.values(), file), foreign)
@@ -128,27 +128,27 @@ def _follow(body: Sequence[ast.stmt], scopes: Sequence[Scope]) -> None:
             case ast.ClassDef() if len(scopes) == 1:
                 scopes[0][statement.name] = BoundName(statement.name, _section(statement, scopes[0]), statement.lineno)
             case ast.FunctionDef() | ast.AsyncFunctionDef():
-                reach = frozenset(_mentioned(statement))
+                reach = frozenset(_names_read_by(statement))
                 scopes[0][statement.name] = BoundName(
-                    statement.name, _elsewhere(statement), statement.lineno, reach=reach
+                    statement.name, _imported(statement), statement.lineno, reach=reach
                 )
             case ast.Import() | ast.ImportFrom() | ast.ClassDef():
-                names = [statement.name] if isinstance(statement, ast.ClassDef) else list(_set_by(statement))
-                _forget(statement, scopes, names)
+                names = [statement.name] if isinstance(statement, ast.ClassDef) else list(_names_set_by(statement))
+                _mark_unknown(statement, scopes, names)
                 for name in names:
-                    scopes[0][name] = BoundName(name, _elsewhere(statement), statement.lineno, reach=frozenset())
+                    scopes[0][name] = BoundName(name, _imported(statement), statement.lineno, reach=frozenset())
             case _:
-                _forget(statement, scopes, _set_by(statement))
+                _mark_unknown(statement, scopes, _names_set_by(statement))
 
 
-def _elsewhere(statement: ast.stmt) -> Unreadable:
+def _imported(statement: ast.stmt) -> Unreadable:
     return Unreadable(statement.lineno, f"comes from elsewhere, {NOT_RUN}")
 
 
 def _bind(names: Sequence[str], expression: ast.expr, scopes: Sequence[Scope]) -> None:
     if any(isinstance(part, (ast.Call, ast.NamedExpr, ast.Await)) for part in ast.walk(expression)):
-        _forget(expression, scopes, _set_by(expression))
-    alias = found(expression.id, scopes) if isinstance(expression, ast.Name) else None
+        _mark_unknown(expression, scopes, _names_set_by(expression))
+    alias = look_up(expression.id, scopes) if isinstance(expression, ast.Name) else None
     evaluation = Evaluation(scopes)
     value = alias.value if alias and isinstance(alias.value, Section) else evaluation.of(expression)
     for name in names:
@@ -159,7 +159,7 @@ def _section(statement: ast.ClassDef, module: Scope) -> Section:
     bases: list[Section] = []
     foreign: list[int] = []
     for base in statement.bases:
-        known = found(base.id, [module]) if isinstance(base, ast.Name) else None
+        known = look_up(base.id, [module]) if isinstance(base, ast.Name) else None
         if known and isinstance(known.value, Section):
             bases.append(known.value)
         elif not (isinstance(base, ast.Name) and base.id == "object" and known is None):
@@ -176,10 +176,10 @@ def _section(statement: ast.ClassDef, module: Scope) -> Section:
         return Section(statement.name, statement.lineno, scope, (), tuple(foreign), contradiction)
 
 
-def _forget(node: ast.stmt | ast.expr, scopes: Sequence[Scope], names: Iterable[str]) -> None:
+def _mark_unknown(node: ast.stmt | ast.expr, scopes: Sequence[Scope], names: Iterable[str]) -> None:
     """Mark the ``names`` that ``node`` sets as unknown, as well as the tables and lists that it may change."""
     unreadable = Unreadable(node.lineno, f"is set or changed in a way that is not supported, {NOT_RUN}")
-    mentioned, reached = set(_mentioned(node)), set[str]()
+    mentioned, reached = set(_names_read_by(node)), set[str]()
     while new := mentioned - reached:
         reached |= new
         for scope in scopes:
@@ -196,7 +196,7 @@ def _forget(node: ast.stmt | ast.expr, scopes: Sequence[Scope], names: Iterable[
                 scope[name] = BoundName(name, unreadable, node.lineno)
 
 
-def _mentioned(node: ast.AST) -> Iterator[str]:
+def _names_read_by(node: ast.AST) -> Iterator[str]:
     for part in ast.walk(node):
         if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Load):
             yield part.id
@@ -204,7 +204,7 @@ def _mentioned(node: ast.AST) -> Iterator[str]:
             yield from _REACHES_EVERYTHING
 
 
-def _set_by(node: ast.AST) -> Iterator[str]:
+def _names_set_by(node: ast.AST) -> Iterator[str]:
     """Yield the names that ``node`` or any part of it may set, except the variables of comprehensions."""
     inside = [part.target for part in ast.walk(node) if isinstance(part, ast.comprehension)]
     own = {id(part) for target in inside for part in ast.walk(target)}
@@ -222,7 +222,7 @@ def _set_by(node: ast.AST) -> Iterator[str]:
                 yield name
 
 
-def _chosen(scope: Scope, wanted: str | None, file: str) -> Section | None:
+def _choose_section(scope: Scope, wanted: str | None, file: str) -> Section | None:
     """Return the section to read; None if the file has none."""
     sections = {name: binding.value for name, binding in scope.items() if isinstance(binding.value, Section)}
     name = wanted or (USUAL_SECTION if USUAL_SECTION in scope or len(sections) != 1 else next(iter(sections)))
@@ -231,7 +231,7 @@ def _chosen(scope: Scope, wanted: str | None, file: str) -> Section | None:
     there = f"{'there is' if len(sections) == 1 else 'there are'} {', '.join(sections)}"
     if name in scope and isinstance(scope[name].value, Unreadable):
         value = scope[name].value
-        raise SettingsError([Fault(file, f"line {value.line}, {name}", value.why)])
+        raise SettingsError([Fault(file, f"line {value.line}, {name}", value.reason)])
     if wanted is None and not sections:
         return None
     if wanted is None:

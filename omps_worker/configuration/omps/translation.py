@@ -166,15 +166,15 @@ class _Translator:
         document.table(WORKER, "registry")
         document.blank("url", "https://quay.example.com", "the URL of the app registry. OMPS supported only quay.io.")
         self._key("REQUEST_TIMEOUT", "timeout", "30s", _duration)
-        greenwave = self._given("GREENWAVE")
+        greenwave = self._binding("GREENWAVE")
         if greenwave and (table := self._table(greenwave.value, _place(greenwave))):
             document.table(WORKER, "greenwave")
             self._entries(table, _place(greenwave), _GREENWAVE)
 
     def _limits(self) -> None:
-        upload = self._given("MAX_CONTENT_LENGTH")
+        upload = self._binding("MAX_CONTENT_LENGTH")
         larger = upload is not None and type(upload.value) is int and upload.value > Limits().archive_bytes
-        if larger or self._given("ZIPFILE_MAX_UNCOMPRESSED_SIZE"):
+        if larger or self._binding("ZIPFILE_MAX_UNCOMPRESSED_SIZE"):
             self.document.table(WORKER, "limits")
             if larger:
                 self.document.comment("The limit of uploads, also for archives from Koji, which OMPS did not limit.")
@@ -185,7 +185,7 @@ class _Translator:
             self._key("MAX_CONTENT_LENGTH", "max_content_length", "2MiB", _size)
 
     def _organizations(self) -> None:
-        given = self._given("ORGANIZATIONS")
+        given = self._binding("ORGANIZATIONS")
         organizations = self._table(given.value, _place(given)) if given else None
         if not given or organizations is None:
             return
@@ -196,8 +196,8 @@ class _Translator:
                 self._fault(place, "has a name that is not text")
             elif (entry := self._table(value, place)) is not None:
                 entries[name] = place, entry
-        asked = [entry.get("oauth_token") for _, entry in entries.values()]
-        taken = {variable.name for variable in asked if isinstance(variable, Variable)}
+        tokens = [entry.get("oauth_token") for _, entry in entries.values()]
+        taken = {variable.name for variable in tokens if isinstance(variable, Variable)}
         for name, (place, entry) in entries.items():
             self.document.table(WORKER, "organizations", name)
             self.document.comment(_HEADER)
@@ -232,7 +232,7 @@ class _Translator:
 
     def _key(self, old: str, new: str, example: object, convert: Callable[[Value], Value] | None = None) -> bool:
         """Copy OMPS's key ``old`` under the name ``new``, if it is set. Return whether it is."""
-        binding = self._given(old)
+        binding = self._binding(old)
         if binding is None:
             return False
         self._put(new, convert(binding.value) if convert else binding.value, _place(binding), example)
@@ -249,7 +249,7 @@ class _Translator:
             self.document.put(name, value)
             self._origins[dotted((*self.document.path, name))] = place
 
-    def _given(self, key: str) -> BoundName | None:
+    def _binding(self, key: str) -> BoundName | None:
         binding = self._configuration.keys.get(key)
         return None if binding is None or binding.value is None else binding
 
@@ -276,9 +276,11 @@ class _Translator:
                 )
             except SettingsError as error:
                 file = self._configuration.file
-                self._faults += [Fault(file, self._from(fault.key), fault.reason) for fault in error.faults]
+                self._faults += [Fault(file, self._origin_of(fault.key), fault.reason) for fault in error.faults]
             else:
-                self._notes += [(0, f"{self._from(doubt.key)}: {doubt.reason}") for doubt in settings.warnings]
+                self._notes += [
+                    (0, f"{self._origin_of(warning.key)}: {warning.reason}") for warning in settings.warnings
+                ]
         if self._faults:
             raise SettingsError(list(dict.fromkeys(self._faults)))
 
@@ -301,7 +303,7 @@ class _Translator:
     def _note(self, place: SourceLine, text: str) -> None:
         self._notes.append((place.line, f"{place}: {text}"))
 
-    def _from(self, key: str) -> str:
+    def _origin_of(self, key: str) -> str:
         """Return the place in OMPS's file that a fault of ``key`` comes from."""
         starts = (start for start in self._origins if key == start or key.startswith((f"{start}.", f"{start}[")))
         start = max(starts, key=len, default=None)
@@ -311,7 +313,7 @@ class _Translator:
 def _unwritable(value: Value, line: int) -> Iterator[tuple[int, str]]:
     """Yield why ``value`` cannot be written: the line, if a more exact one is known, and the reason."""
     if isinstance(value, Unreadable):
-        yield value.line, value.why
+        yield value.line, value.reason
     elif isinstance(value, Variable):
         yield value.line, "comes from an environment variable, which only tokens may: write the value itself"
     elif value is None:

@@ -57,7 +57,7 @@ class Unreadable:
     """A value that could only be known by running the file."""
 
     line: int
-    why: str
+    reason: str
     """The reason: a sentence without its subject, which is the key."""
 
 
@@ -130,7 +130,7 @@ class Section:
         return next((section.scope[name] for section in self.lineage if name in section.scope), None)
 
 
-def found(name: str, scopes: Sequence[Mapping[str, BoundName]]) -> BoundName | None:
+def look_up(name: str, scopes: Sequence[Mapping[str, BoundName]]) -> BoundName | None:
     """Return the binding of ``name`` in ``scopes``, which are ordered from inner to outer, or None."""
     return next((scope[name] for scope in scopes if name in scope), None)
 
@@ -165,9 +165,9 @@ class Evaluation:
             case ast.JoinedStr(values=parts):
                 return self._formatted(parts, node.lineno)
             case ast.Name(id=name):
-                return self._named(found(name, self._scopes), node.lineno)
+                return self._named(look_up(name, self._scopes), node.lineno)
             case ast.Attribute(value=ast.Name(id=owner), attr=name):
-                section = found(owner, self._scopes)
+                section = look_up(owner, self._scopes)
                 if section and isinstance(section.value, Section) and section.value.whole:
                     return self._named(section.value.look_up(name), node.lineno)
             case ast.Call() | ast.Subscript():

@@ -107,7 +107,7 @@ class RetrySettings(Table):
     )
 
     @classmethod
-    def together(cls, table: Mapping[str, Any], _reading: Reading, /) -> Iterator[tuple[Location, str]]:
+    def combined_faults(cls, table: Mapping[str, Any], _reading: Reading, /) -> Iterator[tuple[Location, str]]:
         """Check the delays: each is a queue, so none may occur twice or be longer than a queue can delay messages."""
         delays = table.get("delays")
         seen: set[float] = set()
@@ -209,7 +209,7 @@ class WorkerSettings(Table):
     )
 
     @classmethod
-    def together(cls, table: Mapping[str, Any], reading: Reading, /) -> Iterator[tuple[Location, str]]:
+    def combined_faults(cls, table: Mapping[str, Any], reading: Reading, /) -> Iterator[tuple[Location, str]]:
         """Check that the mapping file exists and that organizations have valid names."""
         mapping = table.get("mapping", "mapping.yaml")
         wanted = not reading.api and reading.lenience is Lenience.NONE
@@ -225,7 +225,7 @@ class WorkerSettings(Table):
     def model_post_init(self, _context: Any, /) -> None:
         """Pass the organizations their names."""
         for name, organization in self.organizations.items():
-            organization.called(name)
+            organization.set_name(name)
 
 
 class Settings(Table):
@@ -275,7 +275,7 @@ class Settings(Table):
     _url: BrokerUrl | None = PrivateAttr(default=None)
 
     @classmethod
-    def together(cls, table: Mapping[str, Any], _reading: Reading, /) -> Iterator[tuple[Location, str]]:
+    def combined_faults(cls, table: Mapping[str, Any], _reading: Reading, /) -> Iterator[tuple[Location, str]]:
         """Check that there is one queue, that bindings name it, and that no argument contradicts the required ones."""
         yield from topology_faults(table)
         yield from login_faults(table)
@@ -305,12 +305,12 @@ class Settings(Table):
         """Settings that are valid but probably a mistake; for the log at startup and for `check`."""
         return self._warnings
 
-    def keep(self, file: str, warnings: tuple[Fault, ...]) -> None:
+    def set_source(self, file: str, warnings: tuple[Fault, ...]) -> None:
         """Store the path and the warnings of the review. Called once, after the file was read."""
         self._file = file
         self._warnings = warnings
 
-    def follow(self, path: Path, renewed: Callable[[], str | None]) -> None:
+    def reread_url_from(self, path: Path, renewed: Callable[[], str | None]) -> None:
         """Let ``broker_url`` read amqp_url again whenever ``path``, the file with it, has changed."""
         self._url = BrokerUrl(self.amqp_url, self.worker.broker.password, path, renewed)
 

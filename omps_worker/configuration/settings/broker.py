@@ -121,7 +121,7 @@ class TlsSettings(Table):
     keyfile: FilePath | None = Field(default=None, description="The private key of certfile.")
 
     @classmethod
-    def together(cls, table: Mapping[str, Any], reading: Reading, /) -> Iterator[tuple[Location, str]]:
+    def combined_faults(cls, table: Mapping[str, Any], reading: Reading, /) -> Iterator[tuple[Location, str]]:
         """Check that certfile and keyfile are given together and match."""
         certificate, key = table.get("certfile"), table.get("keyfile")
         if certificate is not None and key is None:

@@ -68,21 +68,21 @@ class BrokerSettings(Table):
     _password: Secret | None = PrivateAttr(default=None)
 
     @classmethod
-    def together(cls, table: Mapping[str, Any], reading: Reading, /) -> Iterator[tuple[Location, str]]:
+    def combined_faults(cls, table: Mapping[str, Any], reading: Reading, /) -> Iterator[tuple[Location, str]]:
         """Check that the password comes from one place and can be read."""
         path, variable = table.get("password_file"), table.get("password_env")
         if path is not None and variable is not None:
             yield (), "has two sources of the password: keep password_file or password_env"
         if isinstance(variable, str) and ENVIRONMENT_NAME.fullmatch(variable):
             value = _from_environment(variable, reading)
-            if not value and reading.minds(absent=True):
+            if not value and reading.counts_as_fault(absent=True):
                 yield ("password_env",), f"{naming.variable(variable)} is not set, or is empty"
-            elif value and (fault := secret_fault(value)) and reading.minds(absent=False):
+            elif value and (fault := secret_fault(value)) and reading.counts_as_fault(absent=False):
                 yield ("password_env",), f"the value of {naming.variable(variable)} {fault}"
         if isinstance(path, (str, Path)) and str(path) and "\0" not in str(path):
             full = reading.directory / path
             fault = path_fault(full, reading) or SecretFile(full, secret_fault, "password_file").fault
-            if fault and reading.minds(absent=is_absence(fault)):
+            if fault and reading.counts_as_fault(absent=is_absence(fault)):
                 yield ("password_file",), naming.of_file(fault, path, reading.directory)
 
     def model_post_init(self, context: Any) -> None:

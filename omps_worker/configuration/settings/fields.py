@@ -126,7 +126,7 @@ def is_absence(fault: str) -> bool:
 def _readable(path: Path, info: ValidationInfo) -> Path:
     reading = Reading.of(info)
     fault = path_fault(path, reading)
-    if fault and reading.minds(absent=is_absence(fault)):
+    if fault and reading.counts_as_fault(absent=is_absence(fault)):
         raise ValueError(naming.of_file(fault, path, reading.directory))
     return path
 
@@ -139,7 +139,7 @@ def _certificates(path: Path, info: ValidationInfo) -> Path:
             ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
         except (ssl.SSLError, OSError):
             fault = "contains no certificate in PEM format"
-    if fault and reading.minds(absent=is_absence(fault)):
+    if fault and reading.counts_as_fault(absent=is_absence(fault)):
         raise ValueError(naming.of_file(fault, path, reading.directory))
     return path
 

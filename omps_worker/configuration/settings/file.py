@@ -80,7 +80,7 @@ def check(
         table["amqp_url"] = from_environment
         _use_its_password(table, from_environment)
     _use_qos(table)
-    without_broker = "amqp_url" not in table and (api or not reading.minds(absent=True))
+    without_broker = "amqp_url" not in table and (api or not reading.counts_as_fault(absent=True))
     if without_broker:
         table = {**(_NO_BROKER if api else {"amqp_url": _NO_BROKER["amqp_url"]}), **table}
     elif api:
@@ -95,8 +95,8 @@ def check(
     if without_broker:
         settings = settings.without_broker()
     elif not from_environment and path.is_file():
-        settings.follow(path, partial(_url_in, path))
-    settings.keep(file, review(settings, file))
+        settings.reread_url_from(path, partial(_url_in, path))
+    settings.set_source(file, review(settings, file))
     return settings
 
 

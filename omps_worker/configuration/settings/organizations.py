@@ -161,7 +161,7 @@ class Secret:
             return Fault("configuration", f"{self._key}_env", reason)
         return Fault("configuration", self._key, "the secret is missing")
 
-    def belongs_to(self, organization: str) -> None:
+    def set_organization(self, organization: str) -> None:
         """Include the name of the organization in messages about this secret."""
         self._key = dotted(("consumer_config", "organizations", organization, self._key))
         if self._file:
@@ -176,7 +176,7 @@ class RegistryReplacement(Table):
     regexp: Flag = Field(default=False, description="Whether `old` is a regular expression (Python's `re`).")
 
     @classmethod
-    def together(cls, table: Mapping[str, Any], _reading: Reading, /) -> Iterator[tuple[Location, str]]:
+    def combined_faults(cls, table: Mapping[str, Any], _reading: Reading, /) -> Iterator[tuple[Location, str]]:
         """Check that a regular expression compiles, and that its replacement refers only to groups that it has."""
         old, new = table.get("old"), table.get("new")
         if table.get("regexp") is not True or not isinstance(old, str):
@@ -255,7 +255,7 @@ class OrganizationSettings(Table):
     _oauth: Secret | None = PrivateAttr(default=None)
 
     @classmethod
-    def together(cls, table: Mapping[str, Any], reading: Reading, /) -> Iterator[tuple[Location, str]]:
+    def combined_faults(cls, table: Mapping[str, Any], reading: Reading, /) -> Iterator[tuple[Location, str]]:
         """Check that there is exactly one kind of login, that each secret has one source, and that all are valid."""
         by_token = [key for key in table if key in ("token", "token_file", "token_env")]
         by_login = [key for key in table if key in ("username", "password", "password_file", "password_env")]
@@ -284,11 +284,11 @@ class OrganizationSettings(Table):
             "oauth_token", self.oauth_token, self.oauth_token_env, self.oauth_token_file, oauth_fault, reading
         )
 
-    def called(self, name: str) -> None:
+    def set_name(self, name: str) -> None:
         """Set the name of the organization, which messages about its files and rules contain."""
         for secret in (self._token, self._password, self._oauth):
             if secret:
-                secret.belongs_to(name)
+                secret.set_organization(name)
         self._name = name
 
     @property
@@ -370,10 +370,10 @@ def _source_faults(
         return
     if isinstance(variable, str) and ENVIRONMENT_NAME.fullmatch(variable):
         if value := _from_environment(variable, reading):
-            if (fault := check(value)) and reading.minds(absent=False):
+            if (fault := check(value)) and reading.counts_as_fault(absent=False):
                 yield (f"{key}_env",), f"the value of {naming.variable(variable)} {fault}"
             return
-        if path is None and reading.minds(absent=True):
+        if path is None and reading.counts_as_fault(absent=True):
             yield (f"{key}_env",), f"{naming.variable(variable)} is not set, or is empty"
     if isinstance(path, (str, Path)) and str(path) and "\0" not in str(path):
         full = reading.directory / path
@@ -381,5 +381,5 @@ def _source_faults(
         if fault is None:
             content, fault = _content(full)
             fault = fault or check(content)
-        if fault and reading.minds(absent=is_absence(fault)):
+        if fault and reading.counts_as_fault(absent=is_absence(fault)):
             yield (f"{key}_file",), naming.of_file(fault, path, reading.directory)

@@ -20,13 +20,13 @@ _LOSING_ARGUMENTS = ("x-expires", "x-max-length", "x-max-length-bytes", "x-messa
 
 def review(settings: Settings, file: str) -> tuple[Fault, ...]:
     """Return warnings about settings that are valid but probably a mistake."""
-    return tuple(Fault(file, key, reason) for key, reason in _doubts(settings))
+    return tuple(Fault(file, key, reason) for key, reason in _warnings_about(settings))
 
 
-def _doubts(settings: Settings) -> Iterator[tuple[str, str]]:
+def _warnings_about(settings: Settings) -> Iterator[tuple[str, str]]:
     worker = settings.worker
     if settings.has_broker:
-        yield from _broker_doubts(settings)
+        yield from _broker_warnings(settings)
     if worker.registry.url.startswith("http:") and not is_local(worker.registry.url):
         yield "consumer_config.registry.url", "sends tokens over plain HTTP, where others can read them: use https"
     if {"cnr", "api"} & set(urlsplit(worker.registry.url).path.split("/")):
@@ -61,12 +61,12 @@ def _has_basic_token(organization: OrganizationSettings) -> bool:
         return True
 
 
-def _broker_doubts(settings: Settings) -> Iterator[tuple[str, str]]:
+def _broker_warnings(settings: Settings) -> Iterator[tuple[str, str]]:
     if not settings.bindings:
         yield "bindings", "has no entries: the queue receives only what is bound to it elsewhere"
     for index, binding in enumerate(settings.bindings):
         for place, routing_key in enumerate(binding.routing_keys):
-            if reason := _routing_key_doubt(routing_key):
+            if reason := _routing_key_suspicion(routing_key):
                 yield dotted(("bindings", index, "routing_keys", place)), f"{routing_key!r} {reason}"
     tls = settings.tls
     yield from _open_secret("consumer_config.broker.password_file", settings.worker.broker.password_file)
@@ -92,7 +92,7 @@ def _broker_doubts(settings: Settings) -> Iterator[tuple[str, str]]:
             yield key, "is not used by omps-worker"
 
 
-def _routing_key_doubt(routing_key: str) -> str | None:
+def _routing_key_suspicion(routing_key: str) -> str | None:
     """Return why a routing key is probably a mistake, or None."""
     if routing_key != routing_key.strip():
         return "begins or ends with a space, which the broker treats as a part of it"

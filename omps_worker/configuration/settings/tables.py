@@ -2,7 +2,7 @@
 """The base of all models of configuration files, which reports every fault at once.
 
 ``Table`` is the base of the models of the configuration and of the mapping. Plain pydantic stops at the first layer of
-faults, and its errors repeat the invalid values, which may be secrets. A Table also calls ``together`` for faults that
+faults, and its errors repeat the invalid values, which may be secrets. A Table also calls ``combined_faults`` for faults that
 involve several keys, even if there are other faults. Its errors never contain a value.
 """
 
@@ -82,7 +82,7 @@ class Reading:
     lenience: Lenience = Lenience.NONE
     """Other than NONE only if the caller reports these faults separately, or checks the mapping separately."""
 
-    def minds(self, *, absent: bool) -> bool:
+    def counts_as_fault(self, *, absent: bool) -> bool:
         """Return whether a variable or file that is ``absent``, or otherwise unusable, counts as a fault."""
         return self.lenience < (Lenience.ABSENT if absent else Lenience.UNUSABLE)
 
@@ -98,7 +98,7 @@ class Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     @classmethod
-    def together(cls, _table: Mapping[str, Any], _reading: Reading, /) -> Iterator[tuple[Location, str]]:
+    def combined_faults(cls, _table: Mapping[str, Any], _reading: Reading, /) -> Iterator[tuple[Location, str]]:
         """Yield the faults that involve more than one key: the place, relative to this table, and the reason.
 
         The table holds the values as written, which may be of any type.
@@ -116,7 +116,7 @@ class Table(BaseModel):
             details = error.errors(include_url=False)
             found.extend((each["loc"], cls._reason(each)) for each in details if not _only_echoes(each, details))
         if isinstance(data, Mapping):
-            found.extend(cls.together(data, Reading.of(info)))
+            found.extend(cls.combined_faults(data, Reading.of(info)))
         if table is None or found:
             raise ValidationError.from_exception_data(
                 cls.__name__,
