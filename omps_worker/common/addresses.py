@@ -30,7 +30,7 @@ def place_of(url: str) -> str:
         parts = urlsplit(url)
         return printable(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}", 200)
     except ValueError:
-        return "an address that cannot be read"
+        return "an invalid address"
 
 
 def address_of(url: str) -> str:
@@ -38,7 +38,7 @@ def address_of(url: str) -> str:
     try:
         return f"{place_of(url)}{printable(urlsplit(url).path, 1500)}"
     except ValueError:
-        return "an address that cannot be read"
+        return "an invalid address"
 
 
 def route_to(url: str) -> str:
@@ -53,4 +53,4 @@ def _proxy_to(url: str) -> str | None:
         return None if not proxy else place_of(proxy if "://" in proxy else f"http://{proxy}")
     except Exception:
         # The environment may hold anything, and this runs only after a call has failed.
-        return "in the environment, whose address cannot be read"
+        return "in the environment, which has an invalid address"

@@ -21,7 +21,7 @@ DETAILS_DEPTH = 50
 def why(error: OSError) -> str:
     """Return the system's text for ``error`` without a path: Python's own text may contain several."""
     if error.errno == errno.ENOENT and error.filename is None:
-        return "no directory for them can be written"  # from tempfile, which has tried all its candidates
+        return "no temporary directory is writable"  # from tempfile, which has tried all its candidates
     return os.strerror(error.errno) if error.errno else type(error).__name__
 
 

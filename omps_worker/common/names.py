@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
-_RULE = "a letter or digit, then letters, digits, and . _ -, 255 at most"
+_RULE = "use letters, digits, and . _ -, beginning with a letter or digit, at most 255 characters"
 
 
 def is_name(text: str) -> bool:

@@ -19,10 +19,10 @@ def moment(text: str) -> datetime:
     of three or six digits, and no ``Z``.
     """
     if len(text) > LONGEST:
-        raise ValueError("is too long for a time")
+        raise ValueError("is too long to be a time")
     plain = text[:-1] + "+00:00" if text.endswith(("Z", "z")) else text
     found = datetime.fromisoformat(_FRACTION.sub(lambda match: "." + match[1].ljust(6, "0"), plain))
     try:
         return found.astimezone(timezone.utc) if found.tzinfo else found.replace(tzinfo=timezone.utc)
     except OverflowError:
-        raise ValueError("lies outside of all calendars") from None
+        raise ValueError("is out of range for a time") from None

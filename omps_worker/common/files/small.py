@@ -24,7 +24,7 @@ def read_small(path: Path, most: int) -> tuple[str, float]:
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise ValueError("no regular file")
+            raise ValueError("not a regular file")
         return file.read(most).decode("ascii"), status.st_mtime
 
 

@@ -306,7 +306,7 @@ def _inflated(pieces: Iterator[bytes]) -> Iterator[bytes]:
             if inflate.eof:
                 return
     except zlib.error:
-        raise http.client.HTTPException("the body is no gzip") from None
+        raise http.client.HTTPException("the body is not gzip") from None
     if not empty:
         raise http.client.IncompleteRead(b"")
 

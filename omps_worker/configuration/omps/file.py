@@ -142,7 +142,7 @@ def _follow(body: Sequence[ast.stmt], scopes: Sequence[Scope]) -> None:
 
 
 def _imported(statement: ast.stmt) -> Unreadable:
-    return Unreadable(statement.lineno, f"comes from elsewhere, {NOT_RUN}")
+    return Unreadable(statement.lineno, f"is imported, or is a function or a class, {NOT_RUN}")
 
 
 def _bind(names: Sequence[str], expression: ast.expr, scopes: Sequence[Scope]) -> None:

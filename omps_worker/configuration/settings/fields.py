@@ -65,7 +65,7 @@ def _http_url(value: str) -> str:
     if not parts.hostname:
         raise ValueError("is not a URL: it names no host")
     if "@" in parts.netloc:
-        raise ValueError("must not contain credentials: use the keys for them")
+        raise ValueError("must not contain credentials: set them with their own keys")
     if "?" in value or "#" in value:
         raise ValueError("must be a base URL, without a query or a fragment (? or #)")
     return value.rstrip("/")
@@ -98,7 +98,7 @@ def _path(value: object, info: ValidationInfo) -> Path:
         raise ValueError("must be a path (text in quotes)")
     text = str(value)
     if not text or "\0" in text:
-        raise ValueError("must be a path, and not empty")
+        raise ValueError("must be a path and must not be empty")
     return Reading.of(info).directory / text
 
 

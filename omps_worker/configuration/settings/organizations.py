@@ -63,7 +63,7 @@ def header_fault(text: str) -> str | None:
 def oauth_fault(text: str) -> str | None:
     """Return why ``text`` is not a valid OAuth token, or None if it is."""
     if re.match(r"bearer\b", text, re.IGNORECASE):
-        return 'starts with "Bearer": give the token alone'
+        return 'starts with "Bearer": remove that word'
     if fault := header_fault(text):
         return fault
     return "contains a space" if " " in text else None

@@ -2,8 +2,8 @@
 """The base of all models of configuration files, which reports every fault at once.
 
 ``Table`` is the base of the models of the configuration and of the mapping. Plain pydantic stops at the first layer of
-faults, and its errors repeat the invalid values, which may be secrets. A Table also calls ``combined_faults`` for faults that
-involve several keys, even if there are other faults. Its errors never contain a value.
+faults, and its errors repeat the invalid values, which may be secrets. A Table also calls ``combined_faults`` for
+faults that involve several keys, even if there are other faults. Its errors never contain a value.
 """
 
 from __future__ import annotations
