@@ -177,7 +177,9 @@ class _Translator:
         if larger or self._binding("ZIPFILE_MAX_UNCOMPRESSED_SIZE"):
             self.document.table(WORKER, "limits")
             if larger:
-                self.document.comment("The limit of uploads, also for archives from Koji, which OMPS did not limit.")
+                self.document.comment(
+                    "The limit of uploads. It also applies to archives from Koji, which OMPS did not limit."
+                )
                 self._key("MAX_CONTENT_LENGTH", "archive_bytes", "10MiB", _size)
             self._key("ZIPFILE_MAX_UNCOMPRESSED_SIZE", "uncompressed_bytes", "20MiB", _size)
         if upload:
