@@ -73,7 +73,7 @@ def to_parts(examined: CheckedConfiguration) -> Iterator[Check]:
 
 def _look_at_machine() -> str:
     try:
-        machine.look()
+        machine.check()
     except StorageError as error:
         raise StorageError(f"{error.message} ({machine.temporary_place()})") from None
     return f"threads, and room for temporary files in {machine.temporary_place()}"

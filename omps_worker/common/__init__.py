@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The words that every room speaks, and tools without an opinion: errors, data, times, text, limits, threads.
+"""Shared building blocks for all packages: errors, data classes, times, text, limits, locks and threads.
 
-May know: nothing of ours. What only one room needs belongs there, not here.
+May know: nothing else of omps_worker. Code that only one package needs belongs in that package.
 """

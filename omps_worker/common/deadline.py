@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The time that one call has, and the one thread that ends the calls whose time has passed."""
+"""Deadlines for calls, and the one thread that ends calls whose deadline has passed."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ log = logging.getLogger(__name__)
 
 
 class Deadline:
-    """The time that one call has, and what is known about it.
+    """The deadline of one call, and what is known about the call.
 
-    ``expired``: the time passed and the sockets were shut down. ``sent``: the peer may have
-    received (a part of) the request. ``reused``: the last request went over a kept connection.
+    ``expired``: the deadline passed and the sockets were shut down. ``sent``: the peer may have received the request or
+    a part of it. ``reused``: the last request used a kept connection.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -35,12 +35,12 @@ class Deadline:
         self._handles: list[socket.socket] = []
 
     def remaining(self) -> float:
-        """Seconds that are left, never less than a millisecond: zero means "for ever" to some."""
+        """Return the remaining seconds, at least a millisecond: some libraries take zero as "no timeout"."""
         return max(self.end - time.monotonic(), 0.001)
 
     def watch(self, sock: Any) -> None:
-        """Shut ``sock`` down when the time has passed."""
-        # A duplicate, because TLS takes the descriptor away from the socket it wraps.
+        """Shut ``sock`` down when the deadline passes."""
+        # A duplicate of the descriptor, because TLS takes it away from the socket that it wraps.
         handle = socket.fromfd(sock.fileno(), socket.AF_INET, socket.SOCK_STREAM)
         with self._lock:
             self._handles.append(handle)
@@ -48,13 +48,13 @@ class Deadline:
                 self._shut_down()
 
     def expire(self) -> None:
-        """Shut every watched socket down now."""
+        """Shut down every watched socket now."""
         with self._lock:
             self.expired = True
             self._shut_down()
 
     def release(self) -> None:
-        """Watch no socket any longer."""
+        """Stop watching all sockets."""
         with self._lock:
             for handle in self._handles:
                 handle.close()
@@ -67,22 +67,22 @@ class Deadline:
 
 
 class _Watcher:
-    """Expires deadlines in time, in one thread for all of the process, which the first one starts."""
+    """Expires deadlines on time, in one thread for the whole process. The first deadline starts the thread."""
 
     def __init__(self) -> None:
         self._reset()
-        # A child has the deadlines of its parent, and not the thread.
+        # A forked child has its parent's deadlines, but not the thread.
         os.register_at_fork(after_in_child=self._reset)
 
     def _reset(self) -> None:
         self._news = threading.Condition(threading.Lock())
         self._running: set[Deadline] = set()
         self._wakes_at = math.inf
-        """When the thread looks again. It is not told of those that end: most calls end long before that."""
+        """When the thread wakes up next. It is not notified of calls that end: most end long before that time."""
         self._started = False
 
     def start(self) -> None:
-        """Start the thread, if that was not done before. Raises ResourcesExhausted."""
+        """Start the thread if it is not running yet. Raises ResourcesExhausted."""
         with self._news:
             self._start()
 
@@ -92,7 +92,7 @@ class _Watcher:
             self._started = True
 
     def add(self, clock: Deadline) -> None:
-        """Expire it when its time has passed. Raises ResourcesExhausted if there is no thread that could."""
+        """Expire ``clock`` when its time has passed. Raises ResourcesExhausted if the thread cannot be started."""
         with self._news:
             self._start()
             self._running.add(clock)
@@ -101,7 +101,7 @@ class _Watcher:
                 self._news.notify()
 
     def remove(self, clock: Deadline) -> None:
-        """It ended in time, or did not."""
+        """Forget ``clock``, whose call has ended."""
         with self._news:
             self._running.discard(clock)
 
@@ -111,10 +111,13 @@ class _Watcher:
                 try:
                     clock.expire()
                 except Exception:
-                    log.exception("a call whose time has passed cannot be ended")
+                    log.exception("a call whose deadline has passed cannot be ended")
 
     def _due(self) -> list[Deadline]:
-        """Those whose time has passed; waits for the first of them, or until it is no longer known to be the first."""
+        """Wait until the earliest deadline passes, and return those that have passed.
+
+        Returns an empty list if it has only waited: the earliest deadline may be another one by then.
+        """
         with self._news:
             left = self._wakes_at - time.monotonic()
             if left > 0:
@@ -131,18 +134,17 @@ _thread = threading.local()
 
 
 def current() -> Deadline | None:
-    """The deadline of this thread's call, if it has one."""
+    """Return the deadline of this thread's call, or None."""
     return getattr(_thread, "deadline", None)
 
 
 @contextlib.contextmanager
 def deadline(seconds: float) -> Iterator[Deadline]:
-    """Give what happens in this thread ``seconds``, and no more than an outer deadline has left.
+    """Limit the calls of this thread inside the ``with`` block to ``seconds``, and to the rest of an outer deadline.
 
-    Nothing is raised by itself: what waits for a socket fails, and ``expired`` says why. An
-    answer whose length nobody knows just ends, so look at ``expired`` also when all went well.
-    Raises ResourcesExhausted, before anything begins, where the thread that watches all deadlines
-    cannot be started.
+    The deadline itself raises nothing. Waiting for a socket fails, and ``expired`` says why. A response of unknown
+    length ends as if it were complete, so check ``expired`` also after a success. Raises ResourcesExhausted, before
+    anything begins, if the thread that watches all deadlines cannot be started.
     """
     outer = current()
     clock = Deadline(seconds if outer is None else min(seconds, outer.remaining()))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The details of an error, as results and replies may carry them: plain JSON of bounded size and depth."""
+"""The details of errors in results and replies: plain JSON of limited size and depth."""
 
 from __future__ import annotations
 
@@ -12,47 +12,47 @@ from typing import Any
 from omps_worker.common.json_text import cut_below, is_deeper
 
 DETAILS_LIMIT = 64 * 1024
-"""How many bytes the details of one error may take in a result message, as JSON."""
+"""The maximum size of an error's details in a result message, in bytes of JSON."""
 
 DETAILS_DEPTH = 50
-"""How many objects and arrays may stand within each other in the details of one error."""
+"""The maximum nesting depth of objects and arrays in an error's details."""
 
 
 def why(error: OSError) -> str:
-    """What the system says is wrong, without the path: Python's own words may name several."""
+    """Return the system's text for ``error`` without a path: Python's own text may contain several."""
     if error.errno == errno.ENOENT and error.filename is None:
-        return "no directory for them can be written"  # tempfile's, which has tried all that it knows
+        return "no temporary directory is writable"  # from tempfile, which has tried all its candidates
     return os.strerror(error.errno) if error.errno else type(error).__name__
 
 
 def limited(details: Mapping[str, Any]) -> dict[str, Any]:
-    """``details`` as plain JSON of at most ``DETAILS_LIMIT`` bytes, nested no deeper than ``DETAILS_DEPTH``.
+    """Return ``details`` as plain JSON of at most ``DETAILS_LIMIT`` bytes and ``DETAILS_DEPTH`` levels.
 
-    What does not fit is cut: long lists lose their tail, long texts their end, and what is nested
-    too deeply becomes "…"; ``truncated: true`` says so.
+    The rest is cut: long lists lose their tail, long texts their end, and values that are nested too deeply become "…".
+    ``truncated: true`` then says so.
     """
     details = dict(details)
     if is_deeper(details, DETAILS_DEPTH):
         details = {**cut_below(details, DETAILS_DEPTH), "truncated": True}
     text = json.dumps(details, default=str)
-    # NaN and Infinity are not JSON; a peer's answer may hold them all the same.
+    # NaN and Infinity are not JSON, but a peer's answer may contain them.
     whole: dict[str, Any] = json.loads(text, parse_constant=str)
     if len(text) <= DETAILS_LIMIT:
         return whole
-    items, letters = 1000, 8192
-    while letters:
-        plain: dict[str, Any] = {**_cut(whole, items, letters), "truncated": True}
+    items, characters = 1000, 8192
+    while characters:
+        plain: dict[str, Any] = {**_cut(whole, items, characters), "truncated": True}
         if len(json.dumps(plain)) <= DETAILS_LIMIT:
             return plain
-        items, letters = max(items // 2, 1), letters // 2
+        items, characters = max(items // 2, 1), characters // 2
     return {"truncated": True}
 
 
-def _cut(value: Any, items: int, letters: int) -> Any:
+def _cut(value: Any, items: int, characters: int) -> Any:
     if isinstance(value, str):
-        return value if len(value) <= letters else value[:letters] + "…"
+        return value if len(value) <= characters else value[:characters] + "…"
     if isinstance(value, list):
-        return [_cut(item, items, letters) for item in value[:items]]
+        return [_cut(item, items, characters) for item in value[:items]]
     if isinstance(value, dict):
-        return {key[:letters]: _cut(item, items, letters) for key, item in list(value.items())[:items]}
+        return {key[:characters]: _cut(item, items, characters) for key, item in list(value.items())[:items]}
     return value

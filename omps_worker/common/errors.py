@@ -1,55 +1,55 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Everything that can go wrong, as one tree.
+"""The tree of errors.
 
 ::
 
     WorkerError
-    ├── SettingsError                    the configuration; names every fault it found
-    │   └── MappingError                 the mapping file
-    ├── MessageError                     a message that cannot be read, or that names no build
-    ├── ContentError                     what the build carries is at fault
+    ├── SettingsError                    the configuration is invalid; lists every fault
+    │   └── MappingError                 the mapping file is invalid
+    ├── MessageError                     a message cannot be decoded, or names no build
+    ├── ContentError                     the content of the build is at fault
     │   ├── OMPSUploadedFileError        the archive
     │   ├── PackageValidationError       the manifests
-    │   └── OMPSInvalidVersionFormat     the version they or the mapping ask for
-    ├── BuildSystemError                 what Koji says, or that it says nothing
-    │   ├── KojiNVRBuildNotFound         (transient where a message says that there is one)
-    │   ├── KojiBuildMismatch            a message means another build than Koji, by the same id
+    │   └── OMPSInvalidVersionFormat     the version that they or the mapping request
+    ├── BuildSystemError                 Koji's answer, or a missing answer
+    │   ├── KojiNVRBuildNotFound         (transient if a message says that the build exists)
+    │   ├── KojiBuildMismatch            a message and Koji disagree about which build it is
     │   ├── KojiNotAnOperatorImage
     │   ├── KojiManifestsArchiveNotFound
     │   └── KojiError                    Koji cannot be reached, or lags behind (transient)
-    ├── GatingError                      what Greenwave says of a build
-    │   ├── GreenwaveUnsatisfiedError    its gates are not passed (transient while patience lasts)
-    │   └── GreenwaveError               it cannot be reached, or makes no sense (transient)
-    ├── RegistryError                    what the app registry says
-    │   ├── QuayAuthorizationError       a token, or its rights (transient)
+    ├── GatingError                      Greenwave's answer about a build
+    │   ├── GreenwaveUnsatisfiedError    the build has not passed its gates (transient during `patience`)
+    │   └── GreenwaveError               Greenwave cannot be reached, or its answer is invalid (transient)
+    ├── RegistryError                    the app registry's answer
+    │   ├── QuayAuthorizationError       a token, or its permissions (transient)
     │   ├── QuayCourierError             a push failed
-    │   ├── QuayPackageError             looking at a package, deleting from it, or making it public, failed
+    │   ├── QuayPackageError             querying a package, deleting from it or making it public failed
     │   └── QuayPackageNotFound
     ├── RequestError                     a request to the REST API
     │   ├── OMPSAuthorizationHeaderRequired
-    │   ├── InvalidOrganizationName      nothing can be called that
+    │   ├── InvalidOrganizationName      the name is not a valid name of an organization
     │   ├── OMPSExpectedFileError
     │   ├── RequestEntityTooLarge
-    │   ├── RequestTimeout               its body does not arrive
+    │   ├── RequestTimeout               the body did not arrive in time
     │   ├── InvalidIdempotencyKey
-    │   ├── RequestAbandoned             nobody waits for it any more
-    │   ├── ServiceBusy                  too many wait already (transient)
+    │   ├── RequestAbandoned             the client has disconnected
+    │   ├── ServiceBusy                  too many requests are waiting (transient)
     │   └── ServiceStopping
     ├── BrokerError                      RabbitMQ
-    │   ├── BrokerUnavailable            it is away (transient)
-    │   ├── BrokerBlocked                it takes no messages: an alarm of its own (transient)
-    │   └── BrokerRefused                it refuses the login, a queue or an exchange
-    ├── OrganizationPaused               the mapping says so (transient, for as long as it does)
-    ├── BuildHeld                        the mapping says so
-    ├── PackageBusy                      somebody else is pushing to the package (transient)
-    ├── PoisonMessage                    workers die of the message
-    ├── RegistryReplacementError         replace_registry takes too long, or too much memory, with these manifests
-    ├── StorageError                     this machine's own disk (transient)
-    ├── ResourcesExhausted               this machine has no more threads, processes, memory or open files (transient)
-    └── UnexpectedError                  what nobody thought of; its traceback is in the log
+    │   ├── BrokerUnavailable            the broker cannot be reached (transient)
+    │   ├── BrokerBlocked                the broker accepts no messages, because of an alarm (transient)
+    │   └── BrokerRefused                the broker refuses the login, a queue or an exchange
+    ├── OrganizationPaused               the mapping pauses the organization (transient)
+    ├── BuildHeld                        the mapping holds the build
+    ├── PackageBusy                      another push to the package is under way (transient)
+    ├── PoisonMessage                    the message makes workers die
+    ├── RegistryReplacementError         replace_registry needs too much time or memory with these manifests
+    ├── StorageError                     the local disk (transient)
+    ├── ResourcesExhausted               no more threads, processes, memory or open files (transient)
+    └── UnexpectedError                  an unforeseen error; its traceback is in the log
 
-Names below the sub-bases are those of OMPS, so that clients and dashboards written for
-it keep working. Each error knows whether trying again can help: ``transient``.
+The names of the leaves are those of OMPS, so that clients and dashboards written for it keep
+working. ``transient`` of an error says whether a retry can help.
 """
 
 from __future__ import annotations
@@ -66,24 +66,25 @@ from omps_worker.common.tracebacks import let_go
 Kind = TypeVar("Kind", bound="WorkerError")
 
 MESSAGE_LIMIT = 4096
-"""How many characters an error's message may have; what comes from outside may be longer."""
+"""The maximum length of an error's message in characters. Texts from other services may be longer."""
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
-"""What the system says of a disk that takes no more."""
+"""The error numbers of a disk that cannot be written to."""
 
 _NO_THREAD = "can't start new thread"
-"""The text of the RuntimeError that Python raises then."""
+"""The text of the RuntimeError that Python raises if the system refuses a new thread."""
 
 
 class WorkerError(Exception):
-    """The root of the tree.
+    """The base of all errors of omps-worker.
 
-    ``message`` is one sentence for a person. It never holds a secret, a local path that the
-    reader did not configure, or a traceback. ``details`` is JSON for a program. ``transient``
-    says whether the same work may succeed later; ``retry_after`` is the number of seconds that
-    the peer asked to be left alone, if it did. ``counts``: a try that ends like this was one;
-    otherwise the work never began, and trying again is no further attempt. ``gives_up``: that comes to an
-    end after some time; ``reason``: what results call it while it is tried again, if not by its name.
+    ``message`` is one sentence for people. It never contains a secret, a local path that the reader did not configure,
+    or a traceback. ``details`` is JSON for programs. ``transient`` says whether the same work can succeed later.
+    ``retry_after`` is the delay in seconds that the peer requested, or None.
+
+    ``counts``: whether an attempt that ends with this error counts as an attempt. If not, the work never began.
+    ``gives_up``: whether retrying ends after some time. ``reason``: the reason in results while the work is retried, if
+    it is not the name of the error.
     """
 
     transient = False
@@ -110,19 +111,20 @@ class WorkerError(Exception):
 
     @property
     def name(self) -> str:
-        """The name that results and REST replies carry, e.g. ``KojiNVRBuildNotFound``."""
+        """The name in results and REST replies, such as ``KojiNVRBuildNotFound``."""
         return type(self).__name__
 
     def as_value(self: Kind) -> Kind:
-        """This error, fit to be kept: with nothing left of the way that it came; see ``let_go``."""
+        """Return this error without its traceback and causes, so that it can be stored; see ``let_go``."""
         let_go(self)
         return self
 
 
 class SettingsError(WorkerError):
-    """The configuration cannot be used. Holds every fault, not only the first.
+    """The configuration is invalid. ``faults`` has every fault, not only the first.
 
-    Transient where work under way meets it: a secret or an organization may be there at the next try.
+    Transient if it is raised during the work on a build: a secret or an organization may be available at the next
+    attempt.
     """
 
     def __init__(self, faults: Sequence[Fault], *, transient: bool = False) -> None:
@@ -131,26 +133,26 @@ class SettingsError(WorkerError):
 
 
 class MappingError(SettingsError):
-    """The mapping file cannot be used."""
+    """The mapping file is invalid."""
 
 
 class MessageError(WorkerError):
-    """A message that cannot be decoded, or that speaks of a complete build without naming it."""
+    """A message cannot be decoded, or reports a complete build without naming it."""
 
 
 class ContentError(WorkerError):
-    """The content of a build is at fault: only another build can mend it."""
+    """The content of a build is at fault: only another build can fix it."""
 
 
 class OMPSUploadedFileError(ContentError):
-    """The archive is no zip, is damaged, encrypted, too large, or has members that are refused."""
+    """The archive is not a zip, is damaged, encrypted or too large, or has members that are refused."""
 
 
 class PackageValidationError(ContentError):
-    """The manifests are not what an app registry takes.
+    """The app registry does not accept such manifests.
 
-    ``details["validation_info"]`` holds operator-courier's verdict, ``{errors, warnings}``,
-    or nothing when it came to none.
+    ``details["validation_info"]`` holds operator-courier's result, ``{errors, warnings}``. It is empty if there is no
+    result.
     """
 
 
@@ -159,31 +161,31 @@ class OMPSInvalidVersionFormat(ContentError):
 
 
 class BuildSystemError(WorkerError):
-    """Koji's answer, or its absence."""
+    """Koji's answer is the problem, or there is no answer."""
 
 
 class KojiNVRBuildNotFound(BuildSystemError):
-    """Koji knows no such build. Transient where a message says that there is one."""
+    """Koji has no such build. Transient if a message says that the build exists."""
 
 
 class KojiBuildMismatch(BuildSystemError):
-    """A message gives the id of one build and the name of another: it speaks of no build of this Koji."""
+    """A message has the id of one build and the name of another: it is about no build of this Koji."""
 
 
 class KojiNotAnOperatorImage(BuildSystemError):
-    """The build exists and is not an operator image, or is not complete."""
+    """The build exists, but is not an operator image or is not complete."""
 
 
 class KojiManifestsArchiveNotFound(BuildSystemError):
-    """The build says it has an archive of manifests, and Koji has none of that name."""
+    """The build claims to have an archive of manifests, but Koji has no archive of that name."""
 
 
 class KojiError(BuildSystemError):
-    """Koji could not be reached, answered with something that is no answer, or does not have yet what it must have.
+    """Koji cannot be reached, its answer is invalid, or it does not have data yet that it must have.
 
-    ``lacking``: its hub has no such call, or the call no such argument: it will never answer this question.
-    ``absent``: its file server does not have a file that the hub lists. ``insisted``: it was waited for and asked
-    again already. ``refused``: its hub said no to a question. ``misplaced``: where it should be is something else.
+    ``lacking``: the hub does not have the call or its argument, so it can never answer. ``absent``: the file server
+    does not have a file that the hub lists. ``insisted``: the worker has already waited and asked again. ``refused``:
+    the hub rejected the call. ``misplaced``: something else is at the place of the file.
     """
 
     transient = True
@@ -193,7 +195,7 @@ class KojiError(BuildSystemError):
 
 
 class GatingError(WorkerError):
-    """Greenwave's answer; ``details["greenwave_response"]`` holds it, or {} if it was none."""
+    """Greenwave's answer is the problem; ``details["greenwave_response"]`` holds it, or {} if there is none."""
 
 
 class GreenwaveUnsatisfiedError(GatingError):
@@ -201,30 +203,30 @@ class GreenwaveUnsatisfiedError(GatingError):
 
 
 class GreenwaveError(GatingError):
-    """Greenwave could not be reached, or answered with something that is no decision."""
+    """Greenwave cannot be reached, or its answer is not a decision."""
 
     transient = True
 
 
 class RegistryError(WorkerError):
-    """The app registry's answer; ``details["quay_response"]`` holds what it said, as JSON."""
+    """The app registry's answer is the problem; ``details["quay_response"]`` holds it as JSON."""
 
 
 class QuayAuthorizationError(RegistryError):
-    """The registry does not let these credentials do this.
+    """The registry does not permit the operation with these credentials.
 
-    Somebody renews the token or gives it the right, and then the same work succeeds. Also a token that
-    was read while its file was being written looks like this.
+    Transient: once the token is renewed or has the permission, the same work succeeds. A token that was read while its
+    file was being written causes this error, too.
     """
 
     transient = True
 
 
 class QuayCourierError(RegistryError):
-    """The registry did not take a release.
+    """The registry did not accept a release.
 
-    ``conflict``: because it has that version already. ``ambiguous``: it may have taken it all the
-    same, so look before pushing again. ``pending``: it may even take it yet, in a while.
+    ``conflict``: it already has that version. ``ambiguous``: it may have accepted the release nevertheless, so query it
+    before pushing again. ``pending``: it may still accept the release later.
     """
 
     conflict = False
@@ -233,15 +235,15 @@ class QuayCourierError(RegistryError):
 
 
 class QuayPackageError(RegistryError):
-    """Looking at a package, making it public, or deleting from it failed."""
+    """Querying a package, making it public or deleting from it failed."""
 
 
 class QuayPackageNotFound(RegistryError):
-    """The package, or the release of it, does not exist."""
+    """The package, or this release of it, does not exist."""
 
 
 class RequestError(WorkerError):
-    """A request that cannot be served as it is: whoever sent it must send another."""
+    """A request that cannot be served as it is: the client must change it."""
 
 
 class OMPSAuthorizationHeaderRequired(RequestError):
@@ -249,15 +251,15 @@ class OMPSAuthorizationHeaderRequired(RequestError):
 
 
 class InvalidOrganizationName(RequestError):
-    """A request is for an organization that nothing can be called."""
+    """The organization in a request is not a valid name of an organization."""
 
 
 class OMPSExpectedFileError(RequestError):
-    """The request brings no file."""
+    """The request contains no file."""
 
 
 class RequestEntityTooLarge(RequestError):
-    """The request has a larger body than is taken."""
+    """The body of the request is too large."""
 
 
 class RequestTimeout(RequestError):
@@ -265,45 +267,45 @@ class RequestTimeout(RequestError):
 
 
 class InvalidIdempotencyKey(RequestError):
-    """The header Idempotency-Key of a request is none that can be used."""
+    """The header Idempotency-Key of a request is invalid."""
 
 
 class RequestAbandoned(RequestError):
-    """Whoever sent the request went away before what it asks for was begun."""
+    """The client disconnected before the work for its request was begun."""
 
 
 class ServiceBusy(RequestError):
-    """More requests wait already than the service keeps."""
+    """Too many requests are already waiting."""
 
     transient = True
 
 
 class ServiceStopping(RequestError):
-    """The service stopped before the request was finished; what came of it is not known."""
+    """The service stopped before the request was finished; its outcome is not known."""
 
 
 class BrokerError(WorkerError):
-    """RabbitMQ."""
+    """RabbitMQ is the problem."""
 
 
 class BrokerUnavailable(BrokerError):
-    """The broker cannot be reached, or went away."""
+    """The broker cannot be reached, or the connection to it was lost."""
 
     transient = True
 
 
 class BrokerBlocked(BrokerError):
-    """The broker takes no messages, as it is short of memory or disk."""
+    """The broker accepts no messages, because it is short of memory or disk space."""
 
     transient = True
 
 
 class BrokerRefused(BrokerError):
-    """The broker refuses: the login, a queue with other arguments, an exchange that is missing."""
+    """The broker refuses the login, a queue that has other arguments, or a missing exchange."""
 
 
 class OrganizationPaused(WorkerError):
-    """The key ``pause`` of the mapping names the organization. Waited for without end."""
+    """The key ``pause`` of the mapping names the organization. Retried without a time limit."""
 
     transient = True
     counts = False
@@ -316,78 +318,78 @@ class BuildHeld(WorkerError):
 
 
 class PackageBusy(WorkerError):
-    """Somebody else was pushing to the package for as long as this work could wait."""
+    """Another push to the package was under way for as long as this work could wait."""
 
     transient = True
     counts = False
 
 
 class PoisonMessage(WorkerError):
-    """Workers died again and again while they had this message, and nothing else, in hand. ``deaths``: how often."""
+    """Workers died repeatedly while this message alone was in flight. ``deaths``: how often."""
 
     deaths = 0
 
 
 class RegistryReplacementError(WorkerError):
-    """Regular expressions of ``replace_registry`` take more than they may with the manifests of this build.
+    """The regular expressions of ``replace_registry`` need too much time or memory with the manifests of this build.
 
-    Only another expression mends it, or another build; so trying again does not help.
+    Retrying does not help: only another expression or another build can fix it.
     """
 
 
 class StorageError(WorkerError):
-    """This machine could not keep a file for the time of the work, a full disk most of the time, or begin a process."""
+    """A temporary file could not be written (usually because the disk is full), or a process could not be started."""
 
     transient = True
 
     @classmethod
     def wrap(cls, error: OSError) -> StorageError:
-        """A StorageError for ``error``, a failure among the temporary files; without the path."""
+        """Return a StorageError for ``error``, which occurred with temporary files. It does not name the path."""
         return cls(f"Temporary files could not be written where TMPDIR points: {why(error)}.")
 
 
 class ResourcesExhausted(WorkerError):
-    """This machine, or the container, gives no more threads, memory or open files; the work is not at fault."""
+    """The machine or the container has no more threads, memory or open files; the work is not at fault."""
 
     transient = True
 
     @classmethod
     def of_threads(cls) -> ResourcesExhausted:
-        """There are no more threads."""
+        """Return the error for a thread that could not be started."""
         return cls(
-            "No further thread can be started here: give more (pids of the container, TasksMax of the unit, "
-            "ulimit -u), or run less beside it."
+            "No further thread can be started: raise the limit (pids of the container, TasksMax of the unit, "
+            "ulimit -u), or run fewer other programs."
         )
 
     @classmethod
     def meant_by(cls, exception: BaseException) -> ResourcesExhausted | None:
-        """What ``exception`` says if it says that something is exhausted, None otherwise."""
+        """Return the ResourcesExhausted that ``exception`` stands for, or None if it has another cause."""
         if isinstance(exception, MemoryError):
-            return cls("There is no more memory here: give more, or lower concurrency or the limits of archives.")
+            return cls("There is no more memory: provide more, or lower concurrency or the limits of archives.")
         if isinstance(exception, RuntimeError) and str(exception) == _NO_THREAD:
             return cls.of_threads()
         if isinstance(exception, OSError) and exception.errno in (errno.EMFILE, errno.ENFILE):
-            return cls("No further file can be opened here: raise the limit (LimitNOFILE of the unit, ulimit -n).")
+            return cls("No further file can be opened: raise the limit (LimitNOFILE of the unit, ulimit -n).")
         if isinstance(exception, OSError) and exception.errno in (errno.ENOMEM, errno.EAGAIN):
-            return cls("This machine has no more memory or processes to give: give more, or run less beside it.")
+            return cls("This machine has no more memory or processes: raise the limits, or run fewer other programs.")
         return None
 
 
 class UnexpectedError(WorkerError):
-    """An exception that nobody thought of; the message names its type only, as its text may hold anything."""
+    """An unforeseen exception. The message contains only its type, because its text may contain anything."""
 
     @classmethod
     def wrap(cls, exception: BaseException) -> UnexpectedError:
-        """An UnexpectedError for ``exception``, which ends with it; log its traceback before."""
+        """Return an UnexpectedError for ``exception`` and drop its traceback; log the traceback before."""
         let_go(exception)
         kind = type(exception).__name__
         return cls(f"An unexpected {kind} interrupted the work; the log has its traceback.")
 
 
 def unforeseen(exception: BaseException) -> WorkerError:
-    """What to make of an ``exception`` that is none of ours; log the traceback where it is caught.
+    """Return the WorkerError for an ``exception`` that is not one; log the traceback where it is caught.
 
-    A ResourcesExhausted or a StorageError where this machine is at fault, and an UnexpectedError otherwise.
+    It is a ResourcesExhausted or a StorageError if the machine is at fault, and an UnexpectedError otherwise.
     """
     known: WorkerError | None = ResourcesExhausted.meant_by(exception)
     if known is None and isinstance(exception, OSError) and exception.errno in NO_ROOM:

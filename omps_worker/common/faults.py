@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is wrong in a file that somebody wrote."""
+"""Faults in configuration files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from omps_worker.common.text import with_single_stops
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing wrong in a file that somebody wrote: where, and what to do about it."""
+    """One fault in a file that a user wrote: its place, and how to fix it."""
 
     file: str
     key: str

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Answers of a check that are neither yes nor no."""
+"""The result of a check that cannot be decided."""
 
 from __future__ import annotations
 
 
 class Inconclusive(Exception):
-    """A check that can neither say yes nor no; its text says why."""
+    """A check can say neither yes nor no. The text says why."""

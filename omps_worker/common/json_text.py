@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""JSON that comes from outside, read within bounds.
+"""Reading JSON from outside within limits.
 
-Python's parser takes about as many levels as its stack holds, which differs between versions and
-with where it is called, and whoever goes through the value afterwards runs out of stack sooner.
-So depth is bounded here, once, and what was read can be walked, cut and written again by plain
-recursion everywhere else.
+Python's parser accepts about as many levels as fit on the stack. That number depends on the version and on the caller,
+and code that walks through the value afterwards runs out of stack sooner. So the depth is limited here, once. All other
+code can walk, cut and write the value with plain recursion.
 """
 
 from __future__ import annotations
@@ -15,20 +14,20 @@ from collections.abc import Callable
 from typing import Any
 
 DEPTH_LIMIT = 200
-"""How many objects and arrays may stand within each other; a dozen are real."""
+"""The maximum nesting depth of objects and arrays; real documents have a dozen levels."""
 
 CONTAINERS = 100_000
-"""How many objects and arrays ``parse_json`` takes: they take fifty times the memory that their text has."""
+"""The maximum number of objects and arrays in ``parse_json``: they take fifty times the memory of their text."""
 
 _CONTAINERS = frozenset((dict, list, tuple))
 
 
 class TooDeep(ValueError):
-    """The JSON is nested deeper than it may be."""
+    """The JSON is nested too deeply."""
 
 
 class TooMany(ValueError):
-    """The JSON holds more objects and arrays than it may."""
+    """The JSON has too many objects and arrays."""
 
 
 def read_json(
@@ -40,14 +39,13 @@ def read_json(
     parse_float: Callable[[str], Any] | None = None,
     parse_constant: Callable[[str], Any] | None = None,
 ) -> Any:
-    """The JSON document that ``text`` is.
+    """Parse ``text`` as a JSON document.
 
-    ``depth`` is how many objects and arrays may stand within each other, ``containers`` how many
-    there may be in all, as they take fifty times the memory that their text has; None: any number.
-    The other parameters are those of ``json.loads``.
+    ``depth`` is the maximum nesting depth of objects and arrays. ``containers`` is their maximum number, because they
+    take fifty times the memory of their text; None means no limit. The other parameters are those of ``json.loads``.
 
-    Raises TooDeep, TooMany, json.JSONDecodeError for what is no JSON, and what the callables and
-    Python's limit on the digits of an integer raise; all of them are ValueErrors.
+    Raises TooDeep, TooMany, json.JSONDecodeError if the text is not JSON, and whatever the callables and Python's limit
+    on the digits of an integer raise. All of these are ValueErrors.
     """
     opened = text.count("{") + text.count("[")
     if containers is not None and opened > containers:
@@ -62,9 +60,9 @@ def read_json(
 
 
 def is_deeper(value: Any, depth: int) -> bool:
-    """Whether more than ``depth`` dicts, lists and tuples stand within each other; needs no stack.
+    """Return whether dicts, lists and tuples are nested deeper than ``depth``. Does not recurse.
 
-    Those of derived types do not count: the parser makes none.
+    Instances of subclasses do not count: the parser makes none.
     """
     level = [value] if type(value) in _CONTAINERS else []
     for _ in range(depth):
@@ -80,7 +78,7 @@ def is_deeper(value: Any, depth: int) -> bool:
 
 
 def cut_below(value: Any, depth: int) -> Any:
-    """``value`` with "…" in place of each dict, list and tuple that stands within ``depth`` others."""
+    """Return ``value`` with each dict, list and tuple at nesting level ``depth`` replaced by "…"."""
     if isinstance(value, dict):
         return {key: cut_below(inner, depth - 1) for key, inner in value.items()} if depth else "…"
     if isinstance(value, (list, tuple)):
@@ -89,12 +87,15 @@ def cut_below(value: Any, depth: int) -> Any:
 
 
 def parse_json(body: bytes | str) -> Any:
-    """``body`` as JSON; None if it is none, is nested too deep or too large, or holds what JSON cannot say (NaN)."""
+    """Parse ``body`` as JSON; return None if that fails.
+
+    It fails if the body is not JSON, is nested too deeply, is too large, or has values that JSON does not have (NaN).
+    """
     try:
         text = body if isinstance(body, str) else body.decode("utf-8-sig")
         value = read_json(text, containers=CONTAINERS, parse_constant=_refuse, parse_float=_finite)
         if "\\ud" in text.lower() or not text.isascii():
-            # Half a surrogate pair cannot be encoded again, and would fail far from here.
+            # Half a surrogate pair cannot be encoded again: writing the value would fail, far from here.
             value = json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
     except ValueError:
         return None
@@ -106,7 +107,7 @@ def _refuse(constant: str) -> None:
 
 
 def _finite(text: str) -> float:
-    # 1e999 is JSON, but becomes infinity, which is none.
+    # 1e999 is valid JSON, but becomes infinity, which cannot be written as JSON.
     value = float(text)
     if math.isinf(value):
         raise ValueError(text)

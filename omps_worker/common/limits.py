@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How large archives of manifests may be: limits of this worker, which its configuration can raise.
+"""The limits for archives of manifests, which the configuration can raise.
 
-What exceeds one is refused in a sentence that says whose limit it is and which key raises it: to whoever made the
-archive, nothing is wrong with it.
+The error about an exceeded limit says that it is this worker's limit and names its key, because nothing is wrong with
+the archive itself.
 """
 
 from __future__ import annotations
@@ -10,35 +10,38 @@ from __future__ import annotations
 from typing import Protocol
 
 VALUES = 1_000_000
-"""How many YAML values the files of one operator may have together, unless the configuration says otherwise.
+"""The default maximum of YAML values in all files of one operator.
 
-The largest operators have 350,000. To read a value takes up to a hundred bytes.
+The largest operators have 350,000 values. Reading a value takes up to a hundred bytes.
 """
 
 FLAT_SHARE = 4
-"""A flat tree may have one in so many of these: it is also dumped, which takes up to half a kilobyte for each."""
+"""The divisor of the limit for a flat tree: it may have a quarter of the values.
+
+A flat tree is also dumped, which takes up to half a kilobyte for each value.
+"""
 
 
 class Limits(Protocol):
-    """How large an archive may be; see ``settings.Limits``."""
+    """The limits for an archive; see ``settings.Limits``."""
 
     @property
     def archive_bytes(self) -> int:
-        """The zip itself."""
+        """The maximum size of the zip in bytes."""
 
     @property
     def uncompressed_bytes(self) -> int:
-        """All its members together, unpacked."""
+        """The maximum size of all members together in bytes, unpacked."""
 
     @property
     def files(self) -> int:
-        """How many files it may have; it may have as many directories on top, named or not."""
+        """The maximum number of files. As many directories are allowed in addition, named or not."""
 
     @property
     def values(self) -> int:
-        """How many YAML values the files of one operator may have together, aliases followed."""
+        """The maximum number of YAML values in all files of one operator, with aliases followed."""
 
 
 def whose(key: str) -> str:
-    """The end of a sentence about a limit: whose it is, and what raises it."""
+    """Return the end of a sentence about a limit: that it is this worker's limit, and which key raises it."""
     return f"that is this worker's limit, {key} in [consumer_config.limits]"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Logs: one line each, as text for people or as JSON for machines, on standard error."""
+"""Logging to standard error: one line for each record, as text for people or as JSON for programs."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _NOISY = ("pika", "urllib3", "requests", "koji", "operatorcourier", "fedora_mess
 
 
 class JsonFormatter(logging.Formatter):
-    """A JSON object on a line: time, level, logger, message, and what ``extra`` held."""
+    """Formats a record as a JSON object on one line: time, level, logger, message, and the fields of ``extra``."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line for ``record``."""
+        """Return the line for ``record``."""
         entry: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds"),
             "level": record.levelname,
@@ -35,13 +35,13 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """Time, level, logger, the request if there is one, and the message, which cannot begin a new line."""
+    """Formats a record as time, level, logger, the request id if there is one, and the message on one line."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line for ``record``, and below it the traceback if there is one."""
+        """Return the line for ``record``, followed by its traceback if there is one."""
         text = one_line(record.getMessage())
         about = getattr(record, "request_id", None)
         if about is not None:
@@ -50,7 +50,7 @@ class TextFormatter(logging.Formatter):
         return super().format(plain)
 
     def formatException(self, ei: Any) -> str:  # noqa: N802
-        """The traceback, whose lines quote texts from outside."""
+        """Return the traceback; control characters are replaced, because its lines may quote texts from outside."""
         return "\n".join(one_line(line.expandtabs()) for line in super().formatException(ei).split("\n"))
 
 
@@ -63,5 +63,5 @@ def set_up(log_format: str, level: str) -> None:
     root.setLevel(level)
     for name in _NOISY:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(level)))
-    # It logs a traceback for headers that a peer got wrong; who asked tells of it in one line.
+    # It logs a traceback if a peer sends invalid headers; the caller reports that in one line.
     logging.getLogger("urllib3.connection").setLevel(logging.CRITICAL)

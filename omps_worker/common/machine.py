@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What this machine gives every process, and may stop giving: threads, open files, and room for temporary ones.
+"""Resources of this machine that may run out: threads, open files, and space for temporary files.
 
-Whatever starts a thread does so here, so that a machine that gives no more of them is named as what it
-is: transient, and nothing against the work. What is needed all the time is started once and kept.
+All threads are started here, so that a machine without further threads is reported as a transient error that is not the
+fault of the work. Threads that are always needed are started once and kept.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 TRY_AGAIN_SECONDS = 30.0
-"""How long to wait until threads that could not be started are tried again, while others do their work."""
+"""How long to wait before starting missing threads again, in seconds. Meanwhile the other threads do the work."""
 
 PROBE_BYTES = 64 * 1024
-"""How large a temporary file is written to see whether there is room for any."""
+"""The size of the temporary file that is written to test the free space, in bytes."""
 
 _NOT_WRITABLE = (*NO_ROOM, errno.EACCES, errno.EPERM, errno.ENOENT)
 
-KEPT_HELPERS = 2
-"""How many threads a Helpers keeps that have nothing to do."""
+KEPT_IDLE_THREADS = 2
+"""How many idle threads AbandonableCalls keeps."""
 
 
 def start(thread: threading.Thread) -> None:
-    """Start ``thread``. Raises ResourcesExhausted if there is none to be had; then it may be started later."""
+    """Start ``thread``. Raises ResourcesExhausted if the system has no more threads; it may be started later."""
     try:
         thread.start()
     except RuntimeError as error:
@@ -50,8 +50,8 @@ def start(thread: threading.Thread) -> None:
         raise ResourcesExhausted.of_threads() from None
 
 
-def look() -> None:
-    """Try what this machine has to give. Raises ResourcesExhausted or StorageError, neither of which has the path."""
+def check() -> None:
+    """Test that threads and temporary files are available. Raises ResourcesExhausted or StorageError (without path)."""
     probe = threading.Thread(target=bool, name="probe", daemon=True)
     start(probe)
     probe.join()
@@ -65,16 +65,19 @@ def look() -> None:
 
 
 def trouble() -> str | None:
-    """What this machine does not give any more, by trying it; None: all that is needed."""
+    """Return which resource this machine has no more of, by testing; None if all are available."""
     try:
-        look()
+        check()
     except (ResourcesExhausted, StorageError) as error:
         return error.message
     return None
 
 
 def temporary_place() -> str:
-    """The directory for temporary files, for the log and for who asks on this machine; nobody else is told paths."""
+    """Return the directory for temporary files, for the log and for users of this machine.
+
+    Other readers are not told paths.
+    """
     try:
         return tempfile.gettempdir()
     except OSError:
@@ -82,10 +85,10 @@ def temporary_place() -> str:
 
 
 def log_failure(log: logging.Logger, error: BaseException, what: str, *about: object, stored: bool = False) -> None:
-    """Tell ``log`` that ``what``, with ``about`` in it, ended in ``error``, which nobody expected.
+    """Log that the action ``what`` (with ``about`` as its arguments) failed with the unexpected ``error``.
 
-    A machine that gives no more, or has no room, has one line; for everything else there is the traceback.
-    ``stored``: files were being kept, so that a place that cannot be written is no riddle either.
+    If the machine has run out of a resource or of disk space, this is one line; otherwise the traceback is logged.
+    ``stored``: files were being stored, so a directory that cannot be written is also reported in one line.
     """
     exhausted = ResourcesExhausted.meant_by(error)
     if exhausted is not None:
@@ -97,11 +100,11 @@ def log_failure(log: logging.Logger, error: BaseException, what: str, *about: ob
 
 
 class ThreadPool:
-    """A number of threads that work. They do not keep the process from ending.
+    """A pool of daemon threads: the process can exit while they run.
 
-    (Those of ``concurrent.futures`` do: work past the shutdown deadline would hold up the exit.)
-    Where there are not so many to be had, the work goes on with fewer, down to one, and the rest is
-    tried again now and then. ``as_needed``: only one is started before there is work for more.
+    (The threads of ``concurrent.futures`` are joined at exit: work past the shutdown deadline would delay the exit.) If
+    the system does not have ``count`` threads, the pool works with fewer, down to one, and tries again from time to
+    time to start the others. ``as_needed``: start with one thread, and add others when there is work for them.
     """
 
     def __init__(self, count: int, name: str = "work", *, as_needed: bool = False) -> None:
@@ -116,14 +119,14 @@ class ThreadPool:
         self._closed = False
 
     def begin(self) -> ThreadPool:
-        """Start them, as far as that was not done before. Raises ResourcesExhausted if there is none at all."""
+        """Start the missing threads. Raises ResourcesExhausted if there is not even one."""
         with self._lock:
             if self._running < self._count and not self._closed and time.monotonic() >= self._next_try:
                 self._start_missing()
         return self
 
     def submit(self, task: Callable[[], object]) -> None:
-        """Have one of the threads call ``task``, which must not raise. Raises ResourcesExhausted if there is none."""
+        """Call ``task`` in one of the threads. It must not raise. Raises ResourcesExhausted if there is no thread."""
         with self._lock:
             self._outstanding += 1
             self._count = max(self._count, min(self._outstanding, self._most))
@@ -137,7 +140,7 @@ class ThreadPool:
         self._tasks.put(task)
 
     def close(self) -> None:
-        """Let the threads end when they have nothing left to do."""
+        """Let the threads end after they have finished all submitted tasks."""
         with self._lock:
             self._closed = True
             for _ in range(self._running):
@@ -152,7 +155,7 @@ class ThreadPool:
             if not self._running:
                 raise
             if self._running > 1:
-                # One is left over for others: each new connection to the broker needs one for a moment.
+                # One thread is left for others: each new connection to the broker needs one for a moment.
                 self._running -= 1
                 self._tasks.put(None)
             self._next_try = time.monotonic() + TRY_AGAIN_SECONDS
@@ -161,17 +164,17 @@ class ThreadPool:
     def _run(self) -> None:
         while (task := self._tasks.get()) is not None:
             task()
-            # Not kept until the next one comes: it may hold a lot.
+            # Not kept until the next task arrives: it may hold much memory.
             del task
             with self._lock:
                 self._outstanding -= 1
 
 
 class AbandonableCalls:
-    """Threads for calls that nothing can interrupt, such as asking a resolver: who waits may give up.
+    """Threads for calls that cannot be interrupted, such as DNS lookups; the caller can stop waiting.
 
-    There are as many as there are calls under way, and a few are kept for the next. Where no more can be
-    started, calls wait for those that there are.
+    There are as many threads as calls in progress, and a few idle ones are kept for the next calls. If no more threads
+    can be started, calls wait for the existing ones.
     """
 
     def __init__(self, name: str) -> None:
@@ -185,13 +188,13 @@ class AbandonableCalls:
         self._threads = self._under_way = 0
 
     def prepare(self) -> None:
-        """Have one thread ready, for a time in which none can be started. Raises ResourcesExhausted."""
+        """Start one thread in advance, in case none can be started later. Raises ResourcesExhausted."""
         with self._lock:
             if not self._threads:
-                self._one_more()
+                self._start_one()
 
     def call(self, function: Callable[[], T], seconds: float) -> T:
-        """What ``function`` returns, or raises.
+        """Call ``function`` in a thread and return its result, or raise what it raises.
 
         Raises TimeoutError after ``seconds``, and ResourcesExhausted if there is no thread at all.
         """
@@ -209,7 +212,7 @@ class AbandonableCalls:
 
         with self._lock:
             if self._under_way >= self._threads:
-                self._one_more()
+                self._start_one()
             self._under_way += 1
         self._tasks.put(task)
         try:
@@ -220,7 +223,7 @@ class AbandonableCalls:
             future.cancel()
             raise TimeoutError from None
 
-    def _one_more(self) -> None:
+    def _start_one(self) -> None:
         try:
             start(threading.Thread(target=self._run, name=self._name, daemon=True))
         except ResourcesExhausted:
@@ -236,6 +239,6 @@ class AbandonableCalls:
             del task
             with self._lock:
                 self._under_way -= 1
-                if self._threads - self._under_way > KEPT_HELPERS:
+                if self._threads - self._under_way > KEPT_IDLE_THREADS:
                     self._threads -= 1
                     return

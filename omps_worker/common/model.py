@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The things the worker talks about: events, builds, targets, bundles, releases, outcomes.
+"""The data classes of the worker: events, builds, targets, bundles, releases and outcomes.
 
-Plain frozen data without behaviour that reaches outside. Every module may import this one.
+They are plain, frozen and have no side effects. Every module may import this one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from omps_worker.common.errors import WorkerError
 
 
 class Status(str, enum.Enum):
-    """How the work for one target ended. Part of the result topic."""
+    """The outcome of the work for one target. Part of the result topic."""
 
     PUBLISHED = "published"
     UNCHANGED = "unchanged"
@@ -30,18 +30,18 @@ class Status(str, enum.Enum):
 
 
 class OperatorKind(str, enum.Enum):
-    """What Koji says a build carries (``extra.osbs_build.subtypes``)."""
+    """The kind of operator content that Koji records for a build (``extra.osbs_build.subtypes``)."""
 
     PACKAGE_MANIFESTS = "operator_appregistry"
     BUNDLE = "operator_bundle"
     UNKNOWN = "unknown"
-    """It carries an archive of manifests but does not say which kind: builds of early 2019."""
+    """The build has an archive of manifests but does not say of which kind: builds of early 2019."""
     NONE = "none"
-    """It carries no manifests: not an operator image."""
+    """The build has no manifests: it is not an operator image."""
 
 
 class BuildState(enum.IntEnum):
-    """Koji's states of a build."""
+    """Koji's numeric build states."""
 
     BUILDING = 0
     COMPLETE = 1
@@ -52,7 +52,7 @@ class BuildState(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class BuildFacts:
-    """What a mapping rule can match on; None where it is not known."""
+    """The facts about a build that a mapping rule can match on; None if a fact is not known."""
 
     component: str | None = None
     nvr: str | None = None
@@ -62,7 +62,7 @@ class BuildFacts:
 
 @dataclass(frozen=True, slots=True)
 class BuildEvent:
-    """A message that says: this build is complete. Either ``build_id`` or ``nvr`` is known."""
+    """A message that a build is complete. At least one of ``build_id`` and ``nvr`` is known."""
 
     build_id: int | None = None
     nvr: str | None = None
@@ -75,16 +75,16 @@ class BuildEvent:
 
     @property
     def facts(self) -> BuildFacts:
-        """What the mapping may match on before Koji was asked."""
+        """The facts that the mapping can match on before Koji is queried."""
         return BuildFacts(self.name, self.nvr, self.owner, self.target)
 
 
 @dataclass(frozen=True, slots=True)
 class Ignored:
-    """A message that is none of our business, with the reason why.
+    """A message that does not concern the worker, and why.
 
-    ``reason`` is one of a small set, fit for a metric label; ``detail`` is for a person. ``build`` is there
-    where Koji was asked.
+    ``reason`` is one of a small set of values, suitable as a metric label. ``detail`` is text for people. ``build`` is
+    set if Koji was queried.
     """
 
     reason: str
@@ -109,65 +109,68 @@ class Build:
     archive: str | None = None
     """The file name of the archive of manifests."""
     legacy: bool = False
-    """The archive is among the build's logs, as it was between February and May 2019."""
+    """Whether the archive is among the build's logs, as it was between February and May 2019."""
     volume: str | None = None
     draft: bool = False
-    """It is not to be published until it is promoted, by which its release changes (Koji 1.34 and newer)."""
+    """Whether the build is a draft, which is published only after its promotion.
+
+    The promotion changes the build's release. Koji 1.34 and newer have drafts.
+    """
     promoted_at: datetime | None = None
-    """When it was promoted, if it ever was a draft."""
+    """When the build was promoted, if it was once a draft."""
 
     @property
     def facts(self) -> BuildFacts:
-        """What the mapping matches on once Koji was asked."""
+        """The facts that the mapping matches on after Koji was queried."""
         return BuildFacts(self.name, self.nvr, self.owner, self.target)
 
     @property
     def order(self) -> tuple[datetime, int]:
-        """What builds are sorted by: their completion, and then their ids."""
+        """The sort key of builds: the completion time, then the id."""
         return self.completed_at or datetime.min.replace(tzinfo=timezone.utc), self.id
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a build is to be published, as the mapping says."""
+    """One place to publish a build to, as the mapping says."""
 
     organization: str
     repository: str | None = None
     version: str = "increment"
     """``increment``, ``csv``, or a template."""
     superseded: str = "skip"
-    """``skip`` or ``publish``: what becomes of a build when a newer one exists."""
+    """What to do with a build if a newer one exists: ``skip`` or ``publish``."""
 
     @property
     def label(self) -> str:
-        """``organization/repository`` as in the mapping; without a repository: the organization."""
+        """``organization/repository`` as in the mapping, or the organization alone if no repository is set."""
         return f"{self.organization}/{self.repository}" if self.repository else self.organization
 
     def package(self, name: str) -> str:
-        """Return what a package called ``name`` is called at this target: ``organization/name``."""
+        """Return the full name of the package ``name`` at this target: ``organization/name``."""
         return f"{self.organization}/{name}"
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """Verified manifests, packed: what a release is made of.
+    """Validated and packed manifests: the content of a release.
 
-    ``blob`` is the tar.gz; ``digest`` the hex sha256 of the tar inside, which is what the
-    registry lists. The same manifests give the same digest on every machine and run.
+    ``blob`` is the tar.gz. ``digest`` is the hex sha256 of the tar inside, which is the digest that the registry lists.
+    The same manifests give the same digest on every machine and in every run.
     """
 
     package_name: str
     blob: bytes = field(repr=False)
     digest: str
     files: tuple[str, ...]
-    """Relative paths of all files that came out of the archive, sorted."""
+    """The relative paths of all files extracted from the archive, sorted."""
     nested: bool
     csv_version: str | None
-    """``spec.version`` of the default channel's currentCSV, where there is one."""
+    """``spec.version`` of the default channel's currentCSV, or None if there is none."""
     courier_warnings: tuple[str, ...] = ()
-    """operator-courier's, in its own words."""
+    """The warnings of operator-courier, unchanged."""
     warnings: tuple[str, ...] = ()
-    """What is odd about the manifests, in sentences that name files: operator-courier's warnings and our own."""
+    """Warnings about the manifests, from operator-courier and from omps-worker: sentences that name files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,64 +189,67 @@ class Source:
     message_id: str
     topic: str
     replayed: int = 0
-    """How many times somebody had sent it again by then."""
+    """How many times the message had been replayed at that time."""
     replayed_at: str | None = None
-    """When that was last; tells copies apart that were sent again from one file."""
+    """The time of the last replay. It distinguishes copies that were sent from the same file."""
 
 
 @dataclass(frozen=True, slots=True)
 class UploadedArchive:
-    """An archive that somebody brought, instead of a build's."""
+    """An archive that a user uploaded, as opposed to the archive of a build."""
 
     file: str
-    """The name of the file, without directories, as that person called it."""
+    """The file name as the user gave it, without directories."""
     sha256: str
-    """Hex sha256 of its bytes."""
+    """The hex sha256 of the archive's bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class ManualRequest:
-    """Somebody asked for the work: one command, or one request. ``run`` is the same for nothing else."""
+    """A request by a user: one command, or one request to the REST API.
+
+    ``run`` is a unique id of that command or request.
+    """
 
     archive: UploadedArchive | None = None
     run: str = field(default_factory=lambda: str(uuid.uuid4()))
 
 
 Origin = Source | ManualRequest
-"""What the work came from."""
+"""The cause of the work: a message or a user."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """Which try this is.
+    """The attempt that is being made.
 
-    ``interrupted``: an earlier delivery of the same message may have got as far as the push (it
-    was redelivered, is a retry, or is a replay), so that finding the content released is
-    finishing that work, not a repeat.
+    ``interrupted``: an earlier delivery of the same message may have reached the push (the message was redelivered, is
+    a retry, or is a replay). If the content is then found to be released, this attempt completes that work and does not
+    repeat it.
     """
 
     number: int = 1
     interrupted: bool = False
     waits: int = 0
-    """How often the same try was put off before it could begin."""
+    """How often this attempt was postponed before it could begin."""
     late: bool = False
-    """Somebody had the message sent long after its build, or again: a replay, or a catch-up."""
+    """Whether the message was sent again or long after its build: a replay or a catch-up."""
     targets: tuple[str, ...] | None = None
-    """The labels of the targets that are still open; None: all that the mapping names."""
+    """The labels of the targets that are still open; None means all targets in the mapping."""
     first_seen: datetime | None = field(default=None, compare=False)
-    """When a worker first took the message; None where there is none."""
+    """When a worker first received the message; None if there is no message."""
 
     @property
     def by_message(self) -> bool:
-        """Whether a message on the bus caused the work, and no person."""
+        """Whether a message on the bus caused the work, rather than a user."""
         return self.first_seen is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How the work for one target ended; becomes one result message.
+    """The outcome of the work for one target. It becomes one result message.
 
-    Without ``organization`` and ``repo``: no target was known yet.
+    Without ``organization`` and ``repo``, no target was known yet.
     """
 
     status: Status
@@ -259,18 +265,18 @@ class Outcome:
     error: WorkerError | None = None
     target: Target | None = None
     warnings: tuple[str, ...] = ()
-    """What is odd about the manifests, though they are accepted; sentences that name files."""
+    """Warnings about manifests that were accepted: sentences that name files."""
     superseded_by: str | None = None
-    """The NVR of the build that stands in the way."""
+    """The NVR of the newer build because of which this one is not released."""
     held_by: str | None = None
-    """Which entry of ``hold`` in the mapping holds the build, for people."""
+    """The entry of ``hold`` in the mapping that holds the build, as text for people."""
     released_at: str | None = None
-    """When the registry says that the release was made, in its own words; None where that is not known."""
+    """The creation time of the release as the registry writes it; None if it is not known."""
     next_attempt_at: datetime | None = None
     seconds: dict[str, float] = field(default_factory=dict[str, Any], compare=False)
-    """How long each stage took; for logs and metrics."""
+    """The duration of each stage in seconds, for logs and metrics."""
 
     @property
     def error_name(self) -> str | None:
-        """The name of what went wrong, if anything did."""
+        """The name of the error, or None if there is none."""
         return self.error.name if self.error else None

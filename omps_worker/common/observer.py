@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whoever wants to know what happens: the parts tell it, and do not care who listens.
+"""The interface through which all parts report what happens, such as to metrics.
 
-What a part passes is bounded: a status, the name of an error, a stage, the outcome of a call. What
-comes from outside (an NVR, an organization of a REST client) is never passed.
+The values that a part passes are from a bounded set: a status, the name of an error, a stage, the outcome of a call.
+Values from outside (an NVR, an organization of a REST client) are never passed.
 """
 
 from __future__ import annotations
@@ -14,58 +14,63 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 STAGES = ("koji", "download", "gate", "extract", "validate", "lock", "look", "push", "publish", "result")
-"""The stages of a build's story, in their order. ``lock`` is the wait for it, ``result`` the recording."""
+"""The stages of the work on a build, in order. ``lock`` is the wait for the lock, ``result`` the publishing of the
+result.
+"""
 
 SERVICES = ("koji", "koji_files", "registry", "greenwave")
-"""Who is called. ``koji`` is the hub, ``koji_files`` the server of its files."""
+"""The services that are called. ``koji`` is the hub, ``koji_files`` the file server."""
 
 
 @dataclass
 class Call:
-    """A call under way; whoever makes it sets ``result`` before it ends: see ``Observer.request``."""
+    """A call in progress. The caller sets ``result`` before it ends; see ``Observer.request``."""
 
     result: str = "error"
 
 
 class Observer:
-    """Hears everything, and does nothing; subclasses do. May be called from any thread, must not raise."""
+    """The base class of observers, which ignores everything. Subclasses override methods.
+
+    The methods can be called from any thread and must not raise.
+    """
 
     def received(self) -> None:
-        """A message came from the queue."""
+        """Record that a message was received from the queue."""
 
     def ignored(self, reason: str) -> None:
-        """A message is none of our business; ``reason`` is that of an ``Ignored``."""
+        """Record that a message was ignored; ``reason`` is that of the ``Ignored``."""
 
     def outcome(self, status: str, error: str | None) -> None:
-        """The work for one target ended; ``error`` is the name of what went wrong, if anything did."""
+        """Record the outcome for one target; ``error`` is the name of the error, if there is one."""
 
     def retry(self, delay: str) -> None:
-        """A message waits for another try, in the queue of this delay."""
+        """Record that a message was put into the retry queue of this delay."""
 
     def parked(self, error: str) -> None:
-        """A message was parked in the failed queue, because of an error of this name."""
+        """Record that a message was parked because of an error of this name."""
 
     def stage(self, name: str, seconds: float) -> None:
-        """A stage of the story ended, well or not."""
+        """Record that a stage ended, successfully or not."""
 
     def request(self, service: str, result: str, seconds: float) -> None:
-        """A call to one of ``SERVICES`` ended: with an HTTP status, or the kind of a fault."""
+        """Record that a call to one of ``SERVICES`` ended; ``result`` is an HTTP status or the kind of a fault."""
 
     def reconnected(self, connection: str) -> None:
-        """A connection to the broker (``consumer`` or ``publisher``) is back after it was lost."""
+        """Record that a lost connection to the broker (``consumer`` or ``publisher``) was restored."""
 
     def mapping_read(self, *, good: bool) -> None:
-        """The mapping file was read again; what is not good does not count."""
+        """Record that the mapping file was read again. If it is not ``good``, the previous mapping stays in use."""
 
     def round_ended(self, sent: int | None) -> None:
-        """A round of catching up sent so many builds again; None: it failed."""
+        """Record that a catch-up sent ``sent`` builds again, or None if it failed."""
 
     def http_request(self, method: str, route: str, status: int, seconds: float) -> None:
-        """The REST API answered; ``route`` is the template of the path, or empty."""
+        """Record a reply of the REST API; ``route`` is the template of the path, or empty."""
 
     @contextmanager
     def call(self, service: str) -> Iterator[Call]:
-        """Tell of the call that is made inside, and how it ended."""
+        """Record the call that is made in the ``with`` block, and its result."""
         call, begun = Call(), time.monotonic()
         try:
             yield call
@@ -74,7 +79,7 @@ class Observer:
 
     @contextmanager
     def timing(self, stage: str, spent: dict[str, float] | None = None) -> Iterator[None]:
-        """Tell of the time spent inside, if that is one of ``STAGES``, and add it to ``spent``."""
+        """Record the time spent in the ``with`` block if ``stage`` is one of ``STAGES``, and add it to ``spent``."""
         begun = time.monotonic()
         try:
             yield
@@ -87,11 +92,11 @@ class Observer:
 
 
 SILENT = Observer()
-"""For when nobody wants to know."""
+"""An observer that ignores everything."""
 
 
 def status_label(status: int) -> str:
-    """An HTTP status as one of a bounded number of words: a peer may answer with any number."""
+    """Return an HTTP status as one of a bounded number of labels, because a peer may answer with any number."""
     return str(status) if status in _STATUSES else f"{status // 100}xx"
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What somebody who pushes by hand may ask for, and who that is."""
+"""The request of a user who pushes by hand, and the caller who waits for it."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from pydantic import SecretStr
 
 
 class Caller(Protocol):
-    """Who waits for what a Request asks for, and may have asked for it before. Safe for any thread."""
+    """The client that waits for a PushRequest and may have sent it before. Safe to use from any thread."""
 
     def check(self) -> None:
-        """Return if somebody waits still; RequestAbandoned otherwise."""
+        """Return if the client still waits. Raises RequestAbandoned otherwise."""
         ...
 
     def earlier(self) -> str | None:
-        """As which version an earlier try of the same request was about to be released; None: there was none."""
+        """Return the version under which an earlier attempt of the same request was about to be released, or None."""
         ...
 
     def note(self, version: str) -> None:
-        """Keep the version as which it is just about to be released. Raises StorageError."""
+        """Store the version under which the content is about to be released. Raises StorageError."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class PushRequest:
-    """What somebody who pushes by hand may ask for on top of a build's own rules.
+    """The options of a user who pushes by hand, in addition to the rules for the build.
 
-    ``authorization`` is what that person shows the registry; with it, the organization need not be
-    a configured one. Without ``reverts``, content that is released is never released again. ``held``: even if
-    the mapping holds the build.
+    ``authorization`` is the user's own Authorization header for the registry; with it, the organization need not be
+    configured. With ``reverts`` false, content that is already released is never released again. ``held``: push the
+    build even if the mapping holds it.
     """
 
     organization: str | None = None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Text for terminals and logs, whatever it is made of."""
+"""Formatting arbitrary text for terminals and logs."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 
 _SECOND_STOP = re.compile(r"(?<=[^\s.][.?!…])\.(?=\s|$)")
-"""An ellipsis of three full stops is none, nor is what a path may have: ``..`` by itself."""
+"""A full stop after the end of a sentence. It does not match in "..." or in the path ".."."""
 
 
 _LOST_BYTES = dict.fromkeys(range(0xDC80, 0xDD00))
-"""What Python has in the place of bytes that are no UTF-8."""
+"""The surrogates that Python uses for bytes that are not UTF-8."""
 
 WIDEST = 64
-"""How many columns of a terminal a cell may take from all rows of its table. Names and IDs are rarely longer."""
+"""The maximum width of a table's column, in terminal columns. Names and ids are rarely longer."""
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """``rows`` under ``heads``, each column as wide as its widest cell; None is an empty cell.
+    """Return a table of ``rows`` under ``heads``. Each column is as wide as its widest cell. None is an empty cell.
 
-    A cell of more than ``WIDEST`` columns is shown whole, and moves the rest of its own row alone. Control characters
-    from outside are replaced: a cell cannot move the cursor of a terminal.
+    A cell wider than ``WIDEST`` is shown in full and shifts only the rest of its own row. Control characters are
+    replaced, so a cell cannot move the cursor of a terminal.
     """
     lines = [[_cell(value) for value in row] for row in [heads, *rows]]
     widths = [max(w for line in lines if (w := width_of(line[column])) <= WIDEST) for column in range(len(heads))]
@@ -32,38 +32,38 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def row(cells: Sequence[object], widths: Sequence[int]) -> str:
-    """One line of a table whose columns are so wide."""
+    """Return one line of a table with these column widths."""
     padded = ((_cell(value), width) for value, width in zip(cells, widths, strict=True))
     return "  ".join(cell + " " * (width - width_of(cell)) for cell, width in padded).rstrip()
 
 
 def with_single_stops(text: str) -> str:
-    """``text`` without the full stop that follows another end of a sentence, as where one sentence quotes another."""
+    """Return ``text`` without a full stop that directly follows another end of a sentence, as in a quotation."""
     return _SECOND_STOP.sub("", text)
 
 
 def one_line(text: str) -> str:
-    """``text`` without line breaks and control characters: it cannot begin a line or move a cursor."""
-    return text if text.isprintable() else "".join(letter if letter.isprintable() else " " for letter in text)
+    """Return ``text`` with control characters and line breaks replaced: it cannot start a new line or move a cursor."""
+    return text if text.isprintable() else "".join(character if character.isprintable() else " " for character in text)
 
 
 def printable_lines(text: str) -> str:
-    """``text`` with the line breaks that it has, and no other control characters: for what is laid out in lines."""
+    """Return ``text`` with its line breaks, but with all other control characters replaced."""
     return "\n".join(map(one_line, text.split("\n")))
 
 
 def shell_word(text: str) -> str:
-    """``text`` as a word that a person can give to a shell, whatever is in it; it moves no cursor."""
+    """Return ``text`` quoted as one word for a shell. It contains no control characters."""
     if text.isprintable():
         return shlex.quote(text)
-    # As bytes and in octal, which all shells read alike.
+    # As bytes and in octal, which all shells read in the same way.
     octets = text.encode(errors="surrogateescape" if is_utf8(text.translate(_LOST_BYTES)) else "replace")
     plain = (chr(each) if 0x20 <= each < 0x7F and each not in b"'\\" else f"\\{each:03o}" for each in octets)
     return f"$'{''.join(plain)}'"
 
 
 def is_utf8(text: str) -> bool:
-    """Whether ``text`` can be written as UTF-8: an argument that came as other bytes has surrogates in their place."""
+    """Return whether ``text`` can be encoded as UTF-8. An argument with other bytes has surrogates in their place."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -72,22 +72,22 @@ def is_utf8(text: str) -> bool:
 
 
 def printable(text: str, limit: int) -> str:
-    """``text`` on one line, fit for messages and logs: what cannot be printed becomes a space."""
-    line = " ".join("".join(letter if letter.isprintable() else " " for letter in text[: 4 * limit]).split())
+    """Return at most ``limit`` characters of ``text`` on one line. Unprintable characters become spaces."""
+    line = " ".join("".join(character if character.isprintable() else " " for character in text[: 4 * limit]).split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
 def fit(text: str, width: int) -> str:
-    """``text`` on one line of exactly ``width`` columns: padded, or cut with an ellipsis."""
-    # What is cut off need not be looked at.
+    """Return ``text`` on one line of exactly ``width`` columns: padded, or cut with an ellipsis."""
+    # Text far beyond the width need not be processed.
     text = one_line(text[: 4 * width + 4])
     if width_of(text) <= width:
         return text + " " * (width - width_of(text))
     kept = ""
-    for letter in text:
-        if width_of(kept) + width_of(letter) > width - 1:
+    for character in text:
+        if width_of(kept) + width_of(character) > width - 1:
             break
-        kept += letter
+        kept += character
     return (kept + "…" + " " * (width - 1 - width_of(kept))) if width > 0 else ""
 
 
@@ -96,5 +96,5 @@ def _cell(value: object) -> str:
 
 
 def width_of(text: str) -> int:
-    """How many columns of a terminal ``text`` takes."""
-    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
+    """Return the width of ``text`` in terminal columns."""
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an exception that is caught keeps alive, and how to let go of it.
+"""Freeing the memory that a caught exception keeps alive.
 
-An exception refers to every frame that it passed, and they to all that was in hand there: archives, manifests,
-bodies of messages. One of these frames most likely refers to the exception, be it in a library, and such a
-circle lasts until a garbage collection, which may come late.
+An exception refers to every frame that it passed through, and the frames refer to their local variables: archives,
+manifests, bodies of messages. Usually one of these frames, possibly in a library, also refers to the exception. Such a
+cycle lasts until a garbage collection, which may come late.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ import traceback
 
 
 def let_go(error: BaseException) -> None:
-    """End the way of ``error``: take its traceback from it, and what it came from.
+    """Remove the traceback, the cause and the context from ``error`` and from the errors it came from.
 
-    The frames that are finished forget their variables, too. Log the traceback before.
+    Finished frames drop their variables, too. Log the traceback before.
     """
-    for one in _sources(error):
-        traceback.clear_frames(one.__traceback__)
-        one.__traceback__ = one.__cause__ = one.__context__ = None
+    for each in _sources(error):
+        traceback.clear_frames(each.__traceback__)
+        each.__traceback__ = each.__cause__ = each.__context__ = None
 
 
 def empty_frames(error: BaseException) -> None:
-    """Have the finished frames that ``error`` passed forget their variables, where the error itself goes on."""
-    for one in _sources(error):
-        traceback.clear_frames(one.__traceback__)
+    """Clear the variables of the finished frames of ``error``. Its traceback stays, so it can be raised further."""
+    for each in _sources(error):
+        traceback.clear_frames(each.__traceback__)
 
 
 def _sources(error: BaseException) -> list[BaseException]:
-    """``error``, and all that it came from."""
+    """Return ``error`` with all its causes and contexts."""
     found = [error]
-    for one in found:
-        found += [each for each in (one.__cause__, one.__context__) if each is not None and each not in found]
+    for each in found:
+        found += [source for source in (each.__cause__, each.__context__) if source is not None and source not in found]
     return found

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How long the work that is under way has been so."""
+"""Measuring how long work has been in progress."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from contextlib import contextmanager
 
 
 class WorkTimes:
-    """Knows when each piece of work began; for any number of threads."""
+    """The start times of all work in progress. Safe to use from any thread."""
 
     def __init__(self) -> None:
         self._begun: dict[object, float] = {}
 
     @contextmanager
-    def one(self) -> Iterator[None]:
-        """What is done inside is one piece of work."""
-        me = object()
-        self._begun[me] = time.monotonic()
+    def measure(self) -> Iterator[None]:
+        """Measure the ``with`` block as one piece of work."""
+        key = object()
+        self._begun[key] = time.monotonic()
         try:
             yield
         finally:
-            del self._begun[me]
+            del self._begun[key]
 
     @property
     def longest(self) -> float:
-        """For how many seconds the slowest has been under way; 0: nothing is."""
+        """The age in seconds of the oldest work in progress; 0 if there is none."""
         begun = min(self._begun.copy().values(), default=None)
         return 0.0 if begun is None else time.monotonic() - begun

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The configuration file and the mapping, checked together, so that one report names the faults of both.
+"""The configuration file and the mapping, checked together, so that one report lists the faults of both.
 
 May know: what settings describe (``destinations``, ``manifests``), the schemas of ``messages``, and ``common``.
 """
@@ -24,7 +24,7 @@ _MAPPING = "consumer_config.mapping"
 
 
 def load(path: Path | None = None, *, environment: Mapping[str, str] = os.environ) -> tuple[Settings, MappingFile]:
-    """What a worker is told to do. Raises SettingsError with every fault of either file."""
+    """Load the configuration and the mapping. Raises SettingsError with every fault of both files."""
     path = settings_file.find(path, environment).absolute()
     table = settings_file.read(path)
     try:
@@ -37,10 +37,10 @@ def load(path: Path | None = None, *, environment: Mapping[str, str] = os.enviro
 
 
 def load_broker(path: Path | None = None, *, environment: Mapping[str, str] = os.environ) -> Settings:
-    """What is said about the broker, whatever the mapping and the organizations' secrets are like.
+    """Load only the settings of the broker, even if the mapping or the organizations' secrets are invalid.
 
-    For those who look after failures: what is wrong there is most likely why they came. Raises
-    SettingsError as ``load`` does if the rest of the file is at fault, or says nothing of a broker.
+    This is for commands that handle failed messages: such a fault is probably why they are used. Raises SettingsError
+    as ``load`` does if the rest of the file is invalid or has no broker.
     """
     path = settings_file.find(path, environment).absolute()
     table = settings_file.read(path)
@@ -55,10 +55,10 @@ def load_broker(path: Path | None = None, *, environment: Mapping[str, str] = os
 
 @dataclass(frozen=True)
 class CheckedConfiguration:
-    """What two files say, as far as they say anything that a site can be made of, and all that is wrong with them.
+    """The content of the configuration and the mapping, as far as it is usable, and all faults.
 
-    ``absent``: variables that are not set and files that are not there; ``unusable``: those that are, and are no
-    good; ``mapping``: None if it cannot be used, for its ``mapping_faults``.
+    ``absent``: variables that are not set and files that do not exist. ``unusable``: variables and files that exist but
+    are invalid. ``mapping``: None if the mapping is invalid; ``mapping_faults`` says why.
     """
 
     settings: Settings
@@ -69,9 +69,9 @@ class CheckedConfiguration:
 
 
 def examine(path: Path | None = None, *, environment: Mapping[str, str] = os.environ) -> CheckedConfiguration:
-    """What a worker would be told, for those who ask what is wrong with it and want to hear all.
+    """Load both files and collect all faults, for commands that report them.
 
-    Raises SettingsError, as ``load`` does, where the configuration itself is no good.
+    Raises SettingsError, as ``load`` does, if the configuration itself is invalid.
     """
     path = settings_file.find(path, environment).absolute()
     table = settings_file.read(path)
@@ -80,7 +80,7 @@ def examine(path: Path | None = None, *, environment: Mapping[str, str] = os.env
         try:
             settings_file.check(table, path, environment=environment, lenience=lenience)
         except SettingsError as error:
-            # The mapping is looked at by itself.
+            # The mapping is checked separately.
             return [fault for fault in error.faults if fault.key != _MAPPING]
         return []
 
@@ -92,16 +92,16 @@ def examine(path: Path | None = None, *, environment: Mapping[str, str] = os.env
     unusable = faults(Lenience.ABSENT)
     absent = [fault for fault in faults(Lenience.NONE) if fault not in unusable]
     rules: Rules | None = None
-    wrong: tuple[Fault, ...] = ()
+    mapping_faults: tuple[Fault, ...] = ()
     try:
         rules = mapping_file.load(settings.worker.mapping, settings.worker.organizations)
     except MappingError as error:
-        wrong = error.faults
-    return CheckedConfiguration(settings, tuple(absent), tuple(unusable), rules, wrong)
+        mapping_faults = error.faults
+    return CheckedConfiguration(settings, tuple(absent), tuple(unusable), rules, mapping_faults)
 
 
 def _mapping_faults(table: Mapping[str, Any], path: Path, found: Collection[Fault]) -> list[Fault]:
-    """The mapping's own faults, as far as the configuration, being at fault, tells where it is."""
+    """Return the faults of the mapping itself, if the invalid configuration still says where it is."""
     worker = next((value for key, value in table.items() if key.lower() == "consumer_config"), None)
     if not isinstance(worker, Mapping) or any(fault.key == _MAPPING for fault in found):
         return []

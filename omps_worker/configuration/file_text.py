@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The text of a file that is a configuration, or why it is none."""
+"""Reading the text of a configuration file, or reporting why it is unusable."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ MISSING = "there is no such file"
 
 
 def text_of(path: Path, limit: int, missing: str = MISSING) -> str:
-    """Its text, of at most ``limit`` bytes. Raises SettingsError; ``missing`` is said where there is no file."""
+    """Return the text of ``path``, of at most ``limit`` bytes.
+
+    Raises SettingsError. ``missing`` is the reason if there is no such file.
+    """
     if keeps_waiting(path):
         raise SettingsError([Fault(str(path), "", NOT_PLAIN)])
     try:
@@ -20,7 +23,7 @@ def text_of(path: Path, limit: int, missing: str = MISSING) -> str:
             data = file.read(limit + 1)
         if len(data) <= limit:
             return data.decode().removeprefix("\ufeff")
-        fault = f"has more than {limit} bytes: that is no configuration"
+        fault = f"has more than {limit} bytes, which is too large for a configuration"
     except FileNotFoundError:
         fault = missing
     except IsADirectoryError:

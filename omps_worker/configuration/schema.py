@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""JSON Schema (draft 2020-12) of the files that people write and the messages that programs read.
+"""JSON Schemas (draft 2020-12) of the configuration files and of the messages.
 
-Good enough for an editor to complete keys and show what they mean. What a schema cannot say, such
-as that an organization has exactly one way to a token, is checked when the file is loaded.
+Editors use them to complete keys and show their meaning. Some rules cannot be expressed in a schema, such as that an
+organization has exactly one kind of login. They are checked when the file is loaded.
 """
 
 from __future__ import annotations
@@ -14,17 +14,16 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def mapping_schema() -> dict[str, Any]:
-    """Of the mapping file."""
+    """Return the schema of the mapping file."""
     from omps_worker.configuration.mapping.rules import MappingTable
 
     return _described("The mapping of omps-worker: which build goes where", MappingTable.model_json_schema())
 
 
 def config_schema() -> dict[str, Any]:
-    """Of the configuration file, with every section of fedora-messaging's.
+    """Return the schema of the configuration file, including the sections of fedora-messaging.
 
-    Top-level keys in other letters than these (``AMQP_URL``) are accepted by the program, as
-    fedora-messaging does, but not by the schema.
+    The program accepts top-level keys in any case (``AMQP_URL``), as fedora-messaging does. The schema does not.
     """
     from omps_worker.configuration.settings import Settings
 
@@ -34,7 +33,7 @@ def config_schema() -> dict[str, Any]:
 
 
 def results_schema() -> dict[str, Any]:
-    """Of the bodies of result messages."""
+    """Return the schemas of the bodies of result messages."""
     from omps_worker.messages.result_schema import all_schemas
 
     return all_schemas()
@@ -48,7 +47,7 @@ SCHEMAS: Mapping[str, Callable[[], dict[str, Any]]] = {
 
 
 def schema_of(what: str) -> dict[str, Any]:
-    """The schema of ``mapping``, ``config`` or ``results``; KeyError for anything else."""
+    """Return the schema of ``mapping``, ``config`` or ``results``. Raises KeyError for anything else."""
     return SCHEMAS[what]()
 
 
@@ -58,7 +57,7 @@ def _described(title: str, schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _without_null(node: Any) -> Any:
-    """Files leave a key out instead of saying null; the schema says so, too."""
+    """Return ``node`` without null: in files, a key is omitted instead."""
     if isinstance(node, list):
         return [_without_null(item) for item in node]
     if not isinstance(node, dict):

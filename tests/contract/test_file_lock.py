@@ -248,7 +248,7 @@ def test_a_named_directory_of_somebody_else_is_refused_and_one_behind_a_link_is_
     assert state_directory({"STATE_DIRECTORY": str(tmp_path / "link")}) == tmp_path / "link"
     ours = os.geteuid()
     monkeypatch.setattr(file_lock.os, "geteuid", lambda: ours + 1)
-    with pytest.raises(SettingsError, match="not a directory of ours"):
+    with pytest.raises(SettingsError, match="not a private directory"):
         state_directory({"STATE_DIRECTORY": str(tmp_path)})
 
 
@@ -289,7 +289,7 @@ def test_the_directory_is_the_one_that_is_named(tmp_path):
 @pytest.mark.parametrize("make", [Path.touch, os.mkfifo])
 def test_what_is_named_and_is_no_directory_is_called_that(tmp_path, make):
     make(tmp_path / "place")
-    with pytest.raises(SettingsError, match=r"OMPS_WORKER_STATE_DIRECTORY is no directory"):
+    with pytest.raises(SettingsError, match=r"OMPS_WORKER_STATE_DIRECTORY is not a directory"):
         state_directory({"OMPS_WORKER_STATE_DIRECTORY": str(tmp_path / "place")})
 
 
@@ -321,7 +321,7 @@ def test_a_foreign_one_is_refused(tmp_path, monkeypatch):
     ours = os.geteuid()
     (tmp_path / f"omps-worker-{ours + 1}").mkdir(mode=0o700)
     monkeypatch.setattr(file_lock.os, "geteuid", lambda: ours + 1)
-    with pytest.raises(SettingsError, match="not a directory of ours"):
+    with pytest.raises(SettingsError, match="not a private directory"):
         state_directory({})
 
 

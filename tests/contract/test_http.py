@@ -488,7 +488,7 @@ def test_a_proxy_that_wants_a_password_says_so(monkeypatch: pytest.MonkeyPatch, 
         proxied(monkeypatch, with_password(proxy.url))
         fault = fault_when(HttpClient(timeout=5), method, f"{scheme}://registry.invalid/cnr")
         url = proxy.url
-    assert f"(through the proxy {url}) cannot be reached: the proxy answered 407 (does it want" in str(fault)
+    assert f"(through the proxy {url}) cannot be reached: the proxy answered 407 (does it require" in str(fault)
     assert (fault.kind, fault.sent, "s3cr3t" in str(fault)) == ("connection", False, False)
 
 

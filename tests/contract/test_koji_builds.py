@@ -354,7 +354,7 @@ def test_a_hub_that_redirects_to_nowhere_is_told_with_its_address(koji: SandboxK
 
 def test_an_answer_that_is_cut_off_is_transient(koji: SandboxKoji) -> None:
     koji.faults.add(Fault(HUB, truncate=True, times=None))
-    with pytest.raises(KojiError, match="broke off"):
+    with pytest.raises(KojiError, match="dropped the connection"):
         builds_of(koji).find(nvr=NVR)
 
 
@@ -390,7 +390,7 @@ def test_tls_is_verified(tmp_path: Path) -> None:
     with SandboxKoji(tls=context) as koji:
         koji.add_build("otter-operator-container", "1.0", "1", manifests=ZIP)
         settings = KojiSettings(hub_url=koji.hub_url, root_url=koji.root_url, timeout=10)
-        with pytest.raises(KojiError, match="no certificate that is trusted"):
+        with pytest.raises(KojiError, match="no trusted certificate"):
             KojiBuilds(settings, Limits()).find(nvr=NVR)
         builds = KojiBuilds(settings, Limits(), trusted)
         builds.download(builds.find(nvr=NVR), tmp_path / "archive.zip")
@@ -684,7 +684,7 @@ def test_a_download_that_is_broken_off_is_transient(koji: SandboxKoji, tmp_path:
     builds = builds_of(koji)
     build = builds.find(nvr=NVR)
     koji.faults.add(Fault(FILES, **fault, times=None))
-    with pytest.raises(KojiError, match="broke off"):
+    with pytest.raises(KojiError, match="dropped the connection"):
         builds.download(build, tmp_path / "archive.zip")
     assert list(tmp_path.iterdir()) == []
 

@@ -91,7 +91,7 @@ def test_a_worker_that_cannot_even_start_says_why_and_may_be_started_again(quick
     room = Room()
     with room.taken(leave=3), worker_in(room, quick) as worker:
         assert worker.wait(40) == TRANSIENT, quick.log
-    assert "No further thread can be started here" in quick.log
+    assert "No further thread can be started" in quick.log
     assert "Traceback" not in quick.log
     with worker_in(room, quick) as worker:
         wait_until(Seen(port).ready, 40, "a worker that is ready")

@@ -103,7 +103,7 @@ def test_a_password_file_that_is_gone_for_a_moment_leaves_the_last_good_one(tmp_
     access = BrokerAccess.of(settings(tmp_path, changes), "consumer")
     secret.unlink()
     assert password_of(access) == "s3cret"
-    assert "consumer_config.broker.password_file: the file is gone" in caplog.text
+    assert "consumer_config.broker.password_file: the file no longer exists" in caplog.text
     secret.write_text("another")
     assert password_of(access) == "another"
     assert "s3cret" not in caplog.text
@@ -117,7 +117,7 @@ def test_a_new_password_in_amqp_url_is_used(tmp_path, caplog):
     assert password_of(access) == "renewed"
     credentials: Any = access.nodes()[0].credentials
     assert credentials.username == "worker2"
-    assert "has another login now" in caplog.text
+    assert "has a new login" in caplog.text
     assert "renewed" not in caplog.text
 
 
@@ -136,7 +136,7 @@ def test_another_broker_in_amqp_url_takes_a_restart(tmp_path, caplog):
     written(tmp_path, URL.replace("one.example.com", "elsewhere.example.com").replace("s3cret", "renewed"))
     assert access.nodes()[0].host == "one.example.com"
     assert password_of(access) == "s3cret"
-    assert "names another broker now, which takes a restart" in caplog.text
+    assert "now names another broker, which requires a restart" in caplog.text
 
 
 def test_certificates_are_read_again_at_each_try(tmp_path):

@@ -100,12 +100,12 @@ def test_commands_print_by_those_functions_alone_that_let_no_cursor_be_moved() -
 def test_a_pipe_to_which_nobody_may_ever_write_is_no_file(words: list[str], tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     ran = run(tmp_path, *(word.replace("PIPE", str(tmp_path / "pipe")) for word in words))
-    assert (ran.exit_code, "is not a plain file" in ran.output) == (2, True)
+    assert (ran.exit_code, "is not a regular file" in ran.output) == (2, True)
 
 
 def test_what_is_read_more_than_once_is_no_pipe_at_all(tmp_path: Path) -> None:
     ran = run(tmp_path, "replay", "/dev/null")
-    assert (ran.exit_code, "is not a plain file" in ran.output) == (2, True)
+    assert (ran.exit_code, "is not a regular file" in ran.output) == (2, True)
 
 
 @pytest.mark.parametrize("words", [["x" * 256, "key"], ["amq.topic", "é" * 128]], ids=["exchange", "key"])

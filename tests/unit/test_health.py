@@ -103,9 +103,9 @@ def test_with_the_defaults_stuck_work_is_noticed_before_the_broker_gives_up_on_t
 def test_the_slowest_of_the_work_under_way_counts():
     works = WorkTimes()
     assert works.longest == 0
-    with works.one():
+    with works.measure():
         first = works.longest
-        with works.one():
+        with works.measure():
             assert works.longest >= first
         assert works.longest >= first
     assert works.longest == 0

@@ -86,7 +86,7 @@ def test_the_text_of_any_body_is_printable(body: bytes) -> None:
 
 def test_a_place_names_no_password_path_or_query() -> None:
     assert place_of("https://user:pw@koji.example.com:8443/hub?token=1#x") == "https://koji.example.com:8443"
-    assert place_of("http://[") == "an address that cannot be read"
+    assert place_of("http://[") == "an invalid address"
 
 
 @pytest.mark.parametrize(

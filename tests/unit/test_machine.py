@@ -11,7 +11,7 @@ import pytest
 
 from omps_worker.common import machine
 from omps_worker.common.errors import ResourcesExhausted, UnexpectedError, unforeseen
-from omps_worker.common.machine import KEPT_HELPERS, AbandonableCalls, ThreadPool
+from omps_worker.common.machine import KEPT_IDLE_THREADS, AbandonableCalls, ThreadPool
 from tests.support.waiting import wait_until
 
 
@@ -140,6 +140,6 @@ def test_a_function_that_takes_too_long_is_left_to_itself_and_holds_up_nobody():
     def left() -> int:
         return sum(thread.name == "slow" for thread in threading.enumerate())
 
-    wait_until(lambda: left() <= KEPT_HELPERS)
+    wait_until(lambda: left() <= KEPT_IDLE_THREADS)
     assert helpers.call(lambda: "still", 10) == "still"
-    assert left() == KEPT_HELPERS, "kept for the next"
+    assert left() == KEPT_IDLE_THREADS, "kept for the next"

@@ -212,7 +212,7 @@ def test_of_each_rule_before_the_one_that_decides_it_is_told_why_it_does_not() -
     )
     assert found.why_not(BuildFacts("c-1", owner="jdoe")) == [
         "rules[0] (line 3): component c-1 is not a-* | b-*; owner jdoe is not jdeo",
-        "rules[1] (line 5): target is not known, and has to be *-candidate",
+        "rules[1] (line 5): target is not known, but must be *-candidate",
     ]
     assert len(found.why_not(BuildFacts("x", owner="jdoe"))) == 4
     assert found.why_not(BuildFacts("a-1", owner="jdeo")) == []

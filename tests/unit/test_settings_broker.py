@@ -82,14 +82,14 @@ def test_other_arguments_of_the_queue_are_kept(tmp_path: Path) -> None:
 def test_an_argument_that_contradicts_the_contract_is_a_fault(tmp_path: Path, argument: str, value: object) -> None:
     found = faults(tmp_path, {"queues.omps-worker.arguments": {argument: value}})
     assert list(found) == [f"queues.omps-worker.arguments.{argument}"]
-    assert "leave it out" in found[f"queues.omps-worker.arguments.{argument}"]
+    assert "remove this key" in found[f"queues.omps-worker.arguments.{argument}"]
 
 
 @pytest.mark.parametrize(("key", "value"), [("durable", False), ("auto_delete", True), ("exclusive", True)])
 def test_a_queue_that_vanishes_is_a_fault(tmp_path: Path, key: str, value: bool) -> None:
     found = faults(tmp_path, {f"queues.omps-worker.{key}": value})
     assert list(found) == [f"queues.omps-worker.{key}"]
-    assert "outlive" in found[f"queues.omps-worker.{key}"]
+    assert "survive" in found[f"queues.omps-worker.{key}"]
 
 
 def test_a_queue_as_fedora_messaging_wants_it_is_taken(tmp_path: Path) -> None:
@@ -199,10 +199,10 @@ def test_a_bundle_that_holds_no_certificate_is_a_fault(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("routing_key", "words"),
     [
-        ("#.build*.state.change", "'build*', which is no wildcard"),
-        ("org.*koji.#", "'*koji', which is no wildcard"),
-        ("org.##", "'##', which is no wildcard"),
-        ("org.build.complete ", "has a blank"),
+        ("#.build*.state.change", "'build*', which is not a wildcard"),
+        ("org.*koji.#", "'*koji', which is not a wildcard"),
+        ("org.##", "'##', which is not a wildcard"),
+        ("org.build.complete ", "ends with a space"),
         ("#.build.*.change", None),
         ("#", None),
     ],

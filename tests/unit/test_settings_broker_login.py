@@ -27,7 +27,7 @@ def test_the_password_comes_from_one_place(tmp_path):
     assert "second source" in faults(tmp_path, file)[f"{OURS}.password_file"]
     assert "two sources" in faults(tmp_path, {**WITHOUT, **file, **variable})[OURS]
     nobody = {"amqp_url": "amqp://localhost/", **file}
-    assert "needs a user" in faults(tmp_path, nobody)[f"{OURS}.password_file"]
+    assert "requires a user" in faults(tmp_path, nobody)[f"{OURS}.password_file"]
     assert settings(tmp_path, {**WITHOUT, **file}).broker_url == "amqp://worker:s3cret@localhost/"
 
 

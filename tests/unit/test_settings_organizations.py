@@ -80,14 +80,14 @@ def test_an_oauth_token_comes_from_the_same_kinds_of_places(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("table", "key", "reason"),
     [
-        ({}, "", "no way to a token"),
-        ({"public": True}, "", "no way to a token"),
-        ({"token": "basic a", "username": "u", "password": "p"}, "", "two ways"),
-        ({"token_env": "SET", "password_file": "secret"}, "", "two ways"),
-        ({"token": "basic a", "token_file": "secret"}, "", "two sources for token"),
-        ({"token": "basic a", "token_env": "SET"}, "", "two sources for token"),
-        ({"username": "u", "password": "p", "password_env": "SET"}, "", "two sources for password"),
-        ({"token": "basic a", "oauth_token": "o", "oauth_token_file": "secret"}, "", "two sources for oauth_token"),
+        ({}, "", "has no login"),
+        ({"public": True}, "", "has no login"),
+        ({"token": "basic a", "username": "u", "password": "p"}, "", "two kinds of login"),
+        ({"token_env": "SET", "password_file": "secret"}, "", "two kinds of login"),
+        ({"token": "basic a", "token_file": "secret"}, "", "two sources of token"),
+        ({"token": "basic a", "token_env": "SET"}, "", "two sources of token"),
+        ({"username": "u", "password": "p", "password_env": "SET"}, "", "two sources of password"),
+        ({"token": "basic a", "oauth_token": "o", "oauth_token_file": "secret"}, "", "two sources of oauth_token"),
         ({"username": "u"}, "", "without a password"),
         ({"password": "p"}, ".username", "is missing"),
         ({"username": "", "password": "p"}, ".username", "empty"),
@@ -98,7 +98,7 @@ def test_an_oauth_token_comes_from_the_same_kinds_of_places(tmp_path: Path) -> N
         ({"token": "basic a\nb"}, ".token", "line break"),
         ({"token": "basic a\x00"}, ".token", "control"),
         ({"token": "basic ü"}, ".token", "ASCII"),
-        ({"token": " basic a"}, ".token", "blank"),
+        ({"token": " basic a"}, ".token", "space"),
         ({"token": 5}, ".token", "must be text"),
         ({"token_env": "UNSET"}, ".token_env", "not set"),
         ({"token_env": "EMPTY"}, ".token_env", "is empty"),
@@ -115,7 +115,7 @@ def test_an_oauth_token_comes_from_the_same_kinds_of_places(tmp_path: Path) -> N
         ({"token": "basic a", "oauth_token": "Bearer abc"}, ".oauth_token", "Bearer"),
         ({"token": "basic a", "oauth_token": "bearer abc"}, ".oauth_token", "Bearer"),
         ({"token": "basic a", "oauth_token_file": "bearer"}, ".oauth_token_file", "Bearer"),
-        ({"token": "basic a", "oauth_token": "a b"}, ".oauth_token", "blank"),
+        ({"token": "basic a", "oauth_token": "a b"}, ".oauth_token", "space"),
         ({"tokn": "basic a", "token": "basic a"}, ".tokn", "did you mean token"),
         ({"token": "basic a", "public": "yes"}, ".public", "true or false"),
         ({"token": "basic a", "package_name_suffix": "/x"}, ".package_name_suffix", "letters"),
@@ -238,7 +238,7 @@ def test_a_secret_that_everybody_can_read_is_a_warning(tmp_path: Path) -> None:
     changes = {"consumer_config.organizations.community": {"token_file": "token"}}
     file.chmod(0o644)
     (warning,) = settings(tmp_path, changes).warnings
-    assert (warning.key, "can be read by everybody" in warning.reason) == (
+    assert (warning.key, "can be read by every user" in warning.reason) == (
         "consumer_config.organizations.community.token_file",
         True,
     )
@@ -311,7 +311,7 @@ def test_a_secret_file_that_is_written_while_it_is_read_is_read_again(tmp_path: 
 def test_a_secret_that_was_never_there_may_be_there_at_the_next_try(tmp_path: Path) -> None:
     file = SecretFile(tmp_path / "token", header_fault, "token_file")
     secret = Secret("token", file=file)
-    with pytest.raises(SettingsError, match="token_file: the secret is gone") as caught:
+    with pytest.raises(SettingsError, match="token_file: the file no longer exists") as caught:
         secret.get()
     assert caught.value.transient
     (tmp_path / "token").write_text("basic d2hv\n")

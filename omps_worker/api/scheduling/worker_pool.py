@@ -70,7 +70,7 @@ class WorkerPool:
         if not future.set_running_or_notify_cancel():
             return
         try:
-            with self._works.one():
+            with self._works.measure():
                 result = context.run(work)
         except BaseException as error:
             future.set_exception(error)

@@ -156,7 +156,7 @@ class DeliveryWorker:
         ``fault`` is given where the message itself is at fault, and there is no work to do.
         """
         attempt, source = delivery.attempt, delivery.source
-        with self._processing.one():
+        with self._processing.measure():
             outcomes = self._outcomes(delivery, attempt, fault)
         if isinstance(outcomes, Ignored):
             return CompletedWork(ignored=outcomes)

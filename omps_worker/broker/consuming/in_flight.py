@@ -185,7 +185,7 @@ class InFlight:
 
     def _work_on(self, work: _Work) -> None:
         try:
-            with self._under_way.one():
+            with self._under_way.measure():
                 work.done = self._perform(work.delivery, work.fault)
         except BaseException as error:
             log.exception("message %s stays un-acked", one_line(work.delivery.message_id))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Files: temporary directories, small state files, regular files only, and whether a file was renewed.
+"""Files: temporary directories, small state files, checks for regular files, and detecting changes.
 
-May know: what ``common`` may.
+May know: what ``common`` may import.
 """

@@ -1,24 +1,24 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Files that can be read at once: whoever opens a named pipe waits for somebody who writes, perhaps for ever."""
+"""Checks for files that can be read without blocking: opening a named pipe waits for a writer, perhaps forever."""
 
 from __future__ import annotations
 
 import stat
 from pathlib import Path
 
-NOT_PLAIN = "is not a plain file"
+NOT_PLAIN = "is not a regular file"
 
 _DESCRIPTORS = ("/dev/", "/proc/")
-"""Where what a shell has opened already has names: standard input, and what stands in ``<(…)``."""
+"""The directories with the names of what a shell has opened: standard input and ``<(…)``."""
 
 
 def is_plain(path: Path) -> bool:
-    """Whether ``path`` is a regular file, which can be read any number of times. Raises OSError."""
+    """Return whether ``path`` is a regular file, which can be read repeatedly. Raises OSError."""
     return stat.S_ISREG(path.stat().st_mode)
 
 
 def keeps_waiting(path: Path) -> bool:
-    """Whether to open ``path`` may take for ever: a named pipe. What is not there does not."""
+    """Return whether opening ``path`` may block: whether it is a named pipe. False if there is no such file."""
     try:
         waiting = stat.S_ISFIFO(path.stat().st_mode)
     except (OSError, ValueError):

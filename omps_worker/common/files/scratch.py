@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Directories for temporary files that do not outlive their process for long, even if it is killed.
+"""Directories for temporary files that are removed soon after their process ends, even if it is killed.
 
-A temporary place may outlive a process: a volume that outlives the restarts of a container, a host's /tmp. So the
-owner of such a directory holds ``flock`` on it, which the kernel takes back from whoever dies, and ``sweep`` removes
-those that nobody holds. Any number of processes, also in several containers, may share a TMPDIR. On a file system
-without such locks nothing is swept.
+The place for temporary files may outlive a process: a volume that outlives the restarts of a container, or a host's
+/tmp. So the owner of such a directory holds ``flock`` on it, which the kernel releases when the owner dies. ``sweep``
+removes the directories that nobody holds. Any number of processes, also in several containers, may share a TMPDIR. On a
+file system without such locks nothing is swept.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from pathlib import Path
 log = logging.getLogger(__name__)
 
 PREFIX = "omps-worker-scratch-"
-"""How the names of such directories begin, and no others'."""
+"""The prefix of the names of these directories, which no other files have."""
 
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class ScratchDirectory:
-    """A directory of our own where TMPDIR points, until ``remove`` or the end of the process; a context manager.
+    """A private directory in TMPDIR that exists until ``remove`` or the end of the process.
 
-    Making it raises OSError.
+    It is a context manager. The constructor raises OSError.
     """
 
     def __init__(self) -> None:
-        self.path, self._descriptor = _made()
+        self.path, self._descriptor = _create()
 
     def __enter__(self) -> Path:
         return self.path
@@ -41,39 +41,40 @@ class ScratchDirectory:
         self.remove()
 
     def remove(self) -> None:
-        """Remove it with all that is in it. What cannot be removed now is left to the next ``sweep``."""
+        """Remove the directory and its content. What cannot be removed now is left to the next ``sweep``."""
         shutil.rmtree(self.path, ignore_errors=True)
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.close(descriptor)
 
     def outlive_exec(self) -> None:
-        """Hold it also as the program that this process becomes."""
+        """Keep the lock if this process replaces itself with another program."""
         if self._descriptor is not None:
             os.set_inheritable(self._descriptor, True)
 
 
 def sweep() -> int:
-    """Remove what processes that were killed have left behind; how many directories. Raises nothing.
+    """Remove the directories of processes that were killed, and return their number. Never raises.
 
-    Only what has our name and belongs to our user is looked at, and no symbolic link is followed.
+    Only directories with our prefix that belong to our user are considered. Symbolic links are not followed.
     """
     swept = 0
     with contextlib.suppress(OSError), os.scandir(tempfile.gettempdir()) as entries:
         for entry in entries:
             if entry.name.startswith(PREFIX):
                 with contextlib.suppress(OSError):
-                    swept += _swept(Path(entry.path))
+                    swept += _remove_if_abandoned(Path(entry.path))
     if swept:
         log.debug("removed %d temporary director%s of processes that were killed", swept, "y" if swept == 1 else "ies")
     return swept
 
 
-def _made() -> tuple[Path, int | None]:
+def _create() -> tuple[Path, int | None]:
     while True:
         path = Path(tempfile.mkdtemp(prefix=PREFIX))
         try:
-            # Whoever sweeps just now may be faster: then there is nothing to be opened, or what is held is gone.
+            # A sweeping process may remove the directory first. Then it cannot be opened, or the lock is on a removed
+            # directory.
             descriptor = os.open(path, _OPEN)
         except FileNotFoundError:
             continue
@@ -85,29 +86,29 @@ def _made() -> tuple[Path, int | None]:
         except OSError:
             os.close(descriptor)
             return path, None
-        if _is_at(path, descriptor):
+        if _is_same(path, descriptor):
             return path, descriptor
         os.close(descriptor)
 
 
-def _swept(path: Path) -> bool:
+def _remove_if_abandoned(path: Path) -> bool:
     descriptor = os.open(path, _OPEN)
     try:
         if os.fstat(descriptor).st_uid != os.geteuid():
             return False
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not _is_at(path, descriptor):
+        if not _is_same(path, descriptor):
             return False
         shutil.rmtree(path, ignore_errors=True)
-        if not _is_at(path, descriptor):
+        if not _is_same(path, descriptor):
             return True
-        log.warning("%s was left by a process that was killed, and cannot be removed", path)
+        log.warning("%s, left by a process that was killed, cannot be removed", path)
         return False
     finally:
         os.close(descriptor)
 
 
-def _is_at(path: Path, descriptor: int) -> bool:
+def _is_same(path: Path, descriptor: int) -> bool:
     try:
         return os.path.samestat(path.lstat(), os.fstat(descriptor))
     except OSError:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Small files in directories that others might have their hands in: read and written without surprises."""
+"""Reading and writing small files safely in directories that other processes may change."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 
 
 def read_small(path: Path, most: int) -> tuple[str, float]:
-    """The first ``most`` bytes of a file of ASCII, and when it was changed (seconds of the epoch).
+    """Read at most ``most`` bytes of an ASCII file. Return the text and the time of its last change (Unix time).
 
-    Follows no link and waits for nobody. Raises ValueError for what is no such file, and OSError.
+    Follows no symbolic link and never blocks. Raises ValueError if there is no such regular file, and OSError.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -24,20 +24,20 @@ def read_small(path: Path, most: int) -> tuple[str, float]:
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise ValueError("no regular file")
+            raise ValueError("not a regular file")
         return file.read(most).decode("ascii"), status.st_mtime
 
 
 def write_small(path: Path, text: str) -> None:
-    """Put a file of ASCII in the place of whatever is there, whole or not at all. Raises OSError."""
+    """Replace the file at ``path`` with ``text`` in ASCII, atomically. Raises OSError."""
     with tempfile.NamedTemporaryFile(
         "w", dir=path.parent, prefix="new-", suffix=path.suffix, encoding="ascii", delete=False
     ) as file:
-        fresh = Path(file.name)
+        new_file = Path(file.name)
     try:
-        fresh.write_text(text, encoding="ascii")
-        fresh.replace(path)
+        new_file.write_text(text, encoding="ascii")
+        new_file.replace(path)
     except OSError:
-        # A full disk, or a directory in its place: there may be many tries.
-        fresh.unlink(missing_ok=True)
+        # The disk is full, or there is a directory at the path. Repeated attempts must not leave files behind.
+        new_file.unlink(missing_ok=True)
         raise

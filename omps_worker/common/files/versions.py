@@ -1,22 +1,22 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether a file, or a directory of files, was renewed since it was read."""
+"""Detecting that a file, or a directory of files, has changed since it was read."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 Version = tuple[int, ...]
-"""Equal as long as nothing was renewed."""
+"""A value that stays equal as long as the file does not change."""
 
 NOTHING: Version = ()
-"""That of nothing at all, or of what cannot be looked at."""
+"""The version of a file that does not exist or cannot be accessed."""
 
 
 def version_of(path: Path) -> Version:
-    """What is there now, without reading it; nothing there is a version, too.
+    """Return the version of ``path`` without reading it; a missing file has a version, too.
 
-    That of a directory changes when a file in it is added, removed or replaced by another of its
-    name, as ``openssl rehash`` does, but not when one is written over in its place.
+    The version of a directory changes when a file in it is added, removed or replaced by another of the same name, as
+    ``openssl rehash`` does. It does not change when a file is overwritten in place.
     """
     try:
         state = path.stat()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""HTTP with limits: each call is bounded in bytes and, as a whole, in seconds.
+"""An HTTP client with limits: each call is limited in bytes and, as a whole, in seconds.
 
-May know: ``common``. Speaks to Koji's files, registries and Greenwave alike, and knows none of them.
+May know: ``common``. Koji's file server, registries and Greenwave are called through it; it knows none of them.
 """

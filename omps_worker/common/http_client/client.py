@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""HTTP with limits: every call is bounded in bytes and, as a whole, in seconds.
+"""HTTP calls with limits: every call is limited in bytes and, as a whole, in seconds.
 
-Used by everything that speaks HTTP; Koji's XML-RPC session uses the parts (:func:`deadline`,
-:func:`new_session`, :func:`body_of`, :func:`fault_of`).
+Used by everything that speaks HTTP. Koji's XML-RPC session uses parts of it (:func:`deadline`, :func:`new_session`,
+:func:`body_of`, :func:`fault_of`).
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ __all__ = [
 ]
 
 MAX_BYTES = 4 * 1024 * 1024
-"""How large an answer may be if nobody says otherwise, in bytes."""
+"""The default maximum size of a response in bytes."""
 
 ERROR_BYTES = 64 * 1024
 """How much of the body of a failed download is read, in bytes."""
@@ -73,7 +73,7 @@ CREDENTIALS = frozenset({"authorization", "cookie", "proxy-authorization"})
 Kind = Literal["timeout", "connection", "tls", "too_large", "redirect"]
 
 _REFUSED_BY_PROXY = re.compile(r"Tunnel connection failed: ([0-9]{3})\b")
-"""How http.client says that a proxy does not lead on."""
+"""The text with which http.client reports that a proxy refused the tunnel."""
 
 FAILURES = (
     requests.exceptions.RequestException,
@@ -82,21 +82,20 @@ FAILURES = (
     OSError,
     ValueError,
 )
-"""Everything that requests and what lies below it raise when a call fails."""
+"""The exceptions that requests and the libraries below it raise if a call fails."""
 
 
 def is_failure(status: int) -> bool:
-    """Whether a server that answers ``status`` is itself in trouble, or wants to be left alone."""
+    """Return whether the status says that the server itself has a problem or is throttling the client."""
     return status >= 500 or status == 429
 
 
 class HttpFault(Exception):
-    """A call got no answer that can be used; the text is one sentence and holds no secret.
+    """A call got no usable response. The text is one sentence and contains no secret.
 
-    ``kind``: ``timeout`` (the deadline passed), ``connection`` (refused, unknown name, broken
-    off), ``tls`` (no trusted certificate), ``too_large``, or ``redirect`` (one that is not
-    followed). ``sent``: the peer may have received the request, so what it asked for may have
-    happened. False means: surely not.
+    ``kind``: ``timeout`` (the deadline passed), ``connection`` (refused, unknown host, dropped), ``tls`` (no trusted
+    certificate), ``too_large``, or ``redirect`` (not followed). ``sent``: true if the peer may have received the
+    request, so the requested change may have happened; false if it certainly has not.
     """
 
     def __init__(self, kind: Kind, message: str, *, sent: bool) -> None:
@@ -107,31 +106,31 @@ class HttpFault(Exception):
 
 @dataclass(frozen=True)
 class Answer:
-    """What the peer answered, whatever its status; ``headers`` ignores case."""
+    """A response of any status. ``headers`` ignores case."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes = field(repr=False)
 
     def json(self) -> Any:
-        """The body as JSON, or None if it is not JSON that can be used."""
+        """Return the body as JSON, or None if it is not usable JSON."""
         return parse_json(self.body)
 
     def text(self, limit: int = 500) -> str:
-        """The beginning of the body on one line, fit for an error message; at most ``limit`` characters."""
+        """Return the first ``limit`` characters of the body on one line, for an error message."""
         return printable(self.body[: 4 * limit].decode("utf-8", "replace"), limit)
 
     @property
     def retry_after(self) -> float | None:
-        """The seconds that the peer wants to be left alone (``Retry-After``), at most a day."""
+        """The delay in seconds that the peer requests with ``Retry-After``, at most a day; None if there is none."""
         return seconds_of(self.headers.get("Retry-After"))
 
 
 class HttpClient:
-    """Calls with limits. One kept session per thread; may be shared by threads.
+    """An HTTP client with limits, one session per thread. Safe to use from several threads.
 
-    ``timeout`` is the deadline in seconds of a whole call: connect, headers and body. ``observer``
-    hears of each call as one to ``service``.
+    ``timeout`` is the deadline of a whole call in seconds: connect, headers and body. Each call is reported to
+    ``observer`` as a call to ``service``.
     """
 
     def __init__(
@@ -154,10 +153,10 @@ class HttpClient:
         timeout: float | None = None,
         follow: bool = True,
     ) -> Answer:
-        """Send a request (``json``: its body) and read the answer, of any status, into memory.
+        """Send a request and read the response, of any status, into memory. ``json`` is the request's body.
 
-        Only a GET that carries no credentials follows redirects, and none does without ``follow``; only a GET
-        is sent again, once, when a kept connection turns out to be dead. Raises HttpFault.
+        Redirects are followed only for a GET without credentials, and only if ``follow`` is true. Only a GET is sent
+        again, once, if a kept connection turns out to be dead. Raises HttpFault.
         """
         body = bytearray()
         answer = self._observed(method, url, headers, json, max_bytes, max_bytes, timeout, follow, body.extend)
@@ -171,15 +170,15 @@ class HttpClient:
         max_bytes: int,
         timeout: float | None = None,
     ) -> Answer:
-        """GET ``url`` and give its body in pieces to ``sink``, if the status is 200.
+        """GET ``url`` and pass its body in pieces to ``sink`` if the status is 200.
 
-        The body of any other answer is in ``Answer.body``, as far as it helps to understand it.
-        Raises HttpFault, when ``sink`` may have received a part, and what ``sink`` raises.
+        The body of any other response is in ``Answer.body``, at most ``ERROR_BYTES`` of it. Raises HttpFault, possibly
+        after ``sink`` has received a part, and whatever ``sink`` raises.
         """
         return self._observed("GET", url, None, None, max_bytes, ERROR_BYTES, timeout, True, sink)
 
     def close(self) -> None:
-        """End the connection that this thread keeps, if it does."""
+        """Close the connection that this thread keeps, if there is one."""
         session: Session | None = getattr(self._thread, "session", None)
         if session is not None:
             session.close()
@@ -227,11 +226,11 @@ class HttpClient:
                         continue
                     if response.status_code == PROXY_WANTS_CREDENTIALS:
                         raise refused_by_proxy(url, response.status_code)
-                    answered = CaseInsensitiveDict(response.headers)
+                    response_headers = CaseInsensitiveDict(response.headers)
                     if response.status_code == 200:
                         for piece in body_of(response, url, max_bytes, clock):
                             sink(piece)
-                        return Answer(200, answered, b"")
+                        return Answer(200, response_headers, b"")
                     body = bytearray()
                     try:
                         for piece in body_of(response, url, max_error_bytes, clock):
@@ -240,11 +239,11 @@ class HttpClient:
                         # Half an error message is better than none, unless the caller wants it whole.
                         if fault.kind != "too_large" or max_error_bytes == max_bytes:
                             raise
-                    return Answer(response.status_code, answered, bytes(body))
+                    return Answer(response.status_code, response_headers, bytes(body))
         raise HttpFault("redirect", f"{place_of(url)} redirects more than {MAX_REDIRECTS} times.", sent=True)
 
     def _send(self, clock: Deadline, method: str, url: str, headers: Mapping[str, str], data: bytes | None) -> Response:
-        again = method == "GET"
+        may_retry = method == "GET"
         while True:
             try:
                 return self._session().exchange(method, url, headers, data)
@@ -252,25 +251,25 @@ class HttpClient:
                 fault = fault_of(error, clock, url)
                 let_go(error)
                 try:
-                    if not (again and clock.reused and fault.kind == "connection"):
+                    if not (may_retry and clock.reused and fault.kind == "connection"):
                         raise fault from None
                 finally:
                     del fault
-                again = False
+                may_retry = False
 
 
 def body_of(response: Response, url: str, max_bytes: int, clock: Deadline) -> Iterator[bytes]:
-    """The body in pieces, never more than ``max_bytes`` bytes in all, also when it comes compressed.
+    """Yield the body in pieces, at most ``max_bytes`` bytes in total, after decompression.
 
-    Raises HttpFault: ``too_large``, ``connection`` when the body ends before it should, and
-    ``timeout`` when the deadline of ``clock`` passed.
+    Raises HttpFault: ``too_large``, ``connection`` if the body ends too early, and ``timeout`` if the deadline of
+    ``clock`` has passed.
     """
     announced = response.headers.get("Content-Length", "")
     if response.status_code == 200 and announced.isascii() and announced.isdigit() and float(announced) > max_bytes:
         raise _too_large(url, max_bytes)
     pieces = iter(lambda: response.raw.read(CHUNK, decode_content=False), b"")
     if "gzip" in response.headers.get("Content-Encoding", "").lower():
-        # Asked for or not, some proxies compress. zlib's own limit keeps a bomb from unfolding.
+        # Some proxies compress without being asked. The limit of zlib keeps a bomb from unfolding.
         pieces = _inflated(pieces)
     received = 0
     while True:
@@ -287,7 +286,7 @@ def body_of(response: Response, url: str, max_bytes: int, clock: Deadline) -> It
     if clock.expired:
         raise fault_of(TimeoutError(), clock, url)
     if not (received or announced or "Transfer-Encoding" in response.headers) and response.status_code == 200:
-        # Python takes a connection that ends among the headers for the end of the headers.
+        # If a connection ends among the headers, Python takes that for the end of the headers.
         raise fault_of(http.client.IncompleteRead(b""), clock, url)
 
 
@@ -307,13 +306,13 @@ def _inflated(pieces: Iterator[bytes]) -> Iterator[bytes]:
             if inflate.eof:
                 return
     except zlib.error:
-        raise http.client.HTTPException("the body is no gzip") from None
+        raise http.client.HTTPException("the body is not gzip") from None
     if not empty:
         raise http.client.IncompleteRead(b"")
 
 
 def fault_of(error: BaseException, clock: Deadline, url: str) -> HttpFault:
-    """The HttpFault that says what ``error``, raised while calling ``url`` under ``clock``, means."""
+    """Return the HttpFault for ``error``, which was raised while calling ``url`` under ``clock``."""
     place, causes = route_to(url), list(_chain(error))
     if clock.expired or any(map(_is_timeout, causes)):
         what = "did not finish its answer" if clock.sent else "could not be reached"
@@ -322,13 +321,13 @@ def fault_of(error: BaseException, clock: Deadline, url: str) -> HttpFault:
     for cause in causes:
         if isinstance(cause, ssl.SSLCertVerificationError):
             reason = printable(cause.verify_message, 200)
-            return HttpFault("tls", f"{place} has no certificate that is trusted here: {reason}.", sent=clock.sent)
+            return HttpFault("tls", f"{place} has no trusted certificate: {reason}.", sent=clock.sent)
         if isinstance(cause, UnusableCertificates):
             return HttpFault("tls", f"ca_bundle: {cause}", sent=False)
     if any(isinstance(cause, (ssl.SSLError, urllib3.exceptions.SSLError)) for cause in causes):
         return HttpFault("tls", f"TLS with {place} failed.", sent=clock.sent)
     if clock.sent:
-        return HttpFault("connection", f"{place} broke off the connection before its answer was complete.", sent=True)
+        return HttpFault("connection", f"{place} dropped the connection before its answer was complete.", sent=True)
     if any(isinstance(cause, (requests.exceptions.InvalidHeader, UnicodeError)) for cause in causes):
         return HttpFault("connection", f"The request to {place} cannot be sent: a header is malformed.", sent=False)
     for cause in causes:
@@ -336,22 +335,22 @@ def fault_of(error: BaseException, clock: Deadline, url: str) -> HttpFault:
             message = f"{place} cannot be reached: the proxy's address must be of the form http://HOST:PORT."
             return HttpFault("connection", message, sent=False)
         if refusal := _REFUSED_BY_PROXY.search(str(cause)):
-            # The proxy's other words are not needed, and may repeat what it was sent.
+            # The rest of the proxy's text is not needed, and may repeat what was sent to it.
             return refused_by_proxy(url, refusal[1])
     reasons = (cause.strerror for cause in causes if isinstance(cause, OSError) and cause.strerror)
-    # Other texts may quote headers, and with them a credential.
+    # Other texts may quote headers, and with them credentials.
     reason = printable(str(next(reasons, type(error).__name__)), 200)
     return HttpFault("connection", f"{place} cannot be reached: {reason}.", sent=False)
 
 
 def refused_by_proxy(url: str, status: int | str) -> HttpFault:
-    """The HttpFault of a call to ``url`` that a proxy answered with ``status`` instead of passing it on."""
-    hint = " (does it want a user name and a password?)" if str(status) == str(PROXY_WANTS_CREDENTIALS) else ""
+    """Return the HttpFault for a call to ``url`` that a proxy answered with ``status`` itself."""
+    hint = " (does it require a user name and a password?)" if str(status) == str(PROXY_WANTS_CREDENTIALS) else ""
     return HttpFault("connection", f"{route_to(url)} cannot be reached: the proxy answered {status}{hint}.", sent=False)
 
 
 def _is_timeout(error: BaseException) -> bool:
-    # urllib3 derives a refused connection from a time-out.
+    # urllib3 derives a refused connection from a timeout.
     timeouts = (TimeoutError, requests.exceptions.Timeout, urllib3.exceptions.TimeoutError)
     return isinstance(error, timeouts) and not isinstance(error, urllib3.exceptions.NewConnectionError)
 
@@ -365,7 +364,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _redirected(url: str, location: str, follow: bool) -> str:
-    """Where a redirect leads; HttpFault if it is not to be followed."""
+    """Return the target of a redirect. Raises HttpFault if it must not be followed."""
     target = redirect_target(url, location)
     allowed = {"https"} if url.lower().startswith("https:") else {"http", "https"}
     if follow and target.partition(":")[0].lower() in allowed:
@@ -374,7 +373,7 @@ def _redirected(url: str, location: str, follow: bool) -> str:
 
 
 def seconds_of(retry_after: str | None) -> float | None:
-    """The value of a ``Retry-After`` header (seconds or a date) in seconds from now, at most a day."""
+    """Return the value of a ``Retry-After`` header (seconds or a date) in seconds from now, at most a day."""
     if not retry_after:
         return None
     try:

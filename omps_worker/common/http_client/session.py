@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Calls over HTTP that end in time, whatever the peer does.
+"""HTTP sessions whose calls end on time, whatever the peer does.
 
-The time-outs of sockets are per operation: a peer that sends one byte a second never exceeds
-them. Here a call has a deadline as a whole; see ``clock``. Connections made by :func:`new_session`
-register their socket with the deadline of their thread, and when it passes the sockets are shut
-down, which wakes whoever waits for them::
+Socket timeouts apply to each operation: a peer that sends one byte per second never exceeds them. Here a call has a
+deadline as a whole; see ``common.deadline``. The connections of :func:`new_session` register their socket with the
+deadline of their thread. When the deadline passes, the sockets are shut down, which wakes the thread that waits for
+them::
 
     with deadline(30) as clock:
         response = session.get(url)
@@ -56,10 +56,13 @@ __all__ = [
 ]
 
 CONNECT_SECONDS = 10.0
-"""How long connecting to one address may take, within the deadline of the call."""
+"""The timeout in seconds for connecting to one address, within the deadline of the call."""
 
 IDLE_SECONDS = 30.0
-"""A kept connection that was idle for longer is not used again: what lies between may have forgotten it."""
+"""The maximum idle time of a kept connection in seconds.
+
+An older one is not used again: a firewall on the way may have forgotten it.
+"""
 
 _resolvers = AbandonableCalls("resolver")
 
@@ -69,7 +72,7 @@ _PLAIN_URL = re.compile(
 
 
 class _Connection(HTTPConnection):
-    """Registers its socket with the deadline of its thread."""
+    """A connection that registers its socket with the deadline of its thread."""
 
     _used_at = 0.0
 
@@ -95,7 +98,7 @@ class _Connection(HTTPConnection):
         raise NewConnectionError(self, f"Connecting to {self.host} failed: {failure}") from failure
 
     def _resolve(self, clock: Deadline) -> list[str]:
-        """The addresses of the host; in a thread, because nothing interrupts a resolver."""
+        """Return the addresses of the host. Runs in a thread, because a resolver cannot be interrupted."""
         host = self.host.strip("[]")
         with contextlib.suppress(ValueError):
             return [str(ipaddress.ip_address(host))]
@@ -117,13 +120,13 @@ class _Connection(HTTPConnection):
         try:
             super().connect()
         finally:
-            # Perhaps a proxy was spoken to; the peer was not.
+            # The request may have reached a proxy, but not the peer.
             if (clock := current()) and not clock.expired:
                 clock.sent = False
 
     @property
     def is_connected(self) -> bool:
-        """Whether the kept connection can be used: neither closed by the peer nor idle for long."""
+        """Whether the kept connection can be used: not closed by the peer and not idle for too long."""
         return time.monotonic() - self._used_at < IDLE_SECONDS and super().is_connected
 
     def request(self, *args: Any, **kwargs: Any) -> None:
@@ -165,11 +168,11 @@ _POOLS = {"http": _Pool, "https": _TlsPool}
 
 
 class UnusableCertificates(OSError):
-    """The configured file of certificates cannot be used."""
+    """The configured file of certificates is unusable."""
 
 
 def _tls_context(ca_bundle: Path | None) -> ssl.SSLContext:
-    """That of the certificates as they are now: renewed ones are for new connections."""
+    """Return a TLS context with the current certificates, so new connections use renewed ones."""
     if ca_bundle is not None:
         return _context_as_of(ca_bundle, version_of(ca_bundle))
     system = ssl.get_default_verify_paths()
@@ -178,7 +181,7 @@ def _tls_context(ca_bundle: Path | None) -> ssl.SSLContext:
 
 @functools.lru_cache(maxsize=8)
 def _context_as_of(ca_bundle: Path | None, _version: Hashable) -> ssl.SSLContext:
-    """One for all threads and connections: reading the certificates takes about 20 ms."""
+    """Return a context that all threads and connections share: reading the certificates takes about 20 ms."""
     try:
         if ca_bundle is not None:
             if ca_bundle.is_dir():
@@ -186,15 +189,15 @@ def _context_as_of(ca_bundle: Path | None, _version: Hashable) -> ssl.SSLContext
             return ssl.create_default_context(cafile=str(ca_bundle))
         context = ssl.create_default_context()
         if not any(map(os.environ.get, ("SSL_CERT_FILE", "SSL_CERT_DIR"))):
-            # Not every system has certificates of its own.
+            # Some systems have no certificates installed.
             context.load_verify_locations(cafile=DEFAULT_CA_BUNDLE_PATH)
         return context
     except OSError as error:
-        raise UnusableCertificates(f"{ca_bundle} holds no certificates that can be read.") from error
+        raise UnusableCertificates(f"{ca_bundle} contains no readable certificates.") from error
 
 
 class _Adapter(requests.adapters.HTTPAdapter):
-    """Connections of ours, TLS verified against the bundle of ours, and no retries behind our back."""
+    """An adapter that uses the connections of this module, verifies TLS with ``ca_bundle``, and never retries."""
 
     def __init__(self, ca_bundle: Path | None) -> None:
         self._ca_bundle = ca_bundle
@@ -218,35 +221,35 @@ class _Adapter(requests.adapters.HTTPAdapter):
         return host, options
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:  # noqa: ARG002
-        # The context holds the certificates; naming them again would load them for each connection.
+        # The context holds the certificates. If they were named again, each connection would load them.
         conn.cert_reqs = "CERT_REQUIRED"
 
 
 class Response(Protocol):
-    """What both ways to call give: an answer whose body is to be read from ``raw``."""
+    """The response of both ways to send a request. Its body is read from ``raw``."""
 
     @property
     def status_code(self) -> int:
-        """The status."""
+        """The HTTP status code."""
         ...
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """The headers, case ignored."""
+        """The headers; the mapping ignores case."""
         ...
 
     @property
     def raw(self) -> Any:
-        """urllib3's response."""
+        """The response of urllib3."""
         ...
 
     def close(self) -> None:
-        """Read no more; the connection is kept if there was no more."""
+        """Stop reading. The connection is kept if the body was read to its end."""
         ...
 
 
 class _Direct:
-    """urllib3's response as a Response."""
+    """A urllib3 response with the interface of Response."""
 
     def __init__(self, raw: Any) -> None:
         self.raw = raw
@@ -259,11 +262,11 @@ class _Direct:
 
 
 class Session(requests.Session):
-    """A requests session for one thread that never verifies less, never follows a redirect, keeps no cookie."""
+    """A requests session for one thread. It always verifies TLS, never follows a redirect and keeps no cookies."""
 
     def __init__(self, ca_bundle: Path | None) -> None:
         super().__init__()
-        # With trust_env, netrc would overwrite Authorization and REQUESTS_CA_BUNDLE our bundle.
+        # With trust_env, netrc would override Authorization, and REQUESTS_CA_BUNDLE our bundle.
         self.trust_env = False
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         self.headers["Accept-Encoding"] = "identity"
@@ -272,20 +275,20 @@ class Session(requests.Session):
             self.mount(scheme, _Adapter(ca_bundle))
 
     def get_redirect_target(self, resp: requests.Response) -> None:
-        """None: to look where a redirect leads, requests would read its body, however large."""
+        """Return None. To find the target of a redirect, requests would read its body, however large."""
 
     def request(self, method: Any, url: Any, *args: Any, **kwargs: Any) -> requests.Response:
-        """As requests does it, within the deadline of this thread."""
+        """Send a request as requests does, within the deadline of this thread."""
         kwargs.update(allow_redirects=False, verify=True, proxies=get_environ_proxies(str(url)))
         if clock := current():
             kwargs["timeout"] = clock.remaining()
         return super().request(method, url, *args, **kwargs)
 
     def exchange(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Response:
-        """The same request by urllib3 alone, in half the time, where requests would add nothing to it.
+        """Send the same request with urllib3 alone, in half the time, if requests would add nothing.
 
-        That is so without a proxy, and where the URL is plain: nothing in it to be quoted, resolved or
-        taken for credentials.
+        That is the case without a proxy and with a plain URL: nothing in it must be quoted, resolved or taken for
+        credentials.
         """
         plain = _PLAIN_URL.fullmatch(url)
         if plain is None or self._is_proxied(plain["host"], url):
@@ -315,7 +318,7 @@ class Session(requests.Session):
         return _Direct(raw)
 
     def _is_proxied(self, host: str, url: str) -> bool:
-        """Whether the environment, which does not change, has a proxy for that host."""
+        """Return whether the environment, which does not change, has a proxy for ``host``."""
         known = self._proxied.get(host)
         if known is None:
             known = self._proxied[host] = bool(get_environ_proxies(url))
@@ -323,16 +326,16 @@ class Session(requests.Session):
 
 
 def prepare() -> None:
-    """Start the threads that all calls of a process share, before others take them. Raises ResourcesExhausted."""
+    """Start the threads that all calls of the process share, while threads are available. Raises ResourcesExhausted."""
     watcher.start()
     _resolvers.prepare()
 
 
 def new_session(ca_bundle: Path | None = None) -> Session:
-    """A session whose calls obey :func:`deadline`; for one thread only.
+    """Return a session whose calls obey :func:`deadline`; for one thread only.
 
-    TLS is verified with ``ca_bundle`` (a PEM file, or a directory with hashed names), or with the
-    system's certificates and those of requests, or what SSL_CERT_FILE and SSL_CERT_DIR name instead.
-    Proxies come from the environment.
+    TLS is verified with ``ca_bundle`` (a PEM file, or a directory with hashed names). Without it, the certificates of
+    the system and of requests are used, or those that SSL_CERT_FILE and SSL_CERT_DIR name. Proxies come from the
+    environment.
     """
     return Session(ca_bundle)

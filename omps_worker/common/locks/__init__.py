@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Only one push to a package at a time, and none before it is known what the last one did.
+"""The lock per package: one push at a time, and none before the outcome of the previous push is known.
 
-A registry does not guard its versions: of pushes that meet, it may accept several under one
-version. So who pushes holds the package while looking, pushing and looking again. And a registry
-may store a push whose sender has given up or died, so a push leaves a mark which stands until what
-it did is known, or until it can have no effect any more; the next holder waits for that.
+A registry does not protect its versions: of concurrent pushes, it may accept several under one version. So the worker
+holds the package while it queries, pushes and queries again. And a registry may store a push whose sender has given up
+or died. So a push leaves a mark, which stays until the outcome is known or until the push can have no effect any more.
+The next holder waits for that.
 
-Here is what a lock promises, and the lock of one process. ``broker.lock`` has that of all replicas.
+This module has the interface of a lock and the lock within one process. ``broker.lock`` has the lock across all
+replicas.
 """
 
 from __future__ import annotations
@@ -21,58 +22,60 @@ from typing import Protocol
 from omps_worker.common.errors import PackageBusy
 
 PATIENCE = 60.0
-"""How many seconds to wait for a package before the work is put off."""
+"""How long to wait for a package before the work is postponed, in seconds."""
 
 PUSH_SECONDS = 30.0
-"""How many seconds a push may take, unless the configuration says otherwise."""
+"""The default maximum duration of a push, in seconds."""
 
 STORING_SECONDS = 5.0
-"""How long a registry may go on storing a push after its sender gave up waiting for the answer."""
+"""How long a registry may still store a push after its sender stopped waiting for the answer, in seconds."""
 
 
 class HeldPackage(Protocol):
-    """A package in the hands of one holder. Each push stands between ``begin_push`` and ``end_push``."""
+    """A package that one holder has locked. Each push is between ``begin_push`` and ``end_push``."""
 
     def begin_push(self) -> float:
-        """Make sure that the package is still held, and leave a mark that a push is under way.
+        """Check that the package is still held, and leave a mark that a push is under way.
 
-        Returns the time, as of ``time.monotonic``, at which the push has to be over. Raises
-        PackageBusy or BrokerError, both transient, when the package may belong to another by now:
-        then nothing must be pushed.
+        Returns the deadline of the push, in terms of ``time.monotonic``. Raises PackageBusy or BrokerError, both
+        transient, if another holder may have the package by now; then nothing may be pushed.
         """
         ...
 
     def end_push(self) -> None:
-        """It is known what the push did: the mark may go when the hold ends. Else it stays."""
+        """Record that the outcome of the push is known, so the mark is removed when the package is released.
+
+        If this is not called, the mark stays.
+        """
         ...
 
 
 class PackageLock(Protocol):
-    """Only one holder at a time works on a package."""
+    """A lock that lets only one holder at a time work on a package."""
 
     def hold(self, registry: str, organization: str, repository: str) -> AbstractContextManager[HeldPackage]:
-        """Wait for the package and hold it.
+        """Wait for the package and hold it during the ``with`` block.
 
-        Raises PackageBusy, which is transient, when it is not free in time; a lock that needs the
-        broker also raises BrokerError.
+        Raises PackageBusy, which is transient, if the package is not free in time. A lock that needs the broker also
+        raises BrokerError.
         """
         ...
 
 
 def busy(package: str, seconds: float) -> PackageBusy:
-    """The error of somebody who waited for a package in vain."""
-    return PackageBusy(f"Another push to {package} was under way, or its outcome unknown, for {seconds:g} s.")
+    """Return the error for a caller that waited for a package in vain."""
+    return PackageBusy(f"Another push to {package} was under way, or its outcome was unknown, for {seconds:g} s.")
 
 
 def held_too_long(package: str) -> PackageBusy:
-    """The error of a holder whose time ran out before the push. That was a try, of whatever took so long."""
-    error = PackageBusy(f"It took too long to get ready to push to {package}: nothing was pushed.")
+    """Return the error for a holder whose time ran out before the push. It counts as an attempt."""
+    error = PackageBusy(f"Preparing the push to {package} took too long: nothing was pushed.")
     error.counts = True
     return error
 
 
 class NamedLocks:
-    """Locks by name, among the threads of this process."""
+    """Named locks for the threads of this process."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
@@ -81,15 +84,15 @@ class NamedLocks:
 
     @contextmanager
     def take(self, name: Hashable, seconds: float) -> Iterator[bool]:
-        """Wait for the name, at most that long; gives whether it is ours now."""
+        """Wait at most ``seconds`` for the lock; yield whether it was acquired."""
         with self._guard:
             lock = self._locks.setdefault(name, threading.Lock())
             self._users[name] += 1
-        ours = lock.acquire(timeout=max(seconds, 0.0))
+        acquired = lock.acquire(timeout=max(seconds, 0.0))
         try:
-            yield ours
+            yield acquired
         finally:
-            if ours:
+            if acquired:
                 lock.release()
             with self._guard:
                 self._users[name] -= 1
@@ -98,7 +101,7 @@ class NamedLocks:
 
 
 class ProcessLock:
-    """A PackageLock among the threads of this process; it knows nothing of other processes."""
+    """A PackageLock for the threads of this process. It does not exclude other processes."""
 
     def __init__(self, push_seconds: float = PUSH_SECONDS, *, patience: float = PATIENCE) -> None:
         self._push_seconds = push_seconds
@@ -108,11 +111,11 @@ class ProcessLock:
 
     @contextmanager
     def hold(self, registry: str, organization: str, repository: str) -> Iterator[HeldPackage]:
-        """Wait for the package and hold it."""
+        """Wait for the package and hold it during the ``with`` block. Raises PackageBusy."""
         deadline = time.monotonic() + self._patience
         package = registry, organization, repository
-        with self._turns.take(package, self._patience) as ours:
-            if not ours:
+        with self._turns.take(package, self._patience) as acquired:
+            if not acquired:
                 raise busy(f"{organization}/{repository}", self._patience)
             expiry = self._marks.get(package, 0.0)
             if expiry > deadline:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The lock per package among the processes of one host, kept in a directory; see ``locks`` for what it promises.
+"""The lock per package for the processes of one host, kept in a directory; see ``locks`` for its guarantees.
 
-To hold a package is to hold ``flock`` on a file of its name, which the kernel takes back from a process that
-dies. A push leaves a mark, another file, which says until when that push can have an effect; the clock
-in it is the one that all processes of a host share and that nobody sets.
+Holding a package means holding ``flock`` on a file for it, which the kernel releases when the process dies. A push
+leaves a mark, another file, with the time until which the push can have an effect. That time is on the monotonic clock,
+which all processes of a host share and which cannot be set.
 """
 
 from __future__ import annotations
@@ -39,53 +39,53 @@ from omps_worker.common.locks import (
 log = logging.getLogger(__name__)
 
 VARIABLE, SYSTEMD_VARIABLE = "OMPS_WORKER_STATE_DIRECTORY", "STATE_DIRECTORY"
-"""The environment variables that name the state directory; the first one that is set counts."""
+"""The environment variables that name the state directory; the first one that is set is used."""
 
 REMADE = "remade.mark"
-"""The mark of a directory that was made again: pushes from before may still be under way."""
+"""The mark of a directory that was created again: pushes from before may still be under way."""
 
 MARK_BYTES = 100
-"""How much of a mark is read."""
+"""How much of a mark is read, in bytes."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.1
-"""Seconds between tries to take a lock."""
+"""The first and the longest pause between attempts to take a lock, in seconds."""
 
 
 def state_directory(environment: Mapping[str, str] = os.environ) -> Path:
-    """The directory for the locks of this host, made if it is missing.
+    """Return the directory for the locks of this host; create it if it is missing.
 
-    $OMPS_WORKER_STATE_DIRECTORY, or the one that systemd gives ($STATE_DIRECTORY), or one of our own
-    among the temporary files. Raises SettingsError if it cannot be used, belongs to somebody else, or can be written
-    to by others: who can write there can take locks away.
+    It is $OMPS_WORKER_STATE_DIRECTORY, the directory from systemd ($STATE_DIRECTORY), or a directory in the temporary
+    directory. Raises SettingsError if it is unusable, belongs to another user, or is writable for other users, who
+    could then remove locks.
     """
     for variable in (VARIABLE, SYSTEMD_VARIABLE):
-        # systemd names several with colons between them.
+        # systemd separates several directories with colons.
         named = environment.get(variable, "").partition(":")[0]
         if named:
-            # A link is as good as what it leads to: systemd makes some for its dynamic users.
-            return _ours_alone(_usable(Path(named), f"${variable}"), Path(named).stat())
+            # A symbolic link is accepted: systemd creates some for its dynamic users.
+            return _checked_private(_created(Path(named), f"${variable}"), Path(named).stat())
     directory = Path(tempfile.gettempdir()) / f"omps-worker-{os.geteuid()}"
-    return _ours_alone(_usable(directory, "the directory for locks"), directory.lstat())
+    return _checked_private(_created(directory, "the directory for locks"), directory.lstat())
 
 
-def _ours_alone(directory: Path, status: os.stat_result) -> Path:
+def _checked_private(directory: Path, status: os.stat_result) -> Path:
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
         reason = (
-            f"is not a directory of ours alone (owner {status.st_uid}, mode {stat.S_IMODE(status.st_mode):04o}; wanted "
-            f"are owner {os.geteuid()} and mode 0700): remove it or mend that, or name another with {VARIABLE}, "
-            "such as one in it that does not exist yet"
+            f"is not a private directory (owner {status.st_uid}, mode {stat.S_IMODE(status.st_mode):04o}; required "
+            f"are owner {os.geteuid()} and mode 0700): remove it or correct that, or name another with {VARIABLE}, "
+            "such as a new directory inside it"
         )
         raise SettingsError([Fault("environment", str(directory), reason)])
     return directory
 
 
-def _usable(directory: Path, what: str) -> Path:
+def _created(directory: Path, what: str) -> Path:
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory):
             return directory
     except FileExistsError:
-        reason = f"{what} is no directory: remove what is there, or name a directory with {VARIABLE}"
+        reason = f"{what} is not a directory: remove the file, or name a directory with {VARIABLE}"
         raise SettingsError([Fault("environment", str(directory), reason)]) from None
     except OSError as error:
         reason = f"{what} cannot be used: {why(error)}"
@@ -93,10 +93,10 @@ def _usable(directory: Path, what: str) -> Path:
 
 
 class FileLock:
-    """A PackageLock among everybody who uses ``directory``, on one host.
+    """A PackageLock for all processes of one host that use ``directory``.
 
-    ``push_seconds``: how long a push may take; ``patience``: how long to wait for a package. Both
-    must be the same for everybody. A directory that cannot be written raises StorageError.
+    ``push_seconds``: how long a push may take. ``patience``: how long to wait for a package, in seconds. Both must be
+    the same in all processes. Raises StorageError if the directory cannot be written.
     """
 
     def __init__(self, directory: Path, push_seconds: float = PUSH_SECONDS, *, patience: float = PATIENCE) -> None:
@@ -107,17 +107,19 @@ class FileLock:
 
     @contextmanager
     def hold(self, registry: str, organization: str, repository: str) -> Iterator[HeldPackage]:
-        """Wait for the package and hold it; raises PackageBusy and StorageError, both transient."""
+        """Wait for the package and hold it during the ``with`` block. Raises PackageBusy and StorageError, both
+        transient.
+        """
         deadline = time.monotonic() + self._patience
         label = f"{organization}/{repository}"
         name = hashlib.sha256(f"{registry}/{label}".encode()).hexdigest()[:32]
-        with self._turns.take(name, self._patience) as ours, ExitStack() as held:
+        with self._turns.take(name, self._patience) as acquired, ExitStack() as held:
             try:
-                if not ours:
+                if not acquired:
                     raise _OutOfTime
                 with ExitStack() as waiting:
-                    # Who waits stands in line behind one other at most: a process that has just let go
-                    # of the package could otherwise take it again and again.
+                    # A waiter is behind at most one other. Without this second lock, a process that has just released
+                    # the package could take it again and again.
                     waiting.enter_context(self._locked(f"{name}.next", deadline))
                     descriptor = held.enter_context(self._locked(f"{name}.lock", deadline))
                 marks = self._directory / f"{name}.pushing", self._directory / REMADE
@@ -129,7 +131,9 @@ class FileLock:
 
     @contextmanager
     def _locked(self, name: str, deadline: float) -> Iterator[int]:
-        """Hold one file, whose descriptor is given, from before ``deadline`` until the end; raises _OutOfTime."""
+        """Lock one file, yield its descriptor, and hold it during the ``with`` block. Raises _OutOfTime after
+        ``deadline``.
+        """
         path, pause = self._directory / name, FIRST_PAUSE
         while (descriptor := self._try_to_lock(path)) is None:
             if time.monotonic() >= deadline:
@@ -139,7 +143,8 @@ class FileLock:
         try:
             yield descriptor
         finally:
-            # While it is still ours: whoever opened this file and gets it next sees that it is gone.
+            # Remove it while it is still locked: a process that has opened this file and locks it next sees that it is
+            # gone.
             with contextlib.suppress(OSError):
                 path.unlink()
             os.close(descriptor)
@@ -148,26 +153,26 @@ class FileLock:
         try:
             return _try_to_lock(path)
         except FileNotFoundError:
-            self._make_again()
+            self._recreate_directory()
             return None
         except OSError as error:
             raise _unusable(error) from error
 
-    def _make_again(self) -> None:
-        """Make the directory that somebody removed, and let nobody push before all pushes from before are over."""
-        log.error("the state directory %s was removed and is made again", self._directory)
+    def _recreate_directory(self) -> None:
+        """Create the removed directory again, and block pushes until all pushes from before are over."""
+        log.error("the state directory %s was removed and is created again", self._directory)
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _ours_alone(self._directory, self._directory.lstat())
+            _checked_private(self._directory, self._directory.lstat())
             write_small(self._directory / REMADE, repr(time.monotonic() + self._push_seconds + STORING_SECONDS))
         except OSError as error:
             raise _unusable(error) from error
         except SettingsError as error:
-            raise StorageError(f"The directory for locks cannot be used: {error.message}") from None
+            raise StorageError(f"The directory for locks is unusable: {error.message}") from None
 
 
 def directory_trouble(directory: Path) -> str | None:
-    """Why a state directory cannot be used any more; None: it can, or will be made again."""
+    """Return why the state directory is unusable; None if it can be used or will be created again."""
     try:
         with tempfile.TemporaryFile(dir=directory if directory.exists() else directory.parent):
             return None
@@ -176,7 +181,7 @@ def directory_trouble(directory: Path) -> str | None:
 
 
 def _try_to_lock(path: Path) -> int | None:
-    """The descriptor of the file, held; None if somebody else holds it. Raises OSError."""
+    """Return the descriptor of the locked file, or None if another process holds it. Raises OSError."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -191,7 +196,9 @@ def _try_to_lock(path: Path) -> int | None:
 
 
 class _HeldByFile:
-    """``descriptor`` is that of the locked file; ``marks`` are that of the package, and others that count as well."""
+    """A held package. ``descriptor`` is that of the locked file. ``marks`` has the package's own mark first, then
+    others to wait for.
+    """
 
     def __init__(self, descriptor: int, marks: Sequence[Path], label: str, push_seconds: float) -> None:
         self._descriptor = descriptor
@@ -202,7 +209,7 @@ class _HeldByFile:
         self._latest = math.inf
 
     def wait_for_mark(self, deadline: float) -> None:
-        """Wait until no earlier push can have an effect any more; raises _OutOfTime at once if that is too late."""
+        """Wait until no earlier push can have an effect. Raises _OutOfTime at once if that is after ``deadline``."""
         while (expiry := max(map(self._expiry, self._marks))) > (now := time.monotonic()):
             if expiry > deadline:
                 raise _OutOfTime
@@ -214,17 +221,17 @@ class _HeldByFile:
     def _expiry(self, mark: Path) -> float:
         longest = time.monotonic() + self._push_seconds + STORING_SECONDS
         try:
-            # A mark from before the host was started again has another clock: its time at most counts.
+            # A mark from before a reboot has another clock, so its time is limited to the longest possible.
             expiry = float(read_small(mark, MARK_BYTES)[0])
         except FileNotFoundError:
             return 0.0
         except ValueError:
-            # Something else is in its place: nothing is known but that a push was to follow.
+            # The content is not a mark. All that is known is that a push was about to begin.
             expiry = math.nan
         except OSError as error:
             raise _unusable(error) from error
         if math.isnan(expiry) or expiry > longest:
-            # It is waited for once, and not again and again.
+            # Write a readable mark, so that this wait happens only once.
             with contextlib.suppress(OSError):
                 write_small(mark, repr(longest))
             return longest
@@ -246,12 +253,12 @@ class _HeldByFile:
         try:
             self._mark.unlink(missing_ok=True)
         except OSError:
-            log.warning("the mark of a push to %s cannot be removed: the next one waits for its end", self._label)
+            log.warning("the mark of a push to %s cannot be removed: the next push waits until it expires", self._label)
 
 
 class _OutOfTime(Exception):
-    """The package is not free in time."""
+    """The package was not free in time."""
 
 
 def _unusable(error: OSError) -> StorageError:
-    return StorageError(f"The directory for locks cannot be used: {why(error)}.")
+    return StorageError(f"The directory for locks is unusable: {why(error)}.")

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The mapping: which build goes where.
 
-``load`` reads and checks the YAML file. A Mapping is asked twice about a build: ``possible``
-before Koji, with what the message says, thousands of times a second; ``resolve`` after Koji.
-The first rule that matches decides.
+``mapping.file.load`` reads and checks the YAML file. A Mapping is queried twice about a build: with ``possible`` before
+Koji is queried, with the facts in the message, thousands of times a second; and with ``resolve`` afterwards. The first
+rule that matches decides.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from omps_worker.configuration.mapping.rules import MappingTable, RuleTable
 from omps_worker.configuration.settings.tables import Location
 
 FACTS = ("nvr", "owner", "target")
-"""What rules may match on beside the component."""
+"""The facts that rules can match on in addition to the component."""
 
 CACHED_COMPONENTS = 8192
 _CACHED_LENGTH = 256
 
 
 class Verdict(enum.Enum):
-    """What the mapping says about a build before Koji was asked."""
+    """The mapping's decision about a build before Koji is queried."""
 
     NO_RULE = "no rule"
-    """No rule that publishes can match, whatever Koji says, and none is known to match."""
+    """No rule that publishes can match, whatever Koji answers, and no rule that ignores is known to match."""
     IGNORED = "ignored"
-    """A rule that ignores on purpose matches, whatever Koji says."""
+    """A rule that ignores on purpose matches, whatever Koji answers."""
     POSSIBLE = "possible"
-    """A rule that publishes matches, or may match once Koji was asked."""
+    """A rule that publishes matches, or may match after Koji was queried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +47,11 @@ class Match:
     rule: int
     """Its index in the file, from 0."""
     rule_text: str
-    """The rule for people: ``rules[2] (component: etcd-*)``."""
+    """The rule as text for people: ``rules[2] (component: etcd-*)``."""
     superseded: str
-    """``skip`` or ``publish``: what becomes of a build when a newer one exists."""
+    """What to do with a build if a newer one exists: ``skip`` or ``publish``."""
     targets: tuple[Target, ...]
-    """Where the build goes; empty: it is ignored on purpose."""
+    """Where the build goes; empty if the rule ignores it on purpose."""
 
 
 class _Rule:
@@ -75,7 +75,7 @@ class _Rule:
         self.others = tuple((fact, matcher(conditions[fact])) for fact in FACTS if fact in conditions)
 
     def matches(self, facts: BuildFacts) -> bool | None:
-        """Whether all conditions but the component's hold; None when an unknown fact decides."""
+        """Return whether all conditions except the component's are met; None if that depends on an unknown fact."""
         known: bool | None = True
         for fact, matches in self.others:
             value = getattr(facts, fact)
@@ -86,17 +86,17 @@ class _Rule:
         return known
 
     def why_not(self, facts: BuildFacts) -> Iterator[str]:
-        """The conditions that ``facts`` do not meet, one phrase each."""
+        """Yield each condition that ``facts`` do not meet, as a phrase."""
         for fact, globs in self.conditions.items():
             value, wanted = getattr(facts, fact), " | ".join(globs)
             if value is None:
-                yield f"{fact} is not known, and has to be {wanted}"
+                yield f"{fact} is not known, but must be {wanted}"
             elif not matcher(globs)(value):
                 yield f"{fact} {value} is not {wanted}"
 
 
 class Mapping:
-    """The rules of one mapping file. Does not change; safe to use from several threads."""
+    """The rules of one mapping file. Immutable, and safe to use from several threads."""
 
     def __init__(
         self,
@@ -104,14 +104,16 @@ class Mapping:
         warnings: Sequence[Fault] = (),
         line_of: Callable[[Location], int | None] = lambda _: None,
     ) -> None:
-        """``line_of`` gives the line of the file that a rule, or an entry of a list, begins in, if it is known."""
+        """Create the mapping. ``line_of`` returns the line in the file of a rule or of an entry of a list, if it is
+        known.
+        """
         self.warnings = tuple(warnings)
-        """What is allowed but probably not meant."""
+        """Entries that are valid but probably a mistake."""
         self._rules = tuple(_Rule(index, rule, line_of(("rules", index))) for index, rule in enumerate(table.rules))
         self.kept_back = HoldsAndPauses(table.hold, table.pause, line_of)
-        """What ``hold`` and ``pause`` name."""
+        """The entries of ``hold`` and ``pause``."""
         self.organizations = frozenset(target.organization for rule in table.rules for target in rule.publish)
-        """Those that any rule publishes to."""
+        """The organizations that any rule publishes to."""
         self._cached = lru_cache(CACHED_COMPONENTS)(self._candidates)
 
     def __len__(self) -> int:
@@ -119,20 +121,20 @@ class Mapping:
 
     @property
     def summary(self) -> str:
-        """How much there is in it: ``3 rules, 1 held, 0 paused``."""
+        """The number of entries: ``3 rules, 1 held, 0 paused``."""
         return f"{len(self)} rules, {self.kept_back.summary}"
 
     def holds(self, nvr: str) -> bool:
-        """Whether the build is to be published by nothing but somebody who says so."""
+        """Return whether only ``push --held`` may publish the build."""
         return self.kept_back.holding(nvr) is not None
 
     def pauses(self, organization: str) -> bool:
-        """Whether builds for the organization are to wait."""
+        """Return whether builds for the organization must wait."""
         return self.kept_back.pausing(organization) is not None
 
     def possible(self, facts: BuildFacts) -> Verdict:
-        """What can become of a build of which ``facts`` are known so far; a fact that is None may match."""
-        verdict, candidates = self._for(facts.component)
+        """Return the verdict on a build of which only ``facts`` are known so far; a fact that is None may match."""
+        verdict, candidates = self._candidates_for(facts.component)
         if verdict is not None:
             return verdict
         for rule in candidates:
@@ -146,8 +148,8 @@ class Mapping:
         return Verdict.NO_RULE
 
     def possible_targets(self, facts: BuildFacts) -> tuple[Target, ...]:
-        """Where a build of which ``facts`` are known so far may go; a fact that is None may match."""
-        _, candidates = self._for(facts.component)
+        """Return where a build may go of which only ``facts`` are known so far; a fact that is None may match."""
+        _, candidates = self._candidates_for(facts.component)
         found: list[Target] = []
         for rule in candidates:
             matches = rule.matches(facts)
@@ -158,8 +160,8 @@ class Mapping:
         return tuple(found)
 
     def resolve(self, facts: BuildFacts) -> Match | None:
-        """The first rule that matches a build that Koji described; an unknown fact matches no glob."""
-        _, candidates = self._for(facts.component)
+        """Return the first rule that matches a build that Koji described; an unknown fact matches no glob."""
+        _, candidates = self._candidates_for(facts.component)
         for rule in candidates:
             if facts.component is None and rule.component is not None:
                 continue
@@ -168,7 +170,7 @@ class Mapping:
         return None
 
     def why_not(self, facts: BuildFacts) -> list[str]:
-        """Of each rule before the one that decides about a build, why it does not: a sentence that names its line."""
+        """Return a sentence about each rule before the deciding one: its line, and why it does not match."""
         sentences = []
         for rule in self._rules:
             reasons = list(rule.why_not(facts))
@@ -177,13 +179,13 @@ class Mapping:
             sentences.append(one_line(f"{rule.place}: {'; '.join(reasons)}"))
         return sentences
 
-    def _for(self, component: str | None) -> tuple[Verdict | None, tuple[_Rule, ...]]:
+    def _candidates_for(self, component: str | None) -> tuple[Verdict | None, tuple[_Rule, ...]]:
         if component is not None and len(component) > _CACHED_LENGTH:
             return self._candidates(component)
         return self._cached(component)
 
     def _candidates(self, component: str | None) -> tuple[Verdict | None, tuple[_Rule, ...]]:
-        """The rules that may match builds of ``component``, and the verdict if it hangs on nothing else."""
+        """Return the rules that may match builds of ``component``, and the verdict if it depends on nothing else."""
         candidates = []
         for rule in self._rules:
             if component is not None and rule.component is not None and not rule.component(component):
@@ -200,9 +202,9 @@ class Mapping:
 
 
 class MappingHolder(Protocol):
-    """Has the mapping that holds now; see ``mapping.file.MappingFile``."""
+    """An object with the current mapping; see ``mapping.file.MappingFile``."""
 
     @property
     def current(self) -> Mapping:
-        """The last good one."""
+        """The last valid mapping."""
         ...

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The mapping file: reading it, and reading it again while the worker runs."""
+"""Reading the mapping file, and reading it again while the worker runs."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from omps_worker.common.files.regular import NOT_PLAIN, is_plain
 from omps_worker.common.files.versions import Version, version_of
 from omps_worker.common.observer import SILENT
 from omps_worker.configuration.mapping import Mapping, positioned_yaml
-from omps_worker.configuration.mapping.globs import doubt
+from omps_worker.configuration.mapping.globs import suspicion
 from omps_worker.configuration.mapping.rules import CATALOG, MappingTable
 from omps_worker.configuration.settings.tables import Location, Reading, dotted, plain_reason
 
 log = logging.getLogger(__name__)
 
 FILE_LIMIT = 2**20
-"""How many bytes a mapping file may have."""
+"""The maximum size of a mapping file in bytes."""
 
 
 def load(path: Path, organizations: Collection[str] | None = None) -> Mapping:
-    """The mapping in ``path``, whose targets must be among ``organizations`` (None: not checked).
+    """Load the mapping in ``path``, whose targets must be among ``organizations`` (None: not checked).
 
     Raises MappingError with every fault; trying again does not help.
     """
@@ -35,13 +35,13 @@ def load(path: Path, organizations: Collection[str] | None = None) -> Mapping:
 
 
 def parse(text: str, file: str, organizations: Collection[str] | None = None) -> Mapping:
-    """The mapping that ``text`` is; ``file`` names it in faults. Raises MappingError with every fault."""
+    """Parse ``text`` as a mapping; ``file`` is its name in faults. Raises MappingError with every fault."""
     try:
         document = positioned_yaml.read(text)
     except positioned_yaml.YamlError as error:
         reason = str(error)
     else:
-        reason = "is empty: write version: 1 and rules" if document.value is None else ""
+        reason = "is empty: it must have the keys version and rules" if document.value is None else ""
     if reason:
         raise MappingError([Fault(file, "", reason)])
     found, table = list(document.faults), None
@@ -58,36 +58,39 @@ def parse(text: str, file: str, organizations: Collection[str] | None = None) ->
 
     if table is None or found:
         raise MappingError([fault(*each) for each in found])
-    return Mapping(table, [fault(*each) for each in _doubts(table)], document.line)
+    return Mapping(table, [fault(*each) for each in _warnings_about(table)], document.line)
 
 
-def _doubts(table: MappingTable) -> Iterator[tuple[Location, str]]:
-    """What is allowed but probably not meant."""
+def _warnings_about(table: MappingTable) -> Iterator[tuple[Location, str]]:
+    """Yield the entries that are valid but probably a mistake."""
     for index, glob in enumerate(table.hold):
-        if reason := doubt("nvr", glob):
+        if reason := suspicion("nvr", glob):
             yield ("hold", index), f"{glob!r} {reason}"
     for index, name in enumerate(table.pause):
         if name.startswith(CATALOG):
-            yield ("pause", index), f"{name!r} pauses nothing: this version publishes to no catalogs"
+            yield ("pause", index), f"{name!r} pauses nothing: this version does not publish to catalogs"
     if not table.rules:
-        yield ("rules",), "are none: every build is ignored"
+        yield ("rules",), "has no entries: every build is ignored"
     earlier: dict[tuple[tuple[str, tuple[str, ...]], ...], int] = {}
     for index, rule in enumerate(table.rules):
         conditions = tuple(rule.match.conditions().items())
         before = earlier.get((), earlier.get(conditions))
         if before is not None:
-            yield ("rules", index), f"can never decide: rules[{before}] matches all that it matches, and comes first"
+            yield (
+                ("rules", index),
+                f"can never decide: rules[{before}] comes first and matches every build that this rule matches",
+            )
         earlier.setdefault(conditions, index)
         for fact, globs in conditions:
             for glob in globs:
-                if reason := doubt(fact, glob):
+                if reason := suspicion(fact, glob):
                     yield ("rules", index, "match", fact), f"{glob!r} {reason}"
         everywhere = {target.organization for target in rule.publish if target.repository is None}
         for place, target in enumerate(rule.publish):
             if target.repository is not None and target.organization in everywhere:
                 yield (
                     ("rules", index, "publish", place),
-                    f"another target publishes to {target.organization}, too, whatever the packageName is",
+                    f"another target also publishes to {target.organization}, with any packageName",
                 )
 
 
@@ -111,12 +114,11 @@ def _content(path: Path) -> str:
 
 
 class MappingFile:
-    """Holds the mapping that counts now: the last good one.
+    """The current mapping, which is the last valid one.
 
-    ``reload_if_changed`` is meant for a loop that turns often: it looks at the file about once a
-    second, and reads it when it has changed and then stayed the same for one more look, so that a
-    file is never read half written. An edit that is broken is told once in the log.
-    Safe to use from several threads.
+    Call ``reload_if_changed`` often, in a loop. It checks the file about once a second, and reads it when it has
+    changed and then stayed the same until the next check, so that a file is never read half written. An invalid edit is
+    logged once. Safe to use from several threads.
     """
 
     def __init__(
@@ -127,9 +129,9 @@ class MappingFile:
         look_every: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Reads the file; raises MappingError if it cannot be used. ``look_every`` is in seconds."""
+        """Read the file. Raises MappingError if it is invalid. ``look_every``: seconds between checks of the file."""
         self.observer = SILENT
-        """Who hears when it is read again."""
+        """The observer that is told when the file is read again."""
         self._path = path
         self._organizations = organizations
         self._look_every = look_every
@@ -142,16 +144,16 @@ class MappingFile:
 
     @property
     def current(self) -> Mapping:
-        """The last good mapping."""
+        """The last valid mapping."""
         return self._current
 
     @property
     def last_error(self) -> str | None:
-        """Why the file as it is now cannot be used; None if it is the current mapping."""
+        """Why the current content of the file is invalid; None if it is valid."""
         return self._last_error
 
     def reload_if_changed(self) -> bool:
-        """Read the file if it has changed and settled; whether there is a new mapping now. Never raises."""
+        """Read the file if it has changed and settled. Return whether there is a new mapping. Never raises."""
         if self._clock() < self._next_look:
             return False
         with self._lock:
@@ -161,7 +163,7 @@ class MappingFile:
             return settled and version != self._read and self._reload(version)
 
     def reload(self) -> bool:
-        """Read the file now, changed or not; whether it could be used. Never raises."""
+        """Read the file now, even if it has not changed. Return whether it is valid. Never raises."""
         with self._lock:
             return self._reload(version_of(self._path))
 
@@ -172,7 +174,7 @@ class MappingFile:
         except MappingError as error:
             self._last_error = "; ".join(error.message.splitlines())
             self.observer.mapping_read(good=False)
-            log.error("the mapping cannot be used, the last good one stays in use: %s", self._last_error)
+            log.error("the mapping is invalid, and the last good one stays in use: %s", self._last_error)
             return False
         again = " again" if self._last_error else ""
         self._current, self._last_error = mapping, None

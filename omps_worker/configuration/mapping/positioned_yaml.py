@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""YAML that a person wrote, with the line of every key, so that faults can say where they are.
+"""Reading YAML with the line of every key, so that faults can name it.
 
-Reads plain data only. What YAML allows and nobody means is a fault: two keys of one name, keys
-that are no text, tags. Anchors, aliases and merge keys work; documents that grow out of bounds by
-them do not.
+Reads plain data only. What YAML allows but is always a mistake is a fault: duplicate keys, keys that are not text, and
+tags. Anchors, aliases and merge keys work, unless they make the document too large.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from omps_worker.configuration.settings.tables import Location
 
 DEPTH_LIMIT = 40
-"""How deeply lists and tables may be nested."""
+"""The maximum nesting depth of lists and tables."""
 NODE_LIMIT = 100_000
-"""How many values a document may have once its aliases are followed."""
+"""The maximum number of values in a document, with aliases followed."""
 
 _MERGE = "tag:yaml.org,2002:merge"
 _PLAIN_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "timestamp")}
@@ -29,12 +28,12 @@ _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class YamlError(ValueError):
-    """The text is no YAML that can be read; the message says why and at which line."""
+    """The text is not readable YAML. The message says why, and in which line."""
 
 
 @dataclass
 class Document:
-    """A document: its value, where its parts are, and what is wrong with it."""
+    """A document: its value, the lines of its parts, and its faults."""
 
     value: Any = None
     lines: dict[Location, int] = field(default_factory=dict)
@@ -42,7 +41,7 @@ class Document:
     faults: list[tuple[Location, str]] = field(default_factory=list)
 
     def line(self, location: Location) -> int | None:
-        """The line of ``location``, or of the innermost part of it that exists."""
+        """Return the line of ``location``, or of its innermost part that exists."""
         for length in range(len(location), 0, -1):
             if location[:length] in self.lines:
                 return self.lines[location[:length]]
@@ -50,7 +49,7 @@ class Document:
 
 
 def read(text: str) -> Document:
-    """The one document in ``text``; YamlError if it is not readable YAML."""
+    """Read the only document in ``text``. Raises YamlError if it is not readable YAML."""
     try:
         _check_depth(text)
         node = yaml.compose(text, Loader=_LOADER)
@@ -61,13 +60,13 @@ def read(text: str) -> Document:
         place = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
         problem = error.problem or error.context
         if mark is not None and text[mark.index : mark.index + 1] == "\t":
-            problem = "there is a tab where only blanks can be"
+            problem = "there is a tab where only spaces are allowed"
         elif _begins_with_a_star(text, error):
-            problem = 'a value with * at its beginning, or after a ], has to be in quotes, as in "*-container"'
+            problem = 'a value that begins with *, or has * after a ], must be in quotes, as in "*-container"'
         raise YamlError(f"is not YAML: {problem}{place}") from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1 if isinstance(error.position, int) else 0
-        raise YamlError(f"is not YAML: it has a character that YAML does not allow (line {line})") from None
+        raise YamlError(f"is not YAML: it contains a character that YAML does not allow (line {line})") from None
     except (yaml.YAMLError, UnicodeError):
         raise YamlError("is not YAML") from None
     document = Document()
@@ -77,7 +76,7 @@ def read(text: str) -> Document:
 
 
 def _begins_with_a_star(text: str, error: yaml.MarkedYAMLError) -> bool:
-    """Whether what YAML stumbles over is an alias to it, which nothing is that is meant as a glob."""
+    """Return whether the error is about an alias that was meant as a glob that begins with ``*``."""
     alias = error.context_mark if error.context == "while scanning an alias" else error.problem_mark
     return alias is not None and text[alias.index : alias.index + 1] == "*"
 
@@ -106,7 +105,7 @@ class _Builder:
     def build(self, node: Node, location: Location, depth: int) -> Any:
         self._nodes += 1
         if self._nodes > NODE_LIMIT or depth > DEPTH_LIMIT:
-            raise YamlError("is too large, or without an end, once its aliases (*) are followed")
+            raise YamlError("is too large, or endless, once its aliases (*) are followed")
         if isinstance(node, MappingNode) and node.tag == "tag:yaml.org,2002:map":
             return self._table(node, location, depth)
         if isinstance(node, SequenceNode) and node.tag == "tag:yaml.org,2002:seq":
@@ -130,11 +129,11 @@ class _Builder:
             key = self._scalar(key_node, location) if isinstance(key_node, ScalarNode) else None
             if not isinstance(key, str):
                 line = key_node.start_mark.line + 1
-                self._fault(location, f"has a key that is no text (line {line}): put it in quotes")
+                self._fault(location, f"has a key that is not text (line {line}): put it in quotes")
                 continue
             place = (*location, key)
             if key in table:
-                self._fault(place, f"stands there again in line {key_node.start_mark.line + 1}: keep one")
+                self._fault(place, f"is repeated in line {key_node.start_mark.line + 1}: keep one")
                 continue
             self._document.lines[place] = key_node.start_mark.line + 1
             table[key] = self.build(value_node, place, depth + 1)
@@ -146,11 +145,11 @@ class _Builder:
             if isinstance(part, MappingNode):
                 yield part
             else:
-                self._fault(location, "has a merge key (<<) whose value is no table")
+                self._fault(location, "has a merge key (<<) whose value is not a table")
 
     def _scalar(self, node: Node, location: Location) -> Any:
         if not isinstance(node, ScalarNode) or node.tag not in _PLAIN_TAGS:
-            self._fault(location, "has a tag (!): only plain values can be used")
+            self._fault(location, "has a tag (!): only plain values are allowed")
             return None
         try:
             return self._constructor.construct_object(node)

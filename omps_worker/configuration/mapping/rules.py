@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The mapping file, as models: what a rule may say."""
+"""The models of the mapping file: the keys of a rule and their valid values."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from omps_worker.configuration.settings.tables import Location, Reading, Table
 from omps_worker.destinations.app_registry import versions
 
 GLOB_LIMIT = 512
-"""How many characters a glob may have."""
+"""The maximum length of a glob in characters."""
 TEMPLATE_LIMIT = 128
-"""How many characters the template of a version may have."""
+"""The maximum length of a version template in characters."""
 
 EVERYWHERE, CATALOG = "*", "catalog:"
-"""What a place that is paused may be beside an organization: all, or, with this before its name, a catalog."""
+"""The values of ``pause`` other than an organization: all, or the prefix of a catalog's name."""
 
 _VALUES = ("1", "1.1", "1.1.1")
-"""What a field of a template may stand for, as far as the form of a version is concerned."""
+"""Sample values of a template's fields, to check which versions a template can produce."""
 
 
 class YamlTable(Table):
-    """A table in a YAML file, where a key without a value is null; that is never meant."""
+    """A table in a YAML file, where a key without a value is null. That is always a mistake."""
 
     @classmethod
-    def together(cls, table: Mapping[str, Any], _reading: Reading, /) -> Iterator[tuple[Location, str]]:
-        """A key that was written needs a value."""
+    def combined_faults(cls, table: Mapping[str, Any], _reading: Reading, /) -> Iterator[tuple[Location, str]]:
+        """Check that every key that was written has a value."""
         for key, known in cls.model_fields.items():
             if key in table and table[key] is None and known.default is None:
-                yield (key,), "has no value: give one, or leave the key out"
+                yield (key,), "has no value: add one, or remove the key"
 
 
 def _globs(value: object) -> tuple[str, ...]:
@@ -44,7 +44,7 @@ def _globs(value: object) -> tuple[str, ...]:
     if not isinstance(globs, (list, tuple)) or not all(isinstance(glob, str) for glob in globs):
         raise ValueError("must be a glob or a list of globs, as text (numbers in quotes)")
     if not globs:
-        raise ValueError("must not be an empty list: leave the key out to match whatever it is")
+        raise ValueError("must not be an empty list: remove the key to match any value")
     for glob in globs:
         if not glob or len(glob) > GLOB_LIMIT or not glob.isprintable():
             raise ValueError(f"must be globs of 1 to {GLOB_LIMIT} printable characters")
@@ -63,7 +63,7 @@ Globs = Annotated[
         }
     ),
 ]
-"""A shell glob or a list of them: ``*``, ``?``, ``[abc]``, ``[!abc]``; upper and lower case differ."""
+"""A shell glob or a list of globs: ``*``, ``?``, ``[abc]``, ``[!abc]``; case-sensitive."""
 
 
 def _any_globs(value: object) -> tuple[str, ...]:
@@ -89,7 +89,7 @@ def _places(value: object) -> tuple[str, ...]:
         raise ValueError('must be a list of organizations, catalog:NAME, or "*"')
     for place in value:
         if place != EVERYWHERE and not is_name(place.removeprefix(CATALOG)):
-            raise ValueError(f'{place[:100]!r} is neither an organization nor catalog:NAME nor "*"')
+            raise ValueError(f'{place[:100]!r} is neither an organization, catalog:NAME nor "*"')
     return tuple(value)
 
 
@@ -98,26 +98,28 @@ Places = Annotated[
     BeforeValidator(_places),
     WithJsonSchema({"type": "array", "items": {"type": "string", "minLength": 1}}),
 ]
-"""Where builds go: organizations, ``catalog:NAME``, or ``*`` for all."""
+"""Destinations of builds: organizations, ``catalog:NAME``, or ``*`` for all."""
 
 
 class MatchTable(YamlTable):
-    """What a build must be like; all keys that are given must match, {} matches all."""
+    """The conditions that a build must meet; all given keys must match, {} matches everything."""
 
     component: Globs | None = Field(default=None, description="Globs on the name of the Koji package.")
-    nvr: Globs | None = Field(default=None, description="Globs on name-version-release.")
-    owner: Globs | None = Field(default=None, description="Globs on who built it.")
+    nvr: Globs | None = Field(default=None, description="Globs on the whole name-version-release.")
+    owner: Globs | None = Field(default=None, description="Globs on the Koji user who built it.")
     target: Globs | None = Field(default=None, description="Globs on the Koji build target.")
 
     def conditions(self) -> dict[str, tuple[str, ...]]:
-        """The globs by the fact that they are about, in the order of the contract."""
+        """Return the globs by the fact that they match on, in the order component, nvr, owner, target."""
         named = (("component", self.component), ("nvr", self.nvr), ("owner", self.owner), ("target", self.target))
         return {fact: globs for fact, globs in named if globs}
 
 
 def _repository(value: str) -> str:
     if not is_name(value):
-        raise ValueError("is not the name of a repository: letters, digits and . _ -, beginning with a letter or digit")
+        raise ValueError(
+            "is not a valid name of a repository: write letters, digits and . _ -, beginning with a letter or digit"
+        )
     return value
 
 
@@ -135,7 +137,7 @@ def _version(value: str) -> str:
             return value
     if not names:
         raise ValueError('must be increment, csv, or a template such as "{version}"')
-    raise ValueError("can never come to three integers joined by dots, which a release must have")
+    raise ValueError("can never produce three integers joined by dots, the form of a release's version")
 
 
 class TargetTable(YamlTable):
@@ -143,7 +145,7 @@ class TargetTable(YamlTable):
 
     organization: Name = Field(description="The organization; must have credentials in the configuration.")
     repository: Annotated[str, Strict(), AfterValidator(_repository)] | None = Field(
-        default=None, description="The packageName (with the suffix) that is expected; omitted: whatever it is."
+        default=None, description="The packageName (with the suffix) that the manifests must have; if omitted, any."
     )
     version: Annotated[str, Strict(), AfterValidator(_version)] = Field(
         default=versions.INCREMENT,
@@ -151,9 +153,9 @@ class TargetTable(YamlTable):
     )
 
     @classmethod
-    def together(cls, table: Mapping[str, Any], reading: Reading, /) -> Iterator[tuple[Location, str]]:
-        """The organization must be one that the configuration knows."""
-        yield from super().together(table, reading)
+    def combined_faults(cls, table: Mapping[str, Any], reading: Reading, /) -> Iterator[tuple[Location, str]]:
+        """Check that the organization is configured."""
+        yield from super().combined_faults(table, reading)
         organization = table.get("organization")
         known = reading.organizations
         if isinstance(organization, str) and known is not None and organization not in known:
@@ -165,18 +167,18 @@ class TargetTable(YamlTable):
 
 
 class RuleTable(YamlTable):
-    """One rule; the first that matches decides."""
+    """One rule; the first rule that matches decides."""
 
-    match: MatchTable = Field(description="What a build must be like; {} matches all.")
+    match: MatchTable = Field(description="The conditions that a build must meet; {} matches everything.")
     superseded: Literal["skip", "publish"] = Field(
-        default="skip", description="What becomes of a build when a newer one of its component and target exists."
+        default="skip", description="What to do with a build if a newer one of its component and target exists."
     )
-    publish: tuple[TargetTable, ...] = Field(description="Where it goes; [] ignores it on purpose.")
+    publish: tuple[TargetTable, ...] = Field(description="The targets; [] ignores the build on purpose.")
 
     @classmethod
-    def together(cls, table: Mapping[str, Any], reading: Reading, /) -> Iterator[tuple[Location, str]]:
-        """No target twice."""
-        yield from super().together(table, reading)
+    def combined_faults(cls, table: Mapping[str, Any], reading: Reading, /) -> Iterator[tuple[Location, str]]:
+        """Check that no target is listed twice."""
+        yield from super().combined_faults(table, reading)
         publish = table.get("publish")
         seen: set[tuple[str, str | None]] = set()
         for index, target in enumerate(publish if isinstance(publish, (list, tuple)) else ()):
@@ -186,13 +188,13 @@ class RuleTable(YamlTable):
             if not isinstance(organization, str) or not isinstance(repository, (str, type(None))):
                 continue
             if (organization, repository) in seen:
-                yield ("publish", index), "is the same organization and repository as another target of this rule"
+                yield ("publish", index), "has the same organization and repository as another target of this rule"
             seen.add((organization, repository))
 
 
 def _one(value: object) -> int:
     if value != 1 or type(value) is not int:
-        raise ValueError("must be 1, the only version of this file's form")
+        raise ValueError("must be 1, the only version of the file format")
     return 1
 
 
@@ -200,21 +202,19 @@ class MappingTable(YamlTable):
     """The whole file."""
 
     version: Annotated[int, BeforeValidator(_one), WithJsonSchema({"const": 1})] = Field(
-        description="The version of this file's form, 1."
+        description="The version of the file format, 1."
     )
-    hold: AnyGlobs = Field(
-        default=(), description="Globs on the NVR of builds that nothing but `push --held` publishes."
-    )
+    hold: AnyGlobs = Field(default=(), description="Globs on the NVR of builds that only `push --held` publishes.")
     pause: Places = Field(
-        default=(), description='Organizations, catalog:NAME, or "*": builds for them wait until this key goes.'
+        default=(), description='Organizations, catalog:NAME, or "*": builds for them wait until the name is removed.'
     )
-    rules: tuple[RuleTable, ...] = Field(description="The rules; the first that matches decides.")
+    rules: tuple[RuleTable, ...] = Field(description="The rules; the first rule that matches decides.")
 
     @classmethod
-    def together(cls, table: Mapping[str, Any], reading: Reading, /) -> Iterator[tuple[Location, str]]:
-        """What is paused must be there: a name that is misspelt would pause nothing."""
-        yield from super().together(table, reading)
+    def combined_faults(cls, table: Mapping[str, Any], reading: Reading, /) -> Iterator[tuple[Location, str]]:
+        """Check that paused organizations are configured: a misspelt name would pause nothing."""
+        yield from super().combined_faults(table, reading)
         pause, known = table.get("pause"), reading.organizations
         for index, place in enumerate(pause if isinstance(pause, (list, tuple)) else ()):
             if isinstance(place, str) and known is not None and _names_an_organization(place) and place not in known:
-                yield ("pause", index), f"{place!r} is no organization of the configuration"
+                yield ("pause", index), f"{place!r} is not an organization in the configuration"

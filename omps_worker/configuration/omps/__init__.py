@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Turning a configuration of OMPS into one of omps-worker.
+"""Converting a configuration of OMPS into one of omps-worker.
 
-``file`` reads the Python file without running it, with the help of ``values``; ``translation``
-finds the counterpart of each key; ``document`` writes the TOML.
+``file`` reads the Python file without running it, with the help of ``values``. ``translation`` finds the counterpart of
+each key. ``document`` writes the TOML.
 """

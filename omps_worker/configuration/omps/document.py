@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Writing TOML with comments, so that no name or value can leave its line."""
+"""Writing TOML with comments. No name or value can break out of its line."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from typing import Any
 from omps_worker.common.text import one_line
 
 BLANK = "FILL IN"
-"""What marks the keys that somebody has to fill in."""
+"""The marker of keys that the user must fill in."""
 
 WIDTH = 100
-"""Where lines of comments end."""
+"""The maximum width of comment lines."""
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _ESCAPES = {'"': '\\"', "\\": "\\\\", "\b": "\\b", "\t": "\\t", "\n": "\\n", "\f": "\\f", "\r": "\\r"}
 
 
 def text(value: str) -> str:
-    """``value`` as a TOML string in one line; letters that cannot be seen are escaped.
+    """Return ``value`` as a TOML string on one line; invisible characters are escaped.
 
     >>> print(text('say "hello"'))
     "say \\"hello\\""
     """
     if "\\" in value and "'" not in value and value.isprintable():
-        return f"'{value}'"  # regular expressions can be read like this
+        return f"'{value}'"  # keeps regular expressions readable
     return _quoted(value)
 
 
@@ -45,12 +45,12 @@ def _escaped(letter: str) -> str:
 
 
 def key(name: str) -> str:
-    """``name`` as a TOML key: bare where it can be."""
+    """Return ``name`` as a TOML key: bare if possible."""
     return name if _BARE_KEY.fullmatch(name) else _quoted(name)
 
 
 def value(item: object) -> str:
-    """``item`` as a TOML value in one line. ValueError for what TOML does not have, such as nothing."""
+    """Return ``item`` as a TOML value on one line. Raises ValueError for what TOML does not have, such as None."""
     if isinstance(item, bool):
         return "true" if item else "false"
     if isinstance(item, int):
@@ -75,13 +75,13 @@ def _comment(words: str, indent: str = "") -> list[str]:
 class Document:
     """A TOML document that is written from the top.
 
-    ``whole`` is the table that it means once its blanks are filled in with their examples.
+    ``whole`` is the table that it stands for once its blanks are filled in with their examples.
     """
 
     def __init__(self) -> None:
         self.whole: dict[str, Any] = {}
         self.blanks: list[str] = []
-        """The keys to fill in, dotted."""
+        """The keys that must be filled in, dotted."""
         self._path: tuple[str, ...] = ()
         self._table = self.whole
         self._preface: list[str] = []
@@ -92,19 +92,19 @@ class Document:
 
     @property
     def path(self) -> tuple[str, ...]:
-        """The table that is being written."""
+        """The path of the current table."""
         return self._path
 
     def preface(self, words: str, indent: str = "") -> None:
-        """Add a comment to those at the very top; ``indent`` is for all its lines but the first."""
+        """Add a comment at the very top; ``indent`` is the indentation of its continuation lines."""
         self._preface += _comment(words, indent)
 
     def comment(self, words: str) -> None:
-        """Add a comment, on as many lines as it needs."""
+        """Add a comment on as many lines as it needs."""
         self._lines += _comment(words)
 
     def table(self, *path: str) -> None:
-        """Begin the table ``path``; what follows belongs to it."""
+        """Begin the table ``path``; the following keys belong to it."""
         self._lines.append("")
         self._path, self._table = path, self.whole
         for part in path:
@@ -117,7 +117,7 @@ class Document:
         self._table[name] = item
 
     def blank(self, name: str, example: object, why: str) -> None:
-        """Add a key that somebody has to fill in, commented out."""
+        """Add a commented-out key that the user must fill in."""
         if not self._path:
             self._lines.append("")
         self._fill_in(why, name)
@@ -125,7 +125,7 @@ class Document:
         self._table[name] = example
 
     def blank_entry(self, name: str, example: Mapping[str, object], why: str) -> None:
-        """Add a list of tables with one entry that somebody has to fill in, commented out; a table must follow."""
+        """Add a commented-out list of tables with one entry that the user must fill in; a table must follow."""
         self._lines.append("")
         self._path, self._table = (), self.whole
         self._fill_in(why, name)

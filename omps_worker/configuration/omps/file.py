@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reading OMPS's configuration: a Python file, of which nothing is run.
+"""Reading OMPS's configuration: a Python file, which is never run.
 
-OMPS imports it and takes the attributes of one class, its section, in upper or lower case. Here
-the file is only parsed; its statements are followed from the top, as far as they give values to
-names. A name that anything else is done with has no value any more that could be known.
+OMPS imports the file and takes the attributes of one class, its section, in upper or lower case. Here the file is only
+parsed. Its statements are followed from the top, as far as they assign values to names. If anything else is done with a
+name, its value counts as unknown.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from omps_worker.configuration.omps.values import (
     Section,
     TableWithLines,
     Unreadable,
-    found,
+    look_up,
 )
 
 FILE_LIMIT = 2**20
-"""How many bytes a configuration file may have."""
+"""The maximum size of a configuration file in bytes."""
 
 USUAL_SECTION = "ProdConfig"
-"""The section that OMPS takes when it is not told another."""
+"""The section that OMPS uses by default."""
 
 _REACHES_EVERYTHING = frozenset({"exec", "eval", "globals", "locals", "vars"})
 _NO_COLON = re.compile(r"""(?:^|[{,])\s*(["'])(\w+)\1\s*["']""")
@@ -44,34 +44,34 @@ _WORDS = frozenset(
         *("old", "new", "regexp", "name", "value", "url", "context", "product_version"),
     }
 )
-"""The keys of OMPS's tables. A hint may repeat these words and no others: what it takes for a key may be a secret."""
+"""The keys of OMPS's tables. A hint repeats only these words: anything else that looks like a key may be a secret."""
 
 
 @dataclass(frozen=True, slots=True)
 class OmpsConfiguration:
-    """What the file says: the value of each key, by its name in upper case."""
+    """The content of the file: the value of each key, by its name in upper case."""
 
     file: str
     section: str | None
-    """The class that was read; None if the file has none, and its own names are the keys."""
+    """The class that was read; None if the file has none, and its module-level names are the keys."""
     keys: Mapping[str, BoundName]
     foreign: tuple[int, ...]
     """The lines of base classes of the section that are not in the file."""
 
 
 def read(path: Path, section: str | None = None) -> OmpsConfiguration:
-    """The configuration in ``path``; SettingsError if it cannot be read, or has no such section."""
+    """Read the configuration in ``path``. Raises SettingsError if it is unreadable or has no such section."""
     file = str(path)
     try:
         scope = _module(_parsed(_text(path), file))
     except (MemoryError, RecursionError):
         raise SettingsError([Fault(file, "", "is nested too deeply to be a configuration")]) from None
-    chosen = _chosen(scope, section, file)
+    chosen = _choose_section(scope, section, file)
     if chosen is None:
         return OmpsConfiguration(file, None, _keys(scope.values(), file), ())
     for part in chosen.lineage:
         if part.fault:
-            raise SettingsError([Fault(file, f"line {part.fault.line}, {part.name}", part.fault.why)])
+            raise SettingsError([Fault(file, f"line {part.fault.line}, {part.name}", part.fault.reason)])
     inherited = [binding for part in reversed(chosen.lineage) for binding in part.scope.values()]
     foreign = tuple(line for part in chosen.lineage for line in part.foreign)
     return OmpsConfiguration(file, chosen.name, _keys({each.name: each for each in inherited}.values(), file), foreign)
@@ -80,14 +80,14 @@ def read(path: Path, section: str | None = None) -> OmpsConfiguration:
 def _text(path: Path) -> str:
     text = text_of(path, FILE_LIMIT)
     if "\0" in text:
-        raise SettingsError([Fault(str(path), "", "is not text: it has zero bytes")])
+        raise SettingsError([Fault(str(path), "", "is not text: it contains zero bytes")])
     return text
 
 
 def _parsed(text: str, file: str) -> ast.Module:
     try:
         with warnings.catch_warnings():
-            # What Python thinks of the file's style does not matter here, and would repeat its lines.
+            # Python's warnings about the file's style do not matter here, and would repeat its lines.
             warnings.simplefilter("ignore")
             return ast.parse(text)
     except SyntaxError as error:
@@ -95,11 +95,11 @@ def _parsed(text: str, file: str) -> ast.Module:
         reason = f"is not Python: {one_line(error.msg)}{_hint(text, line)}"
         raise SettingsError([Fault(file, f"line {line}", reason)]) from None
     except ValueError:
-        raise SettingsError([Fault(file, "", "is not Python that can be read")]) from None
+        raise SettingsError([Fault(file, "", "is not readable Python")]) from None
 
 
 def _hint(text: str, line: int) -> str:
-    """What is probably missing: Python may notice a missing colon only in a later line."""
+    """Return what is probably missing: Python may notice a missing colon only in a later line."""
     for number, written in reversed(list(enumerate(_LINE_BREAK.split(text)[:line], start=1))):
         match = _NO_COLON.search(written)
         if match and match[2] in _WORDS:
@@ -116,7 +116,7 @@ def _module(tree: ast.Module) -> Scope:
 
 
 def _follow(body: Sequence[ast.stmt], scopes: Sequence[Scope]) -> None:
-    """Give the names of the inner scope the values that ``body`` gives them."""
+    """Assign the values in ``body`` to the names of the inner scope."""
     for statement in body:
         match statement:
             case ast.Pass() | ast.Expr(value=ast.Constant()) | ast.AnnAssign(value=None):
@@ -128,27 +128,27 @@ def _follow(body: Sequence[ast.stmt], scopes: Sequence[Scope]) -> None:
             case ast.ClassDef() if len(scopes) == 1:
                 scopes[0][statement.name] = BoundName(statement.name, _section(statement, scopes[0]), statement.lineno)
             case ast.FunctionDef() | ast.AsyncFunctionDef():
-                reach = frozenset(_mentioned(statement))
+                reach = frozenset(_names_read_by(statement))
                 scopes[0][statement.name] = BoundName(
-                    statement.name, _elsewhere(statement), statement.lineno, reach=reach
+                    statement.name, _imported(statement), statement.lineno, reach=reach
                 )
             case ast.Import() | ast.ImportFrom() | ast.ClassDef():
-                names = [statement.name] if isinstance(statement, ast.ClassDef) else list(_set_by(statement))
-                _forget(statement, scopes, names)
+                names = [statement.name] if isinstance(statement, ast.ClassDef) else list(_names_set_by(statement))
+                _mark_unknown(statement, scopes, names)
                 for name in names:
-                    scopes[0][name] = BoundName(name, _elsewhere(statement), statement.lineno, reach=frozenset())
+                    scopes[0][name] = BoundName(name, _imported(statement), statement.lineno, reach=frozenset())
             case _:
-                _forget(statement, scopes, _set_by(statement))
+                _mark_unknown(statement, scopes, _names_set_by(statement))
 
 
-def _elsewhere(statement: ast.stmt) -> Unreadable:
-    return Unreadable(statement.lineno, f"comes from elsewhere, {NOT_RUN}")
+def _imported(statement: ast.stmt) -> Unreadable:
+    return Unreadable(statement.lineno, f"is imported, or is a function or a class, {NOT_RUN}")
 
 
 def _bind(names: Sequence[str], expression: ast.expr, scopes: Sequence[Scope]) -> None:
     if any(isinstance(part, (ast.Call, ast.NamedExpr, ast.Await)) for part in ast.walk(expression)):
-        _forget(expression, scopes, _set_by(expression))
-    alias = found(expression.id, scopes) if isinstance(expression, ast.Name) else None
+        _mark_unknown(expression, scopes, _names_set_by(expression))
+    alias = look_up(expression.id, scopes) if isinstance(expression, ast.Name) else None
     evaluation = Evaluation(scopes)
     value = alias.value if alias and isinstance(alias.value, Section) else evaluation.of(expression)
     for name in names:
@@ -159,7 +159,7 @@ def _section(statement: ast.ClassDef, module: Scope) -> Section:
     bases: list[Section] = []
     foreign: list[int] = []
     for base in statement.bases:
-        known = found(base.id, [module]) if isinstance(base, ast.Name) else None
+        known = look_up(base.id, [module]) if isinstance(base, ast.Name) else None
         if known and isinstance(known.value, Section):
             bases.append(known.value)
         elif not (isinstance(base, ast.Name) and base.id == "object" and known is None):
@@ -176,10 +176,10 @@ def _section(statement: ast.ClassDef, module: Scope) -> Section:
         return Section(statement.name, statement.lineno, scope, (), tuple(foreign), contradiction)
 
 
-def _forget(node: ast.stmt | ast.expr, scopes: Sequence[Scope], names: Iterable[str]) -> None:
-    """Nothing is known any more of the ``names`` that ``node`` sets, and of tables and the like that it touches."""
-    unreadable = Unreadable(node.lineno, f"is set or changed in a way that cannot be followed, {NOT_RUN}")
-    mentioned, reached = set(_mentioned(node)), set[str]()
+def _mark_unknown(node: ast.stmt | ast.expr, scopes: Sequence[Scope], names: Iterable[str]) -> None:
+    """Mark the ``names`` that ``node`` sets as unknown, as well as the tables and lists that it may change."""
+    unreadable = Unreadable(node.lineno, f"is set or changed in a way that is not supported, {NOT_RUN}")
+    mentioned, reached = set(_names_read_by(node)), set[str]()
     while new := mentioned - reached:
         reached |= new
         for scope in scopes:
@@ -196,7 +196,7 @@ def _forget(node: ast.stmt | ast.expr, scopes: Sequence[Scope], names: Iterable[
                 scope[name] = BoundName(name, unreadable, node.lineno)
 
 
-def _mentioned(node: ast.AST) -> Iterator[str]:
+def _names_read_by(node: ast.AST) -> Iterator[str]:
     for part in ast.walk(node):
         if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Load):
             yield part.id
@@ -204,8 +204,8 @@ def _mentioned(node: ast.AST) -> Iterator[str]:
             yield from _REACHES_EVERYTHING
 
 
-def _set_by(node: ast.AST) -> Iterator[str]:
-    """The names that ``node`` may set, wherever in it that is; loops inside expressions keep theirs to themselves."""
+def _names_set_by(node: ast.AST) -> Iterator[str]:
+    """Yield the names that ``node`` or any part of it may set, except the variables of comprehensions."""
     inside = [part.target for part in ast.walk(node) if isinstance(part, ast.comprehension)]
     own = {id(part) for target in inside for part in ast.walk(target)}
     for part in ast.walk(node):
@@ -222,8 +222,8 @@ def _set_by(node: ast.AST) -> Iterator[str]:
                 yield name
 
 
-def _chosen(scope: Scope, wanted: str | None, file: str) -> Section | None:
-    """The section to read; None for a file without any."""
+def _choose_section(scope: Scope, wanted: str | None, file: str) -> Section | None:
+    """Return the section to read; None if the file has none."""
     sections = {name: binding.value for name, binding in scope.items() if isinstance(binding.value, Section)}
     name = wanted or (USUAL_SECTION if USUAL_SECTION in scope or len(sections) != 1 else next(iter(sections)))
     if name in sections:
@@ -231,14 +231,16 @@ def _chosen(scope: Scope, wanted: str | None, file: str) -> Section | None:
     there = f"{'there is' if len(sections) == 1 else 'there are'} {', '.join(sections)}"
     if name in scope and isinstance(scope[name].value, Unreadable):
         value = scope[name].value
-        raise SettingsError([Fault(file, f"line {value.line}, {name}", value.why)])
+        raise SettingsError([Fault(file, f"line {value.line}, {name}", value.reason)])
     if wanted is None and not sections:
         return None
     if wanted is None:
-        reason = f"say which section is meant: {there}"
+        reason = f"name the section to read: {there}"
     else:
         reason = (
-            f"the file has no section of this name: {there}" if sections else "the file has no sections: leave it out"
+            f"the file has no section of this name: {there}"
+            if sections
+            else "the file has no sections: remove this option"
         )
     raise SettingsError([Fault(file, "--section", reason)])
 
@@ -251,9 +253,7 @@ def _keys(bindings: Iterable[BoundName], file: str) -> dict[str, BoundName]:
         if name.startswith("_"):
             continue
         if name.upper() in keys:
-            faults.append(
-                Fault(file, f"line {binding.line}, {name}", "stands there twice, in different letters (A, a)")
-            )
+            faults.append(Fault(file, f"line {binding.line}, {name}", "is given twice, differing only in case (A, a)"))
         keys[name.upper()] = binding
     if faults:
         raise SettingsError(faults)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From OMPS's keys to those of omps-worker."""
+"""Translating OMPS's keys into those of omps-worker."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ TRANSLATED = frozenset(
 """The keys that have a counterpart."""
 
 WITHOUT_COUNTERPART = {
-    "CA_URL": "name a file of certificates instead: consumer_config.ca_bundle",
-    "DEBUG": 'consumer_config.log_level = "DEBUG" logs more, and no reply ever shows a traceback',
-    "LOG_FORMAT": 'logs have two forms, consumer_config.log_format = "text" and "json"',
-    "QUAY_ORGANIZATIONS": "early versions of OMPS had it; give each organization username and password_env here",
+    "CA_URL": "name a file of certificates in consumer_config.ca_bundle; the container image still reads CA_URL",
+    "DEBUG": 'consumer_config.log_level = "DEBUG" logs more; no reply ever shows a traceback',
+    "LOG_FORMAT": 'logs have two formats, consumer_config.log_format = "text" or "json"',
+    "QUAY_ORGANIZATIONS": "only early versions of OMPS had it; set username and password_env of each organization",
     "SECRET_KEY": "nothing is signed with it",
     "TESTING": "it was for the tests of OMPS",
-    "WORKERS_NUM": "consumer_config.concurrency says how many builds are worked on at once",
-    "WORKER_TIMEOUT": "nothing is killed for being slow: each call has a time-out of its own",
+    "WORKERS_NUM": "set it in the environment of `omps-worker api`; concurrency is the number of pushes per process",
+    "WORKER_TIMEOUT": "set it in the environment of `omps-worker api`, for uploads; each call has a separate timeout",
 }
-"""Why the keys that OMPS knew have none."""
+"""The keys of OMPS that have no counterpart in the configuration, and what to do instead."""
 
-UNKNOWN = "OMPS did not know it either"
-"""What is said about all others."""
+UNKNOWN = "neither OMPS nor omps-worker has such a key"
+"""The reason for all other keys."""
 
 _ORGANIZATION = {
     "public": True,
@@ -55,18 +55,18 @@ _ORGANIZATION = {
     "replace_registry": [],
     "csv_annotations": [],
 }
-"""The keys of an organization that stay what they are, with examples."""
+"""The keys of an organization that stay the same, with examples."""
 
 _GREENWAVE = {"url": "https://greenwave.example.com", "context": "omps_push", "product_version": "example-4"}
 _HEADER = (
-    'The Authorization header that clients of OMPS sent, "basic …"; docs/migrating-from-omps.md tells how to get '
-    "one. For the REST API alone, leave it out: clients bring theirs."
+    'This variable must hold the Authorization header that clients of OMPS sent, "basic …"; '
+    "docs/migrating-from-omps.md says how to get one. For the REST API alone, remove this key: clients send their own."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class SourceLine:
-    """Where in OMPS's file something stands."""
+    """A place in OMPS's file."""
 
     line: int
     name: str
@@ -75,7 +75,7 @@ class SourceLine:
         return f"line {self.line}, {self.name}"
 
     def of(self, key: object, table: TableWithLines) -> SourceLine:
-        """The place of a key in the table that stands here."""
+        """Return the place of ``key`` in the table at this place."""
         part = f".{dotted((key,))}" if isinstance(key, str) else f"[{key}]"
         return SourceLine(table.lines[key], self.name + part)
 
@@ -86,14 +86,14 @@ class Translation:
 
     document: Document
     variables: tuple[str, ...]
-    """The environment variables that have to hold its tokens."""
+    """The environment variables that must hold its tokens."""
 
 
 def translate(configuration: OmpsConfiguration, *, with_secrets: bool = False) -> Translation:
-    """The same configuration for omps-worker.
+    """Translate a configuration of OMPS into an equivalent one for omps-worker.
 
-    It has no token in it, unless ``with_secrets`` is given. Raises SettingsError with every fault: what
-    cannot be read, and what omps-worker would refuse.
+    The result contains no token unless ``with_secrets`` is true. Raises SettingsError with every fault: what is
+    unreadable, and what omps-worker would refuse.
     """
     translator = _Translator(configuration, with_secrets)
     try:
@@ -107,16 +107,16 @@ class _Translator:
     def __init__(self, configuration: OmpsConfiguration, with_secrets: bool) -> None:
         self.document = Document()
         self.environment: dict[str, str] = {}
-        """A possible value of each environment variable, to check the whole with."""
+        """A sample value of each environment variable, for validating the result."""
         self._configuration = configuration
         self._with_secrets = with_secrets
         self._faults: list[Fault] = []
         self._notes: list[tuple[int, str]] = []
         self._origins: dict[str, SourceLine] = {}
-        """Where in OMPS's file a key of ours comes from."""
+        """The place in OMPS's file of each of our keys."""
 
     def write(self) -> None:
-        """Write the document, or raise SettingsError with every fault."""
+        """Write the document. Raises SettingsError with every fault."""
         if not set(self._configuration.keys) & {*TRANSLATED, *WITHOUT_COUNTERPART}:
             reason = "sets none of OMPS's keys: is it the right file and section?"
             raise SettingsError([Fault(self._configuration.file, self._configuration.section or "", reason)])
@@ -134,19 +134,21 @@ class _Translator:
         document.blank(
             "amqp_url",
             "amqps://rabbitmq.example.com/%2F",
-            "the broker. OMPS had none; only the REST API works without one.",
+            "the URL of the broker. OMPS had no broker; only the REST API works without one.",
         )
-        document.blank("topic_prefix", "org.example.prod", "what the topics of results start with.")
+        document.blank("topic_prefix", "org.example.prod", "the prefix of result topics.")
         document.table("queues", QUEUE)
         document.blank_entry(
             "bindings",
             {"exchange": "amq.topic", "routing_keys": ["org.example.prod.buildsys.build.state.change"]},
-            "which messages tell of builds: Koji's, as its plugin publishes them.",
+            "the exchange and the topics of Koji's messages, as its plugin publishes them.",
         )
 
     def _top(self) -> None:
         self.document.table(WORKER)
-        self.document.comment("Which build goes where; OMPS left that to its clients. See docs/mapping.md.")
+        self.document.comment(
+            "The file that says which build goes where; OMPS left that to its clients. See docs/mapping.md."
+        )
         self.document.put("mapping", "mapping.yaml")
         self._key("DEFAULT_RELEASE_VERSION", "default_release_version", "1.0.0")
         self._key("LOG_LEVEL", "log_level", "INFO")
@@ -159,23 +161,25 @@ class _Translator:
             ("KOJIROOT_URL", "root_url", "https://koji.example.com/kojifiles"),
         ):
             if not self._key(old, new, example):
-                document.blank(new, example, f"the file has no {old}.")
+                document.blank(new, example, f"OMPS's configuration has no {old}.")
         self._key("REQUEST_TIMEOUT", "timeout", "30s", _duration)
         document.table(WORKER, "registry")
-        document.blank("url", "https://quay.example.com", "the app registry. OMPS knew only quay.io.")
+        document.blank("url", "https://quay.example.com", "the URL of the app registry. OMPS supported only quay.io.")
         self._key("REQUEST_TIMEOUT", "timeout", "30s", _duration)
-        greenwave = self._given("GREENWAVE")
+        greenwave = self._binding("GREENWAVE")
         if greenwave and (table := self._table(greenwave.value, _place(greenwave))):
             document.table(WORKER, "greenwave")
             self._entries(table, _place(greenwave), _GREENWAVE)
 
     def _limits(self) -> None:
-        upload = self._given("MAX_CONTENT_LENGTH")
+        upload = self._binding("MAX_CONTENT_LENGTH")
         larger = upload is not None and type(upload.value) is int and upload.value > Limits().archive_bytes
-        if larger or self._given("ZIPFILE_MAX_UNCOMPRESSED_SIZE"):
+        if larger or self._binding("ZIPFILE_MAX_UNCOMPRESSED_SIZE"):
             self.document.table(WORKER, "limits")
             if larger:
-                self.document.comment("As much as an upload may have; OMPS did not limit archives from Koji.")
+                self.document.comment(
+                    "The limit of uploads. It also applies to archives from Koji, which OMPS did not limit."
+                )
                 self._key("MAX_CONTENT_LENGTH", "archive_bytes", "10MiB", _size)
             self._key("ZIPFILE_MAX_UNCOMPRESSED_SIZE", "uncompressed_bytes", "20MiB", _size)
         if upload:
@@ -183,7 +187,7 @@ class _Translator:
             self._key("MAX_CONTENT_LENGTH", "max_content_length", "2MiB", _size)
 
     def _organizations(self) -> None:
-        given = self._given("ORGANIZATIONS")
+        given = self._binding("ORGANIZATIONS")
         organizations = self._table(given.value, _place(given)) if given else None
         if not given or organizations is None:
             return
@@ -194,8 +198,8 @@ class _Translator:
                 self._fault(place, "has a name that is not text")
             elif (entry := self._table(value, place)) is not None:
                 entries[name] = place, entry
-        asked = [entry.get("oauth_token") for _, entry in entries.values()]
-        taken = {variable.name for variable in asked if isinstance(variable, Variable)}
+        tokens = [entry.get("oauth_token") for _, entry in entries.values()]
+        taken = {variable.name for variable in tokens if isinstance(variable, Variable)}
         for name, (place, entry) in entries.items():
             self.document.table(WORKER, "organizations", name)
             self.document.comment(_HEADER)
@@ -210,7 +214,7 @@ class _Translator:
         elif self._with_secrets and not isinstance(token, (Unreadable, Variable)):
             self._put("oauth_token", token, place)
         else:
-            self.document.comment(f"Put what OMPS had as oauth_token ({place}) into this variable.")
+            self.document.comment(f"Set this variable to the oauth_token of OMPS ({place}).")
             self._reference("oauth_token_env", _variable(organization, "OAUTH_TOKEN", taken), "example")
 
     def _reference(self, key: str, variable: str, example: str) -> None:
@@ -220,7 +224,7 @@ class _Translator:
     def _entries(
         self, table: TableWithLines, place: SourceLine, known: Mapping[str, object], done: Container[str] = ()
     ) -> None:
-        """Put what is under ``known`` keys of the table into the one that is being written."""
+        """Copy the ``known`` keys of ``table`` into the current table of the document."""
         self._origins[dotted(self.document.path)] = place
         for key, value in table.items():
             if key in known and value is not None:
@@ -229,8 +233,8 @@ class _Translator:
                 self._note(place.of(key, table), UNKNOWN)
 
     def _key(self, old: str, new: str, example: object, convert: Callable[[Value], Value] | None = None) -> bool:
-        """Put a key of OMPS under its new name, if it is given; whether it is."""
-        binding = self._given(old)
+        """Copy OMPS's key ``old`` under the name ``new``, if it is set. Return whether it is."""
+        binding = self._binding(old)
         if binding is None:
             return False
         self._put(new, convert(binding.value) if convert else binding.value, _place(binding), example)
@@ -238,7 +242,7 @@ class _Translator:
 
     def _put(self, name: str, value: Value, place: SourceLine, example: object = None) -> None:
         if isinstance(value, Variable) and example is not None:
-            self.document.blank(name, example, f"OMPS had it from the environment variable {value.name}.")
+            self.document.blank(name, example, f"OMPS read it from the environment variable {value.name}.")
             return
         unwritable = list(_unwritable(value, place.line))
         for line, reason in unwritable:
@@ -247,7 +251,7 @@ class _Translator:
             self.document.put(name, value)
             self._origins[dotted((*self.document.path, name))] = place
 
-    def _given(self, key: str) -> BoundName | None:
+    def _binding(self, key: str) -> BoundName | None:
         binding = self._configuration.keys.get(key)
         return None if binding is None or binding.value is None else binding
 
@@ -263,10 +267,10 @@ class _Translator:
             if key in WITHOUT_COUNTERPART or (key not in TRANSLATED and binding.reach is None):
                 self._note(_place(binding), WITHOUT_COUNTERPART.get(key, UNKNOWN))
         for line in self._configuration.foreign:
-            self._note(SourceLine(line, "a base class"), "is not in the file, and what it sets is not known")
+            self._note(SourceLine(line, "a base class"), "is not in the file, so the keys that it sets are not known")
 
     def _check(self) -> None:
-        """Nothing is written that omps-worker would refuse."""
+        """Check the result: nothing is written that omps-worker would refuse."""
         if not self._faults:
             try:
                 settings = settings_file.check(
@@ -274,9 +278,11 @@ class _Translator:
                 )
             except SettingsError as error:
                 file = self._configuration.file
-                self._faults += [Fault(file, self._from(fault.key), fault.reason) for fault in error.faults]
+                self._faults += [Fault(file, self._origin_of(fault.key), fault.reason) for fault in error.faults]
             else:
-                self._notes += [(0, f"{self._from(doubt.key)}: {doubt.reason}") for doubt in settings.warnings]
+                self._notes += [
+                    (0, f"{self._origin_of(warning.key)}: {warning.reason}") for warning in settings.warnings
+                ]
         if self._faults:
             raise SettingsError(list(dict.fromkeys(self._faults)))
 
@@ -284,10 +290,12 @@ class _Translator:
         document, source = self.document, self._configuration
         what = f"section {source.section} of {source.file}" if source.section else source.file
         document.preface(f"The configuration of omps-worker, made from {what}.")
-        document.preface(f"What has to be filled in is marked {BLANK}; `omps-worker check` tells whether all is well.")
+        document.preface(
+            f"Fill in everything that is marked {BLANK}. `omps-worker check` then tests the configuration."
+        )
         if self._notes:
             document.preface("")
-            document.preface("Left out, or to think about:")
+            document.preface("Omitted keys and warnings:")
             for _, note in sorted(self._notes):
                 document.preface(f"* {note}", "  ")
 
@@ -297,21 +305,21 @@ class _Translator:
     def _note(self, place: SourceLine, text: str) -> None:
         self._notes.append((place.line, f"{place}: {text}"))
 
-    def _from(self, key: str) -> str:
-        """The place in OMPS's file that a fault of ``key`` comes from."""
+    def _origin_of(self, key: str) -> str:
+        """Return the place in OMPS's file that a fault of ``key`` comes from."""
         starts = (start for start in self._origins if key == start or key.startswith((f"{start}.", f"{start}[")))
         start = max(starts, key=len, default=None)
         return key if start is None else f"{self._origins[start]}{key[len(start) :]}"
 
 
 def _unwritable(value: Value, line: int) -> Iterator[tuple[int, str]]:
-    """What keeps ``value`` from being written as it is: the line, if that is known better, and the reason."""
+    """Yield why ``value`` cannot be written: the line, if a more exact one is known, and the reason."""
     if isinstance(value, Unreadable):
-        yield value.line, value.why
+        yield value.line, value.reason
     elif isinstance(value, Variable):
-        yield value.line, "comes from an environment variable, which only tokens can: write the value itself"
+        yield value.line, "comes from an environment variable, which only tokens may: write the value itself"
     elif value is None:
-        yield line, "must not be None: leave it out"
+        yield line, "must not be None: remove it"
     elif isinstance(value, TableWithLines):
         for key, item in value.items():
             if not isinstance(key, str):
@@ -323,7 +331,7 @@ def _unwritable(value: Value, line: int) -> Iterator[tuple[int, str]]:
 
 
 def _variable(organization: str, what: str, taken: set[str]) -> str:
-    """The name of an environment variable for a secret of ``organization``; of its own, as names may look alike."""
+    """Return the name of an environment variable for a secret of ``organization``, unique even for similar names."""
     start = "OMPS_WORKER_" + re.sub(r"[^A-Z0-9]+", "_", organization.upper()).strip("_")
     name, number = f"{start}_{what}", 2
     while name in taken:
@@ -341,7 +349,7 @@ def _duration(value: Value) -> Value:
 
 
 def _size(value: Value) -> Value:
-    """``value`` in the largest unit that fits evenly, as people write it."""
+    """Return ``value`` in the largest unit that divides it evenly."""
     if type(value) is int and value > 0:
         for unit, size in (("MiB", 2**20), ("KiB", 2**10)):
             if value % size == 0:

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an expression of a Python file means, as far as that can be known without running anything.
+"""Evaluating expressions of a Python file without running anything.
 
-Literals, names that were given such values before, joined texts and lists, and arithmetic like
-``20 * 1024 * 1024`` have values. An environment variable becomes a ``Variable``, and everything
-else an ``Unreadable`` that says why, which may also stand inside a list or a table: whether that
-matters is for those to decide who need the value. No reason repeats what the file holds, since
-that may be a secret.
+Literals, names that were assigned such values before, concatenated texts and lists, and arithmetic like ``20 * 1024 *
+1024`` have values. An environment variable becomes a ``Variable``. Everything else becomes an ``Unreadable`` with a
+reason, which may also be inside a list or a table; the caller that needs the value decides whether that matters. No
+reason repeats the content of the file, which may be a secret.
 """
 
 from __future__ import annotations
@@ -20,19 +19,19 @@ Value = Any
 """None, bool, int, float, str, list, ``TableWithLines``, ``Variable``, ``Section`` or ``Unreadable``."""
 
 WEIGHT_LIMIT = 2**20
-"""How many letters and items one value may have. Names that are joined with themselves double each time."""
+"""The maximum size of a value in characters and items. A name that is joined with itself doubles each time."""
 
 LARGEST = 2**63 - 1
-"""The largest whole number that TOML has to hold."""
+"""The largest integer that every TOML parser supports."""
 
-NOT_RUN = "and nothing of the file is run: write the value itself"
-"""The end of a sentence about what cannot be read."""
+NOT_RUN = "and the file is never run: write the value itself"
+"""The end of the reasons for unreadable values."""
 
 _WHY: Mapping[type[ast.AST], str] = {
-    ast.Attribute: "uses something from elsewhere",
-    ast.Await: "calls something",
+    ast.Attribute: "refers to an attribute of something else",
+    ast.Await: "is the result of a call",
     ast.BoolOp: "depends on a condition",
-    ast.Call: "calls something",
+    ast.Call: "is the result of a call",
     ast.Compare: "depends on a condition",
     ast.DictComp: "is computed by a loop",
     ast.GeneratorExp: "is computed by a loop",
@@ -41,7 +40,7 @@ _WHY: Mapping[type[ast.AST], str] = {
     ast.ListComp: "is computed by a loop",
     ast.Set: "is a set",
     ast.SetComp: "is computed by a loop",
-    ast.Starred: "is unpacked from something",
+    ast.Starred: "is unpacked from another value",
 }
 _ARITHMETIC: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
@@ -55,11 +54,11 @@ _ARITHMETIC: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """Something whose value only running the file could tell."""
+    """A value that could only be known by running the file."""
 
     line: int
-    why: str
-    """What is the matter with the key: a sentence without its subject."""
+    reason: str
+    """The reason: a sentence without its subject, which is the key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,21 +77,21 @@ class TableWithLines(dict[Any, Any]):
         self.lines: dict[Any, int] = {}
 
     def put(self, key: object, value: Value, line: int) -> None:
-        """Set ``key``; a later one replaces an earlier one, as in Python."""
+        """Set ``key``; a later value replaces an earlier one, as in Python."""
         self[key] = value
         self.lines[key] = line
 
 
 @dataclass(frozen=True, slots=True)
 class BoundName:
-    """What a name stands for."""
+    """The value that a name is bound to."""
 
     name: str
     value: Value
     line: int
     weight: int = 1
     reach: frozenset[str] | None = None
-    """For what is no setting, such as a function: the names that it mentions."""
+    """For a name that is not a setting, such as a function: the names that it mentions."""
 
 
 Scope = dict[str, BoundName]
@@ -100,51 +99,51 @@ Scope = dict[str, BoundName]
 
 @dataclass(eq=False, slots=True)
 class Section:
-    """A class of the file."""
+    """A class in the file."""
 
     name: str
     line: int
     scope: Scope
     bases: tuple[Section, ...]
     foreign: tuple[int, ...] = ()
-    """The lines of base classes that are not of this file."""
+    """The lines of base classes that are not in the file."""
     fault: Unreadable | None = None
-    """Why not even the names of its keys can be known."""
+    """Why even the names of its keys cannot be known."""
     kind: type = field(init=False)
 
     def __post_init__(self) -> None:
-        # An empty class: Python itself then knows the order in which bases are asked.
+        # An empty class, so that Python itself computes the order in which bases are searched.
         self.kind = type("Section", tuple(base.kind for base in self.bases), {"section": self})
 
     @property
     def whole(self) -> bool:
-        """Whether everything that it inherits is in the file and can be known."""
+        """Whether all inherited keys are in the file and can be known."""
         return not any(section.foreign or section.fault for section in self.lineage)
 
     @property
     def lineage(self) -> tuple[Section, ...]:
-        """Itself and the classes that it inherits from, in the order in which Python asks them."""
+        """This class and the classes that it inherits from, in Python's search order."""
         return tuple(vars(kind)["section"] for kind in self.kind.__mro__[:-1])
 
     def look_up(self, name: str) -> BoundName | None:
-        """The binding that Python would find; None if there is none."""
+        """Return the binding that Python would find, or None."""
         return next((section.scope[name] for section in self.lineage if name in section.scope), None)
 
 
-def found(name: str, scopes: Sequence[Mapping[str, BoundName]]) -> BoundName | None:
-    """What ``name`` stands for, in scopes from the inner to the outer; None if it stands for nothing."""
+def look_up(name: str, scopes: Sequence[Mapping[str, BoundName]]) -> BoundName | None:
+    """Return the binding of ``name`` in ``scopes``, which are ordered from inner to outer, or None."""
     return next((scope[name] for scope in scopes if name in scope), None)
 
 
 class Evaluation:
-    """The value of one expression, in scopes from the inner to the outer; ``weight`` is how much it took."""
+    """The evaluation of an expression in ``scopes`` (from inner to outer); ``weight`` is the size of its values."""
 
     def __init__(self, scopes: Sequence[Mapping[str, BoundName]]) -> None:
         self._scopes = scopes
         self.weight = 0
 
     def of(self, node: ast.expr) -> Value:
-        """The value of ``node``."""
+        """Return the value of ``node``."""
         self.weight += 1
         value = self._of(node)
         if isinstance(value, str):
@@ -166,26 +165,26 @@ class Evaluation:
             case ast.JoinedStr(values=parts):
                 return self._formatted(parts, node.lineno)
             case ast.Name(id=name):
-                return self._named(found(name, self._scopes), node.lineno)
+                return self._named(look_up(name, self._scopes), node.lineno)
             case ast.Attribute(value=ast.Name(id=owner), attr=name):
-                section = found(owner, self._scopes)
+                section = look_up(owner, self._scopes)
                 if section and isinstance(section.value, Section) and section.value.whole:
                     return self._named(section.value.look_up(name), node.lineno)
             case ast.Call() | ast.Subscript():
                 if variable := environment_variable(node):
                     return Variable(node.lineno, variable)
-        return Unreadable(node.lineno, f"{_WHY.get(type(node), 'is an expression that has to be run')}, {NOT_RUN}")
+        return Unreadable(node.lineno, f"{_WHY.get(type(node), 'is an expression that must be run')}, {NOT_RUN}")
 
     def _checked(self, value: Value, line: int) -> Value:
         if self.weight > WEIGHT_LIMIT:
-            return Unreadable(line, "is far too large")
+            return Unreadable(line, "is too large")
         if isinstance(value, (bool, float, list, dict, Unreadable, Variable)) or value is None:
             return value
         if isinstance(value, int):
-            return value if abs(value) <= LARGEST else Unreadable(line, "is far too large a number")
+            return value if abs(value) <= LARGEST else Unreadable(line, "is too large a number")
         if isinstance(value, str):
             surrogate = any("\ud800" <= letter <= "\udfff" for letter in value)
-            return Unreadable(line, "has half of a surrogate pair, which is no character") if surrogate else value
+            return Unreadable(line, "has half of a surrogate pair, which is not a character") if surrogate else value
         return Unreadable(line, "is neither text nor a number")
 
     def _named(self, binding: BoundName | None, line: int) -> Value:
@@ -202,7 +201,7 @@ class Evaluation:
             value = self.of(value_node)
             if key_node is None:
                 if not isinstance(value, TableWithLines):
-                    return Unreadable(value_node.lineno, f"is unpacked from something, {NOT_RUN}")
+                    return Unreadable(value_node.lineno, f"is unpacked from another value, {NOT_RUN}")
                 for key in value:
                     table.put(key, value[key], value.lines[key])
                 continue
@@ -214,7 +213,7 @@ class Evaluation:
 
     def _signed(self, sign: ast.unaryop, value: Value, line: int) -> Value:
         if not _is_number(value):
-            return _first_unreadable(value) or Unreadable(line, "has a sign, but is no number")
+            return _first_unreadable(value) or Unreadable(line, "has a sign, but is not a number")
         return -value if isinstance(sign, ast.USub) else value
 
     def _formatted(self, parts: Sequence[ast.expr], line: int) -> Value:
@@ -235,7 +234,7 @@ class Evaluation:
             isinstance(left, kind) and isinstance(right, kind) for kind in (str, list)
         ):
             self.weight += len(left) + len(right)
-            return left + right if self.weight <= WEIGHT_LIMIT else Unreadable(line, "is far too large")
+            return left + right if self.weight <= WEIGHT_LIMIT else Unreadable(line, "is too large")
         action = _ARITHMETIC.get(type(node.op))
         if action is None or not _is_number(left) or not _is_number(right):
             return Unreadable(line, f"is computed, {NOT_RUN}")
@@ -250,7 +249,7 @@ class Evaluation:
 
 
 def environment_variable(node: ast.expr) -> str | None:
-    """The name of the environment variable that ``node`` asks for; None if it asks for none."""
+    """Return the name of the environment variable that ``node`` reads, or None."""
     match node:
         case ast.Subscript(value=source, slice=ast.Constant(value=str(name))):
             return name if _dotted(source) in ("os.environ", "environ") else None
@@ -276,5 +275,5 @@ def _first_unreadable(*values: Value) -> Unreadable | None:
         if isinstance(value, Unreadable):
             return value
         if isinstance(value, Variable):
-            return Unreadable(value.line, "is made of an environment variable and something else")
+            return Unreadable(value.line, "combines an environment variable with something else")
     return None

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The configuration, as models: every key, its default and what it may be.
+"""The models of the configuration: every key, its default and its valid values.
 
-The file is fedora-messaging's; ours is its section ``[consumer_config]``. ``settings_file.load``
-finds, reads and checks it. Durations are floats of seconds, sizes are bytes, paths are absolute.
+The file has fedora-messaging's format; the section ``[consumer_config]`` is our own. ``settings.file.load`` finds,
+reads and checks it. Durations are floats of seconds, sizes are bytes, paths are absolute.
 """
 
 from __future__ import annotations
@@ -73,18 +73,18 @@ def _duration(text: str) -> Duration:
 
 
 class KojiSettings(Table):
-    """Where the builds are."""
+    """The Koji instance that has the builds."""
 
     hub_url: HttpUrl = Field(description="The URL of Koji's hub, such as https://koji.example.com/kojihub.")
     root_url: HttpUrl = Field(description="The URL of Koji's files, such as https://koji.example.com/kojifiles.")
     timeout: PositiveDuration = Field(default=_duration("30s"), description="How long one call or download may take.")
     instance: Name | None = Field(
-        default=None, description="The name of this Koji: messages that name another are ignored. Without it, none is."
+        default=None, description="The name of this Koji: messages that name another are ignored. Without it, none are."
     )
 
 
 class RegistrySettings(Table):
-    """Where the releases go."""
+    """The app registry that releases are pushed to."""
 
     url: HttpUrl = Field(
         description="The base URL of the app registry; /cnr/api/v1/… and /api/v1/… are appended to it."
@@ -93,22 +93,22 @@ class RegistrySettings(Table):
 
 
 class RetrySettings(Table):
-    """When work that failed for the time being is tried again."""
+    """When transient failures are retried."""
 
     delays: tuple[PositiveDuration, ...] = Field(
         default=tuple(map(_duration, ("10s", "1m", "10m", "1h"))),
         min_length=1,
         max_length=32,
         json_schema_extra={"default": ["10s", "1m", "10m", "1h"]},
-        description="How long to wait before each further try; the last one repeats.",
+        description="How long to wait before each retry; the last delay repeats.",
     )
     give_up_after: Duration = Field(
-        default=_duration("24h"), description="How long after its first receipt a message is given up."
+        default=_duration("24h"), description="How long after its first receipt a message is parked instead of retried."
     )
 
     @classmethod
-    def together(cls, table: Mapping[str, Any], _reading: Reading, /) -> Iterator[tuple[Location, str]]:
-        """Each delay is a queue: none twice, and none longer than a queue can hold back."""
+    def combined_faults(cls, table: Mapping[str, Any], _reading: Reading, /) -> Iterator[tuple[Location, str]]:
+        """Check the delays: each is a queue, so none may occur twice or be longer than a queue can delay messages."""
         delays = table.get("delays")
         seen: set[float] = set()
         for index, written in enumerate(delays if isinstance(delays, (list, tuple)) else ()):
@@ -117,47 +117,50 @@ class RetrySettings(Table):
             except ValueError:
                 continue
             if delay in seen:
-                yield ("delays", index), "stands there twice"
+                yield ("delays", index), "is listed twice"
             if 0 < delay < 0.001:
                 yield ("delays", index), "is shorter than a millisecond"
             if delay > LONGEST_DELAY:
-                yield ("delays", index), "is longer than 49 days, which RabbitMQ cannot hold back"
+                yield ("delays", index), "is longer than 49 days, the maximum of RabbitMQ"
             seen.add(delay)
 
 
 class Limits(Table):
-    """How large an archive of manifests may be."""
+    """The limits for an archive of manifests."""
 
-    archive_bytes: Size = Field(default=10 * 2**20, description="The zip, as it is downloaded or uploaded.")
-    uncompressed_bytes: Size = Field(default=20 * 2**20, description="All its members together, unpacked.")
-    files: Number = Field(default=2000, ge=1, description="How many members it may have.")
+    archive_bytes: Size = Field(default=10 * 2**20, description="The maximum size of the zip, downloaded or uploaded.")
+    uncompressed_bytes: Size = Field(
+        default=20 * 2**20, description="The maximum size of all its members together, unpacked."
+    )
+    files: Number = Field(default=2000, ge=1, description="The maximum number of files, and of directories.")
     values: Number = Field(
-        default=VALUES, ge=1, description="How many YAML values all manifests of one operator may have together."
+        default=VALUES, ge=1, description="The maximum number of YAML values in all manifests of one operator."
     )
 
 
 class CatchUpSettings(Table):
-    """Looking for builds whose messages never came."""
+    """The search for builds whose messages never arrived."""
 
-    period: Duration = Field(default=_duration("0s"), description="How often to look while running; 0: never.")
-    window: PositiveDuration = Field(default=_duration("24h"), description="How far back to look.")
+    period: Duration = Field(default=_duration("0s"), description="How often to search while running; 0: never.")
+    window: PositiveDuration = Field(default=_duration("24h"), description="How far back to search.")
 
 
 class GreenwaveSettings(Table):
-    """Asking Greenwave whether a build passed its gates."""
+    """How to ask Greenwave whether a build has passed its gates."""
 
     url: HttpUrl = Field(description="The base URL; /api/v1.0/decision is appended to it.")
     context: Name = Field(description="The decision context.")
     product_version: Name = Field(description="The product version.")
     patience: Duration = Field(
-        default=_duration("0s"), description="How long a build from the bus may stay unsatisfied before that is final."
+        default=_duration("0s"),
+        description="How long a build from the bus may stay unsatisfied before the failure is permanent.",
     )
 
 
 class ApiSettings(Table):
     """The REST API, `omps-worker api`."""
 
-    address: Name = Field(default="127.0.0.1", description='The address to listen on; "::" means all.')
+    address: Name = Field(default="127.0.0.1", description='The address to listen on; "::" means all addresses.')
     port: Port = Field(default=8080, description="The port to listen on.")
     max_content_length: Size = Field(default=2 * 2**20, description="The largest request taken.")
     deduplicate: Flag = Field(
@@ -166,35 +169,36 @@ class ApiSettings(Table):
 
 
 class WorkerSettings(Table):
-    """Our own part of the file, `[consumer_config]`."""
+    """omps-worker's own section, `[consumer_config]`."""
 
     mapping: AnyPath = Field(
-        default="mapping.yaml", validate_default=True, description="The mapping file: which build goes where."
+        default="mapping.yaml", validate_default=True, description="The mapping file, which says where each build goes."
     )
-    concurrency: Number = Field(default=4, ge=1, le=256, description="How many builds are worked on at once.")
+    concurrency: Number = Field(default=4, ge=1, le=256, description="How many builds are worked on concurrently.")
     prefetch: Number = Field(
-        default=8, ge=1, le=65535, description="How many messages the broker hands over ahead of their acks."
+        default=8, ge=1, le=65535, description="How many messages the broker delivers ahead of their acks."
     )
     shutdown_timeout: PositiveDuration = Field(
-        default=_duration("60s"), description="How long a SIGTERM waits for work in hand."
+        default=_duration("60s"), description="How long to wait for work in progress after SIGTERM."
     )
     default_release_version: ReleaseVersion = Field(
-        default="1.0.0", description="The version of a package's first release, when it is incremented."
+        default="1.0.0", description="The version of a package's first release, if versions are incremented."
     )
     ca_bundle: CertificatesPath | None = Field(
         default=None, description="Certificates that every HTTPS client trusts: a PEM file, or a directory of them."
     )
     lock: Literal["broker", "process"] = Field(
-        default="broker", description="What serialises pushes to one package: all replicas, or this process alone."
+        default="broker",
+        description="What serialises pushes to one package: across all replicas, or in this process only.",
     )
-    log_format: Literal["text", "json"] = Field(default="text", description="Logs for people or for machines.")
-    log_level: LogLevel = Field(default="INFO", description="The least severity that is logged.")
+    log_format: Literal["text", "json"] = Field(default="text", description="Logs for people or for programs.")
+    log_level: LogLevel = Field(default="INFO", description="The lowest severity that is logged.")
     broker: BrokerSettings = Field(
         default_factory=BrokerSettings,
-        description="What amqp_url does not say: further nodes, and a password elsewhere.",
+        description="Settings of the broker that amqp_url cannot hold: additional nodes, and where the password is.",
     )
-    koji: KojiSettings = Field(description="Where the builds are: give hub_url and root_url.")
-    registry: RegistrySettings = Field(description="Where the releases go: give url.")
+    koji: KojiSettings = Field(description="The URLs of Koji: hub_url and root_url.")
+    registry: RegistrySettings = Field(description="The app registry: url.")
     retry: RetrySettings = Field(default_factory=RetrySettings)
     limits: Limits = Field(default_factory=Limits)
     catch_up: CatchUpSettings = Field(default_factory=CatchUpSettings)
@@ -205,8 +209,8 @@ class WorkerSettings(Table):
     )
 
     @classmethod
-    def together(cls, table: Mapping[str, Any], reading: Reading, /) -> Iterator[tuple[Location, str]]:
-        """The mapping file must be there, and organizations must have names that a registry can have."""
+    def combined_faults(cls, table: Mapping[str, Any], reading: Reading, /) -> Iterator[tuple[Location, str]]:
+        """Check that the mapping file exists and that organizations have valid names."""
         mapping = table.get("mapping", "mapping.yaml")
         wanted = not reading.api and reading.lenience is Lenience.NONE
         if isinstance(mapping, (str, Path)) and str(mapping) and "\0" not in str(mapping) and wanted:
@@ -219,46 +223,50 @@ class WorkerSettings(Table):
                 yield ("organizations", name), fault
 
     def model_post_init(self, _context: Any, /) -> None:
-        """Tell the organizations their names."""
+        """Pass the organizations their names."""
         for name, organization in self.organizations.items():
-            organization.called(name)
+            organization.set_name(name)
 
 
 class Settings(Table):
-    """The configuration file: fedora-messaging's keys, and ours under [consumer_config]."""
+    """The configuration file: fedora-messaging's keys, and our own under [consumer_config]."""
 
     amqp_url: AmqpUrl = Field(
-        description="Where the broker is: amqps://user:password@host/vhost. OMPS_WORKER_AMQP_URL beats it."
+        description="The URL of the broker: amqps://user:password@host/vhost. OMPS_WORKER_AMQP_URL overrides it."
     )
-    """Empty only when read for the REST API, which works without a broker."""
+    """Empty only if it was loaded for the REST API, which works without a broker."""
     client_properties: ClientProperties = Field(
-        default_factory=dict, description="What the broker's lists show about this client."
+        default_factory=dict,
+        description="What the broker's list of connections shows in addition to the program's name.",
     )
-    publish_exchange: ShortName = Field(default="amq.topic", description="The exchange that results go to.")
-    topic_prefix: TopicPrefix = Field(description="What result topics start with, before `.omps.release.<status>`.")
+    publish_exchange: ShortName = Field(
+        default="amq.topic", description="The exchange that results are published to; it must exist."
+    )
+    topic_prefix: TopicPrefix = Field(description="The prefix of result topics: <topic_prefix>.omps.release.<status>.")
     publish_priority: int | None = Field(
         default=None, strict=True, ge=0, le=255, description="The priority of result messages."
     )
-    passive_declares: Flag = Field(default=False, description="Whether queues must exist already and are only checked.")
+    passive_declares: Flag = Field(
+        default=False, description="Whether queues must already exist and are only checked, not created."
+    )
     exchanges: dict[str, ExchangeSettings] = Field(
-        default_factory=dict, description="Taken for fedora-messaging's sake; exchanges are never declared."
+        default_factory=dict,
+        description="Accepted because fedora-messaging has it; the worker never declares exchanges.",
     )
     queues: dict[str, QueueSettings] = Field(
-        min_length=1, description="Exactly one named, durable queue: [queues.omps-worker]."
+        min_length=1, description="Exactly one named, durable queue, such as [queues.omps-worker]."
     )
-    bindings: tuple[BindingSettings, ...] = Field(
-        default=(), description="Which messages the broker routes to the queue."
-    )
+    bindings: tuple[BindingSettings, ...] = Field(default=(), description="Which messages the queue receives.")
     qos: QosSettings = Field(
-        default_factory=QosSettings, description="prefetch_count is used when consumer_config.prefetch is not given."
+        default_factory=QosSettings, description="prefetch_count is used if consumer_config.prefetch is not set."
     )
-    callback: Name | None = Field(default=None, description="Taken for fedora-messaging's sake; not used.")
+    callback: Name | None = Field(default=None, description="Accepted because fedora-messaging has it; not used.")
     monitoring: MonitoringSettings | None = Field(
-        default=None, description="Where /live, /ready and /metrics listen; without the section nothing listens."
+        default=None, description="The address of /live, /ready and /metrics; without this section nothing listens."
     )
-    tls: TlsSettings = Field(default_factory=TlsSettings, description="Certificates for amqps.")
+    tls: TlsSettings = Field(default_factory=TlsSettings, description="Certificates for amqps URLs.")
     log_config: dict[str, Any] | None = Field(
-        default=None, description="Taken for fedora-messaging's sake; not used: see log_format and log_level."
+        default=None, description="Accepted because fedora-messaging has it; not used: see log_format and log_level."
     )
     worker: WorkerSettings = Field(alias="consumer_config", description="omps-worker's own configuration.")
 
@@ -267,8 +275,8 @@ class Settings(Table):
     _url: BrokerUrl | None = PrivateAttr(default=None)
 
     @classmethod
-    def together(cls, table: Mapping[str, Any], _reading: Reading, /) -> Iterator[tuple[Location, str]]:
-        """One queue, bindings that name it, arguments that do not contradict the contract."""
+    def combined_faults(cls, table: Mapping[str, Any], _reading: Reading, /) -> Iterator[tuple[Location, str]]:
+        """Check that there is one queue, that bindings name it, and that no argument contradicts the required ones."""
         yield from topology_faults(table)
         yield from login_faults(table)
 
@@ -278,7 +286,7 @@ class Settings(Table):
 
     @cached_property
     def queue(self) -> DeclaredQueue:
-        """The queue to consume from, with all arguments to declare it with."""
+        """The queue to consume from, with all arguments for its declaration."""
         name, settings = next(iter(self.queues.items()))
         return DeclaredQueue(name, {**settings.arguments, **contract_arguments(name)})
 
@@ -289,32 +297,32 @@ class Settings(Table):
 
     @property
     def file(self) -> str:
-        """The file that it was read from, for what is said about it."""
+        """The path of the file that the settings were read from, for messages."""
         return self._file
 
     @property
     def warnings(self) -> tuple[Fault, ...]:
-        """What is allowed but probably not meant; for the log at start and for `check`."""
+        """Settings that are valid but probably a mistake; for the log at startup and for `check`."""
         return self._warnings
 
-    def keep(self, file: str, warnings: tuple[Fault, ...]) -> None:
-        """Remember the file and what the review found; called once, by who reads the file."""
+    def set_source(self, file: str, warnings: tuple[Fault, ...]) -> None:
+        """Store the path and the warnings of the review. Called once, after the file was read."""
         self._file = file
         self._warnings = warnings
 
-    def follow(self, path: Path, renewed: Callable[[], str | None]) -> None:
-        """Have ``broker_url`` read amqp_url again when ``path``, the file that it stands in, was renewed."""
+    def reread_url_from(self, path: Path, renewed: Callable[[], str | None]) -> None:
+        """Let ``broker_url`` read amqp_url again whenever ``path``, the file with it, has changed."""
         self._url = BrokerUrl(self.amqp_url, self.worker.broker.password, path, renewed)
 
     @property
     def broker_url(self) -> str:
-        """amqp_url with the login that holds now: a secret, for who connects."""
+        """amqp_url with the current login. It is a secret, for opening connections."""
         return (self._url or BrokerUrl(self.amqp_url)).now().get_secret_value()
 
     def further_hosts(self, port: int) -> list[tuple[str, int]]:
-        """The nodes of the broker beside that of amqp_url; ``port`` is that of hosts without one."""
+        """Return the additional nodes of the broker; ``port`` is the default port."""
         return self.worker.broker.further_hosts(port)
 
     def without_broker(self) -> Settings:
-        """The same without a broker to connect to."""
+        """Return a copy of the settings without a broker."""
         return self.model_copy(update={"amqp_url": SecretStr("")})

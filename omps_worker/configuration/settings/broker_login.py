@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How to log in to a broker that is a cluster, or whose password is renewed: ``[consumer_config.broker]``."""
+"""The section ``[consumer_config.broker]``: additional nodes of the broker, and a password outside the URL."""
 
 from __future__ import annotations
 
@@ -46,45 +46,47 @@ Host = Annotated[str, Strict(), AfterValidator(_host)]
 
 
 class BrokerSettings(Table):
-    """Further nodes of the broker, and its password in a place of its own."""
+    """Additional nodes of the broker, and where its password is."""
 
     hosts: tuple[Host, ...] = Field(
         default=(),
         max_length=_MOST_HOSTS - 1,
-        description="Further nodes of the cluster, host or host:port, tried in turn after that of amqp_url.",
+        description="Additional nodes of the cluster, host or host:port; each connection tries the nodes in turn.",
     )
     password_file: AnyPath | None = Field(
-        default=None, description="A file that holds the password of amqp_url's user; read again at each connection."
+        default=None, description="A file with the password of the user in amqp_url; read again for each connection."
     )
-    password_env: EnvironmentName | None = Field(default=None, description="The environment variable that holds it.")
+    password_env: EnvironmentName | None = Field(
+        default=None, description="The environment variable with the password."
+    )
 
     management_url: HttpUrl | None = Field(
         default=None,
-        description="The base URL of RabbitMQ's management API, which `check` asks how the queue is bound.",
+        description="The base URL of RabbitMQ's management API, which `check` queries for the bindings of the queue.",
     )
 
     _password: Secret | None = PrivateAttr(default=None)
 
     @classmethod
-    def together(cls, table: Mapping[str, Any], reading: Reading, /) -> Iterator[tuple[Location, str]]:
-        """The password comes from one place, where it can be read."""
+    def combined_faults(cls, table: Mapping[str, Any], reading: Reading, /) -> Iterator[tuple[Location, str]]:
+        """Check that the password comes from one place and can be read."""
         path, variable = table.get("password_file"), table.get("password_env")
         if path is not None and variable is not None:
-            yield (), "has two sources for the password: keep password_file or password_env"
+            yield (), "has two sources of the password: keep password_file or password_env"
         if isinstance(variable, str) and ENVIRONMENT_NAME.fullmatch(variable):
             value = _from_environment(variable, reading)
-            if not value and reading.minds(absent=True):
+            if not value and reading.counts_as_fault(absent=True):
                 yield ("password_env",), f"{naming.variable(variable)} is not set, or is empty"
-            elif value and (fault := secret_fault(value)) and reading.minds(absent=False):
-                yield ("password_env",), f"what {naming.variable(variable)} holds {fault}"
+            elif value and (fault := secret_fault(value)) and reading.counts_as_fault(absent=False):
+                yield ("password_env",), f"the value of {naming.variable(variable)} {fault}"
         if isinstance(path, (str, Path)) and str(path) and "\0" not in str(path):
             full = reading.directory / path
             fault = path_fault(full, reading) or SecretFile(full, secret_fault, "password_file").fault
-            if fault and reading.minds(absent=is_absence(fault)):
+            if fault and reading.counts_as_fault(absent=is_absence(fault)):
                 yield ("password_file",), naming.of_file(fault, path, reading.directory)
 
     def model_post_init(self, context: Any) -> None:
-        """Find the password, with the environment of the reading."""
+        """Find the password in a file or in the environment of the reading."""
         reading = context if isinstance(context, Reading) else Reading()
         key = "consumer_config.broker.password"
         if self.password_file is not None:
@@ -96,11 +98,11 @@ class BrokerSettings(Table):
 
     @property
     def password(self) -> Secret | None:
-        """Where the password is, if it is not in the URL."""
+        """The source of the password, or None if it is in the URL."""
         return self._password
 
     def further_hosts(self, port: int) -> list[tuple[str, int]]:
-        """Hosts and ports; ``port`` is that of hosts without one."""
+        """Return the additional nodes as hosts and ports; ``port`` is the default port."""
         found = [_HOST.fullmatch(host) for host in self.hosts]
         return [(each["host"].strip("[]"), int(each["port"] or port)) for each in found if each is not None]
 
@@ -110,7 +112,7 @@ def _from_environment(variable: str, reading: Reading) -> str:
 
 
 def has_password(url: str) -> bool:
-    """Whether ``url`` holds a password; not if it is no URL at all."""
+    """Return whether ``url`` contains a password; false if it is not a URL."""
     try:
         return urlsplit(url).password is not None
     except ValueError:
@@ -118,7 +120,7 @@ def has_password(url: str) -> bool:
 
 
 def login_faults(table: Mapping[str, Any]) -> Iterator[tuple[Location, str]]:
-    """What is wrong about amqp_url and [consumer_config.broker] taken together; ``table`` is the whole file."""
+    """Yield the faults of amqp_url and [consumer_config.broker] taken together; ``table`` is the whole file."""
     url, worker = table.get("amqp_url"), table.get("consumer_config")
     broker = worker.get("broker") if isinstance(worker, Mapping) else None
     if not isinstance(broker, Mapping):
@@ -133,16 +135,16 @@ def login_faults(table: Mapping[str, Any]) -> Iterator[tuple[Location, str]]:
     for key in ("password_file", "password_env"):
         location: Location = ("consumer_config", "broker", key)
         if key in broker and parts.password is not None:
-            yield location, "is a second source for the password: take it out of amqp_url"
+            yield location, "is a second source of the password: remove the password from amqp_url"
         elif key in broker and not parts.username:
-            yield location, "needs a user: amqp_url has to name one, as in amqps://user@host/"
+            yield location, "requires a user in amqp_url, as in amqps://user@host/"
 
 
 class BrokerUrl:
-    """amqp_url with the password that holds now. Safe to use from several threads.
+    """amqp_url with the current password. Safe to use from several threads.
 
-    ``password``: where it is, if not in the URL. ``renewed`` reads the URL in ``file`` again; None
-    where it did not come from a file. A file that cannot be read is logged once, and what it said last stays in use.
+    ``password``: its source, if it is not in the URL. ``renewed`` reads the URL from ``file`` again; None if the URL
+    did not come from a file. If the file cannot be read, that is logged once, and the last good URL stays in use.
     """
 
     def __init__(
@@ -157,41 +159,43 @@ class BrokerUrl:
         self._file = file
         self._renewed = renewed
         self._lock = threading.Lock()
-        self._seen: Version | None = None
-        self._told: str | None = None
+        self._version: Version | None = None
+        self._logged: str | None = None
 
     def now(self) -> SecretStr:
-        """The URL as it is now."""
+        """Return the current URL."""
         if self._password is not None:
             return SecretStr(_with_password(self._url.get_secret_value(), self._password.get().get_secret_value()))
         with self._lock:
             if self._file is not None and self._renewed is not None:
-                seen = version_of(self._file)
-                if seen != self._seen and self._look(self._renewed):
-                    self._seen = seen
+                version = version_of(self._file)
+                if version != self._version and self._read_again(self._renewed):
+                    self._version = version
             return self._url
 
-    def _look(self, renewed: Callable[[], str | None]) -> bool:
-        """Read the file again; False if that is to be tried once more."""
+    def _read_again(self, renewed: Callable[[], str | None]) -> bool:
+        """Read the file again. Return False if it must be read once more at the next call."""
         try:
             url = renewed()
             if url is not None:
                 split_url(url, ("amqp", "amqps"))
         except (SettingsError, ValueError):
-            self._tell("cannot be read again: the last good amqp_url stays in use")
+            self._log_once("cannot be read again: the last good amqp_url stays in use")
             return False
         if url is None or _without_login(url) != _without_login(self._url.get_secret_value()):
-            self._tell("names another broker now, which takes a restart: the amqp_url of the start stays in use")
+            self._log_once(
+                "now names another broker, which requires a restart: the amqp_url from the start stays in use"
+            )
             return True
         if url != self._url.get_secret_value():
-            log.info("%s: amqp_url has another login now, which is used for new connections", self._file)
-        self._url, self._told = SecretStr(url), None
+            log.info("%s: amqp_url has a new login, which is used for new connections", self._file)
+        self._url, self._logged = SecretStr(url), None
         return True
 
-    def _tell(self, what: str) -> None:
-        if what != self._told:
+    def _log_once(self, what: str) -> None:
+        if what != self._logged:
             log.error("%s %s", self._file, what)
-            self._told = what
+            self._logged = what
 
 
 def _with_password(url: str, password: str) -> str:

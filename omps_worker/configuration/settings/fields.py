@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Kinds of values in the configuration: texts, numbers, URLs, paths, names on the broker.
+"""Types of values in the configuration: texts, numbers, URLs, paths, names on the broker.
 
-Each refuses with a ValueError that says what to write instead and never repeats the value.
+Each rejects invalid values with a ValueError that says what to write instead and never repeats the value.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ Name = Annotated[str, Strict(), Field(min_length=1), AfterValidator(_text)]
 
 
 def split_url(value: str, schemes: tuple[str, ...]) -> SplitResult:
-    """``value`` taken apart; ValueError when it is no URL of one of ``schemes``."""
+    """Split ``value`` into its parts. Raises ValueError if it is not a URL of one of ``schemes``."""
     wanted = " or ".join(f"{scheme}://" for scheme in schemes)
     if not value or not value.isascii() or _CONTROL.search(value) or " " in value or "\\" in value:
         raise ValueError(f"must be a URL that starts with {wanted}")
@@ -65,7 +65,7 @@ def _http_url(value: str) -> str:
     if not parts.hostname:
         raise ValueError("is not a URL: it names no host")
     if "@" in parts.netloc:
-        raise ValueError("must not contain credentials: give those under their own keys")
+        raise ValueError("must not contain credentials: set them with their own keys")
     if "?" in value or "#" in value:
         raise ValueError("must be a base URL, without a query or a fragment (? or #)")
     return value.rstrip("/")
@@ -79,16 +79,16 @@ def _amqp_url(value: SecretStr) -> SecretStr:
     try:
         split_url(value.get_secret_value(), ("amqp", "amqps"))
     except ValueError as error:
-        raise ValueError(f"{error} (letters such as / # @ in a password are written %2F %23 %40)") from None
+        raise ValueError(f"{error} (in a password, write / # @ as %2F %23 %40)") from None
     return value
 
 
 AmqpUrl = Annotated[SecretStr, AfterValidator(_amqp_url)]
-"""Where the broker is; a secret, since it usually holds a password."""
+"""The URL of the broker; a secret, because it usually contains a password."""
 
 
 def is_local(url: str) -> bool:
-    """Whether ``url`` names this very host by a loopback address."""
+    """Return whether ``url`` names a loopback address."""
     host = urlsplit(url).hostname or ""
     return host in ("localhost", "::1") or host.startswith("127.")
 
@@ -98,19 +98,19 @@ def _path(value: object, info: ValidationInfo) -> Path:
         raise ValueError("must be a path (text in quotes)")
     text = str(value)
     if not text or "\0" in text:
-        raise ValueError("must be a path, and not empty")
+        raise ValueError("must be a path and must not be empty")
     return Reading.of(info).directory / text
 
 
 def path_fault(path: Path, reading: Reading, *, directories: bool = False) -> str | None:
-    """Why ``path`` cannot be read as a file (or, with ``directories``, as a directory); None if it can."""
+    """Return why ``path`` is not a readable file (or, with ``directories``, a readable directory), or None if it is."""
     try:
         path.stat()
         if path.is_dir():
             if not directories:
                 return "is a directory, not a file"
         elif not path.is_file():
-            return "is not a plain file"
+            return "is not a regular file"
     except FileNotFoundError:
         return f"{_NO_FILE} (relative paths start in {reading.directory})"
     except OSError as error:
@@ -119,14 +119,14 @@ def path_fault(path: Path, reading: Reading, *, directories: bool = False) -> st
 
 
 def is_absence(fault: str) -> bool:
-    """Whether a ``path_fault`` is that nothing is there."""
+    """Return whether a ``path_fault`` says that there is no such file."""
     return fault.startswith(_NO_FILE)
 
 
 def _readable(path: Path, info: ValidationInfo) -> Path:
     reading = Reading.of(info)
     fault = path_fault(path, reading)
-    if fault and reading.minds(absent=is_absence(fault)):
+    if fault and reading.counts_as_fault(absent=is_absence(fault)):
         raise ValueError(naming.of_file(fault, path, reading.directory))
     return path
 
@@ -138,19 +138,19 @@ def _certificates(path: Path, info: ValidationInfo) -> Path:
         try:
             ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
         except (ssl.SSLError, OSError):
-            fault = "holds no certificate in PEM form"
-    if fault and reading.minds(absent=is_absence(fault)):
+            fault = "contains no certificate in PEM format"
+    if fault and reading.counts_as_fault(absent=is_absence(fault)):
         raise ValueError(naming.of_file(fault, path, reading.directory))
     return path
 
 
 _PATH_SCHEMA = WithJsonSchema({"type": "string", "minLength": 1})
 AnyPath = Annotated[Path, BeforeValidator(_path), _PATH_SCHEMA]
-"""A path, made absolute; what is there is not looked at."""
+"""A path, made absolute. The file need not exist."""
 FilePath = Annotated[Path, BeforeValidator(_path), AfterValidator(_readable), _PATH_SCHEMA]
-"""A file that exists and can be read."""
+"""A file that exists and is readable."""
 CertificatesPath = Annotated[Path, BeforeValidator(_path), AfterValidator(_certificates), _PATH_SCHEMA]
-"""A file of PEM certificates, or a directory of them as ``openssl rehash`` leaves it."""
+"""A file of PEM certificates, or a directory of them that ``openssl rehash`` has prepared."""
 
 
 def _short(value: str) -> str:
@@ -164,18 +164,18 @@ ShortName = Annotated[str, Strict(), Field(min_length=1), AfterValidator(_short)
 
 
 def _topic_prefix(value: str) -> str:
-    room = TOPIC_LIMIT - len(".omps.release.published")
-    if len(_text(value).encode()) > room:
-        raise ValueError(f"must have at most {room} bytes, so that topics fit into {TOPIC_LIMIT}")
-    if any(letter in value for letter in "*# "):
-        raise ValueError("must not contain *, # or blanks: it is the start of topics, not a pattern")
+    limit = TOPIC_LIMIT - len(".omps.release.published")
+    if len(_text(value).encode()) > limit:
+        raise ValueError(f"must have at most {limit} bytes, because topics may have at most {TOPIC_LIMIT}")
+    if any(character in value for character in "*# "):
+        raise ValueError("must not contain *, # or spaces: it is a prefix, not a pattern")
     if not all(value.split(".")):
-        raise ValueError("must be words joined by single dots, with none at either end")
+        raise ValueError("must be words joined by single dots, without a dot at either end")
     return value
 
 
 TopicPrefix = Annotated[str, Strict(), Field(min_length=1), AfterValidator(_topic_prefix)]
-"""What result topics start with, such as ``org.example.prod``."""
+"""The prefix of result topics, such as ``org.example.prod``."""
 
 
 def _environment_name(value: str) -> str:
@@ -206,7 +206,7 @@ def _release_version(value: str) -> str:
 
 
 ReleaseVersion = Annotated[str, Strict(), AfterValidator(_release_version)]
-"""A version that a release may have: x.y.z."""
+"""A valid version of a release: x.y.z."""
 
 
 def _arguments(value: dict[str, Any]) -> dict[str, Any]:
@@ -217,6 +217,6 @@ def _arguments(value: dict[str, Any]) -> dict[str, Any]:
 
 
 Arguments = Annotated[dict[str, Any], AfterValidator(_arguments)]
-"""Arguments of a queue or exchange, as RabbitMQ takes them."""
+"""Arguments of a queue or an exchange, as RabbitMQ accepts them."""
 Port = Annotated[int, Strict(), Field(ge=0, le=65535)]
 """A port to listen on; 0 lets the system choose."""

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Finding, reading and checking the configuration file.
 
-It is found as fedora-messaging finds it and has the same keys, but is read by rules of our own:
-fedora-messaging replaces sections whole, checks little, and silently consumes from an anonymous
-queue when none is named.
+It is found as fedora-messaging finds it, and has the same keys. But it is read by our own rules: fedora-messaging
+replaces sections as a whole, checks little, and silently consumes from an anonymous queue if none is named.
 """
 
 from __future__ import annotations
@@ -33,26 +32,26 @@ PATH_VARIABLE = "FEDORA_MESSAGING_CONF"
 URL_VARIABLE = "OMPS_WORKER_AMQP_URL"
 DEFAULT_PATH = Path("/etc/fedora-messaging/config.toml")
 FILE_LIMIT = 2**20
-"""How many bytes a configuration file may have."""
+"""The maximum size of a configuration file in bytes."""
 
 _NO_BROKER: Mapping[str, Any] = {
     "amqp_url": "amqp://",
     "topic_prefix": "omps-worker",
     "queues": {"omps-worker": {}},
 }
-"""What stands in for keys that the REST API does not need without a broker."""
+"""Values for keys that the REST API does not need without a broker."""
 
 
 def find(path: Path | None = None, environment: Mapping[str, str] = os.environ) -> Path:
-    """Where the configuration is: ``path``, or FEDORA_MESSAGING_CONF, or /etc/fedora-messaging/config.toml."""
+    """Return the path of the configuration: ``path``, or FEDORA_MESSAGING_CONF, or the default path."""
     return path or Path(environment.get(PATH_VARIABLE) or DEFAULT_PATH)
 
 
 def load(path: Path | None = None, *, environment: Mapping[str, str] = os.environ, api: bool = False) -> Settings:
-    """The configuration in ``path``, or where ``find`` finds it.
+    """Load the configuration in ``path``, or where ``find`` finds it.
 
-    ``api``: read for the REST API, which works without a broker, without a mapping, and with the
-    tokens of its clients. Raises SettingsError with every fault; trying again does not help.
+    ``api``: load it for the REST API, which works without a broker and without a mapping, and with the tokens of its
+    clients. Raises SettingsError with every fault; trying again does not help.
     """
     path = find(path, environment).absolute()
     return check(read(path), path, environment=environment, api=api)
@@ -66,22 +65,22 @@ def check(
     api: bool = False,
     lenience: Lenience = Lenience.NONE,
 ) -> Settings:
-    """The Settings that ``table``, read from ``path``, means; SettingsError with every fault.
+    """Validate ``table``, which was read from ``path``, and return it as Settings.
 
-    ``lenience``: what is wrong with variables and files beside it and is passed over; an ``amqp_url`` that may
-    be in one of them then leaves no broker.
+    ``lenience``: which faults of environment variables and other files are ignored. If a missing ``amqp_url`` may be in
+    one of them, the settings have no broker. Raises SettingsError with every fault.
     """
     file = str(path)
     reading = Reading(path.parent, environment, api, lenience=lenience)
-    table, faults = _lowered(table, file)
-    # A variable that was filled from a file often ends as the file does.
+    table, faults = _with_lower_case_keys(table, file)
+    # A variable that was set from a file often ends with a line break.
     from_environment = environment.get(URL_VARIABLE, "").rstrip("\r\n")
     table.setdefault("consumer_config", {})
     if from_environment:
         table["amqp_url"] = from_environment
         _use_its_password(table, from_environment)
     _use_qos(table)
-    without_broker = "amqp_url" not in table and (api or not reading.minds(absent=True))
+    without_broker = "amqp_url" not in table and (api or not reading.counts_as_fault(absent=True))
     if without_broker:
         table = {**(_NO_BROKER if api else {"amqp_url": _NO_BROKER["amqp_url"]}), **table}
     elif api:
@@ -92,23 +91,23 @@ def check(
     except ValidationError as error:
         faults += faults_of(error, file)
     if settings is None or faults:
-        raise SettingsError([_blamed(fault, bool(from_environment)) for fault in faults])
+        raise SettingsError([_with_variable(fault, bool(from_environment)) for fault in faults])
     if without_broker:
         settings = settings.without_broker()
     elif not from_environment and path.is_file():
-        settings.follow(path, partial(_url_in, path))
-    settings.keep(file, review(settings, file))
+        settings.reread_url_from(path, partial(_url_in, path))
+    settings.set_source(file, review(settings, file))
     return settings
 
 
 def _url_in(path: Path) -> str | None:
-    """amqp_url as it stands in the file now; None if it has none. Raises SettingsError."""
+    """Return amqp_url as it is in the file now, or None if the file has none. Raises SettingsError."""
     url = next((value for key, value in read(path).items() if key.lower() == "amqp_url"), None)
     return url if isinstance(url, str) else None
 
 
 def _use_its_password(table: dict[str, Any], url: str) -> None:
-    """A password in the environment's URL beats what the file says about it."""
+    """Let a password in the environment's URL override ``password_file`` and ``password_env``."""
     worker = table["consumer_config"]
     broker = worker.get("broker") if isinstance(worker, Mapping) else None
     if isinstance(broker, Mapping) and has_password(url):
@@ -117,8 +116,8 @@ def _use_its_password(table: dict[str, Any], url: str) -> None:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The TOML in ``path`` as it stands; SettingsError if it cannot be read."""
-    missing = f"{MISSING}: write it, or name another with --config or {PATH_VARIABLE}"
+    """Read ``path`` as TOML. Raises SettingsError if that fails."""
+    missing = f"{MISSING}: create it, or name another with --config or {PATH_VARIABLE}"
     text = text_of(path, FILE_LIMIT, missing)
     try:
         return tomllib.loads(text)
@@ -126,16 +125,16 @@ def read(path: Path) -> dict[str, Any]:
         end = f"at the end, line {len(text.splitlines())}"
         fault = f"is not TOML: {str(error).replace('at end of document', end)}"
     except (RecursionError, ValueError):
-        fault = "is not TOML that can be read: it is nested too deeply, or a number is too long"
+        fault = "is not readable TOML: it is nested too deeply, or a number is too long"
     raise SettingsError([Fault(str(path), "", fault)])
 
 
-def _lowered(table: Mapping[str, Any], file: str) -> tuple[dict[str, Any], list[Fault]]:
+def _with_lower_case_keys(table: Mapping[str, Any], file: str) -> tuple[dict[str, Any], list[Fault]]:
     lowered: dict[str, Any] = {}
     faults = []
     for key, value in table.items():
         if key.lower() in lowered:
-            faults.append(Fault(file, key.lower(), "stands there twice, in different letters (A, a)"))
+            faults.append(Fault(file, key.lower(), "is given twice, differing only in case (A, a)"))
         lowered[key.lower()] = value
     return lowered, faults
 
@@ -148,10 +147,14 @@ def _use_qos(table: dict[str, Any]) -> None:
             table["consumer_config"] = {**worker, "prefetch": count}
 
 
-def _blamed(fault: Fault, from_environment: bool) -> Fault:
+def _with_variable(fault: Fault, from_environment: bool) -> Fault:
     if fault.key == "amqp_url":
         if from_environment:
             return Fault("environment", URL_VARIABLE, fault.reason)
         if fault.reason.startswith("is missing"):
-            return Fault(fault.file, fault.key, f"{fault.reason} (or set {URL_VARIABLE} in the environment)")
+            reason = (
+                "is missing: set it to the URL of the broker (amqps://user:password@host/vhost), "
+                f"or set {URL_VARIABLE} in the environment"
+            )
+            return Fault(fault.file, fault.key, reason)
     return fault

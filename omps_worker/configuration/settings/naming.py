@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How a variable or a file that holds a secret is named to people.
+"""Naming the variables and files of secrets in messages.
 
-Somebody may have written the secret itself where its place belongs. So only what surely is the name of a
-variable, or a path, is repeated; of anything else the key that it stands under has to be enough.
+A user may have written the secret itself where its variable or file belongs. So a value is repeated only if it is
+certainly the name of a variable, or a path. Otherwise the message names only the key.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ import re
 from pathlib import Path
 
 _VARIABLE = re.compile(r"[A-Z]{1,24}|_?[A-Z][A-Z0-9]{0,23}(?:_[A-Z0-9]{0,24}){1,12}")
-"""Names as variables usually have them. What is made by a generator has no underscores, and is longer."""
+"""The usual form of a variable's name. Generated secrets are longer and have no underscores."""
 
 _FILE = re.compile(r"[A-Za-z_-]{1,40}\.[a-z]{2,8}")
-"""The name of a file with a suffix, without any digit."""
+"""The name of a file with a suffix and without digits."""
 
 
 def variable(name: str) -> str:
-    """How to speak of the environment variable ``name``."""
+    """Return how to name the environment variable ``name`` in a message."""
     return f"the environment variable {name}" if _VARIABLE.fullmatch(name) else "this environment variable"
 
 
 def path(written: str | Path, directory: Path) -> Path | None:
-    """The path that ``written`` means in ``directory``; None where it may be something else than a path."""
+    """Return the path that ``written`` means in ``directory``, or None if it may be something other than a path."""
     text = str(written)
     first = Path(*Path(text).parts[: 2 if text.startswith("/") else 1])
     if not text.isprintable() or len(text) > 1000:
@@ -36,7 +36,7 @@ def path(written: str | Path, directory: Path) -> Path | None:
 
 
 def of_file(fault: str, written: str | Path, directory: Path) -> str:
-    """``fault``, said of a file, with the file's path where that may be repeated."""
+    """Return ``fault`` of a file, with the file's path if that may be repeated."""
     shown = path(written, directory)
     if shown is None:
         return fault

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Organizations of the registry as the configuration describes them: credentials and transformations."""
+"""The organizations of the registry in the configuration: credentials and transformations."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ from omps_worker.manifests.transformations import Annotation, Replacement, Trans
 log = logging.getLogger(__name__)
 
 SECRET_LIMIT = 64 * 1024
-"""How many bytes a file with a secret may have."""
+"""The maximum size of a file with a secret, in bytes."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _SUFFIX = re.compile(r"[A-Za-z0-9._-]*")
 
 
 def secret_fault(text: str) -> str | None:
-    """Why ``text`` cannot be a secret of any kind; None if it can. Does not repeat it."""
+    """Return why ``text`` is not a valid secret of any kind, or None if it is. Does not repeat the text."""
     if not text:
         return "is empty"
     if _CONTROL.search(text):
@@ -50,30 +50,30 @@ def secret_fault(text: str) -> str | None:
 
 
 def header_fault(text: str) -> str | None:
-    """Why ``text`` cannot be (part of) the value of an HTTP header; None if it can."""
+    """Return why ``text`` is not valid in the value of an HTTP header, or None if it is."""
     if fault := secret_fault(text):
         return fault
     if not text.isascii():
-        return "contains other characters than ASCII"
+        return "contains characters other than ASCII"
     if text != text.strip():
-        return "begins or ends with a blank"
+        return "begins or ends with a space"
     return None
 
 
 def oauth_fault(text: str) -> str | None:
-    """Why ``text`` cannot be an OAuth token; None if it can."""
+    """Return why ``text`` is not a valid OAuth token, or None if it is."""
     if re.match(r"bearer\b", text, re.IGNORECASE):
-        return 'starts with "Bearer": give the token alone'
+        return 'starts with "Bearer": remove that word'
     if fault := header_fault(text):
         return fault
-    return "contains a blank" if " " in text else None
+    return "contains a space" if " " in text else None
 
 
 class SecretFile:
-    """A file that holds one secret, read again when it changes.
+    """A file with one secret, which is read again when it changes.
 
-    The trailing newline is stripped. When the file cannot be read again, the last good value
-    stays in use and the log says so once. Safe to use from several threads.
+    The trailing newline is stripped. If the file becomes unreadable, the last good value stays in use, and the log says
+    so once. Safe to use from several threads.
     """
 
     def __init__(self, path: Path, check: Callable[[str], str | None], key: str) -> None:
@@ -81,24 +81,24 @@ class SecretFile:
         self._check = check
         self.key = key
         self._lock = threading.Lock()
-        self._seen: Version | None = None
+        self._version: Version | None = None
         self._value: SecretStr | None = None
         self._fault: str | None = None
         self.value_or_none()
 
     @property
     def fault(self) -> str | None:
-        """Why the file could not be read when it was last looked at; None if all was well."""
+        """Why the file could not be read at the last attempt; None if it could."""
         return self._fault
 
     def value_or_none(self) -> SecretStr | None:
-        """The secret; the last good one when the file is at fault now; None if there never was one."""
+        """Return the secret, or the last good value if the file is invalid now, or None if there never was one."""
         with self._lock:
-            seen = version_of(self._path)
-            if seen == NOTHING or seen != self._seen:
+            version = version_of(self._path)
+            if version == NOTHING or version != self._version:
                 self._read()
-                # What was written meanwhile may have been read by half.
-                self._seen = seen if seen == version_of(self._path) else None
+                # If the file was written meanwhile, only a part may have been read.
+                self._version = version if version == version_of(self._path) else None
             return self._value
 
     def _read(self) -> None:
@@ -121,11 +121,11 @@ def _content(path: Path) -> tuple[str, str | None]:
         with path.open("rb") as file:
             data = file.read(SECRET_LIMIT + 1)
     except FileNotFoundError:
-        return "", "is gone"
+        return "", "no longer exists"
     except OSError as error:
         return "", f"cannot be read: {error.strerror}"
     if len(data) > SECRET_LIMIT:
-        return "", f"has more than {SECRET_LIMIT} bytes: that is no secret"
+        return "", f"has more than {SECRET_LIMIT} bytes, which is too large for a secret"
     try:
         return data.decode().rstrip("\r\n"), None
     except UnicodeDecodeError:
@@ -133,9 +133,9 @@ def _content(path: Path) -> tuple[str, str | None]:
 
 
 class Secret:
-    """A secret wherever it comes from: the configuration itself, the environment, or a file.
+    """A secret from any source: the configuration itself, the environment, or a file.
 
-    ``text`` is what it was at the start, if it was not in a file, and ``variable`` the one that had it or should have.
+    ``text`` is its value at the start, if it is not in a file. ``variable`` is the environment variable for it.
     """
 
     def __init__(
@@ -147,7 +147,7 @@ class Secret:
         self._variable = variable
 
     def get(self) -> SecretStr:
-        """The secret as it is now; SettingsError if there never was a good one."""
+        """Return the current secret. Raises SettingsError if there never was a valid one."""
         value = self._fixed or (self._file.value_or_none() if self._file else None)
         if value is None:
             raise SettingsError([self._fault()], transient=True)
@@ -155,14 +155,14 @@ class Secret:
 
     def _fault(self) -> Fault:
         if self._file is not None:
-            return Fault("configuration", f"{self._key}_file", f"the secret {self._file.fault or 'is missing'}")
+            return Fault("configuration", f"{self._key}_file", f"the file {self._file.fault or 'is missing'}")
         if self._variable is not None:
             reason = f"{naming.variable(self._variable)} is not set, or is empty"
             return Fault("configuration", f"{self._key}_env", reason)
         return Fault("configuration", self._key, "the secret is missing")
 
-    def belongs_to(self, organization: str) -> None:
-        """Name the organization in what is said about this secret."""
+    def set_organization(self, organization: str) -> None:
+        """Include the name of the organization in messages about this secret."""
         self._key = dotted(("consumer_config", "organizations", organization, self._key))
         if self._file:
             self._file.key = f"{self._key}_file"
@@ -171,13 +171,13 @@ class Secret:
 class RegistryReplacement(Table):
     """One replacement of a registry in the manifests."""
 
-    old: Annotated[str, Strict(), Field(min_length=1, description="What to look for.")]
-    new: Annotated[str, Strict(), Field(description="What to put in its place.")]
-    regexp: Flag = Field(default=False, description="Whether `old` is a regular expression of Python's `re`.")
+    old: Annotated[str, Strict(), Field(min_length=1, description="The text to search for.")]
+    new: Annotated[str, Strict(), Field(description="The replacement.")]
+    regexp: Flag = Field(default=False, description="Whether `old` is a regular expression (Python's `re`).")
 
     @classmethod
-    def together(cls, table: Mapping[str, Any], _reading: Reading, /) -> Iterator[tuple[Location, str]]:
-        """A regular expression must compile, and its replacement must refer to groups it has."""
+    def combined_faults(cls, table: Mapping[str, Any], _reading: Reading, /) -> Iterator[tuple[Location, str]]:
+        """Check that a regular expression compiles, and that its replacement refers only to groups that it has."""
         old, new = table.get("old"), table.get("new")
         if table.get("regexp") is not True or not isinstance(old, str):
             return
@@ -197,53 +197,53 @@ def _annotation_template(value: str) -> str:
     try:
         parts = list(string.Formatter().parse(value))
     except ValueError:
-        raise ValueError("has a single brace: write {{ and }} for braces that are meant") from None
+        raise ValueError("has a single brace: write {{ and }} for literal braces") from None
     for _, name, specification, conversion in parts:
         if name is not None and (name != "package_name" or specification or conversion):
-            raise ValueError("may only use {package_name}; write {{ and }} for braces that are meant")
+            raise ValueError("may only use {package_name}: write {{ and }} for literal braces")
     return value
 
 
 class CsvAnnotation(Table):
-    """One annotation set on every ClusterServiceVersion."""
+    """One annotation that is set on every ClusterServiceVersion."""
 
     name: Name = Field(description="The annotation's name.")
     value: Annotated[str, Strict(), AfterValidator(_annotation_template)] = Field(
-        description="Its value; {package_name} is the package's name with the suffix."
+        description="Its value; {package_name} is the name of the package as it is released."
     )
 
 
 def _suffix(value: str) -> str:
     if not _SUFFIX.fullmatch(value):
-        raise ValueError("may only have letters, digits and . _ - as names of repositories do")
+        raise ValueError("may only contain letters, digits and . _ -, like the name of a repository")
     return value
 
 
 class OrganizationSettings(Table):
-    """An organization of the registry: how to prove that we may push there, and what to change."""
+    """An organization of the registry: the credentials for pushing to it, and what to change in manifests."""
 
     token: SecretStr | None = Field(default=None, description='The whole value of the Authorization header, "basic …".')
-    token_file: AnyPath | None = Field(default=None, description="A file that holds `token`.")
-    token_env: EnvironmentName | None = Field(default=None, description="The environment variable that holds `token`.")
-    username: Text | None = Field(default=None, description="The user or robot account; goes with a password.")
+    token_file: AnyPath | None = Field(default=None, description="A file with the token.")
+    token_env: EnvironmentName | None = Field(default=None, description="The environment variable with the token.")
+    username: Text | None = Field(default=None, description="The user or robot account; requires a password.")
     password: SecretStr | None = Field(default=None, description="The password of `username`.")
-    password_file: AnyPath | None = Field(default=None, description="A file that holds `password`.")
+    password_file: AnyPath | None = Field(default=None, description="A file with the password.")
     password_env: EnvironmentName | None = Field(
-        default=None, description="The environment variable that holds `password`."
+        default=None, description="The environment variable with the password."
     )
-    oauth_token: SecretStr | None = Field(
-        default=None, description='The OAuth token that makes repositories public, without "Bearer".'
-    )
-    oauth_token_file: AnyPath | None = Field(default=None, description="A file that holds `oauth_token`.")
+    oauth_token: SecretStr | None = Field(default=None, description='The OAuth token for `public`, without "Bearer".')
+    oauth_token_file: AnyPath | None = Field(default=None, description="A file with the OAuth token.")
     oauth_token_env: EnvironmentName | None = Field(
-        default=None, description="The environment variable that holds `oauth_token`."
+        default=None, description="The environment variable with the OAuth token."
     )
-    public: Flag = Field(default=False, description="Whether repositories are made public after a push.")
+    public: Flag = Field(
+        default=False, description="Whether repositories are made public after a push; needs an OAuth token."
+    )
     package_name_suffix: Annotated[str, Strict(), AfterValidator(_suffix)] = Field(
-        default="", description="Appended to the packageName, unless it ends with it already."
+        default="", description="Appended to the packageName, unless the packageName already ends with it."
     )
     replace_registry: tuple[RegistryReplacement, ...] = Field(
-        default=(), description="Replacements in the text of every manifest, in this order."
+        default=(), description="Replacements in the text of every manifest, in order."
     )
     csv_annotations: tuple[CsvAnnotation, ...] = Field(
         default=(), description="Annotations set on every ClusterServiceVersion."
@@ -255,18 +255,18 @@ class OrganizationSettings(Table):
     _oauth: Secret | None = PrivateAttr(default=None)
 
     @classmethod
-    def together(cls, table: Mapping[str, Any], reading: Reading, /) -> Iterator[tuple[Location, str]]:
-        """Exactly one way to a token, each secret from exactly one source, and all of them good."""
+    def combined_faults(cls, table: Mapping[str, Any], reading: Reading, /) -> Iterator[tuple[Location, str]]:
+        """Check that there is exactly one kind of login, that each secret has one source, and that all are valid."""
         by_token = [key for key in table if key in ("token", "token_file", "token_env")]
         by_login = [key for key in table if key in ("username", "password", "password_file", "password_env")]
         if by_token and by_login:
-            yield (), f"has two ways to a token ({by_token[0]} and {by_login[0]}): keep one"
+            yield (), f"has two kinds of login ({by_token[0]} and {by_login[0]}): keep one"
         elif not by_token and not by_login and not reading.api:
-            yield (), "has no way to a token: give token, token_file or token_env, or username with a password"
+            yield (), "has no login: set token, token_file or token_env, or username with a password"
         elif by_login and "username" not in table:
-            yield ("username",), "is missing: a password needs the user it belongs to"
+            yield ("username",), "is missing: a password requires a username"
         elif by_login == ["username"]:
-            yield (), "has a username without a password: give password, password_file or password_env"
+            yield (), "has a username without a password: set password, password_file or password_env"
         if isinstance(user := table.get("username"), str) and (not user or ":" in user):
             yield ("username",), "must not be empty and must not contain a colon"
         yield from _source_faults(table, "token", header_fault, reading)
@@ -274,7 +274,7 @@ class OrganizationSettings(Table):
         yield from _source_faults(table, "oauth_token", oauth_fault, reading)
 
     def model_post_init(self, context: Any) -> None:
-        """Find the secrets, with the environment of the reading."""
+        """Find the secrets in files and in the environment of the reading."""
         reading = context if isinstance(context, Reading) else Reading()
         self._token = _secret("token", self.token, self.token_env, self.token_file, header_fault, reading)
         self._password = _secret(
@@ -284,16 +284,16 @@ class OrganizationSettings(Table):
             "oauth_token", self.oauth_token, self.oauth_token_env, self.oauth_token_file, oauth_fault, reading
         )
 
-    def called(self, name: str) -> None:
-        """Tell the organization its name, for what it says about its files and its rules."""
+    def set_name(self, name: str) -> None:
+        """Set the name of the organization, which messages about its files and rules contain."""
         for secret in (self._token, self._password, self._oauth):
             if secret:
-                secret.belongs_to(name)
+                secret.set_organization(name)
         self._name = name
 
     @property
     def transformations(self) -> Transformations:
-        """What is to be changed in manifests."""
+        """The changes to make in manifests."""
         return Transformations(
             self.package_name_suffix,
             tuple(self._replacement(index, each) for index, each in enumerate(self.replace_registry)),
@@ -301,13 +301,15 @@ class OrganizationSettings(Table):
         )
 
     def _replacement(self, index: int, rule: RegistryReplacement) -> Replacement:
-        """The key is only for expressions, which may fail: with it, what two organizations want would differ."""
+        """Return one replacement. Only a regular expression, which may fail, gets its key: otherwise equal changes of
+        two organizations would differ.
+        """
         location = ("consumer_config", "organizations", self._name, "replace_registry", index)
         return Replacement(rule.old, rule.new, rule.regexp, dotted(location) if rule.regexp else "")
 
     @property
     def has_token(self) -> bool:
-        """Whether there is a token; without one clients of the REST API bring theirs."""
+        """Whether there is a token. Without one, clients of the REST API send theirs."""
         return self._token is not None or self._password is not None
 
     @property
@@ -316,10 +318,10 @@ class OrganizationSettings(Table):
         return self._oauth is not None
 
     def authorization(self) -> SecretStr:
-        """The value of the Authorization header for the app registry, read again if its file changed.
+        """Return the value of the Authorization header for the app registry, read again if its file has changed.
 
-        Raises SettingsError if the organization has no token (only possible for the REST API,
-        where clients bring theirs).
+        Raises SettingsError if the organization has no token. That is only possible for the REST API, where clients
+        send theirs.
         """
         if self._token:
             return self._token.get()
@@ -329,7 +331,7 @@ class OrganizationSettings(Table):
         raise SettingsError([Fault("configuration", "consumer_config.organizations", "the organization has no token")])
 
     def oauth(self) -> SecretStr | None:
-        """The OAuth token that may change visibility, read again if its file changed; None if there is none."""
+        """Return the OAuth token for changing visibility, read again if its file has changed; None if there is none."""
         return self._oauth.get() if self._oauth else None
 
 
@@ -359,7 +361,7 @@ def _source_faults(
 ) -> Iterator[tuple[Location, str]]:
     text, path, variable = table.get(key), table.get(f"{key}_file"), table.get(f"{key}_env")
     if text is not None and (path is not None or variable is not None):
-        yield (), f"has two sources for {key}: keep {key}, or {key}_file and {key}_env"
+        yield (), f"has two sources of {key}: keep either {key}, or {key}_file and {key}_env"
     if isinstance(text, SecretStr):
         text = text.get_secret_value()
     if isinstance(text, str):
@@ -368,10 +370,10 @@ def _source_faults(
         return
     if isinstance(variable, str) and ENVIRONMENT_NAME.fullmatch(variable):
         if value := _from_environment(variable, reading):
-            if (fault := check(value)) and reading.minds(absent=False):
-                yield (f"{key}_env",), f"what {naming.variable(variable)} holds {fault}"
+            if (fault := check(value)) and reading.counts_as_fault(absent=False):
+                yield (f"{key}_env",), f"the value of {naming.variable(variable)} {fault}"
             return
-        if path is None and reading.minds(absent=True):
+        if path is None and reading.counts_as_fault(absent=True):
             yield (f"{key}_env",), f"{naming.variable(variable)} is not set, or is empty"
     if isinstance(path, (str, Path)) and str(path) and "\0" not in str(path):
         full = reading.directory / path
@@ -379,5 +381,5 @@ def _source_faults(
         if fault is None:
             content, fault = _content(full)
             fault = fault or check(content)
-        if fault and reading.minds(absent=is_absence(fault)):
+        if fault and reading.counts_as_fault(absent=is_absence(fault)):
             yield (f"{key}_file",), naming.of_file(fault, path, reading.directory)

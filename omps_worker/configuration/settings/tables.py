@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tables of keys in files that people write, checked so that every fault is told at once.
+"""The base of all models of configuration files, which reports every fault at once.
 
-``Table`` is the base of the models of the configuration and of the mapping. Plain pydantic stops
-at the first layer of faults, and its errors repeat the values they are about, which may be
-secrets. A Table also asks ``together`` about faults that need several keys, whatever else is at
-fault, and no error of it ever holds a value.
+``Table`` is the base of the models of the configuration and of the mapping. Plain pydantic stops at the first layer of
+faults, and its errors repeat the invalid values, which may be secrets. A Table also calls ``combined_faults`` for
+faults that involve several keys, even if there are other faults. Its errors never contain a value.
 """
 
 from __future__ import annotations
@@ -29,14 +28,14 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 Location = tuple[str | int, ...]
-"""Where in a file: keys and list indexes, outermost first."""
+"""A place in a file: keys and list indexes, outermost first."""
 
 _PLAIN = {
     "string_type": "must be text (in quotes)",
     "bool_type": "must be true or false",
     "int_type": "must be a whole number",
     "int_from_float": "must be a whole number",
-    "int_parsing_size": "is far too large",
+    "int_parsing_size": "is too large",
     "float_type": "must be a number",
     "finite_number": "must be a finite number",
     "list_type": "must be a list",
@@ -59,49 +58,50 @@ _KEY_LIMIT = 80
 
 
 class Lenience(enum.IntEnum):
-    """What a reading passes over of variables and files beside the one that is read."""
+    """Which faults of environment variables and of other files a reading ignores."""
 
     NONE = 0
     ABSENT = 1
-    """That they are not there."""
+    """Ignore that they do not exist."""
     UNUSABLE = 2
-    """Whatever is wrong with them."""
+    """Ignore all their faults."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What checking a file needs to know beside its text."""
+    """The context for checking a file."""
 
     directory: Path = Path()
-    """Relative paths in the file start here."""
+    """The directory that relative paths in the file refer to."""
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
     api: bool = False
-    """For the REST API alone: no broker, no mapping and no tokens are needed, as clients bring theirs."""
+    """Whether the file is read for the REST API: broker, mapping and tokens are optional, because clients send tokens.
+    """
     organizations: Collection[str] | None = None
-    """The organizations that the configuration knows; None: whether it knows them is not asked."""
+    """The names of the configured organizations; None: names are not checked."""
     lenience: Lenience = Lenience.NONE
-    """Other than NONE only for who tells of these faults all the same, and for who looks at the mapping by itself."""
+    """Other than NONE only if the caller reports these faults separately, or checks the mapping separately."""
 
-    def minds(self, *, absent: bool) -> bool:
-        """Whether what is ``absent``, or is at fault otherwise, is a fault of what is read."""
+    def counts_as_fault(self, *, absent: bool) -> bool:
+        """Return whether a variable or file that is ``absent``, or otherwise unusable, counts as a fault."""
         return self.lenience < (Lenience.ABSENT if absent else Lenience.UNUSABLE)
 
     @classmethod
     def of(cls, info: ValidationInfo) -> Reading:
-        """The Reading that a validation runs with; the process's own surroundings if it has none."""
+        """Return the Reading of a validation, or one for the process's own environment if it has none."""
         return info.context if isinstance(info.context, cls) else cls()
 
 
 class Table(BaseModel):
-    """A table of keys: unknown keys are faults, values do not change, secrets are not shown."""
+    """A table of keys. Unknown keys are faults, values are immutable, secrets are not shown."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     @classmethod
-    def together(cls, _table: Mapping[str, Any], _reading: Reading, /) -> Iterator[tuple[Location, str]]:
-        """Faults that need more than one key: where, relative to this table, and the reason.
+    def combined_faults(cls, _table: Mapping[str, Any], _reading: Reading, /) -> Iterator[tuple[Location, str]]:
+        """Yield the faults that involve more than one key: the place, relative to this table, and the reason.
 
-        The table is what was written; its values may be of any type.
+        The table holds the values as written, which may be of any type.
         """
         yield from ()
 
@@ -116,7 +116,7 @@ class Table(BaseModel):
             details = error.errors(include_url=False)
             found.extend((each["loc"], cls._reason(each)) for each in details if not _only_echoes(each, details))
         if isinstance(data, Mapping):
-            found.extend(cls.together(data, Reading.of(info)))
+            found.extend(cls.combined_faults(data, Reading.of(info)))
         if table is None or found:
             raise ValidationError.from_exception_data(
                 cls.__name__,
@@ -140,12 +140,12 @@ class Table(BaseModel):
 
     @classmethod
     def keys(cls) -> list[str]:
-        """The keys that this table knows, as they are written."""
+        """Return the keys of this table as they are written."""
         return [known.alias or name for name, known in cls.model_fields.items()]
 
 
 def _only_echoes(detail: ErrorDetails, details: Sequence[ErrorDetails]) -> bool:
-    """Whether a list is only called short because its faulty entries were not counted."""
+    """Return whether a list only counts as too short because its invalid entries were not counted."""
     location = detail["loc"]
     return detail["type"] == "too_short" and any(
         len(other["loc"]) > len(location) and other["loc"][: len(location)] == location for other in details
@@ -157,7 +157,7 @@ def _fault(location: Location, reason: str) -> InitErrorDetails:
 
 
 def plain_reason(detail: ErrorDetails) -> str:
-    """What pydantic found, in plain words and without the value it found it in."""
+    """Return the reason for a fault that pydantic found, without the value."""
     kind, context = detail["type"], detail.get("ctx", {})
     if kind == "fault":
         return str(context["reason"])
@@ -169,15 +169,15 @@ def plain_reason(detail: ErrorDetails) -> str:
 
 
 def unknown_key(key: str, known: Sequence[str]) -> str:
-    """The reason for refusing ``key``, with the known key that was probably meant."""
+    """Return the reason for rejecting ``key``, with the known key that was probably meant."""
     close = difflib.get_close_matches(key.lower(), known, n=1)
     if close:
         return f"is not a known key; did you mean {close[0]}?"
-    return f"is not a known key; known are {', '.join(sorted(known))}"
+    return f"is not a known key; the known keys are {', '.join(sorted(known))}"
 
 
 def dotted(location: Location) -> str:
-    """``location`` as TOML writes it: ``consumer_config.koji.timeout``, ``bindings[0].queue``."""
+    """Return ``location`` as TOML writes it: ``consumer_config.koji.timeout``, ``bindings[0].queue``."""
     text = ""
     for part in location:
         if isinstance(part, int):
@@ -190,5 +190,5 @@ def dotted(location: Location) -> str:
 
 
 def faults_of(error: ValidationError, file: str) -> list[Fault]:
-    """Every fault in ``error``, as faults of ``file``."""
+    """Return every fault in ``error`` as faults of ``file``."""
     return [Fault(file, dotted(detail["loc"]), plain_reason(detail)) for detail in error.errors(include_url=False)]

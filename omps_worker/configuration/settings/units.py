@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, GetCoreSchemaHandler, GetJ
 from pydantic_core import CoreSchema, core_schema
 
 SECONDS = {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60), "h": Decimal(3600), "d": Decimal(86400)}
-"""How many seconds each unit of a duration has."""
+"""The length of each unit of a duration in seconds."""
 
 BYTES = {
     "B": 1,
@@ -24,13 +24,13 @@ BYTES = {
     "MiB": 2**20,
     "GiB": 2**30,
 }
-"""How many bytes each unit of a size has: decimal for kB, MB, GB and binary for KiB, MiB, GiB."""
+"""The size of each unit in bytes: decimal for kB, MB, GB and binary for KiB, MiB, GiB."""
 
 LONGEST = 366 * 86400
-"""The longest duration taken, in seconds: one year. Longer ones are typing errors, and overflow timers."""
+"""The longest accepted duration in seconds: one year. Longer ones are typing errors, and overflow timers."""
 
 LARGEST = 2**40
-"""The largest size taken, in bytes: 1 TiB."""
+"""The largest accepted size in bytes: 1 TiB."""
 
 _AMOUNT = r"([0-9]{1,12}(?:\.[0-9]{1,9})?)"
 _DURATION = re.compile(_AMOUNT + "(ms|s|m|h|d)")
@@ -47,19 +47,19 @@ class Duration(float):
     """
 
     text: str
-    """As written; names of retry queues carry it."""
+    """The duration as written, which is part of the names of retry queues."""
 
     def __new__(cls, seconds: float, text: str) -> Duration:
-        """Use ``parse`` for what a person wrote."""
+        """Create a duration; use ``parse`` for text that a user wrote."""
         duration = super().__new__(cls, seconds)
         duration.text = text
         return duration
 
     @classmethod
     def parse(cls, value: object) -> Duration:
-        """A duration from a text with a unit, or from a number of seconds.
+        """Return a duration from a text with a unit, or from a number of seconds.
 
-        Raises ValueError with what to write instead; the message does not repeat the value.
+        Raises ValueError with what to write instead. The message does not repeat the value.
         """
         if isinstance(value, Duration):
             return value
@@ -111,7 +111,7 @@ class Duration(float):
 
 def _positive(duration: Duration) -> Duration:
     if duration <= 0:
-        raise ValueError("must be longer than nothing")
+        raise ValueError("must be longer than zero")
     return duration
 
 
@@ -120,9 +120,9 @@ PositiveDuration = Annotated[Duration, AfterValidator(_positive)]
 
 
 def parse_size(value: object) -> int:
-    """Bytes from a text with a unit, or from a whole number of bytes; at least one byte.
+    """Return the number of bytes from a text with a unit, or from a whole number of bytes.
 
-    Raises ValueError with what to write instead; the message does not repeat the value.
+    Raises ValueError with what to write instead. The message does not repeat the value.
     """
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         raise ValueError(_SIZE_HELP)
@@ -134,7 +134,7 @@ def parse_size(value: object) -> int:
         if amount is None:
             raise ValueError(_SIZE_HELP)
         if amount != amount.to_integral_value():
-            raise ValueError("must come to a whole number of bytes")
+            raise ValueError("must be a whole number of bytes")
         size = int(amount)
     else:
         size = value
