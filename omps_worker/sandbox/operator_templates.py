@@ -131,7 +131,7 @@ spec:
             type: object
             properties:
               size:
-                description: The number of replicas.
+                description: How many of them there are to be.
                 type: integer
                 minimum: 1
 """
