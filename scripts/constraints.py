@@ -7,7 +7,7 @@ For all Python versions in setup.cfg, this writes
 * ``requirements/runtime.txt`` and ``requirements/build.txt``: the packages in the image, and those that build it, with
   hashes.
 
-pip resolves the dependencies, once with each Python. ``PYTHON310=/path/to/python3.10`` names a Python that is not found.
+pip resolves the dependencies, once with each Python. ``PYTHON310=/path/to/python3.10`` names one that is not found.
 pip-tools, in a temporary environment, looks up the hashes of all files of each release.
 """
 

@@ -68,7 +68,7 @@ def parse(text: str) -> list[tuple[Requirement, tuple[str, ...]]]:
 
 
 def of_python(requirements: Iterable[Requirement], python: str) -> dict[str, str]:
-    """Return the versions for one Python, such as "3.11". Raises ValueError if a package has not exactly one version."""
+    """Return the versions for one Python, such as "3.11". Raises ValueError if a package has no single version."""
     pins: dict[str, str] = {}
     for requirement in requirements:
         if requirement.marker is not None and not requirement.marker.evaluate({"python_version": python}):
