@@ -43,7 +43,7 @@ class Room:
 
     def start(self, command: Sequence[str], **options: Any) -> subprocess.Popen[str]:
         """Start a program in the room."""
-        return subprocess.Popen([*self._as_somebody(), *command], text=True, **options)
+        return subprocess.Popen([*self._as_limited_user(), *command], text=True, **options)
 
     @contextmanager
     def taken(self, leave: int = 0) -> Iterator[None]:
@@ -61,7 +61,7 @@ class Room:
             taker.stdout.close()
             taker.wait()
 
-    def _as_somebody(self) -> list[str]:
+    def _as_limited_user(self) -> list[str]:
         limit = ["prlimit", f"--nproc={self._limit}:{self._limit}"]
         if os.geteuid() != 0:
             return limit
