@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Measurements; `make bench`."""
+"""Benchmarks. Run them with ``make bench``."""

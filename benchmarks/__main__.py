@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Run every measurement: ``python -m benchmarks``, or one with its options: ``… prepare --json``."""
+"""Run all benchmarks (``python -m benchmarks``), or one of them with its options (``… prepare --json``)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MEASUREMENTS = {"prepare": prepare.main, "memory": memory.main, "irrelevant": ir
 
 
 def main(arguments: list[str]) -> int:
-    """The worst exit code of what was run."""
+    """Run the benchmarks, and return the highest of their exit codes."""
     if arguments and arguments[0] in MEASUREMENTS:
         return MEASUREMENTS[arguments[0]](arguments[1:])
     return max(measure(arguments) for measure in MEASUREMENTS.values())

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How many messages a second can be dismissed: those that cannot concern the worker.
+"""Measure how many irrelevant messages per second the worker can dismiss.
 
-Our consumer (decode, mapping look-up, ack) against plain pika (JSON decode, one ack each) on the
-same quorum queue of a private node, with the same messages and the same prefetch, in turns, each
-run in a process of its own. The clock runs from the first message to the last.
+The worker's consumer (decode, look up in the mapping, ack) is compared with plain pika (decode JSON, ack one by one).
+Both consume the same messages from the same quorum queue of a private node, with the same prefetch, alternately, each
+run in its own process. The time is measured from the first message to the last.
 
     python -m benchmarks.irrelevant [--messages N] [--rounds N] [--prefetch N …] [--json]
 """
@@ -39,11 +39,11 @@ QUEUE = "omps-worker"
 RECORDED = Path(__file__).parent.parent / "tests" / "data" / "messages" / "fedora"
 RULES = 50
 MARK = 0.6
-"""Our share of plain pika's speed that is to be reached."""
+"""The target: the worker's speed as a fraction of plain pika's."""
 
 
 def messages(count: int, seed: int = 1) -> list[tuple[str, BasicProperties, bytes]]:
-    """``count`` messages as Koji sends them, none of a component in the mapping."""
+    """Return ``count`` messages like Koji's, none of them about a component in the mapping."""
     recorded = [json.loads(path.read_text()) for path in sorted(RECORDED.glob("*.json"))]
     generator = random.Random(seed)
     made = []
@@ -58,7 +58,7 @@ def messages(count: int, seed: int = 1) -> list[tuple[str, BasicProperties, byte
 
 
 def plain(url: str, prefetch: int, count: int) -> float:
-    """Plain pika; returns the seconds it took."""
+    """Consume ``count`` messages with plain pika, and return the elapsed seconds."""
     channel = pika.BlockingConnection(pika.URLParameters(url)).channel()
     channel.basic_qos(prefetch_count=prefetch)
     seen, start, end = 0, 0.0, 0.0
@@ -80,13 +80,16 @@ def plain(url: str, prefetch: int, count: int) -> float:
 
 
 def ours(url: str, prefetch: int, count: int) -> float:
-    """The worker's consumer with the real decoder and a mapping of many rules; returns the seconds it took."""
+    """Consume ``count`` messages with the worker's consumer, and return the elapsed seconds.
+
+    The decoder is the real one, and the mapping has many rules.
+    """
     rules = "\n".join(
         f"  - {{match: {{component: 'operator-{number}*-container'}}, publish: [{{organization: o}}]}}"
         for number in range(RULES)
     )
-    rules_of_site = mapping_file.parse(f"version: 1\nrules:\n{rules}\n", "mapping.yaml", ["o"])
-    where = BrokerAccess.at(url, "benchmark")
+    mapping = mapping_file.parse(f"version: 1\nrules:\n{rules}\n", "mapping.yaml", ["o"])
+    access = BrokerAccess.at(url, "benchmark")
     seen, start, end = 0, 0.0, 0.0
 
     def decode(body: bytes, **known: Any) -> Any:
@@ -100,32 +103,32 @@ def ours(url: str, prefetch: int, count: int) -> float:
         return found
 
     def dismiss(facts: BuildFacts) -> Ignored | None:
-        verdict = rules_of_site.possible(facts)
+        verdict = mapping.possible(facts)
         return None if verdict is Verdict.POSSIBLE else Ignored(verdict.value)
 
     def process(*_: Any) -> Any:
         raise AssertionError("a message was not dismissed")
 
     handler = MessageHandler(decode, dismiss, process, lambda *_: [])
-    consumer = Consumer(where, Topology.named(QUEUE), handler, Publisher(where), prefetch=prefetch)
+    consumer = Consumer(access, Topology.named(QUEUE), handler, Publisher(access), prefetch=prefetch)
     if consumer.run() != 0 or sum(consumer.counts.values()) != count:
         raise RuntimeError(f"not every message was dismissed: {consumer.counts}")
     return end - start
 
 
-def measure(node: RabbitNode, how: Callable[[str, int, int], float], prefetch: int, count: int) -> float:
-    """Messages a second, measured in a fresh process on a freshly filled queue."""
+def measure(node: RabbitNode, consume: Callable[[str, int, int], float], prefetch: int, count: int) -> float:
+    """Return the messages per second of ``consume``, measured in a new process on a newly filled queue."""
     fill(node.amqp_url, count)
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        seconds = pool.apply(how, (node.amqp_url, prefetch, count))
-    left = depth(node.amqp_url)
-    if left:
-        raise RuntimeError(f"{left} messages were not acked")
+        seconds = pool.apply(consume, (node.amqp_url, prefetch, count))
+    unacked = depth(node.amqp_url)
+    if unacked:
+        raise RuntimeError(f"{unacked} messages were not acked")
     return count / seconds
 
 
 def fill(url: str, count: int) -> None:
-    """Put ``count`` messages into an empty queue and wait until it has them."""
+    """Empty the queue, publish ``count`` messages to it, and wait until they have arrived."""
     link = pika.BlockingConnection(pika.URLParameters(url))
     Topology.named(QUEUE).set_up(link)
     channel = link.channel()
@@ -138,7 +141,7 @@ def fill(url: str, count: int) -> None:
 
 
 def depth(url: str) -> int:
-    """How many messages the queue holds."""
+    """Return the number of messages in the queue."""
     link = pika.BlockingConnection(pika.URLParameters(url))
     count: int = link.channel().queue_declare(QUEUE, passive=True).method.message_count
     link.close()
@@ -146,7 +149,7 @@ def depth(url: str) -> int:
 
 
 def run(count: int, rounds: int, prefetches: Sequence[int]) -> list[dict[str, float]]:
-    """One row for each prefetch; speeds are medians of ``rounds``."""
+    """Return one row for each prefetch. Speeds are medians of ``rounds`` runs."""
     rows = []
     with RabbitNode() as node:
         for prefetch in prefetches:
@@ -160,8 +163,8 @@ def run(count: int, rounds: int, prefetches: Sequence[int]) -> list[dict[str, fl
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print, and fail if the mark is missed."""
-    parser = argparse.ArgumentParser(description="Irrelevant messages per second, against plain pika.")
+    """Measure, print the results, and return 1 if the target is missed."""
+    parser = argparse.ArgumentParser(description="Irrelevant messages per second, compared with plain pika.")
     parser.add_argument("--messages", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--prefetch", type=int, nargs="+", default=[4, 8, 16])

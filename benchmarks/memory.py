@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The most memory that a worker ever takes: with builds that succeed and that fail, and with the largest messages.
+"""Measure the peak memory of a worker: for builds that succeed, builds that fail, and the largest messages.
 
-Each row is a worker process of its own on a private node, with the default configuration. What fails is not to take
-more than what succeeds, and nothing more than a process of ``deploy/`` may have.
+Each row is measured with a separate worker process on a private node, with the default configuration. Failing builds
+must not take much more memory than successful ones, and no row may exceed the limit of a process in ``deploy/``.
 
     python -m benchmarks.memory [--builds N] [--messages N] [--message-bytes N] [--json]
 """
@@ -28,10 +28,10 @@ from omps_worker.sandbox.operators import sized_operator, zip_of
 from omps_worker.sandbox.site import ResultWatch, SandboxSite
 
 ALLOWED_MIB = 512
-"""What a worker may have in ``deploy/``."""
+"""The memory limit of a worker in ``deploy/``."""
 
 WORSE = 1.25
-"""How many times the memory of builds that succeed those may take that fail."""
+"""The most memory that failing builds may take, as a multiple of that of successful builds."""
 
 PATIENCE_SECONDS = 600.0
 SIZE = "big nested"
@@ -40,7 +40,7 @@ BROKEN = {"broken.yaml": "a: [" + "# nobody closes it\n" * 2**16}
 
 
 def measure(what: str, builds: int, messages: int, message_bytes: int) -> float:
-    """The peak in MiB of a worker that was sent so much of ``what``."""
+    """Return the peak memory in MiB of a worker that gets this number of ``what``: builds or messages."""
     config = {"max_message_size": str(max(message_bytes, MESSAGE_BYTES))}
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -58,11 +58,11 @@ def measure(what: str, builds: int, messages: int, message_bytes: int) -> float:
             for message in sent:
                 site.send(channel, message)
 
-        def all_told() -> bool:
+        def all_reported() -> bool:
             watch.poll()
             return len(watch.results) >= len(sent)
 
-        _wait(all_told)
+        _wait(all_reported)
         return _peak(worker.pid)
 
 
@@ -104,7 +104,7 @@ def _wait(done: Callable[[], object]) -> None:
     end = time.monotonic() + PATIENCE_SECONDS
     while not done():
         if time.monotonic() > end:
-            raise RuntimeError("the worker does not get on")
+            raise RuntimeError(f"the worker did not finish within {PATIENCE_SECONDS:g} s")
         time.sleep(0.1)
 
 
@@ -114,11 +114,13 @@ def _peak(pid: int) -> float:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, show, and say by the exit code whether every mark was met."""
-    parser = argparse.ArgumentParser(description="The most memory that a worker takes.")
+    """Measure, print the results, and return 1 if a target is missed."""
+    parser = argparse.ArgumentParser(description="The peak memory of a worker.")
     parser.add_argument("--builds", type=int, default=12)
     parser.add_argument("--messages", type=int, default=24)
-    parser.add_argument("--message-bytes", type=int, default=MESSAGE_BYTES, help="of messages that cannot be read")
+    parser.add_argument(
+        "--message-bytes", type=int, default=MESSAGE_BYTES, help="size of the messages that cannot be read"
+    )
     parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args(arguments)
     peaks = {
@@ -133,7 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if chosen.json:
         print(json.dumps(rows, indent=2))
     else:
-        show("The most memory that a worker takes", rows)
+        show("The peak memory of a worker", rows)
     return 0 if all(row["met"] for row in rows) else 1
 
 

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What it costs to prepare a release, against plain operator-courier on the same tree.
+"""Measure the cost of preparing a release, compared with plain operator-courier on the same tree.
 
-Preparing is: read the manifests, let operator-courier validate them, pack them, and know the
-digest. Plain operator-courier validates and packs (``build_verify_and_push`` without the
-request). Unpacking the zip is the same work for both and left out. Verdict and content of both
-are compared in every run; that they differ, or that a mark is missed, ends with exit code 1.
+Preparing means: read the manifests, let operator-courier validate them, pack them, and compute the digest. Plain
+operator-courier validates and packs (``build_verify_and_push`` without the request). Unpacking the zip is the same
+work for both, and is not measured. Each run compares verdict and content of both. The exit code is 1 if they differ,
+or if a target is missed.
 
-Memory is measured in a process of its own that has imported the whole worker: at rest after
-preparing the operator some times, and at its highest.
+Memory is measured in a separate process that has imported the whole worker: at rest, after preparing the operator
+several times, and at its peak.
 
     python -m benchmarks.prepare [--json] [--repeat N] [SIZE ...]
 """
@@ -40,21 +40,21 @@ from omps_worker.manifests.operator_manifests import OperatorManifests
 from omps_worker.sandbox.operators import SIZES, sized_operator, zip_of
 
 MARKS = {"flat": 5, "nested": 10, "big flat": 15, "big nested": 20}
-"""How many times less CPU than plain operator-courier is promised."""
+"""The targets: plain operator-courier's CPU time divided by the worker's."""
 
 SETTLED_MIB, PEAK_MIB = 110, 160
-"""The memory that is promised with the big nested operator."""
+"""The targets for memory, with the big nested operator."""
 
 
 def prepare(tree: FileTree) -> Bundle:
-    """What the worker does with an unpacked archive."""
+    """Prepare a release from an unpacked archive, as the worker does."""
     manifests = OperatorManifests.read(tree)
     return bundle.prepare(tree, manifests, manifests.package_name)
 
 
 def measure(size: str, repeat: int) -> dict[str, object]:
-    """One row of the table: CPU seconds of both, best of ``repeat``."""
-    # operator-courier's api needs distutils: only who compares with it needs that.
+    """Return one row of the table: the CPU time of both, best of ``repeat`` runs."""
+    # Imported here, because operator-courier's api needs distutils, which only this comparison needs.
     from operatorcourier import api
 
     from tests.support import plain_courier
@@ -82,7 +82,7 @@ def measure(size: str, repeat: int) -> dict[str, object]:
 
 
 def measure_memory(size: str) -> dict[str, object]:
-    """One row of the second table: MiB of a whole worker that prepares this operator."""
+    """Return one row of the second table: the MiB of a complete worker that prepares this operator."""
     command = [sys.executable, "-m", "benchmarks.prepare", "--memory-of", size]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     found = json.loads(done.stdout)
@@ -97,7 +97,7 @@ def measure_memory(size: str) -> dict[str, object]:
 
 
 def memory_of(size: str) -> dict[str, float]:
-    """MiB of this process after importing the worker, at rest after the work, and at its highest."""
+    """Return the MiB of this process after importing the worker, at rest after the work, and at its peak."""
     for module in pkgutil.walk_packages(omps_worker.__path__, "omps_worker."):
         if ".sandbox" not in module.name and not module.name.endswith("__main__"):
             importlib.import_module(module.name)
@@ -116,7 +116,7 @@ def _unpacked(size: str, scratch: Path) -> FileTree:
 
 
 def _best(work: Callable[[], Any], repeat: int) -> tuple[float, Any]:
-    """The least CPU seconds that ``work`` took in this process, and what it returned."""
+    """Return the fewest CPU seconds that ``work`` took in this process, and its result."""
     best = float("inf")
     for _ in range(repeat):
         start = time.process_time()
@@ -132,12 +132,12 @@ def _memory(kind: str) -> float:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, show, and say by the exit code whether every mark was met."""
-    parser = argparse.ArgumentParser(description="What it costs to prepare a release.")
-    parser.add_argument("sizes", nargs="*", metavar="SIZE", help=f"one of {', '.join(SIZES)}; all without")
-    parser.add_argument("--json", action="store_true", help="one JSON document instead of tables")
+    """Measure, print the results, and return 1 if a target is missed."""
+    parser = argparse.ArgumentParser(description="The cost of preparing a release.")
+    parser.add_argument("sizes", nargs="*", metavar="SIZE", help=f"one of {', '.join(SIZES)}; default: all")
+    parser.add_argument("--json", action="store_true", help="print one JSON document instead of tables")
     parser.add_argument(
-        "--repeat", type=int, default=2, help="how often plain operator-courier runs; ours runs 5 times as often"
+        "--repeat", type=int, default=2, help="runs of plain operator-courier; the worker's code runs 5 times as often"
     )
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -150,8 +150,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json:
         print(json.dumps({"speed": speed, "memory": memory}, indent=2))
     else:
-        show("Preparing a release: CPU time against plain operator-courier", speed)
-        show("Memory of a worker that prepares it, five times", memory)
+        show("Preparing a release: CPU time, compared with plain operator-courier", speed)
+        show("Memory of a worker that prepares the operator five times", memory)
     return 0 if all(row["met"] for row in [*speed, *memory]) else 1
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How benchmarks tell their results to people."""
+"""Print the results of benchmarks as tables."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from omps_worker.common.text import table
 
 
 def show(title: str, rows: Sequence[Mapping[str, object]]) -> None:
-    """Print ``rows``, which all have the same keys."""
+    """Print ``rows``, which all have the same keys, as a table."""
     heads = list(rows[0])
     print(f"{title}\n")
     print(table(heads, [[_cell(row[head]) for head in heads] for row in rows]))

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How many uploads a second the REST API makes into releases, against plain operator-courier on all cores.
+"""Measure how many uploads per second the REST API turns into releases, compared with plain operator-courier.
 
-Plain operator-courier is what OMPS was built around: it validates, packs and pushes to the same
-registry, in one process for each core, with no service in front, no look for the version and no lock.
-The registry and the clients run on the same cores.
+OMPS was built around plain operator-courier. It validates, packs and pushes to the same registry, in one process per
+core, without a service in front, without looking up versions and without a lock. The registry and the clients run on
+the same cores.
 
     python -m benchmarks.rest [--json] [--seconds N] [SIZE ...]
 
-With ``--against DIRECTORY``, another checkout of this program, it compares the two instead: the CPU time
-of the serving process per upload, in turns against the same registry, by the median of many rounds.
+With ``--against DIRECTORY``, another checkout of this project, the benchmark compares the two checkouts instead: the
+CPU time of the serving process per upload, alternately against the same registry, as the median of many rounds.
 
     python -m benchmarks.rest --against ../before [--rounds N] [--json] [SIZE ...]
 """
@@ -45,11 +45,11 @@ from omps_worker.sandbox.operators import SIZES, Files, sized_operator, zip_of
 CLIENTS = 8
 
 UPLOADS = {"flat": 40, "nested": 25, "big flat": 4, "big nested": 3}
-"""How many uploads one round of a comparison has."""
+"""The number of uploads in one round of a comparison."""
 
 
 def measure(size: str, seconds: float) -> dict[str, object]:
-    """One row of the table."""
+    """Return one row of the table."""
     files = sized_operator(size)
     with SandboxRegistry() as registry, tempfile.TemporaryDirectory() as directory:
         tokens = {}
@@ -63,7 +63,7 @@ def measure(size: str, seconds: float) -> dict[str, object]:
 
 
 def compare(size: str, other: Path, rounds: int) -> dict[str, object]:
-    """One row: CPU milliseconds of one upload, of this checkout and of the other."""
+    """Return one row: the CPU milliseconds of one upload, for this checkout and for the other."""
     archive = zip_of(sized_operator(size))
     uploads = UPLOADS[size]
     with SandboxRegistry() as registry, contextlib.ExitStack() as stack:
@@ -74,9 +74,9 @@ def compare(size: str, other: Path, rounds: int) -> dict[str, object]:
             upload[name] = partial(_cpu_of_uploads, url, pid, archive)
         spent: dict[str, list[float]] = {name: [] for name in upload}
         for number in range(rounds + 1):
-            # Who is first takes turns, too; the first round warms up.
+            # The order alternates as well. The first round is a warm-up.
             for name in sorted(upload, reverse=bool(number % 2)):
-                # A new one each time: what a look costs grows with the releases.
+                # A new organization each time, because looking up versions costs more with more releases.
                 organization = f"{name}-{number}"
                 registry.add_organization(organization)
                 seconds = upload[name](organization, registry.add_robot(organization), uploads)
@@ -87,8 +87,8 @@ def compare(size: str, other: Path, rounds: int) -> dict[str, object]:
 
 
 def _cpu_of_uploads(url: str, pid: int, archive: bytes, organization: str, token: str, uploads: int) -> float:
-    """CPU seconds, user and system, that the process ``pid`` takes for so many uploads."""
-    # The kernel's name of another process's CPU clock, which also counts threads that have ended.
+    """Return the CPU seconds, user and system, that the process ``pid`` takes for the uploads."""
+    # The kernel's id of another process's CPU clock. The clock includes threads that have ended.
     clock = ~pid << 3 | 2
     with requests.Session() as session:
         session.trust_env = False
@@ -104,7 +104,10 @@ def _cpu_of_uploads(url: str, pid: int, archive: bytes, organization: str, token
 
 
 def _uploads(url: str, tokens: Mapping[str, str], archive: bytes, seconds: float) -> float:
-    """Uploads a second by several clients at once, each to an organization of its own, one after the other."""
+    """Return the uploads per second of several simultaneous clients.
+
+    Each client uploads to its own organization, one upload after the other.
+    """
     end = time.monotonic() + seconds
 
     def client(organization: str) -> int:
@@ -130,7 +133,7 @@ def _uploads(url: str, tokens: Mapping[str, str], archive: bytes, seconds: float
 def _service(
     registry: str, directory: Path, code: Path | None = None, options: Sequence[str] = ()
 ) -> Iterator[tuple[str, int]]:
-    """``omps-worker api`` as a site would run it: its address and process. ``code``: a checkout."""
+    """Run ``omps-worker api`` as a site would, and yield its URL and process id. ``code``: the checkout to run."""
     config = directory / "config.toml"
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as free:
         port = free.getsockname()[1]
@@ -156,7 +159,7 @@ def _service(
 
 
 def _plain(registry: str, tokens: Mapping[str, str], files: Files, directory: Path, seconds: float) -> float:
-    """Pushes a second by plain operator-courier, in one process for each core."""
+    """Return the pushes per second of plain operator-courier, in one process per core."""
     tree = directory / "tree"
     with zipfile.ZipFile(io.BytesIO(zip_of(files))) as opened:
         opened.extractall(tree)
@@ -198,11 +201,12 @@ def _push_on(registry: str, organization: str, token: str, tree: Path, name: str
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="How many uploads a second the REST API makes into releases.")
+    """Measure or compare, and print the results."""
+    parser = argparse.ArgumentParser(description="How many uploads per second the REST API turns into releases.")
     parser.add_argument("sizes", nargs="*", metavar="SIZE", help=", ".join(SIZES))
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--against", type=Path, metavar="DIRECTORY", help="compare with another checkout")
-    parser.add_argument("--rounds", type=int, default=15, help="of the comparison")
+    parser.add_argument("--rounds", type=int, default=15, help="rounds of the comparison")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
     if options.against:
@@ -210,13 +214,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.json:
             print(json.dumps(rows, indent=2))
         else:
-            show(f"CPU time of one upload by REST, against the checkout in {options.against}", rows)
+            show(f"CPU time of one REST upload, compared with the checkout in {options.against}", rows)
         return 0
     rows = [measure(size, options.seconds) for size in options.sizes or SIZES]
     if options.json:
         print(json.dumps(rows, indent=2))
     else:
-        show("Uploads a second by the REST API, against plain operator-courier on all cores", rows)
+        show("Uploads per second through the REST API, compared with plain operator-courier on all cores", rows)
     return 0
 
 

@@ -25,7 +25,7 @@ from omps_worker.destinations.app_registry.client import AppRegistry
 from omps_worker.destinations.app_registry.destination import AppRegistryDestination
 from omps_worker.destinations.app_registry.organizations import unknown_organization
 from omps_worker.koji_client.builds import KojiBuilds
-from omps_worker.manifests.uploaded_archive import brought
+from omps_worker.manifests.uploaded_archive import open_archive
 from omps_worker.messages import files as message_files
 from omps_worker.messages.reporting import Reporter, log_outcome, result_body, result_topic
 from omps_worker.publishing.catch_up import CATCH_UP_TOPIC, BuildReport, CatchUp, MissingMessage
@@ -266,7 +266,7 @@ class Site(BrokerSite):
 
     def push_archive(self, archive_file: Path, request: PushRequest) -> tuple[list[Outcome], list[dict[str, Any]]]:
         """The same for an archive of manifests in a file."""
-        with brought(archive_file, self.settings.worker.limits.archive_bytes) as (file, archive):
+        with open_archive(archive_file, self.settings.worker.limits.archive_bytes) as (file, archive):
             origin = ManualRequest(archive)
             return self._by_hand(request, None, origin, lambda processor: processor.process_archive(file, request))
 

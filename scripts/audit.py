@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Asks whether there are advisories about what the image is made of and with: ``python -m scripts.audit``.
+"""Look for security advisories about the packages in the image and its build tools: ``python -m scripts.audit``.
 
-pip-audit, in an environment of its own that is thrown away, looks up the pins of ``requirements/``, those of every
-Python. It needs the network and its answer changes from day to day, so this is a step of a release and no test.
+pip-audit, in a temporary environment, looks up the pins in ``requirements/`` for all Python versions. It needs the
+network, and its answer changes from day to day. So this is a step of a release, not a test.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ AUDITED = ("requirements/runtime.txt", "requirements/build.txt")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """pip-audit's worst exit code, 0 where it knows of nothing; ``arguments`` are options of its own."""
+    """Run pip-audit with its options ``arguments``, and return its highest exit code; 0 if it finds no advisories."""
     with tempfile.TemporaryDirectory(prefix="omps-worker-") as directory:
         work = Path(directory)
         subprocess.run([sys.executable, "-m", "venv", work / "venv"], check=True)
         pip(work / "venv", "install", PIP_AUDIT)
-        # Strict: what could not be looked up is no good news.
+        # Strict: a package that cannot be looked up is an error.
         command = [work / "venv/bin/pip-audit", "--strict", "--disable-pip", "--no-deps", "--progress-spinner", "off"]
         wanted, worst = work / "wanted.txt", 0
         for chosen in sets(pinned([(ROOT / name).read_text(encoding="utf-8") for name in AUDITED])):
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def pinned(texts: Sequence[str]) -> list[str]:
-    """Every ``name==version`` that the texts of requirements files pin, whatever Python it is for."""
+    """Return each ``name==version`` in the texts of requirements files, for all Python versions."""
     found = {
         f"{canonicalize_name(requirement.name)}{requirement.specifier}"
         for text in texts
@@ -49,7 +49,7 @@ def pinned(texts: Sequence[str]) -> list[str]:
 
 
 def sets(wanted: Sequence[str]) -> list[list[str]]:
-    """``wanted`` in as many lists as it takes for none to have two versions of a package."""
+    """Split ``wanted`` into as few lists as possible, so that no list has two versions of a package."""
     lists: list[dict[str, str]] = []
     for line in wanted:
         name = line.partition("==")[0]

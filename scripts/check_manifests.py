@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Validates rendered Kubernetes manifests; run by ``check-deploy`` with kubernetes-validate at hand.
+"""Validate rendered Kubernetes manifests. ``check-deploy`` runs this in an environment with kubernetes-validate.
 
     check_manifests.py FILE VERSION…
 
-Each object must fit the strict schema of each version of Kubernetes, and what the objects say of each other must hold.
+Each object must match the strict schema of each version of Kubernetes, and objects must only refer to existing ones.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TEXTS = {"type": "object", "additionalProperties": {"type": "string"}}
 
 
 def closed(required: list[str], **properties: Any) -> dict[str, Any]:
-    """The schema of an object with these properties and no others."""
+    """Return the schema of an object with these properties and no others."""
     return {"type": "object", "additionalProperties": False, "required": required, "properties": properties}
 
 
@@ -49,7 +49,7 @@ ROUTE = closed(
         wildcardPolicy={"enum": ["None", "Subdomain"]},
     ),
 )
-"""Of OpenShift's Routes, which kubernetes-validate does not know: the part that is used here."""
+"""The schema of OpenShift's Routes, which kubernetes-validate does not know, limited to what is used here."""
 
 POD_MONITOR = closed(
     ["apiVersion", "kind", "metadata", "spec"],
@@ -71,29 +71,29 @@ POD_MONITOR = closed(
         },
     ),
 )
-"""Of the Prometheus operator's PodMonitors, the same."""
+"""The same for the PodMonitors of the Prometheus operator."""
 
 FOREIGN = {"Route": ROUTE, "PodMonitor": POD_MONITOR}
 
 OWN_SECRETS = {"omps-worker-broker", "omps-worker-registry"}
-"""Those that a person makes, as docs/deployment.md says."""
+"""The Secrets that administrators create, as docs/deployment.md describes."""
 
 
 def faults(documents: list[dict[str, Any]], versions: list[str]) -> Iterator[str]:
-    """What is wrong with them."""
+    """Yield what is wrong with the documents."""
     for document in documents:
         label = f"{document.get('kind')} {document.get('metadata', {}).get('name')}"
         for fault in schema_faults(document, versions):
             yield f"{label}: {fault}"
     names = [(document["kind"], document["metadata"]["name"]) for document in documents]
-    yield from (f"{kind} {name} is there twice" for kind, name in set(names) if names.count((kind, name)) > 1)
+    yield from (f"{kind} {name} is defined twice" for kind, name in set(names) if names.count((kind, name)) > 1)
     for document in documents:
         if document["kind"] == "Deployment":
             yield from reference_faults(document, set(names))
 
 
 def schema_faults(document: dict[str, Any], versions: list[str]) -> Iterator[str]:
-    """What does not fit the schema of its kind."""
+    """Yield where the document violates the schema of its kind."""
     if foreign := FOREIGN.get(document.get("kind", "")):
         yield from (error.message for error in jsonschema.Draft202012Validator(foreign).iter_errors(document))
         return
@@ -107,7 +107,7 @@ def schema_faults(document: dict[str, Any], versions: list[str]) -> Iterator[str
 
 
 def reference_faults(deployment: dict[str, Any], there: set[tuple[str, str]]) -> Iterator[str]:
-    """What a Deployment names that is not there."""
+    """Yield references of a Deployment to objects that do not exist."""
     label = f"Deployment {deployment['metadata']['name']}"
     pod = deployment["spec"]["template"]["spec"]
     if ("ServiceAccount", pod["serviceAccountName"]) not in there:
@@ -117,7 +117,7 @@ def reference_faults(deployment: dict[str, Any], there: set[tuple[str, str]]) ->
         if not config.get("optional") and ("ConfigMap", config["name"]) not in there:
             yield f"{label}: there is no ConfigMap {config['name']}"
         if "secret" in volume and volume["secret"]["secretName"] not in OWN_SECRETS:
-            yield f"{label}: nobody makes the Secret {volume['secret']['secretName']}"
+            yield f"{label}: there is no Secret {volume['secret']['secretName']}"
     for container in pod["containers"]:
         mounted = {mount["name"] for mount in container["volumeMounts"]}
         if mounted != {volume["name"] for volume in pod["volumes"]}:
@@ -125,11 +125,11 @@ def reference_faults(deployment: dict[str, Any], there: set[tuple[str, str]]) ->
         for variable in container["env"]:
             secret = variable.get("valueFrom", {}).get("secretKeyRef")
             if secret and secret["name"] not in OWN_SECRETS:
-                yield f"{label}: nobody makes the Secret {secret['name']}"
+                yield f"{label}: there is no Secret {secret['name']}"
 
 
 def main() -> int:
-    """Say what is wrong; 1 if anything is."""
+    """Print what is wrong, and return 1 if anything is."""
     file, *versions = sys.argv[1:]
     documents = list(yaml.safe_load_all(Path(file).read_text(encoding="utf-8")))
     found = list(faults(documents, versions))

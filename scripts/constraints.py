@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Pins every package that is ever installed here, to the newest versions that fit: ``python -m scripts.constraints``.
+"""Pin all packages that the project installs to the newest versions that fit: ``python -m scripts.constraints``.
 
-Writes, for every Python that setup.cfg names,
+For all Python versions in setup.cfg, this writes
 
-* ``constraints.txt``: what ``pip install -c`` takes, for the package with all its extras and what it is built with;
-* ``requirements/runtime.txt`` and ``requirements/build.txt``: what the image is made of and with, with hashes.
+* ``constraints.txt``, for ``pip install -c``: the package with all its extras, and its build tools;
+* ``requirements/runtime.txt`` and ``requirements/build.txt``: the packages in the image, and those that build it, with
+  hashes.
 
-pip itself resolves, once with each Python: ``PYTHON310=/path/to/python3.10`` names one that is not found.
-pip-tools, in an environment of its own that is thrown away, looks up the hashes of all files of a release.
+pip resolves the dependencies, once with each Python. ``PYTHON310=/path/to/python3.10`` names one that is not found.
+pip-tools, in a temporary environment, looks up the hashes of all files of each release.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ else:
 ROOT = Path(__file__).resolve().parents[1]
 ITSELF = "omps-worker"
 BUILDING = ("setuptools>=70.1", "wheel")
-"""What packages without a wheel are built with that do not say so; older versions of pip ask for both."""
+"""The build tools of packages without a wheel that name none; older versions of pip need both."""
 EXTRAS = ("api", "test", "check")
 IMAGE_EXTRAS = ("api",)
 
@@ -49,7 +50,7 @@ HEADER = """\
 
 
 def main() -> int:
-    """Writes the three files; 1 where a Python is missing."""
+    """Write the three files; return 1 if a Python is missing."""
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg", encoding="utf-8")
     pythons = {
@@ -58,7 +59,7 @@ def main() -> int:
     missing = [version for version, path in pythons.items() if path is None]
     for version in missing:
         name = variable(version)
-        print(f"There is no Python {version} here: name one, {name}=/path/to/python{version}", file=sys.stderr)
+        print(f"Python {version} was not found. Set {name}=/path/to/python{version}.", file=sys.stderr)
     if missing:
         return 1
     with tempfile.TemporaryDirectory(prefix="omps-worker-") as directory:
@@ -79,12 +80,12 @@ def main() -> int:
 
 
 def variable(version: str) -> str:
-    """The environment variable that names a Python."""
+    """Return the name of the environment variable for a Python version."""
     return "PYTHON" + version.replace(".", "")
 
 
 def find(version: str) -> str | None:
-    """A Python of that version, such as "3.11": named, or on the PATH, or one of pyenv's."""
+    """Return a Python of a version such as "3.11": from its environment variable, from the PATH, or from pyenv."""
     pyenv = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser() / "versions"
     candidates = [os.environ.get(variable(version)), shutil.which(f"python{version}"), sys.executable]
     candidates += sorted(map(str, pyenv.glob(f"{version}.*/bin/python")), reverse=True)
@@ -99,14 +100,14 @@ def find(version: str) -> str | None:
 
 
 def resolve(python: str, environment: Path) -> dict[str, Any]:
-    """pip's report on what it would install, with all extras, in a new ``environment`` of ``python``'s."""
+    """Create ``environment`` with ``python``, and return pip's report of what it would install, with all extras."""
     subprocess.run([python, "-m", "venv", environment], check=True)
     pip(environment, "install", "--upgrade", "pip")
     return dry_run(environment, f".[{','.join(EXTRAS)}]")
 
 
 def resolve_builds(environment: Path, report: Mapping[str, Any]) -> dict[str, str]:
-    """With what those distributions of a report that have no wheel are built."""
+    """Return the pins of the build tools for those distributions of a report that have no wheel."""
     wanted = [*BUILDING]
     for item in report["install"]:
         about, source = item["metadata"], item["download_info"]
@@ -118,11 +119,11 @@ def resolve_builds(environment: Path, report: Mapping[str, Any]) -> dict[str, st
 
 
 def build_requirements(environment: Path, pinned: str) -> list[str]:
-    """What the pyproject.toml in a source distribution asks for."""
-    place = Path(tempfile.mkdtemp(dir=environment))
+    """Return the build requirements in the pyproject.toml of a source distribution."""
+    directory = Path(tempfile.mkdtemp(dir=environment))
     name = pinned.partition("==")[0]
-    pip(environment, "download", "--no-deps", "--no-binary", name, "--use-pep517", "--dest", place, pinned)
-    (archive,) = place.iterdir()
+    pip(environment, "download", "--no-deps", "--no-binary", name, "--use-pep517", "--dest", directory, pinned)
+    (archive,) = directory.iterdir()
     with tarfile.open(archive) as files:
         for member in files:
             if re.fullmatch(r"[^/]+/pyproject\.toml", member.name):
@@ -132,27 +133,27 @@ def build_requirements(environment: Path, pinned: str) -> list[str]:
 
 
 def dry_run(environment: Path, *wanted: str | Path) -> dict[str, Any]:
-    """pip's report on what it would install into an empty environment."""
+    """Return pip's report of what it would install into an empty environment."""
     report = environment / "report.json"
     pip(environment, "install", "--dry-run", "--ignore-installed", "--use-pep517", "--report", report, *wanted)
     return dict(json.loads(report.read_text(encoding="utf-8")))
 
 
 def pip(environment: Path, *arguments: str | Path) -> None:
-    """Runs the environment's pip, without anybody's constraints."""
+    """Run the environment's pip, without constraints from environment variables."""
     command = [environment / "bin/python", "-m", "pip", "--disable-pip-version-check", "--quiet", *arguments]
     clean = {name: value for name, value in os.environ.items() if name not in ("PIP_CONSTRAINT", "PIP_REQUIRE_HASHES")}
     subprocess.run(command, check=True, cwd=ROOT, env=clean, stdin=subprocess.DEVNULL)
 
 
 def installed(report: Mapping[str, Any]) -> dict[str, str]:
-    """What a report would install, less the package itself."""
+    """Return the versions that a report would install, without the package itself."""
     found = {canonicalize_name(item["metadata"]["name"]): item["metadata"]["version"] for item in report["install"]}
     return {name: version for name, version in found.items() if name != ITSELF}
 
 
 def look_up_hashes(environment: Path, sets: list[dict[str, str]]) -> dict[tuple[str, str], list[str]]:
-    """The hashes of all files of each release, whatever machine they are for."""
+    """Return the hashes of all files of each release, for all platforms."""
     pip(environment, "install", "pip-tools")
     found: dict[tuple[str, str], list[str]] = {}
     for number, chosen in enumerate({tuple(sorted(one.items())): one for one in sets}.values()):
@@ -169,7 +170,7 @@ def look_up_hashes(environment: Path, sets: list[dict[str, str]]) -> dict[tuple[
 
 
 def write(name: str, about: str, lines: list[str]) -> None:
-    """Replaces one of the files."""
+    """Replace one of the files."""
     (ROOT / name).parent.mkdir(exist_ok=True)
     (ROOT / name).write_text(HEADER.format(about=about) + "\n".join(lines) + "\n", encoding="utf-8")
 

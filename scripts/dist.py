@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Builds the sdist and the wheel, the same bytes every time: ``python -m scripts.dist DIRECTORY``.
+"""Build the sdist and the wheel reproducibly: ``python -m scripts.dist DIRECTORY``.
 
-The time in both is that of the environment variable ``SOURCE_DATE_EPOCH`` (seconds since 1970), otherwise of the last
-commit. Nothing is fetched: the setuptools that is installed builds, and its version is part of what makes the bytes.
+The timestamps in both are those of the environment variable ``SOURCE_DATE_EPOCH`` (seconds since 1970), by default
+those of the last commit. Nothing is downloaded: the installed setuptools builds both, so the bytes depend on its
+version.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ ROOT = Path(__file__).resolve().parents[1]
 NOT_OURS = shutil.ignore_patterns(
     "__pycache__", "*.py[cod]", "*.egg-info", ".git", ".venv", ".cache", ".*_cache", ".hypothesis", "build", "dist"
 )
-"""What may lie about where there is no git, and is no source."""
+"""Files that are not source, to leave out if there is no git."""
 
 BUILD = "import sys; from setuptools import build_meta as b; print(getattr(b, sys.argv[1])(sys.argv[2]))"
 
 
 def main(arguments: list[str]) -> int:
-    """Builds both into the directory and prints their names."""
+    """Build both into the directory, and print their paths."""
     (directory,) = arguments
     for path in build(Path(directory), epoch()):
         print(path)
@@ -34,7 +35,7 @@ def main(arguments: list[str]) -> int:
 
 
 def epoch() -> int:
-    """The time to put into the archives, in seconds since 1970."""
+    """Return the timestamp for the archives, in seconds since 1970."""
     named = os.environ.get("SOURCE_DATE_EPOCH")
     if named:
         return int(named)
@@ -42,11 +43,11 @@ def epoch() -> int:
     try:
         return int(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
     except (OSError, subprocess.CalledProcessError, ValueError):
-        sys.exit("There is no git checkout to take the time from: set SOURCE_DATE_EPOCH, in seconds since 1970.")
+        sys.exit("There is no git commit to take the timestamp from. Set SOURCE_DATE_EPOCH, in seconds since 1970.")
 
 
 def build(directory: Path, moment: int, root: Path = ROOT) -> list[Path]:
-    """The sdist and the wheel of the sources in ``root``; the wheel is made from the sdist, as an installer would."""
+    """Build the sdist of the sources in ``root``, and the wheel from the sdist, as an installer would; return both."""
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="omps-worker-") as temporary:
         work = Path(temporary)
@@ -56,7 +57,7 @@ def build(directory: Path, moment: int, root: Path = ROOT) -> list[Path]:
         sdist = directory / made.name
         repack(made, sdist, moment)
         with tarfile.open(sdist) as archive:
-            # The filter by its name is not in every Python 3.10 and 3.11; this archive is our own.
+            # Not all releases of Python 3.10 and 3.11 have extraction filters. This archive is trusted.
             archive.extractall(work / "unpacked")
         (unpacked,) = (work / "unpacked").iterdir()
         wheel = directory / run("build_wheel", unpacked, work, moment)
@@ -65,7 +66,7 @@ def build(directory: Path, moment: int, root: Path = ROOT) -> list[Path]:
 
 
 def copy(root: Path, target: Path) -> None:
-    """Copies the files that git does not ignore; where there is no git, all that looks like source."""
+    """Copy the files that git does not ignore; without git, everything that looks like source."""
     command = ["git", "-C", root, "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, capture_output=True, text=True).stdout if (root / ".git").exists() else ""
     if not listed:
@@ -77,10 +78,10 @@ def copy(root: Path, target: Path) -> None:
 
 
 def run(hook: str, source: Path, target: Path, moment: int) -> str:
-    """Lets setuptools build something of ``source`` into ``target``; the file's name."""
+    """Run a build hook of setuptools on ``source``, with output to ``target``; return the name of the file."""
     environment = {**os.environ, "SOURCE_DATE_EPOCH": str(moment), "PYTHONHASHSEED": "0"}
     command = [sys.executable, "-c", BUILD, hook, str(target)]
-    # The modes of what setuptools makes go into the wheel: they are not to depend on who builds.
+    # The wheel contains the modes of the files that setuptools creates. They must not depend on the user's umask.
     ended = subprocess.run(command, cwd=source, env=environment, capture_output=True, text=True, umask=0o022)
     if ended.returncode:
         sys.exit(f"{hook} failed:\n{ended.stdout}{ended.stderr}")
@@ -88,7 +89,7 @@ def run(hook: str, source: Path, target: Path, moment: int) -> str:
 
 
 def repack(made: Path, target: Path, moment: int) -> None:
-    """Writes an archive anew: members in order, of one time and nobody's, with the modes that matter."""
+    """Write an archive again: members sorted, with one timestamp, without owners, and with normalized modes."""
     with (
         tarfile.open(made) as old,
         target.open("wb") as file,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which installed distributions a package needs at run time, and what they say about themselves."""
+"""The installed distributions that a package needs at run time, and their metadata."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from scripts import pins
 
 ITSELF = "omps-worker"
 EXTRAS = ("api",)
-"""What is installed for users: the rest is for those who change the code."""
+"""The extras that are installed for users. The others are for contributors."""
 
 
 @dataclass(frozen=True)
 class Distribution:
-    """An installed distribution, as its metadata has it."""
+    """The metadata of an installed distribution."""
 
     name: str
     """Canonical: lower case, words joined by hyphens."""
@@ -30,17 +30,17 @@ class Distribution:
     summary: str
     requires: tuple[str, ...]
     expression: str
-    """The licence as an SPDX expression; empty if it does not say so."""
+    """The licence as an SPDX expression; empty if there is none."""
     licence: str
-    """The licence in words of its own; empty if there are none, and the first line where it is a whole text."""
+    """The licence in the distribution's own words (the first line, if it is a whole text); empty if there are none."""
     classifiers: tuple[str, ...]
-    """Those about the licence, without ``License ::``."""
+    """The classifiers about the licence, without ``License ::``."""
     hashes: tuple[tuple[str, str], ...] = ()
-    """Algorithm and hex digest of the archive it came from, where the installer kept them."""
+    """Algorithm and hex digest of the archive that it was installed from, if the installer recorded them."""
 
     @classmethod
     def read(cls, name: str) -> Distribution:
-        """The one that is installed. Raises PackageNotFoundError if there is none."""
+        """Return the installed distribution. Raises PackageNotFoundError if there is none."""
         found = metadata.distribution(name)
         about: Any = found.metadata
         prefix = "License :: "
@@ -66,9 +66,9 @@ def _hashes(direct_url: str | None) -> tuple[tuple[str, str], ...]:
 def needed(
     root: str = ITSELF, extras: Iterable[str] = EXTRAS, read: Callable[[str], Distribution] = Distribution.read
 ) -> dict[str, Distribution]:
-    """What ``root`` with ``extras`` needs on this Python, itself included, by name.
+    """Return the distributions that ``root`` with ``extras`` needs on this Python, including itself, by name.
 
-    Raises PackageNotFoundError where something of it is not installed.
+    Raises PackageNotFoundError if one of them is not installed.
     """
     environment = {name: str(value) for name, value in default_environment().items()}
     found: dict[str, Distribution] = {}

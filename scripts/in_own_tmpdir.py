@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs a command with a TMPDIR of its own that is gone afterwards, however the command ends.
+"""Run a command with a temporary TMPDIR, which is removed however the command ends.
 
-``python scripts/in_own_tmpdir.py COMMAND ARGUMENT…``; exits as the command did.
+``python scripts/in_own_tmpdir.py COMMAND ARGUMENT…`` exits with the code of the command.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import tempfile
 def main(command: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="omps-worker-", ignore_cleanup_errors=True) as directory:
         child = subprocess.Popen(command, env={**os.environ, "TMPDIR": directory})
-        # A terminal's Ctrl-C reaches the command by itself; what only we are told is handed on.
+        # A terminal sends Ctrl-C to the command too. Signals that only this process gets are passed on.
         signal.signal(signal.SIGINT, lambda *_: None)
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda number, _frame: child.send_signal(number))

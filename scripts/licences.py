@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Checks that everything the package needs at run time may be distributed with it: ``python -m scripts.licences``.
+"""Check that all run-time dependencies of the package may be distributed with it: ``python -m scripts.licences``.
 
-Looks at what is installed; asks nobody. Exits 1 where a licence is not known to be fit, and says what to do.
+Reads only the installed distributions, without network. Exits with 1 and says what to do if a licence is not known to
+be compatible.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ FIT = {
     "ZPL-2.1": "permissive, without the clauses on trade marks that made version 1 unfit",
     "Zlib": "permissive",
 }
-"""SPDX identifiers of licences whose code may be part of something under GPL-3.0-or-later, each with the reason."""
+"""SPDX identifiers of licences whose code may be part of a work under GPL-3.0-or-later, each with the reason."""
 
 SAID = {
     "apache 2": "Apache-2.0",
@@ -58,7 +59,7 @@ SAID = {
     "osi approved :: the unlicense (unlicense)": "Unlicense",
     "osi approved :: zope public license": "ZPL-2.1",
 }
-"""What distributions say in words that can mean one licence only. "BSD" can mean several, and so is not here."""
+"""Licence names in metadata that can mean only one licence. "BSD" can mean several, so it is not listed."""
 
 JUDGED = {
     "koji": (
@@ -67,13 +68,13 @@ JUDGED = {
     ),
     "semantic-version": ("BSD-2-Clause", "says BSD; its file LICENSE has the two clauses"),
 }
-"""Distributions whose own words are too vague, with what their files say."""
+"""Distributions whose metadata is too vague, with the licence that their files state."""
 
 
 def licence_of(distribution: Distribution) -> str | None:
-    """The licence as an SPDX expression; None where that does not follow from what the distribution says.
+    """Return the licence as an SPDX expression, or None if it does not follow from the metadata.
 
-    Its SPDX expression is believed first, then a judgement of ours, then its own words, then its classifiers.
+    The order of precedence is: its SPDX expression, ``JUDGED``, its own words, its classifiers.
     """
     if distribution.expression:
         return distribution.expression
@@ -87,11 +88,11 @@ def licence_of(distribution: Distribution) -> str | None:
 
 
 def is_fit(expression: str) -> bool:
-    """Whether an SPDX expression allows distribution under GPL-3.0-or-later. Raises ValueError if it is none."""
+    """Return whether an SPDX expression is compatible with GPL-3.0-or-later. Raises ValueError if it is invalid."""
     words = re.findall(r"[()]|[^\s()]+", expression)
     fit, rest = _either(words)
     if rest:
-        raise ValueError(f"is no licence expression: {expression[:200]}")
+        raise ValueError(f"is not a licence expression: {expression[:200]}")
     return fit
 
 
@@ -120,42 +121,42 @@ def _one(words: list[str]) -> tuple[bool, list[str]]:
     if not words or words[0] == ")" or words[0].upper() in ("AND", "OR", "WITH"):
         raise ValueError("a licence is missing")
     fit, words = words[0] in FIT, words[1:]
-    # An exception only ever adds a permission to the licence it stands behind.
+    # An exception only adds permissions to the licence before it.
     return fit, words[2:] if len(words) > 1 and words[0].upper() == "WITH" else words
 
 
 def faults(distributions: Iterable[Distribution]) -> list[str]:
-    """One sentence for each distribution that cannot stay as it is, with what to do."""
-    told = []
+    """Return one sentence for each distribution with a licence problem, with what to do about it."""
+    sentences = []
     for distribution in distributions:
-        who = f"{distribution.name} {distribution.version}"
+        name = f"{distribution.name} {distribution.version}"
         expression = licence_of(distribution)
-        said = "; ".join(filter(None, (distribution.expression, distribution.licence, *distribution.classifiers)))
-        said = re.sub(r"[^ -~]", "?", said)[:200] or "nothing"
+        metadata = "; ".join(filter(None, (distribution.expression, distribution.licence, *distribution.classifiers)))
+        metadata = re.sub(r"[^ -~]", "?", metadata)[:200] or "nothing"
         try:
             if expression is None:
-                told.append(
-                    f"{who}: its licence is not clear; it says: {said}. Read the licence in its files, "
+                sentences.append(
+                    f"{name}: its licence is not clear; it says: {metadata}. Read the licence in its files, "
                     "and add the distribution to JUDGED in scripts/licences.py, with the reason."
                 )
             elif not is_fit(expression):
-                told.append(
-                    f"{who}: {expression} is not known to go with GPL-3.0-or-later. Do without it; or if it does go "
-                    "with it, add the licence to FIT in scripts/licences.py, with the reason."
+                sentences.append(
+                    f"{name}: {expression} is not known to be compatible with GPL-3.0-or-later. Remove the dependency; "
+                    "or if the licence is compatible, add it to FIT in scripts/licences.py, with the reason."
                 )
         except ValueError as error:
-            told.append(f"{who}: its licence expression cannot be read ({error}); it says: {said}.")
-    return told
+            sentences.append(f"{name}: its licence expression cannot be read ({error}); it says: {metadata}.")
+    return sentences
 
 
 def main() -> int:
-    """Prints what is wrong; 1 if anything is."""
+    """Print what is wrong, and return 1 if anything is."""
     distributions = needed()
     wrong = faults(distributions.values())
     for sentence in wrong:
         print(sentence, file=sys.stderr)
     if not wrong:
-        print(f"{len(distributions)} distributions, all with licences that go with GPL-3.0-or-later")
+        print(f"{len(distributions)} distributions, all with licences that are compatible with GPL-3.0-or-later")
     return 1 if wrong else 0
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Pins: which version of which package each Python gets, as lines of a requirements file.
+"""Pins: the version of each package for each Python, as lines of a requirements file.
 
-Pure: what is resolved where is the business of ``scripts.constraints``.
+These functions are pure. ``scripts.constraints`` resolves the versions.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 Pins = Mapping[str, str]
-"""Versions by canonical name."""
+"""Versions by canonical package name."""
 
 _HASH = re.compile(r"--hash=(sha256:[0-9a-f]{64})")
 
 
 def lines(by_python: Mapping[str, Pins], hashes: Mapping[tuple[str, str], Sequence[str]] | None = None) -> list[str]:
-    """One line for each version of each package; a marker only where Pythons differ.
+    """Return one line for each version of each package, with a marker only if the Pythons differ.
 
-    ``by_python`` has a key such as "3.11" for every Python, in ascending order. The oldest one's pins are also those
-    of what is older, and the newest one's those of what is newer. ``hashes`` are those of the files that may be
+    ``by_python`` has a key such as "3.11" for each Python, in ascending order. The pins of the oldest Python also apply
+    to older ones, and those of the newest also to newer ones. ``hashes`` are the hashes of the files that may be
     installed, by name and version.
     """
     pythons = list(by_python)
     written = []
     for name in sorted({name for pins in by_python.values() for name in pins}):
-        # Where a package is not needed at all, it does no harm to say which it would be.
+        # A pin for a Python that does not need the package does no harm.
         versions = {python: pins[name] for python, pins in by_python.items() if name in pins}
         wanted = [versions.get(python) for python in pythons]
         if hashes is None and len(set(versions.values())) == 1:
@@ -55,20 +55,20 @@ def _runs(wanted: Sequence[str | None]) -> Iterable[tuple[int, int]]:
 
 
 def parse(text: str) -> list[tuple[Requirement, tuple[str, ...]]]:
-    """The requirements that the text of a file has, each with its hashes. Raises ValueError for anything else in it."""
+    """Return the requirements in the text of a file, with their hashes. Raises ValueError for anything else in it."""
     found = []
     joined = re.sub(r"\\\n\s*", "", re.sub(r"^\s*#.*\n", "", text, flags=re.MULTILINE))
     for line in filter(None, map(str.strip, joined.splitlines())):
         bare, *rest = re.split(r"\s+(?=--)", line)
         matched = [_HASH.fullmatch(word.strip()) for word in rest]
         if not bare or not all(matched):
-            raise ValueError(f"is no pin: {line[:200]}")
+            raise ValueError(f"is not a pin: {line[:200]}")
         found.append((Requirement(bare), tuple(match[1] for match in matched if match)))
     return found
 
 
 def of_python(requirements: Iterable[Requirement], python: str) -> dict[str, str]:
-    """The versions that one Python, such as "3.11", gets. Raises ValueError where that is not one version."""
+    """Return the versions for one Python, such as "3.11". Raises ValueError if a package has no single version."""
     pins: dict[str, str] = {}
     for requirement in requirements:
         if requirement.marker is not None and not requirement.marker.evaluate({"python_version": python}):
@@ -82,7 +82,7 @@ def of_python(requirements: Iterable[Requirement], python: str) -> dict[str, str
 
 
 def closure(report: Mapping[str, object], root: str, extras: Iterable[str]) -> set[str]:
-    """The canonical names of what ``root`` with ``extras`` needs, itself left out, according to a report of pip's."""
+    """Return the canonical names of what ``root`` with ``extras`` needs, without itself, according to pip's report."""
     environment: dict[str, str] = dict(report["environment"])  # type: ignore[call-overload]
     needs: dict[str, list[Requirement]] = {}
     for item in report["install"]:  # type: ignore[attr-defined]
@@ -103,5 +103,5 @@ def closure(report: Mapping[str, object], root: str, extras: Iterable[str]) -> s
 
 
 def applies(marker: Marker | None, environment: Mapping[str, str]) -> bool:
-    """Whether what stands behind ``marker`` is needed."""
+    """Return whether a requirement with ``marker`` applies in ``environment``."""
     return marker is None or marker.evaluate(dict(environment))

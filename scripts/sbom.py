@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Prints the bill of materials of the package and what it needs at run time: ``python -m scripts.sbom [FILE]``.
+"""Print the bill of materials of the package and its run-time dependencies: ``python -m scripts.sbom [FILE]``.
 
-CycloneDX 1.5 as JSON, of what is installed in the Python that runs it. The same distributions give the same bytes; the
-time in it is that of the environment variable ``SOURCE_DATE_EPOCH`` (seconds since 1970), without which there is none.
+The format is CycloneDX 1.5 as JSON, for the distributions that are installed in the Python that runs the script. The
+same distributions give the same bytes. The timestamp is that of the environment variable ``SOURCE_DATE_EPOCH`` (seconds
+since 1970); without it, there is none.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ from scripts.distributions import ITSELF, Distribution, needed
 from scripts.licences import licence_of
 
 ALGORITHMS = {"md5": "MD5", "sha1": "SHA-1", "sha256": "SHA-256", "sha384": "SHA-384", "sha512": "SHA-512"}
-"""CycloneDX's names."""
+"""CycloneDX's names of the hash algorithms."""
 
 
 def document(distributions: Mapping[str, Distribution], root: str = ITSELF, epoch: int | None = None) -> dict[str, Any]:
-    """The bill; ``epoch`` is the time to put into it, in seconds since 1970."""
+    """Return the bill of materials. ``epoch`` is its timestamp, in seconds since 1970."""
     others = [_component(one, "library") for name, one in sorted(distributions.items()) if name != root]
     about: dict[str, Any] = {"component": _component(distributions[root], "application")}
     if epoch is not None:
@@ -41,12 +42,12 @@ def document(distributions: Mapping[str, Distribution], root: str = ITSELF, epoc
         "components": others,
         "dependencies": [_dependencies(one, distributions) for _, one in sorted(distributions.items())],
     }
-    # Named after what it says, so that two bills with one name are the same.
+    # Derived from the content, so that bills with the same serial number are the same.
     return {**bill, "serialNumber": f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_OID, json.dumps(bill, sort_keys=True))}"}
 
 
 def purl(distribution: Distribution) -> str:
-    """The package URL, which is also how the bill refers to a component."""
+    """Return the package URL, which the bill also uses to refer to the component."""
     return f"pkg:pypi/{quote(distribution.name)}@{quote(distribution.version)}"
 
 
@@ -73,13 +74,13 @@ def _component(distribution: Distribution, kind: str) -> dict[str, Any]:
 
 def _dependencies(distribution: Distribution, distributions: Mapping[str, Distribution]) -> dict[str, Any]:
     names = {canonicalize_name(Requirement(text).name) for text in distribution.requires}
-    # What only an extra or another Python needs may be among them; what is not in the bill is left out.
+    # The names may include requirements of extras or other Pythons. Those that are not in the bill are left out.
     wanted = sorted(purl(distributions[name]) for name in names & set(distributions) - {distribution.name})
     return {"ref": purl(distribution), "dependsOn": wanted}
 
 
 def main(arguments: list[str]) -> int:
-    """Writes the file that is named, or to standard output."""
+    """Write the bill to the file in ``arguments``, or to standard output."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
     text = json.dumps(document(needed(), epoch=int(epoch) if epoch else None), indent=2, sort_keys=True) + "\n"
     if arguments:

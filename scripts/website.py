@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Makes a searchable website of the same pages that are read in the repository: ``python -m scripts.website``.
+"""Build a searchable website from the Markdown pages in the repository: ``python -m scripts.website``.
 
-Sphinx with MyST, in an environment of its own below .cache; every warning is an error, a link that leads nowhere
-among them. The result is ``dist/docs/index.html``.
+It runs Sphinx with MyST, in a separate environment below .cache. Every warning is an error, including broken links. The
+result is ``dist/docs/index.html``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ TOOLS = ("sphinx==9.0.4", "myst-parser==5.2.0", "furo==2025.12.19")
 ENVIRONMENT, SOURCE, RESULT = ROOT / ".cache/website", ROOT / ".cache/website-source", ROOT / "dist/docs"
 
 FIRST = "README.md"
-"""The page that leads to the others, which a website calls its index."""
+"""The page that leads to the others; it becomes the website's index."""
 
 CONFIGURATION = """\
 project = "omps-worker"
@@ -34,14 +34,14 @@ _LINK = re.compile(r"(?<!!)\[([^\]\n]*)\]\(([^)\s]+)\)")
 
 
 def pages() -> list[Path]:
-    """All pages, relative to the repository, the first one first."""
+    """Return the paths of all pages, relative to the repository, with ``FIRST`` first."""
     found = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
     names = [path.relative_to(ROOT) for path in found]
     return sorted(names, key=lambda name: (str(name) != FIRST, name))
 
 
 def on_the_website(page: Path, text: str) -> str:
-    """The text of ``page`` with links that work there: to pages by their names there, to other files by none."""
+    """Return the text of ``page`` with links that work on the website. Links to other files become text."""
 
     def link(match: re.Match[str]) -> str:
         shown, target = match.groups()
@@ -57,7 +57,7 @@ def on_the_website(page: Path, text: str) -> str:
 
 
 def stage() -> None:
-    """Put everything that Sphinx reads into ``SOURCE``."""
+    """Write everything that Sphinx reads into ``SOURCE``."""
     shutil.rmtree(SOURCE, ignore_errors=True)
     for page in pages():
         text = on_the_website(page, (ROOT / page).read_text(encoding="utf-8"))
@@ -71,7 +71,7 @@ def stage() -> None:
 
 
 def main() -> int:
-    """Sphinx's exit code."""
+    """Build the website, and return Sphinx's exit code."""
     ready = ENVIRONMENT / "ready"
     if not ready.exists() or ready.read_text(encoding="utf-8") != str(TOOLS):
         shutil.rmtree(ENVIRONMENT, ignore_errors=True)

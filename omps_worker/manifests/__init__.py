@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The manifests of an operator: unpacked, read, changed, validated by operator-courier, packed again.
+"""An operator's manifests: unpack them, read them, change them, validate them with operator-courier, pack them again.
 
-May know: ``common``. What comes in is hostile; what goes out is the same bytes for the same content.
+May know: ``common``. The input is untrusted. The same content always gives the same output, byte for byte.
 """

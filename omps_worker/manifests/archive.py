@@ -1,27 +1,27 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Unpack an archive of manifests that comes from outside.
+"""Unpack an untrusted archive of manifests.
 
-Nothing in a zip can be believed: not the sizes, not the number of members, not a name. So
-sizes are counted while unpacking, every name is judged before anything is unpacked, and only
-plain files are ever created, each new and inside the given directory.
+Nothing that a zip says about itself can be trusted: neither the sizes, nor the number of members, nor the names. So
+sizes are counted while unpacking, all names are checked before anything is unpacked, and only regular files are
+created, each of them new and inside the given directory.
 
-What is done with each oddity:
+How each peculiarity is handled:
 
 =========================================== =================================================
 ``./a``                                     harmless: becomes ``a``
-directory entries                           harmless: a directory exists where a file needs it
-modes and times of members                  harmless: every file is 0644 and new
+directory entries                           harmless: directories are created when a file needs them
+modes and times of members                  harmless: every file is new and has mode 0644
 data before the zip, comments               harmless: ignored
-``__MACOSX`` and the like                   harmless: files like any other
+``__MACOSX`` and the like                   harmless: files like any others
 absolute, ``..``, ``a//b``, ``C:``, ``\\``  refused
 NUL, control and invisible characters       refused
 long names, deep paths                      refused (``COMPONENT_BYTES``, ``PATH_BYTES``, ``DEPTH``)
 names that differ only in case or form      harmless: different files
-the same name twice                         refused: nobody knows which one is meant
-``a`` beside ``a/b``, a directory with data refused
+the same name twice                         refused: it is not clear which one is meant
+``a`` and ``a/b``, directories with data    refused
 symbolic links, devices, pipes              refused
 encrypted, damaged, overlapping members     refused
-other compressions than deflate             refused: bzip2 and LZMA can ask for gigabytes at once
+compressions other than deflate             refused: bzip2 and LZMA can allocate gigabytes at once
 =========================================== =================================================
 """
 
@@ -43,19 +43,19 @@ from omps_worker.common.limits import Limits, whose
 from omps_worker.manifests.file_tree import FilesInMemory, FilesOnDisk, FileTree
 
 COMPONENT_BYTES = 255
-"""The longest name of a file or directory: what common file systems take."""
+"""The longest name of a file or directory, in bytes: the limit of common file systems."""
 
 PATH_BYTES = 1000
-"""The longest path inside the archive."""
+"""The longest path inside the archive, in bytes."""
 
 DEPTH = 32
-"""The most directories a file may be inside of: removing a tree holds one open file for each."""
+"""The most components of a path. Removing a tree needs one open file for each level."""
 
 IN_MEMORY = 2 * 2**20
-"""How many bytes the files of one archive may have to be kept in memory. The largest operators have some more."""
+"""The most bytes of files that are kept in memory for one archive. The largest operators are slightly larger."""
 
 NAMES_BYTES = 512 * 1024
-"""What all paths together may take; they travel in the result message."""
+"""The most bytes of all paths together. The result message contains all paths."""
 
 _CENTRAL_HEADER = b"PK\x01\x02"
 _LOCAL_HEADER_BYTES = 30
@@ -68,14 +68,15 @@ _UNREADABLE = (
 
 
 def unpack(archive: Path, directory: Path, limits: Limits, in_memory: int = IN_MEMORY) -> FileTree:
-    """The files in ``archive``: in memory if they say that they have no more than ``in_memory`` bytes together.
+    """Unpack ``archive`` and return its files.
 
-    Otherwise they are written into ``directory``, which must be empty or not exist yet. An archive without
-    members is none of this function's business: it gives no files.
+    The files are kept in memory if their declared sizes add up to at most ``in_memory`` bytes. Otherwise they are
+    written into ``directory``, which must be empty or not exist yet. An archive without members gives no files; the
+    caller decides what that means.
 
-    Raises OMPSUploadedFileError, naming the member, when the archive is no zip, is damaged,
-    exceeds ``limits`` or has a member that is refused; trying again does not help. What was
-    written until then stays: the caller removes the directory. Raises OSError if the disk fails.
+    Raises OMPSUploadedFileError, naming the member, if the archive is not a zip, is damaged, exceeds ``limits`` or has
+    a member that is refused; trying again does not help. Files that are already written stay, and the caller removes
+    the directory. Raises OSError if the disk fails.
     """
     size = archive.stat().st_size
     if size > limits.archive_bytes:
@@ -84,28 +85,28 @@ def unpack(archive: Path, directory: Path, limits: Limits, in_memory: int = IN_M
         )
     data = archive.read_bytes()
     most_members = 2 * limits.files + 16
-    # Counted in the raw bytes: zipfile would first build an object for each of millions of members.
+    # Counted in the raw bytes, because zipfile would first create an object for each of millions of members.
     if data.count(_CENTRAL_HEADER) > most_members:
         raise OMPSUploadedFileError(f"Archive has too many members: more than {most_members}; {whose('files')}")
     try:
         opened = zipfile.ZipFile(io.BytesIO(data))
     except UnicodeDecodeError:
-        raise OMPSUploadedFileError("Archive has a member whose name is not UTF-8 although it says so") from None
+        raise OMPSUploadedFileError("Archive has a member whose name is marked as UTF-8 but is not") from None
     except _UNREADABLE as error:
-        raise OMPSUploadedFileError(_told(error, "File is not a zip file")) from None
+        raise OMPSUploadedFileError(_zip_reason(error, "File is not a zip file")) from None
     with opened:
-        members = _judged(opened, limits)
+        members = _checked_members(opened, limits)
         pieces = _Pieces(opened, limits.uncompressed_bytes)
         if sum(member.file_size for member in members.values()) <= in_memory:
-            return FilesInMemory({path: b"".join(pieces.of(member)) for path, member in members.items()})
+            return FilesInMemory({path: b"".join(pieces.read(member)) for path, member in members.items()})
         directory.mkdir(parents=True, exist_ok=True)
         for path, member in members.items():
-            _write(directory / path, pieces.of(member))
+            _write(directory / path, pieces.read(member))
     return FilesOnDisk(directory, members)
 
 
-def _judged(opened: zipfile.ZipFile, limits: Limits) -> dict[str, zipfile.ZipInfo]:
-    """The members to write, by path; raises if any member is to be refused."""
+def _checked_members(opened: zipfile.ZipFile, limits: Limits) -> dict[str, zipfile.ZipInfo]:
+    """Return the members to unpack, by path. Raises OMPSUploadedFileError if any member is refused."""
     members: dict[str, zipfile.ZipInfo] = {}
     directories: set[str] = set()
     total = 0
@@ -119,14 +120,16 @@ def _judged(opened: zipfile.ZipFile, limits: Limits) -> dict[str, zipfile.ZipInf
         if not path:
             raise OMPSUploadedFileError(f"Member {shown(member.orig_filename)} has no name")
         if path in members:
-            raise OMPSUploadedFileError(f"Member {shown(path)} is there more than once")
+            raise OMPSUploadedFileError(f"Member {shown(path)} occurs more than once")
         members[path] = member
     if len(members) > limits.files:
         raise OMPSUploadedFileError(
             f"Archive has too many files: {len(members)}, the limit is {limits.files}; {whose('files')}"
         )
     if total > NAMES_BYTES:
-        raise OMPSUploadedFileError(f"Archive has too long names: {total} bytes together, the limit is {NAMES_BYTES}")
+        raise OMPSUploadedFileError(
+            f"The names in the archive are too long: {total} bytes in total, the limit is {NAMES_BYTES}"
+        )
     _check_names(members, directories, limits.files)
     _check_ranges(opened)
     declared = sum(member.file_size for member in members.values())
@@ -136,14 +139,14 @@ def _judged(opened: zipfile.ZipFile, limits: Limits) -> dict[str, zipfile.ZipInf
 
 
 def _path(member: zipfile.ZipInfo) -> str:
-    """The relative path of a member, without ``.`` components; empty for the root itself."""
+    """Return the relative path of a member, without ``.`` components; empty for the root itself."""
     name = member.orig_filename
     if not name.replace("\0", "?").isprintable():
         reason = "has control or invisible characters in its name"
     elif "\0" in name or not name:
         reason = "has a NUL in its name" if name else "has no name"
     elif "\\" in name:
-        reason = "has a backslash in its name; / is what separates directories"
+        reason = "has a backslash in its name; directories are separated by /"
     elif name.startswith("/") or name[1:2] == ":":
         reason = "has an absolute name"
     else:
@@ -168,33 +171,33 @@ def _check_kind(member: zipfile.ZipInfo) -> None:
     elif kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         reason = "is neither a file nor a directory"
     elif kind == stat.S_IFDIR and not member.is_dir():
-        reason = "is a directory by its mode and a file by its name"
+        reason = "has the mode of a directory but the name of a file"
     elif member.is_dir() and member.file_size:
         reason = "is a directory with content"
     elif member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        reason = f"is compressed in an unsupported way ({member.compress_type}); only deflate is supported"
+        reason = f"uses the unsupported compression method {member.compress_type}; only deflate is supported"
     else:
         return
     raise OMPSUploadedFileError(f"Member {shown(member.orig_filename)} {reason}")
 
 
-def _check_names(members: dict[str, zipfile.ZipInfo], directories: set[str], most: int) -> None:
-    """Refuse names that are two things at once, and more than ``most`` directories."""
+def _check_names(members: dict[str, zipfile.ZipInfo], directories: set[str], limit: int) -> None:
+    """Refuse names that are both a file and a directory, and more than ``limit`` directories."""
     needed: set[str] = set()
     for path in directories | {path.rpartition("/")[0] for path in members}:
         while path and path not in needed:
             if path in members:
-                raise OMPSUploadedFileError(f"Member {shown(path)} is a file and a directory")
+                raise OMPSUploadedFileError(f"Member {shown(path)} is both a file and a directory")
             needed.add(path)
             path = path.rpartition("/")[0]
-    if len(needed) > most:
+    if len(needed) > limit:
         raise OMPSUploadedFileError(
-            f"Archive has too many directories: {len(needed)}, the limit is {most}; {whose('files')}"
+            f"Archive has too many directories: {len(needed)}, the limit is {limit}; {whose('files')}"
         )
 
 
 def _check_ranges(opened: zipfile.ZipFile) -> None:
-    """Refuse members that share bytes: that is how small zip bombs are made."""
+    """Refuse members that share bytes, because small zip bombs are made of them."""
     end, last = 0, ""
     for member in sorted(opened.infolist(), key=lambda member: member.header_offset):
         if member.header_offset < end:
@@ -203,17 +206,20 @@ def _check_ranges(opened: zipfile.ZipFile) -> None:
 
 
 class _Pieces:
-    """What is in the members of a zip, until they have more than ``limit`` bytes together."""
+    """Reads the members of a zip, and stops when they have more than ``limit`` bytes in total."""
 
     def __init__(self, opened: zipfile.ZipFile, limit: int) -> None:
         self._opened = opened
-        self._limit = self._room = limit
+        self._limit = self._remaining = limit
 
-    def of(self, member: zipfile.ZipInfo) -> Iterator[bytes]:
-        """What is in ``member``, a piece after the other; of one that has more than it says, no more than that."""
-        # zipfile stops at the declared size, so it is told one that is larger than what may come.
+    def read(self, member: zipfile.ZipInfo) -> Iterator[bytes]:
+        """Yield the content of ``member`` in pieces, but never more than its declared size.
+
+        Raises OMPSUploadedFileError if the content is damaged, exceeds the limit or is not of the declared size.
+        """
+        # zipfile stops at the declared size, so give it a size that is larger than the limit.
         unbounded = copy.copy(member)
-        unbounded.file_size = self._room + 2 * _CHUNK
+        unbounded.file_size = self._remaining + 2 * _CHUNK
         try:
             stream = self._opened.open(unbounded)
         except _UNREADABLE as error:
@@ -222,13 +228,13 @@ class _Pieces:
         with stream:
             while chunk := _read(stream, member):
                 size += len(chunk)
-                if size > self._room:
-                    raise _too_large(self._limit - self._room + size, self._limit)
+                if size > self._remaining:
+                    raise _too_large(self._limit - self._remaining + size, self._limit)
                 if size <= member.file_size:
                     yield chunk
         if size != member.file_size:
             raise _damaged(member, None)
-        self._room -= size
+        self._remaining -= size
 
 
 def _write(path: Path, pieces: Iterable[bytes]) -> None:
@@ -247,7 +253,7 @@ def _read(stream: IO[bytes], member: zipfile.ZipInfo) -> bytes:
 
 
 def _damaged(member: zipfile.ZipInfo, error: Exception | None) -> OMPSUploadedFileError:
-    reason = _told(error, "it cannot be read") if error else "its size is not what the archive says"
+    reason = _zip_reason(error, "it cannot be read") if error else "its size is not what the archive says"
     return OMPSUploadedFileError(f"Member {shown(member.orig_filename)} is damaged: {reason}")
 
 
@@ -257,12 +263,12 @@ def _too_large(size: int, limit: int) -> OMPSUploadedFileError:
     )
 
 
-def _told(error: Exception, otherwise: str) -> str:
-    """What zipfile says is wrong, if it is fit for a person; it quotes names with ``repr``."""
+def _zip_reason(error: Exception, otherwise: str) -> str:
+    """Return zipfile's own message if users can read it (it quotes names with ``repr``), else ``otherwise``."""
     text = str(error)
     return text if isinstance(error, zipfile.BadZipFile) and 0 < len(text) < 300 else otherwise
 
 
 def shown(name: str, length: int = 80) -> str:
-    """A name from outside, as an error message may show it: escaped and of bounded length."""
+    """Return an untrusted name for use in an error message: escaped, and of limited length."""
     return repr(name) if len(name) <= length else f"{name[:length]!r}…"

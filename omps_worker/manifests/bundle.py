@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Make a bundle of manifests: operator-courier's verdict and content, the same bytes every time.
+"""Pack manifests into a bundle, with operator-courier's verdict and content, and the same bytes every time.
 
-A nested tree is packed as it is, less the files that operator-courier leaves out; of a flat
-tree only its ``bundle.yaml`` is. The registry knows a release by the sha256 of the tar inside the
-tar.gz. operator-courier packs a randomly named directory with current times, so nobody could
-tell whether a content is released already. Here the directory is named after the repository,
-names are sorted, and times, owners and modes are fixed.
+A nested tree is packed unchanged, without the files that operator-courier leaves out. Of a flat tree, only its
+``bundle.yaml`` is packed. The registry identifies a release by the sha256 of the tar inside the tar.gz.
+operator-courier packs a randomly named directory with current times, so its digest does not tell whether a content is
+already released. Here the directory is named after the repository, names are sorted, and times, owners and modes are
+fixed.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ from omps_worker.manifests.warnings import csvs_too_deep, oddities
 _GZIP = 16 + zlib.MAX_WBITS
 _FLAT_FILE = "bundle.yaml"
 _CHECKSUM_AS_SPACES = 7 * ord(" ")
-"""A checksum is taken with spaces in its place; the template has one of the eight already."""
+"""The checksum is computed with eight spaces in its place, of which the template already contains one."""
 
 _LARGE = 8**11
-"""The first size in bytes that a header has no room for."""
+"""The smallest size in bytes that does not fit into a header."""
 
 
 def prepare(tree: FileTree, manifests: OperatorManifests, repository: str) -> Bundle:
-    """Let operator-courier verify ``manifests`` for ``repository`` and pack them.
+    """Let operator-courier verify ``manifests`` for ``repository``, and pack them.
 
-    ``tree`` is what ``manifests`` was read from. Safe to call from several threads; operator-courier runs in
+    ``tree`` is the tree that ``manifests`` was read from. Safe to call from several threads; operator-courier runs in
     one of them at a time.
 
-    Raises PackageValidationError with operator-courier's whole verdict in
-    ``details["validation_info"]``; trying again does not help. Raises OSError if the disk fails.
+    Raises PackageValidationError, with operator-courier's whole verdict in ``details["validation_info"]``, if the
+    manifests are refused; trying again does not help. Raises OSError if the disk fails.
     """
     verdict = courier.verify(manifests.documents, repository, partial(csvs_too_deep, tree))
     packed = _Packed()
@@ -73,9 +73,10 @@ def prepare(tree: FileTree, manifests: OperatorManifests, repository: str) -> Bu
 
 
 def is_bundle_tree(tree: FileTree, values: int = VALUES) -> bool:
-    """Whether these are the manifests of an OLM bundle image: CSVs, but no package file.
+    """Return whether these are the manifests of an OLM bundle image: CSVs, but no package file.
 
-    ``values``: how many YAML values they may have. False if they cannot be read: then that is what is wrong with them.
+    ``values`` is the most YAML values that they may have. Returns False if they cannot be read; reading them as a
+    package then reports that error.
     """
     try:
         kinds = {kind_of(document) for document in read_documents(new_reader(values), tree).values()}
@@ -85,7 +86,7 @@ def is_bundle_tree(tree: FileTree, values: int = VALUES) -> bool:
 
 
 class _Packed:
-    """A tar that is gzipped while it is written, and its digest: what ``tarfile`` writes, in less time."""
+    """A tar.gz in memory, and the digest of its tar. The tar is the one that ``tarfile`` writes, in less time."""
 
     def __init__(self) -> None:
         self._compressor = zlib.compressobj(wbits=_GZIP)
@@ -103,7 +104,7 @@ class _Packed:
         self._write(bytes(-size % tarfile.BLOCKSIZE))
 
     def finish(self) -> tuple[bytes, str]:
-        """The tar.gz and the hex sha256 of the tar."""
+        """Return the tar.gz, and the hex sha256 of the tar."""
         end = self._size + 2 * tarfile.BLOCKSIZE
         self._write(bytes(end - self._size + -end % tarfile.RECORDSIZE))
         self._parts.append(self._compressor.flush())
@@ -135,12 +136,12 @@ def _parents(path: str) -> Iterator[str]:
 
 
 def _header(name: str, kind: bytes, size: int) -> bytes:
-    """The header of a member without anything that would tell one machine or run from another."""
+    """Return the header of a member, without anything that depends on the machine or the run."""
     if kind == tarfile.DIRTYPE:
         name += "/"
     if len(name) > tarfile.LENGTH_NAME or not name.isascii() or size >= _LARGE:
-        # It takes more than one block, or a name in two parts.
-        return _by_tarfile(name, kind, size)
+        # Such a header needs more than one block, or a name in two parts.
+        return _tarfile_header(name, kind, size)
     block = bytearray(_template(kind))
     block[: len(name)] = name.encode("ascii")
     block[124:135] = b"%011o" % size
@@ -150,13 +151,13 @@ def _header(name: str, kind: bytes, size: int) -> bytes:
 
 @functools.cache
 def _template(kind: bytes) -> bytes:
-    """A header without a name and a size, and with a checksum of zeros."""
-    block = bytearray(_by_tarfile("", kind, 0))
+    """Return a header without name and size, and with a checksum of zeros."""
+    block = bytearray(_tarfile_header("", kind, 0))
     block[148:155] = bytes(7)
     return bytes(block)
 
 
-def _by_tarfile(name: str, kind: bytes, size: int) -> bytes:
+def _tarfile_header(name: str, kind: bytes, size: int) -> bytes:
     member = tarfile.TarInfo(name)
     member.type, member.size = kind, size
     member.mode = 0o755 if kind == tarfile.DIRTYPE else 0o644

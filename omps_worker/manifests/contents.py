@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What one archive of manifests holds, and the bundles that it makes for those who want it in different ways."""
+"""The content of one archive of manifests, and the bundles that are made of it, one per set of transformations."""
 
 from __future__ import annotations
 
@@ -16,45 +16,49 @@ from omps_worker.manifests.operator_manifests import OperatorManifests
 from omps_worker.manifests.transformations import Transformations, apply
 
 _computing = threading.Lock()
-"""One thread at a time: it is all computing, which threads do not make faster, and the largest manifests
-that are let in take a hundred megabytes or two."""
+"""Held while manifests are processed, so that one thread at a time does it: this is pure computation, which threads
+do not speed up, and the largest accepted manifests take one or two hundred megabytes."""
 
 
 class ArchiveContents:
-    """The files of an archive, unpacked in memory or below ``scratch``, which is the caller's to remove.
+    """The files of an archive, unpacked in memory or below ``scratch``. The caller removes ``scratch``.
 
-    Raises OMPSUploadedFileError if the archive is refused.
+    Raises OMPSUploadedFileError if the archive is refused; trying again does not help.
     """
 
     def __init__(self, archive_file: Path, scratch: Path, limits: Limits) -> None:
         self._scratch = scratch
         self._values = limits.values
-        self._made: dict[Transformations, Bundle | WorkerError] = {}
+        self._results: dict[Transformations, Bundle | WorkerError] = {}
         self._tree = archive.unpack(archive_file, scratch / "manifests", limits)
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Their relative paths, sorted."""
+        """The relative paths of the files, sorted."""
         return self._tree.files
 
     def prepared(self, transformations: Transformations) -> Bundle:
-        """The bundle for those who want these transformations; PackageValidationError if there is none."""
-        made = self._made.get(transformations)
-        if made is None:
+        """Return the bundle with these transformations, which is made once.
+
+        Raises PackageValidationError if the manifests are refused, and what ``transformations.apply`` raises. Another
+        call raises the same error.
+        """
+        result = self._results.get(transformations)
+        if result is None:
             try:
-                made = self._prepare(transformations)
+                result = self._prepare(transformations)
             except WorkerError as error:
-                made = error.as_value()
-            self._made[transformations] = made
-        if isinstance(made, WorkerError):
+                result = error.as_value()
+            self._results[transformations] = result
+        if isinstance(result, WorkerError):
             try:
-                raise made
+                raise result
             finally:
-                del made
-        return made
+                del result
+        return result
 
     def is_bundle_tree(self) -> bool:
-        """Whether these are the manifests of an OLM bundle image; see ``bundle.is_bundle_tree``."""
+        """Return whether these are the manifests of an OLM bundle image; see ``bundle.is_bundle_tree``."""
         return bundle.is_bundle_tree(self._tree, self._values)
 
     def _prepare(self, transformations: Transformations) -> Bundle:

@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""operator-courier's verdict on manifests that were parsed already.
+"""Run operator-courier on manifests that are already parsed, and return its verdict.
 
-operator-courier reads files, parses each of them three to seven times with PyYAML's slow parser,
-and dumps each once or twice only to find its name for a log line. Its rules are what counts
-here, so its own code runs, on a tree of files that exists in memory only: for the time of one
-call its modules see another ``os`` and ``open``, whose files hold documents instead of text, and
-another ``yaml``, which hands these documents out and dumps with libyaml. Nothing outside of
-operator-courier's modules is touched.
+operator-courier reads files, parses each of them three to seven times with PyYAML's slow parser, and dumps each once
+or twice only to find its name for a log line. Its rules are what counts, so its own code runs here, but on a tree of
+files that exists only in memory. During one call, its modules see another ``os`` and ``open``, whose files contain
+documents instead of text, and another ``yaml``, which returns these documents and dumps with libyaml. Nothing outside
+of operator-courier's modules is changed.
 
-It keeps state in its modules, so one call runs at a time in a process. Its logger is silenced:
-what it has to say is in the verdict.
+operator-courier keeps state in its modules, so only one call runs at a time in a process. Its logger is silenced,
+because the verdict contains all its messages.
 """
 
 from __future__ import annotations
@@ -34,13 +33,13 @@ from omps_worker.manifests.operator_manifests import CRD, CSV, PACKAGE, invalid,
 log = logging.getLogger(__name__)
 
 MOST_VERDICTS = 10_000
-"""After so many errors and warnings operator-courier is stopped."""
+"""operator-courier is stopped after this number of errors and warnings."""
 
 MOST_COMPARISONS = 1_000_000
-"""How often it may compare what CSVs own with what CRDs define: it compares each with each."""
+"""The most comparisons of owned resources in CSVs with defined ones in CRDs. It compares each with each."""
 
 MOST_EXAMPLE_VALUES = 100_000
-"""How many values all ``alm-examples`` may hold: it reads them as JSON, only to see whether they are."""
+"""The most values in all ``alm-examples`` together. It parses them as JSON, only to check whether they are valid."""
 
 _ROOT = "manifests"
 _UNBROKEN = 2**31 - 1
@@ -49,28 +48,28 @@ _lock = threading.Lock()
 
 @dataclass(frozen=True, slots=True)
 class CourierVerdict:
-    """What operator-courier thinks of manifests that it accepts."""
+    """operator-courier's verdict on manifests that it accepts."""
 
     nested: bool
     warnings: tuple[str, ...]
-    """As it words them."""
+    """operator-courier's warnings, in its own words."""
     findings: tuple[Finding, ...]
-    """The same, each with its file."""
+    """The same warnings, each with its file."""
     bundle: str | None
-    """For a flat tree: the text of ``bundle.yaml``, all that a release holds."""
+    """For a flat tree: the text of ``bundle.yaml``, the only file in a release."""
 
 
 def verify(
     documents: Mapping[str, Any], repository: str, too_deep: Callable[[], Sequence[str]] = tuple
 ) -> CourierVerdict:
-    """operator-courier's verdict on ``documents`` (by relative path), which stay as they are.
+    """Return operator-courier's verdict on ``documents`` (by relative path), without changing them.
 
-    ``too_deep``: asked for the paths of CSVs where it never looks, if it finds none.
+    ``too_deep`` is called if operator-courier finds no CSV; it returns the paths of CSVs in directories that
+    operator-courier ignores.
 
-    Raises PackageValidationError if it refuses them, or if their package name is not
-    ``repository``; ``details["validation_info"]`` is its whole verdict, ``{errors, warnings}``, or
-    empty when it came to none, and ``details["findings"]`` has its errors with their files. Trying again does not
-    help.
+    Raises PackageValidationError if operator-courier refuses the documents, or if their package name is not
+    ``repository``; trying again does not help. ``details["validation_info"]`` is the whole verdict,
+    ``{errors, warnings}``, or empty if there is none. ``details["findings"]`` has the errors with their files.
     """
     _check_comparisons(documents)
     _check_examples(documents)
@@ -81,7 +80,7 @@ def verify(
                 verified = courier.verified_manifest.VerifiedManifest(_ROOT, None, False, repository)
                 verdict = verified.validation_dict
                 if not verified.is_valid:
-                    # What operator-courier's api module says; that one needs distutils to import.
+                    # The message of operator-courier's api module, which cannot be imported without distutils.
                     message = "Resulting bundle is invalid, input yaml is improperly defined."
                     raise courier.errors.OpCourierBadBundle(message, verdict)
                 bundle = None if verified.nested else courier.bundle_text(verified)
@@ -92,18 +91,18 @@ def verify(
         else:
             return CourierVerdict(verified.nested, tuple(verdict["warnings"]), tuple(courier.command.warnings), bundle)
         finally:
-            # It stays for the next tree; what it noted of this one need not.
+            # The command is kept for the next tree; its notes about this tree are not.
             courier.command.begin({})
 
 
 def left_out() -> frozenset[str]:
-    """The names of files that operator-courier never packs, wherever they are."""
+    """Return the names of files that operator-courier does not pack, in any directory."""
     with _lock:
         return _Courier.load().left_out
 
 
 class _Document:
-    """Stands for a file, and for its text: operator-courier only passes texts on to the parser."""
+    """Stands in for a file and for its text. operator-courier passes texts only to the parser."""
 
     def __init__(self, document: Any) -> None:
         self.document = document
@@ -119,7 +118,7 @@ class _Document:
 
 
 class _Tree:
-    """The part of ``os`` that operator-courier looks at a tree with, for files in memory."""
+    """The part of ``os`` that operator-courier uses to read a tree, for files in memory."""
 
     def __init__(self, documents: Mapping[str, Any]) -> None:
         self._documents = documents
@@ -147,22 +146,22 @@ class _Tree:
 
 
 class _Shared(Exception):
-    """A value stands in more than one place."""
+    """A value occurs in more than one place."""
 
 
 class _TooMuch(Exception):
-    """operator-courier has found more than anybody reads."""
+    """operator-courier has found more errors and warnings than anyone reads."""
 
 
 class _Courier:
-    """operator-courier's modules, and what stands in for the libraries that they use."""
+    """operator-courier's modules, and the replacements for the libraries that they use."""
 
     _loaded: _Courier | None = None
 
     def __init__(self) -> None:
         yaml: Any = importlib.import_module("yaml")
         self._yaml = yaml
-        # The order matters: two of them import each other.
+        # The order matters, because two of them import each other.
         self.errors, self._identify, self._parser, self._build, self._format, self.validate, self.verified_manifest = (
             importlib.import_module(f"operatorcourier.{name}")
             for name in ("errors", "identify", "manifest_parser", "build", "format", "validate", "verified_manifest")
@@ -171,26 +170,26 @@ class _Courier:
         self.left_out: frozenset[str] = frozenset(importlib.import_module("operatorcourier.push").BLACK_LIST)
         self._dumper = _dumper(getattr(yaml, "CDumper", yaml.Dumper), self._format)
         self._pure_dumper = _dumper(yaml.Dumper, self._format)
-        self.command = _listening(self.validate.ValidateCmd, self.validate.log_info)
+        self.command = _recording_command(self.validate.ValidateCmd, self.validate.log_info)
 
     @classmethod
     def load(cls) -> _Courier:
-        """Import operator-courier at the first call."""
+        """Return the modules; the first call imports operator-courier."""
         if cls._loaded is None:
             cls._loaded = cls()
         return cls._loaded
 
     @contextlib.contextmanager
     def reading(self, documents: Mapping[str, Any]) -> Iterator[None]:
-        """Let operator-courier see ``documents`` instead of the disk."""
+        """Let operator-courier read ``documents`` instead of files."""
         tree = _Tree(documents)
 
         def load(text: _Document) -> Any:
             return text.document
 
-        # It dumps a document only to find out which file it came from: identity tells that as well.
+        # It dumps a document only to find the file that it came from. Its identity is enough for that.
         parsed = SimpleNamespace(safe_load=load, dump=id)
-        shown = SimpleNamespace(dump=self._dump, add_representer=lambda *_: None)
+        formatting = SimpleNamespace(dump=self._dump, add_representer=lambda *_: None)
         self.command.begin(documents)
         with contextlib.ExitStack() as stack:
             for module, name, value in (
@@ -199,7 +198,7 @@ class _Courier:
                 (self._identify, "safe_load", load),
                 (self._build, "yaml", parsed),
                 (self.validate, "yaml", parsed),
-                (self._format, "yaml", shown),
+                (self._format, "yaml", formatting),
                 (self.verified_manifest, "os", tree),
                 (self.verified_manifest, "ValidateCmd", self.command),
             ):
@@ -207,14 +206,14 @@ class _Courier:
             yield
 
     def bundle_text(self, verified: Any) -> str:
-        """The bundle of a flat tree, as operator-courier writes it to ``bundle.yaml``."""
+        """Return the bundle of a flat tree, as operator-courier writes it to ``bundle.yaml``."""
         data = verified.bundle_dict["data"]
-        # It changes the CSVs that it formats.
-        data["clusterServiceVersions"] = _copied(data["clusterServiceVersions"])
+        # Copied, because operator-courier changes the CSVs that it formats.
+        data["clusterServiceVersions"] = _copy_keeping_aliases(data["clusterServiceVersions"])
         return self._dump(verified.bundle, default_flow_style=False)
 
     def _dump(self, value: Any, **options: Any) -> str:
-        # libyaml and PyYAML break long lines at different places; unbroken, both write the same bytes.
+        # libyaml and PyYAML break long lines in different places. Without line breaks, they write the same bytes.
         options["width"] = _UNBROKEN
         if type(value) is list:
             written = yaml_dump.dump(value, partial(self._dump_whole, **options), self._format._literal)
@@ -226,20 +225,20 @@ class _Courier:
         try:
             text: str = self._yaml.dump(value, Dumper=self._dumper, **options)
         except UnicodeEncodeError:
-            # Lone surrogates, which libyaml cannot write and PyYAML escapes.
+            # libyaml cannot write lone surrogates; PyYAML escapes them.
             text = self._yaml.dump(value, Dumper=self._pure_dumper, **options)
         return text
 
 
-def _copied(value: Any) -> Any:
-    """A copy of ``value`` and all that is in it, in which what was shared is."""
+def _copy_keeping_aliases(value: Any) -> Any:
+    """Return a deep copy of ``value``. Values that are shared in the original are shared in the copy."""
     try:
-        return _copied_tree(value, set())
+        return _copy_tree(value, set())
     except _Shared:
         return copy.deepcopy(value)
 
 
-def _copied_tree(value: Any, seen: set[int]) -> Any:
+def _copy_tree(value: Any, seen: set[int]) -> Any:
     kind = type(value)
     if kind is not dict and kind is not list:
         return value
@@ -247,12 +246,12 @@ def _copied_tree(value: Any, seen: set[int]) -> Any:
         raise _Shared
     seen.add(id(value))
     if kind is list:
-        return [_copied_tree(each, seen) for each in value]
-    return {key: each if type(each) is str else _copied_tree(each, seen) for key, each in value.items()}
+        return [_copy_tree(each, seen) for each in value]
+    return {key: each if type(each) is str else _copy_tree(each, seen) for key, each in value.items()}
 
 
 def _replaced(module: ModuleType, name: str, value: object) -> contextlib.ExitStack:
-    """``module.name`` is ``value`` until the stack that is returned is closed."""
+    """Set ``module.name`` to ``value`` until the returned stack is closed."""
     stack = contextlib.ExitStack()
     if name in vars(module):
         stack.callback(setattr, module, name, vars(module)[name])
@@ -263,26 +262,27 @@ def _replaced(module: ModuleType, name: str, value: object) -> contextlib.ExitSt
 
 
 def _dumper(base: Any, courier_format: Any) -> Any:
-    """PyYAML's dumper ``base``, with operator-courier's way of writing long texts."""
+    """Return PyYAML's dumper ``base`` with operator-courier's format for long texts."""
 
     class Dumper(base):  # type: ignore[misc]
         pass
 
     def literal(dumper: Any, text: str) -> Any:
-        # str(): libyaml takes no subclass.
+        # str(), because libyaml does not accept a subclass.
         return dumper.represent_scalar("tag:yaml.org,2002:str", str(text), style="|")
 
     Dumper.add_representer(courier_format._literal, literal)
     return Dumper
 
 
-def _listening(command: Any, log_info: dict[str, str]) -> Any:
-    """operator-courier's ValidateCmd, but one that notes in which file it found what, and ends when that is too much.
+def _recording_command(command: Any, log_info: dict[str, str]) -> Any:
+    """Return a subclass of operator-courier's ValidateCmd that records each finding with its file.
 
-    ``log_info`` is where it keeps the path of the file that it looks at.
+    It raises _TooMuch after ``MOST_VERDICTS`` findings. ``log_info`` is the mapping in which operator-courier keeps the
+    path of the current file.
     """
 
-    class Listening(command):  # type: ignore[misc]
+    class RecordingCommand(command):  # type: ignore[misc]
         errors: ClassVar[list[Finding]] = []
         warnings: ClassVar[list[Finding]] = []
         paths: ClassVar[dict[int, str]] = {}
@@ -297,24 +297,26 @@ def _listening(command: Any, log_info: dict[str, str]) -> Any:
             return self.paths.get(id(document), "")
 
         def _type_validation(self, *arguments: Any, **options: Any) -> Any:
-            # What it says of all files of a kind is not about the file that it looked at last.
+            # A finding about all files of a kind is not about the current file.
             log_info["current_manifest_file"] = ""
             return super()._type_validation(*arguments, **options)
 
         def _log_warning(self, message: str, *args: object, **options: object) -> None:
-            self._note(Listening.warnings, message, args)
+            self._note(RecordingCommand.warnings, message, args)
             super()._log_warning(message, *args, **options)
 
         def _log_error(self, message: str, *args: object, **options: object) -> None:
-            self._note(Listening.errors, message, args)
+            self._note(RecordingCommand.errors, message, args)
             super()._log_error(message, *args, **options)
 
         def _note(self, findings: list[Finding], message: str, args: tuple[object, ...]) -> None:
             findings.append(Finding(message % args, log_info["current_manifest_file"] or None))
-            if len(Listening.errors) + len(Listening.warnings) > MOST_VERDICTS:
-                raise _TooMuch(f"There is more wrong with these manifests than {MOST_VERDICTS} errors and warnings.")
+            if len(RecordingCommand.errors) + len(RecordingCommand.warnings) > MOST_VERDICTS:
+                raise _TooMuch(
+                    f"operator-courier has more than {MOST_VERDICTS} errors and warnings about these manifests."
+                )
 
-    return Listening
+    return RecordingCommand
 
 
 def _check_comparisons(documents: Mapping[str, Any]) -> None:
@@ -334,8 +336,8 @@ def _check_comparisons(documents: Mapping[str, Any]) -> None:
     comparisons = sum(count * defined.get(directory, 0) for directory, count in owned.items())
     if comparisons > MOST_COMPARISONS:
         raise invalid(
-            "Failed to push manifest: its ClusterServiceVersions own too many custom resources for operator-courier "
-            f"to compare with the definitions: {comparisons} comparisons, the limit is {MOST_COMPARISONS}."
+            "Failed to push manifest: its ClusterServiceVersions own too many custom resources. To compare them with "
+            f"the definitions takes {comparisons} comparisons, the limit is {MOST_COMPARISONS}."
         )
 
 
@@ -350,7 +352,7 @@ def _check_examples(documents: Mapping[str, Any]) -> None:
                 values += sum(map(examples.count, "[{,"))
     if values > MOST_EXAMPLE_VALUES:
         raise invalid(
-            f"Failed to push manifest: the annotations alm-examples hold more than {MOST_EXAMPLE_VALUES} values."
+            f"Failed to push manifest: the annotations alm-examples have more than {MOST_EXAMPLE_VALUES} values."
         )
 
 
@@ -359,7 +361,7 @@ def _length(value: Any) -> int:
 
 
 def _refusal(error: Exception, courier: _Courier, shape: _Shape) -> PackageValidationError:
-    """operator-courier's exception as ours."""
+    """Return the PackageValidationError for an exception that was raised while operator-courier ran."""
     if isinstance(error, courier.errors.OpCourierError):
         verdict = getattr(error, "validation_info", {})
         found = courier.command.errors if verdict else shape.findings()
@@ -369,28 +371,28 @@ def _refusal(error: Exception, courier: _Courier, shape: _Shape) -> PackageValid
         return PackageValidationError(message, details={"validation_info": verdict, "findings": list(sentences(found))})
     if isinstance(error, _TooMuch):
         return invalid(f"Failed to push manifest: {error}")
-    log.debug("operator-courier stopped at manifests that it does not understand", exc_info=error)
+    log.debug("operator-courier failed on these manifests", exc_info=error)
     file = one_line(courier.validate.log_info["current_manifest_file"])
     where = f"at or after file /{file}" if file else "at one of the files"
     return invalid(
-        f"Failed to push manifest: operator-courier stopped {where} ({type(error).__name__}): something there is not "
-        "of the kind that it expects, like a list where a mapping belongs, or an empty value."
+        f"Failed to push manifest: operator-courier failed {where} ({type(error).__name__}): a value there is not of "
+        "the expected kind, for example a list instead of a mapping, or an empty value."
     )
 
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """Which files a tree has where, for what operator-courier says of all of it."""
+    """The layout of a tree, to explain errors of operator-courier that are about the whole tree."""
 
     documents: Mapping[str, Any]
     too_deep: Callable[[], Sequence[str]]
 
     def findings(self) -> list[Finding]:
-        """What it may mean."""
+        """Return the likely causes of such an error."""
         root = {path: kind_of(document) for path, document in self.documents.items() if "/" not in path}
         packages = [f"/{path}" for path, kind in root.items() if kind == PACKAGE]
         if len(packages) > 1:
-            return [Finding(f"packageName stands in {' and in '.join(packages[:5])}")]
+            return [Finding(f"packageName is in {' and in '.join(packages[:5])}")]
         if CSV not in map(kind_of, self.documents.values()):
             return [Finding(f"this {CSV} is more than one directory deep", path) for path in self.too_deep()]
         return []

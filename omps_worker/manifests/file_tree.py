@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The files that came out of an archive: in memory where they are small, on disk otherwise.
+"""The files of an unpacked archive: in memory if they are small, otherwise on disk.
 
-To make a file and to remove it again costs more than to read a manifest of usual size, on some file systems
-many times more. Most operators have some dozens of small files.
+Creating and removing a file costs more than reading a manifest of usual size, on some file systems many times more.
+Most operators have a few dozen small files.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ _CHUNK = 2**18
 
 
 class FileTree(Protocol):
-    """Files by their relative paths, with ``/`` between components; safe to read from several threads."""
+    """Files by their relative paths, with ``/`` between components. Safe to read from several threads."""
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The path of each file, sorted."""
+        """The paths of all files, sorted."""
 
     def read(self, path: str) -> bytes:
-        """What is in one of the files. Raises OSError if the disk fails."""
+        """Return the content of one of the files. Raises OSError if the disk fails."""
 
     def pieces(self, path: str) -> tuple[int, Iterable[bytes]]:
-        """How many bytes one of the files has, and these, a piece after the other. Raises OSError as ``read``."""
+        """Return the size of one of the files in bytes, and its content in pieces. Raises OSError like ``read``."""
 
 
 class FilesInMemory:
-    """A FileTree of files that are nowhere else."""
+    """A FileTree that is kept in memory."""
 
     def __init__(self, content: Mapping[str, bytes]) -> None:
         self._content = content
@@ -48,7 +48,7 @@ class FilesInMemory:
 
 
 class FilesOnDisk:
-    """A FileTree of the plain files ``files``, which are in ``directory``."""
+    """A FileTree of the regular files ``files`` in ``directory``."""
 
     def __init__(self, directory: Path, files: Iterable[str]) -> None:
         self.directory = directory
@@ -57,13 +57,13 @@ class FilesOnDisk:
 
     @classmethod
     def copy_of(cls, tree: FileTree, directory: Path) -> FilesOnDisk:
-        """The files of ``tree``, written into ``directory``, which is made. Raises OSError if the disk fails."""
-        made = set()
+        """Write the files of ``tree`` into the new ``directory``. Raises OSError if the disk fails."""
+        created = set()
         for path in tree.files:
             file = directory / path
-            if file.parent not in made:
+            if file.parent not in created:
                 file.parent.mkdir(parents=True, exist_ok=True)
-                made.add(file.parent)
+                created.add(file.parent)
             with file.open("xb") as opened:
                 opened.writelines(tree.pieces(path)[1])
         return cls(directory, tree.files)
@@ -73,7 +73,7 @@ class FilesOnDisk:
         return (self.directory / path).read_bytes()
 
     def write(self, path: str, content: bytes) -> None:
-        """Put ``content`` in the place of what is in one of the files. Raises OSError if the disk fails."""
+        """Replace the content of one of the files. Raises OSError if the disk fails."""
         (self.directory / path).write_bytes(content)
 
     def pieces(self, path: str) -> tuple[int, Iterable[bytes]]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is found wrong, or odd, in manifests: each in a sentence that names the file, for whoever has to mend it."""
+"""Errors and warnings about manifests, as sentences that name the file, for the developers who correct them."""
 
 from __future__ import annotations
 
@@ -9,34 +9,37 @@ from dataclasses import dataclass
 from omps_worker.common.text import one_line
 
 MOST = 100
-"""How many sentences are kept of one tree. A single cause can be found hundreds of times."""
+"""The most sentences that are kept for one tree. A single cause can lead to hundreds of findings."""
 
-_LETTERS = 500
+_MAX_CHARACTERS = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One error or warning, in the words of whoever found it; ``file``: the relative path, None if it is about all."""
+    """One error or warning. ``file`` is the relative path, or None if the finding is about all files."""
 
     text: str
     file: str | None = None
 
     @property
     def sentence(self) -> str:
-        """It, with its file, on one line of bounded length."""
-        text = self.text[: _LETTERS + 1]
+        """The finding with its file, on one line of limited length."""
+        text = self.text[: _MAX_CHARACTERS + 1]
         line = one_line(f"/{self.file}: {text}" if self.file else text)
-        return line if len(line) <= _LETTERS else f"{line[:_LETTERS]}…"
+        return line if len(line) <= _MAX_CHARACTERS else f"{line[:_MAX_CHARACTERS]}…"
 
 
 def sentences(findings: Iterable[Finding]) -> tuple[str, ...]:
-    """The sentences of ``findings``, each once, in their order; beyond ``MOST``, how many more there are."""
-    told = tuple(dict.fromkeys(finding.sentence for finding in findings))
-    return told if len(told) <= MOST else (*told[:MOST], f"and {len(told) - MOST} more")
+    """Return the sentences of ``findings`` in order, without duplicates.
+
+    If there are more than ``MOST``, the last one says how many are left out.
+    """
+    lines = tuple(dict.fromkeys(finding.sentence for finding in findings))
+    return lines if len(lines) <= MOST else (*lines[:MOST], f"and {len(lines) - MOST} more")
 
 
 def in_short(findings: Sequence[Finding]) -> str:
-    """The first of ``findings``, and how many others there are."""
-    told = dict.fromkeys(finding.sentence for finding in findings)
-    first = next(iter(told), "").rstrip(".")
-    return f"{first}; and {len(told) - 1} more." if len(told) > 1 else f"{first}."
+    """Return the sentence of the first finding, and the number of the others."""
+    lines = dict.fromkeys(finding.sentence for finding in findings)
+    first = next(iter(lines), "").rstrip(".")
+    return f"{first}; and {len(lines) - 1} more." if len(lines) > 1 else f"{first}."

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The tree of manifests that came out of an archive: what it calls itself, and its documents.
+"""Read the manifests of an unpacked archive: the package name, and the documents.
 
-Two shapes exist. Flat: the package file, the ClusterServiceVersions (CSVs) and the
-CustomResourceDefinitions (CRDs) all in the root. Nested: the package file in the root and one
-directory per version. Files that are no YAML, and directories further down, are never looked
-into; they are only carried along.
+There are two layouts. Flat: the package file, the ClusterServiceVersions (CSVs) and the CustomResourceDefinitions
+(CRDs) are all in the root. Nested: the package file is in the root, and there is one directory per version. Files that
+are not YAML, and directories further down, are never read. They are only packed again.
 """
 
 from __future__ import annotations
@@ -30,10 +29,10 @@ CSV = "ClusterServiceVersion"
 CRD = "CustomResourceDefinition"
 
 REPOSITORY_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,254}")
-"""What Quay takes for the name of a repository (its ``REPOSITORY_NAME_REGEX``); match it whole."""
+"""The names that Quay accepts for a repository (its ``REPOSITORY_NAME_REGEX``). Use ``fullmatch``."""
 
 YAML_ENDINGS = (".yaml", ".yml")
-"""What operator-courier takes for YAML."""
+"""The endings of the files that operator-courier reads as YAML."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,21 +42,22 @@ class OperatorManifests:
     package_name: str
     nested: bool
     default_csv_version: str | None
-    """``spec.version`` of the CSV that is current in the default channel, if there is one."""
+    """``spec.version`` of the current CSV of the default channel, if there is one."""
     documents: Mapping[str, Any] = field(repr=False)
-    """The document of each YAML file in the root and in the directories there, by relative path."""
+    """The document of each YAML file in the root and in its directories, by relative path."""
     repeated: Sequence[Finding] = ()
-    """Keys that stand twice in one mapping, of which the last one counts."""
+    """Keys that occur twice in one mapping. The last one counts."""
 
     @classmethod
     def read(cls, tree: FileTree, values: int = VALUES) -> OperatorManifests:
-        """Read ``tree``, whose files may have so many YAML values, or a part of that if it is flat.
+        """Read the manifests in ``tree``.
 
-        The package name is that of the first file in the root, by name, that has the top-level
-        key ``packageName``; it must be a valid name of a repository.
+        ``values`` is the most YAML values that the files may have together; a flat tree may have one in ``FLAT_SHARE``
+        of that. The package name is the top-level ``packageName`` of the first file in the root, in the order of the
+        file names, that has this key. It must be a valid name of a repository.
 
-        Raises PackageValidationError, naming the file, if there is no such name or a file is not
-        readable YAML; trying again does not help.
+        Raises PackageValidationError, naming the file, if there is no such name or a file is not readable YAML; trying
+        again does not help.
         """
         reader = new_reader(values)
         repeated: list[Finding] = []
@@ -66,8 +66,8 @@ class OperatorManifests:
         nested = any("/" in path and kind_of(document) == CSV for path, document in documents.items())
         if not nested and reader.values > values // FLAT_SHARE:
             raise invalid(
-                f"The manifests have {reader.values} values, and {values // FLAT_SHARE} are taken where all of them "
-                f"stand in one directory, a part of what is taken otherwise; {whose('values')}."
+                f"The manifests have {reader.values} values. If all manifests are in one directory, at most "
+                f"{values // FLAT_SHARE} values are accepted, a fraction of the limit; {whose('values')}."
             )
         return cls(
             package_name=package["packageName"],
@@ -79,7 +79,7 @@ class OperatorManifests:
 
 
 def kind_of(document: Any) -> str | None:
-    """What operator-courier takes a document for: ``PACKAGE``, ``CSV``, ``CRD``, or None."""
+    """Return the kind that operator-courier sees in a document: ``PACKAGE``, ``CSV``, ``CRD``, or None."""
     if not isinstance(document, dict):
         return None
     if "packageName" in document:
@@ -89,10 +89,10 @@ def kind_of(document: Any) -> str | None:
 
 
 def read_documents(reader: YamlReader, tree: FileTree, repeated: list[Finding] | None = None) -> dict[str, Any]:
-    """The documents of all YAML files in the root of ``tree`` and the directories there, by relative path.
+    """Return the documents of all YAML files in the root of ``tree`` and in its directories, by relative path.
 
-    Ordered: the root first, names sorted. What stands twice in a mapping is added to ``repeated``. Raises
-    PackageValidationError, naming the file, for one that cannot be read.
+    The root comes first, and names are sorted. Keys that occur twice in a mapping are added to ``repeated``. Raises
+    PackageValidationError, naming the file, if a file cannot be read.
     """
     documents = {}
     for path in yaml_files(tree.files):
@@ -103,20 +103,20 @@ def read_documents(reader: YamlReader, tree: FileTree, repeated: list[Finding] |
 
 
 def yaml_files(files: Iterable[str]) -> list[str]:
-    """Those of ``files``, relative paths, that operator-courier sees: the root first, names sorted."""
+    """Return those of ``files`` (relative paths) that operator-courier reads: the root first, names sorted."""
     seen = [path for path in files if path.endswith(YAML_ENDINGS) and path.count("/") <= 1]
     return sorted(seen, key=lambda path: path.rpartition("/"))
 
 
 def new_reader(values: int = VALUES) -> YamlReader:
-    """A reader for the files of one operator, which may have so many YAML values together."""
+    """Return a reader for the files of one operator, which may have at most ``values`` YAML values together."""
     from omps_worker.manifests.yaml_reader import YamlReader
 
     return YamlReader(values)
 
 
 def read_text(tree: FileTree, path: str) -> str:
-    """The text in a file, every carriage return and byte order mark kept.
+    """Return the text of a file, including carriage returns and byte order marks.
 
     Raises PackageValidationError, naming the file, if it is not UTF-8 text.
     """
@@ -127,7 +127,7 @@ def read_text(tree: FileTree, path: str) -> str:
 
 
 def parse(reader: YamlReader, name: str, text: str) -> Any:
-    """The document in the text of a file. Raises PackageValidationError, naming the file, if that is not readable."""
+    """Return the document in the text of a file. Raises PackageValidationError, naming the file, if that fails."""
     try:
         return reader.read(with_newlines(text))
     except ValueError as fault:
@@ -135,15 +135,15 @@ def parse(reader: YamlReader, name: str, text: str) -> Any:
 
 
 def with_newlines(text: str) -> str:
-    """``text`` as reading a text file gives it: operator-courier does, so it never sees a carriage return."""
+    """Return ``text`` with the line ends that Python gives when it reads a text file, as operator-courier does."""
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def find_package(documents: Iterable[tuple[str, Any]]) -> tuple[str, Mapping[Any, Any]]:
-    """The relative path and the document of the package file, the first one in the root that has a package name.
+    """Return the relative path and the document of the package file: the first in the root with a package name.
 
-    No more of ``documents`` are taken than it needs. Raises PackageValidationError if there is none
-    or its name cannot be that of a repository.
+    ``documents`` is consumed only as far as needed. Raises PackageValidationError if there is no package file, or if
+    its name cannot be the name of a repository.
     """
     almost: list[str] = []
     for path, document in documents:
@@ -152,11 +152,12 @@ def find_package(documents: Iterable[tuple[str, Any]]) -> tuple[str, Mapping[Any
             continue
         name = document["packageName"]
         if not isinstance(name, str):
-            raise invalid(f"packageName in {shown_path(path)} is no text, but {described(name)}.")
+            raise invalid(f"packageName in {shown_path(path)} must be text, but is {described(name)}.")
         if not REPOSITORY_NAME.fullmatch(name):
             raise invalid(
-                f"packageName in {shown_path(path)} cannot be the name of a repository: {shown(name)}. Such names are "
-                "up to 255 lower-case letters, digits, dots, dashes and underscores, a letter or digit first."
+                f"packageName in {shown_path(path)} is not a valid repository name: {shown(name)}. A repository name "
+                "has up to 255 lower-case letters, digits, dots, dashes and underscores, and begins with a letter or a "
+                "digit."
             )
         return path, document
     hint = f" {almost[0]}." if len(almost) == 1 else ""
@@ -164,45 +165,45 @@ def find_package(documents: Iterable[tuple[str, Any]]) -> tuple[str, Mapping[Any
 
 
 def _why_no_package(path: str, document: Any) -> Iterator[str]:
-    """Why a file that seems to be meant for the package file is none."""
+    """Yield why a file that looks like the package file is not accepted as such."""
     file, kind = shown_path(path), kind_of(document)
     if "/" in path:
         if kind == PACKAGE:
-            yield f"{file} has it, but stands in a directory: only files beside all directories count"
+            yield f"{file} has it, but is in a directory: only files in the root count"
         return
     entries = document if isinstance(document, list) else ()
     if any(kind_of(entry) == PACKAGE for entry in entries):
-        yield f"{file} is a list: packageName has to stand at the top, without a dash before it"
+        yield f"{file} is a list: packageName must be at the top level, without a dash before it"
         return
     for key, value in document.items() if isinstance(document, dict) else ():
         if isinstance(key, str) and re.sub("[-_ ]", "", key).lower() == PACKAGE_NAME.lower():
-            yield f"{file} has {shown(key)}, which has to be spelt packageName"
+            yield f"{file} has {shown(key)}, which must be spelt packageName"
             return
         if kind is None and isinstance(value, dict) and PACKAGE_NAME in value:
-            yield f"{file} has it below {shown(str(key))} instead of at the top"
+            yield f"{file} has it below {shown(str(key))} instead of at the top level"
             return
     if kind is None and "package" in path.lower():
-        what = "has none" if isinstance(document, dict) else f"is {described(document)} instead of a mapping with it"
-        yield f"{file} {what}"
+        fault = "has none" if isinstance(document, dict) else f"is {described(document)} instead of a mapping with it"
+        yield f"{file} {fault}"
 
 
 def invalid(message: str) -> PackageValidationError:
-    """A PackageValidationError that is not operator-courier's: it has no verdict."""
+    """Return a PackageValidationError without a verdict: not operator-courier, but the worker refuses the manifests."""
     return PackageValidationError(message, details={"validation_info": {}})
 
 
 def unreadable(name: str, reason: str) -> PackageValidationError:
-    """The error of a file that cannot be read, for ``reason``."""
+    """Return the error for a file that cannot be read because of ``reason``."""
     return invalid(f"Failed to process yaml file {shown_path(name)}: {reason}")
 
 
 def shown_path(path: str) -> str:
-    """How messages name a file: from the root of the tree, on one line."""
+    """Return the name of a file for messages: its path from the root of the tree, on one line."""
     return one_line(f"/{path}")
 
 
 def described(value: Any) -> str:
-    """What kind of value this is, for a message that wants another kind."""
+    """Return the kind of a value, for a message that another kind is needed."""
     kinds = {dict: "a mapping", list: "a list", str: "text", type(None): "empty", bool: "a boolean"}
     return kinds.get(type(value), "a number or a date")
 
@@ -220,7 +221,7 @@ def _default_csv_version(package: Mapping[Any, Any], documents: Mapping[str, Any
 
 
 def _current_csv(package: Mapping[Any, Any]) -> str | None:
-    """The current CSV of the default channel: the one that is named so, or the only one."""
+    """Return the current CSV of the default channel, or of the only channel if no default is named."""
     channels = package.get("channels")
     if not isinstance(channels, list):
         return None
@@ -234,7 +235,7 @@ def _current_csv(package: Mapping[Any, Any]) -> str | None:
 
 
 def _get(document: Any, *keys: str) -> Any:
-    """What stands under ``keys``; None where the way there ends."""
+    """Return the value below ``keys``, or None if there is none."""
     for key in keys:
         if not isinstance(document, dict):
             return None

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Replaces texts in the YAML files of a tree.
+"""Replace texts in the YAML files of a tree.
 
-Nothing of ours is imported, and little of Python's: where regular expressions take part, this file is the program
-of a process of its own, see ``regexp_process``. That process has limits, which ``main`` sets for itself.
+This module imports nothing of the project and little of the standard library. If there are regular expressions, it is
+the program of a separate process; see ``regexp_process``. ``main`` sets the limits of that process.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 NOT_TEXT, NOT_UTF8, PLACES, CHARACTERS, TIME, MEMORY = "not_text", "not_utf8", "places", "characters", "time", "memory"
-"""Why texts cannot be replaced: a file is no UTF-8 text, or would be none afterwards; there is too much to
-replace, or the text would grow too much; it takes too long, or too much memory."""
+"""Why texts cannot be replaced: a file is not UTF-8 text, or would no longer be; there are too many places to
+replace, or the text would grow too much; it takes too much time, or too much memory."""
 
 GRACE_SECONDS = 1.0
-"""How long a process whose time is over may take to say so, in processor time, before the kernel ends it."""
+"""Seconds of processor time in which the process can report that its time is over, before the kernel ends it."""
 
 _YAML_ENDINGS = (".yaml", ".yml")
 
 
 class CannotReplace(Exception):
-    """``kind`` says why, ``file`` where, as a relative path, and ``rule`` which of the rules was at work."""
+    """Texts cannot be replaced: ``kind`` is the reason, ``file`` the relative path, ``rule`` the index of the rule."""
 
     def __init__(self, kind: str, file: str = "", rule: int = 0) -> None:
         super().__init__(kind, file, rule)
@@ -35,21 +35,21 @@ class CannotReplace(Exception):
 
 
 class TextReplacer:
-    """The rules ``(old, new, whether old is a regular expression)``, to be applied one after the other.
+    """Applies rules one after the other. A rule is ``(old, new, whether old is a regular expression)``.
 
-    All files together may have ``places`` replaced and grow by ``characters``, each rule counted.
+    In all files together, and for all rules together, at most ``places`` may be replaced and ``characters`` added.
     """
 
     def __init__(self, rules: Sequence[tuple[str, str, bool]], places: int, characters: int) -> None:
         self._places, self._characters = places, characters
         self._steps = [(old, new, re.compile(old, re.MULTILINE) if regexp else None) for old, new, regexp in rules]
         self.file, self.rule = "", 0
-        """What is being worked on."""
+        """The relative path of the current file, and the index of the current rule."""
 
     def replace_in(self, directory: Path) -> None:
-        """Change the YAML files below ``directory``, also those that operator-courier never looks into.
+        """Change the YAML files below ``directory``, including those that operator-courier does not read.
 
-        Raises CannotReplace; some files may be changed already then. Raises OSError if the disk fails.
+        Raises CannotReplace; some files may already be changed then. Raises OSError if the disk fails.
         """
         for path in sorted(directory.rglob("*")):
             if path.name.lower().endswith(_YAML_ENDINGS) and path.is_file():
@@ -73,7 +73,7 @@ class TextReplacer:
             self.rule = number
             plain = text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
             if plain != text and plain.replace("\n", "\r\n") == text:
-                # OMPS read text files: "$" and "\n" never met a carriage return.
+                # OMPS opened files as text, so its "$" and "\n" never met a carriage return.
                 text = self._replaced(plain, old, new, pattern).replace("\n", "\r\n")
             else:
                 text = self._replaced(text, old, new, pattern)
@@ -81,18 +81,18 @@ class TextReplacer:
 
     def _replaced(self, text: str, old: str, new: str, pattern: re.Pattern[str] | None) -> str:
         if pattern is None:
-            self._spend(text.count(old), len(new) - len(old))
+            self._count(text.count(old), len(new) - len(old))
             return text.replace(old, new)
 
         def expanded(match: re.Match[str]) -> str:
             put = match.expand(new) if "\\" in new else new
-            self._spend(1, len(put) - (match.end() - match.start()))
+            self._count(1, len(put) - (match.end() - match.start()))
             return put
 
         return pattern.sub(expanded, text)
 
-    def _spend(self, places: int, growth: int) -> None:
-        """Count ``places`` that grow by ``growth`` characters each."""
+    def _count(self, places: int, growth: int) -> None:
+        """Count ``places`` replaced places that grow by ``growth`` characters each. Raises CannotReplace."""
         self._places -= places
         self._characters -= places * max(growth, 0)
         if self._places < 0:
@@ -102,14 +102,14 @@ class TextReplacer:
 
 
 class _TimeOver(BaseException):
-    """Raised by the timer, wherever the work is."""
+    """Raised by the timer, in the middle of the work."""
 
 
 def main() -> None:
-    """Do the job on stdin, within its limits; on stdout there is then why it could not be done, or nothing.
+    """Read a job from stdin, do it within its limits, and write the error to stdout as JSON (``{}`` if there is none).
 
-    When the time of the processor is over, the work ends in an exception if Python has a chance to raise one,
-    else the kernel ends the process by SIGPROF; neither depends on how busy the machine is.
+    When the processor time is used up, Python raises an exception if it gets the chance. Otherwise the kernel ends the
+    process with SIGPROF. Neither depends on how busy the machine is.
     """
     job = json.load(sys.stdin)
     with contextlib.suppress(OSError, ValueError):  # a sandbox may forbid it

@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an organization wants changed in manifests before they are verified and packed.
+"""Apply an organization's changes to manifests, before they are verified and packed.
 
-Three kinds of changes, in this order, which is OMPS's:
+There are three kinds of changes. They are made in this order, which is OMPS's:
 
-1. a suffix is appended to ``packageName`` in the package file, unless the name ends with it;
-2. registries are replaced in the text of every YAML file, at any depth;
-3. annotations are set on every ClusterServiceVersion (CSV) that operator-courier would see.
+1. append a suffix to ``packageName`` in the package file, unless the name already ends with it;
+2. replace registries in the text of every YAML file, at any depth;
+3. set annotations on every ClusterServiceVersion (CSV) that operator-courier reads.
 
-The texts are edited, not dumped again: comments, order, quotes, line ends and every byte outside of
-the change stay. OMPS dumped CSVs again, which made booleans and numbers of quoted ``"yes"`` and
-``"12:30:45"``. After 1 and 3 the file is read again and compared with what was meant; a file where
-more would change, as when anchors and aliases share the annotations with another place, is refused.
+The texts are edited, not dumped again, so comments, order, quotes, line ends and every byte outside of the change are
+kept. OMPS dumped CSVs again, which turned quoted ``"yes"`` and ``"12:30:45"`` into booleans and numbers. After 1 and
+3, the file is read again and compared with the expected document. If other values would change too, for example
+because anchors and aliases share the annotations with another place, the file is refused.
 
-A file that needs no change is not written, and not parsed where a look at its text is enough.
+A file that needs no change is not written. It is not even parsed if its text shows that.
 """
 
 from __future__ import annotations
@@ -47,22 +47,22 @@ from omps_worker.manifests.replacements import CannotReplace, TextReplacer
 from omps_worker.manifests.yaml_reader import YamlFault, YamlReader
 
 GROWTH = 10 * 2**20
-"""How many characters replacements may add to all files of one operator together, each step counted."""
+"""The most characters that replacements may add to all files of one operator together, counting each step."""
 
 REPLACED = 100_000
-"""How many places replacements may change in all files of one operator. Big ones name some hundred images."""
+"""The most places that replacements may change in all files of one operator. Large ones name a few hundred images."""
 
 _ANNOTATIONS = ("metadata", "annotations")
 _SPELLED_OUT = re.compile(r"\\[xuU\r\n\x85\u2028\u2029]")
-"""An escape that lets a text have a word which cannot be found in it."""
+"""An escape sequence, with which a YAML text may contain a word that a text search does not find."""
 
 
 @dataclass(frozen=True, slots=True)
 class Replacement:
-    """Put ``new`` wherever ``old`` stands in a file.
+    """A rule that replaces ``old`` with ``new`` everywhere in a file.
 
-    With ``regexp``, ``old`` is a regular expression of Python's ``re``, matched with ``MULTILINE``,
-    and ``new`` may refer to its groups. ``key`` is where the configuration has it.
+    With ``regexp``, ``old`` is a regular expression of Python's ``re``, matched with ``MULTILINE``, and ``new`` may
+    refer to its groups. ``key`` is the configuration key of the rule.
     """
 
     old: str
@@ -72,15 +72,15 @@ class Replacement:
 
     @property
     def shown(self) -> str:
-        """How errors name it."""
+        """The name of the rule in error messages."""
         return f"the rule '{one_line(self.old)[:200]}'" + (f" ({self.key})" if self.key else "")
 
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """An annotation of every CSV; ``{package_name}`` in ``value`` is the name of the package as it is released.
+    """An annotation that every CSV gets. ``{package_name}`` in ``value`` stands for the name of the released package.
 
-    Other braces are doubled in ``value``, as for ``str.format``.
+    Other braces in ``value`` are doubled, as for ``str.format``.
     """
 
     name: str
@@ -89,10 +89,9 @@ class Annotation:
 
 @dataclass(frozen=True, slots=True)
 class Transformations:
-    """All that one organization wants changed; false if that is nothing.
+    """All changes of one organization; false if there are none.
 
-    The values are those that a configuration was found to be good with: expressions compile,
-    templates have no other names.
+    The configuration has already checked the values: expressions compile, and templates have no other names.
     """
 
     package_name_suffix: str = ""
@@ -103,39 +102,40 @@ class Transformations:
         return bool(self.package_name_suffix or self.replacements or self.annotations)
 
 
-def apply(tree: FilesOnDisk, transformations: Transformations, most: int = VALUES) -> None:
+def apply(tree: FilesOnDisk, transformations: Transformations, max_values: int = VALUES) -> None:
     """Change the manifests in ``tree`` in place.
 
-    ``{package_name}`` is the name under which the package is released: with the suffix, and with what the
-    replacements make of it. Doing all
-    this again changes nothing more, but for what replacements find in their own results. ``most``: how many
-    YAML values all files together may have.
+    ``{package_name}`` is the name under which the package is released, after the suffix and the replacements. Applying
+    the same changes again changes nothing, unless a replacement matches its own result. ``max_values`` is the most
+    YAML values that all files may have together.
 
-    Raises PackageValidationError, naming the file, if a file that has to be looked into is not UTF-8
-    text or not readable YAML, if the package name is needed and there is none, if the annotations of
-    a CSV are no mapping, or if a value cannot be changed alone; and if replacements would change more
-    than ``REPLACED`` places or add more than ``GROWTH`` characters. Raises RegistryReplacementError, naming
-    rule and file, if regular expressions take more time or memory than ``regexp_process`` gives them. Trying
-    again does not help. The tree is good for nothing then: some of its files may be changed already. Raises
-    OSError if the disk fails, and StorageError or ResourcesExhausted if the machine cannot run the expressions for now.
+    Raises PackageValidationError, naming the file, if a file that must be read is not UTF-8 text or not readable YAML,
+    if the package name is needed but missing, if the annotations of a CSV are not a mapping, or if a value cannot be
+    changed without changing others; also if replacements would change more than ``REPLACED`` places or add more than
+    ``GROWTH`` characters. Raises RegistryReplacementError, naming rule and file, if regular expressions take more time
+    or memory than ``regexp_process`` allows. With both, trying again does not help, and the tree must not be used,
+    because some of its files may already be changed.
+
+    Raises OSError if the disk fails, and StorageError or ResourcesExhausted if the machine cannot run the expressions
+    at the moment; trying again may help.
     """
     suffix, annotations = transformations.package_name_suffix, transformations.annotations
     package_name = None
-    named = any("{package_name}" in annotation.value for annotation in annotations)
-    if suffix or named:
-        package_name = _append_to_package_name(tree, suffix, most)
+    uses_package_name = any("{package_name}" in annotation.value for annotation in annotations)
+    if suffix or uses_package_name:
+        package_name = _append_to_package_name(tree, suffix, max_values)
     if transformations.replacements:
         _replace(tree.directory, transformations.replacements)
-        if named:
-            # OMPS refused a push whose rules had changed the name: it had asked for the old one.
-            package_name = _package(tree, most)[1]["packageName"]
+        if uses_package_name:
+            # OMPS refused a push whose rules had changed the name, because it used the old one.
+            package_name = _package(tree, max_values)[1]["packageName"]
     if annotations:
-        _annotate(tree, {each.name: each.value.format(package_name=package_name) for each in annotations}, most)
+        _annotate(tree, {each.name: each.value.format(package_name=package_name) for each in annotations}, max_values)
 
 
-def _append_to_package_name(tree: FilesOnDisk, suffix: str, most: int) -> str:
-    """Make the package name end with ``suffix``; returns it."""
-    path, document = _package(tree, most)
+def _append_to_package_name(tree: FilesOnDisk, suffix: str, max_values: int) -> str:
+    """Make the package name end with ``suffix``, and return the name."""
+    path, document = _package(tree, max_values)
     package_name: str = document["packageName"]
     if package_name.endswith(suffix):
         return package_name
@@ -143,27 +143,27 @@ def _append_to_package_name(tree: FilesOnDisk, suffix: str, most: int) -> str:
     file = _File(tree, path, read_text(tree, path))
     file.edit(
         "packageName",
-        new_reader(most),
+        new_reader(max_values),
         {**document, **changed},
         lambda text: yaml_edit.with_suffix(text, "packageName", suffix),
-        # Without quotes a name can turn into a number or a boolean: "n" and "o" make one.
+        # Without quotes, a name can become a number or a boolean, such as "no" from "n" and the suffix "o".
         lambda text: yaml_edit.with_texts(text, (), changed),
     )
     return changed["packageName"]
 
 
-def _package(tree: FilesOnDisk, most: int) -> tuple[str, Mapping[Any, Any]]:
-    """The package file, as it is now."""
+def _package(tree: FilesOnDisk, max_values: int) -> tuple[str, Mapping[Any, Any]]:
+    """Return the path and the document of the package file, in its current state."""
     try:
-        return find_package(_documents(tree, "packageName", most))
+        return find_package(_documents(tree, "packageName", max_values))
     except PackageValidationError:
-        # A file that cannot be read is to be named rather than a name that is missing.
-        return find_package(_documents(tree, "", most))
+        # If a file cannot be read, report that file rather than a missing name.
+        return find_package(_documents(tree, "", max_values))
 
 
-def _documents(tree: FilesOnDisk, word: str, most: int) -> Iterator[tuple[str, Any]]:
-    """The documents, by path, of those files in the root that may have ``word`` as a key or a value."""
-    reader = new_reader(most)
+def _documents(tree: FilesOnDisk, word: str, max_values: int) -> Iterator[tuple[str, Any]]:
+    """Yield path and document of those files in the root that may have ``word`` as a key or a value."""
+    reader = new_reader(max_values)
     for path in yaml_files(path for path in tree.files if "/" not in path):
         text = read_text(tree, path)
         if _may_have(text, word):
@@ -174,9 +174,9 @@ def _may_have(text: str, word: str) -> bool:
     return word in text or bool(_SPELLED_OUT.search(text))
 
 
-def _annotate(tree: FilesOnDisk, values: Mapping[str, str], most: int) -> None:
+def _annotate(tree: FilesOnDisk, values: Mapping[str, str], max_values: int) -> None:
     """Set the annotations ``values`` on every CSV."""
-    before, after = new_reader(most), new_reader(most)
+    before, after = new_reader(max_values), new_reader(max_values)
     for path in yaml_files(tree.files):
         text = read_text(tree, path)
         document = parse(before, path, text) if _may_have(text, CSV) else None
@@ -195,18 +195,18 @@ def _annotate(tree: FilesOnDisk, values: Mapping[str, str], most: int) -> None:
             )
 
 
-def _mapping_in(mapping: Mapping[Any, Any], key: str, called: str, name: str) -> Mapping[Any, Any]:
-    """The mapping under ``key``; an empty one if there is none."""
+def _mapping_in(mapping: Mapping[Any, Any], key: str, full_key: str, path: str) -> Mapping[Any, Any]:
+    """Return the mapping below ``key``, or an empty one if there is none."""
     value = mapping.get(key)
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise invalid(f"{called} in {shown_path(name)} is no mapping, but {described(value)}.")
+        raise invalid(f"{full_key} in {shown_path(path)} must be a mapping, but is {described(value)}.")
     return value
 
 
 def _replace(directory: Path, wanted: tuple[Replacement, ...]) -> None:
-    """Make the replacements in all YAML files, also those that operator-courier never looks into."""
+    """Make the replacements in all YAML files, including those that operator-courier does not read."""
     rules = [(each.old, each.new, each.regexp) for each in wanted]
     try:
         if any(each.regexp for each in wanted):
@@ -214,14 +214,14 @@ def _replace(directory: Path, wanted: tuple[Replacement, ...]) -> None:
         else:
             TextReplacer(rules, REPLACED, GROWTH).replace_in(directory)
     except CannotReplace as fault:
-        raise _irreplaceable(fault, wanted[fault.rule]) from None
+        raise _replacement_error(fault, wanted[fault.rule]) from None
 
 
-def _irreplaceable(fault: CannotReplace, rule: Replacement) -> WorkerError:
+def _replacement_error(fault: CannotReplace, rule: Replacement) -> WorkerError:
     if fault.kind == replacements.NOT_TEXT:
         return unreadable(fault.file, "it is not UTF-8 text")
     if fault.kind == replacements.NOT_UTF8:
-        return invalid(f"{shown_path(fault.file)} cannot be changed: it would not be UTF-8 text.")
+        return invalid(f"{shown_path(fault.file)} cannot be changed: the result would not be UTF-8 text.")
     if fault.kind == replacements.PLACES:
         return invalid(f"Replacing registries would change more than {REPLACED} places in the manifests.")
     if fault.kind == replacements.CHARACTERS:
@@ -229,24 +229,27 @@ def _irreplaceable(fault: CannotReplace, rule: Replacement) -> WorkerError:
     limit = f"{regexp_process.SECONDS:g} seconds of processor time"
     if fault.kind == replacements.MEMORY:
         limit = f"{regexp_process.MEMORY // 2**20} MiB of memory"
-    at = f", at work on {shown_path(fault.file)} by {rule.shown}" if fault.file else ""
+    place = f", in {shown_path(fault.file)} with {rule.shown}" if fault.file else ""
     return RegistryReplacementError(
-        f"Replacing registries takes more than {limit}{at}. Write the regular expression so that there is only one "
-        "way to match a text: no repetition inside a repetition that can match the same letters."
+        f"Replacing registries takes more than {limit}{place}. Write the regular expression so that there is only one "
+        "way to match a text: do not use a repetition inside a repetition that can match the same characters."
     )
 
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """A file and the text that is in it."""
+    """A file and its text."""
 
     tree: FilesOnDisk
     path: str
     text: str
 
-    def edit(self, what: str, reader: YamlReader, expected: Any, *edits: Callable[[str], str]) -> None:
-        """Write what the first of ``edits`` makes of the text that ``reader`` reads as ``expected``."""
-        reason = "it is written in a way that would change other values too, as by anchors, aliases or merge keys"
+    def edit(self, key: str, reader: YamlReader, expected: Any, *edits: Callable[[str], str]) -> None:
+        """Write the result of the first of ``edits`` that ``reader`` reads as the ``expected`` document.
+
+        Raises PackageValidationError if there is none. ``key`` names the edited value in the message.
+        """
+        reason = "other values would change too, because of how it is written: with anchors, aliases or merge keys"
         for edit in edits:
             try:
                 edited = edit(self.text)
@@ -257,11 +260,11 @@ class _File:
                 reason = str(fault)
             except YamlFault:
                 continue
-        raise invalid(f"{what} in {shown_path(self.path)} cannot be changed: {reason}.")
+        raise invalid(f"{key} in {shown_path(self.path)} cannot be changed: {reason}.")
 
     def write(self, text: str) -> None:
-        """Put ``text`` in its place."""
+        """Replace the file's text."""
         try:
             self.tree.write(self.path, text.encode())
         except UnicodeEncodeError:
-            raise invalid(f"{shown_path(self.path)} cannot be changed: it would not be UTF-8 text.") from None
+            raise invalid(f"{shown_path(self.path)} cannot be changed: the result would not be UTF-8 text.") from None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Archives that somebody brings: what results call them, and their bytes as a plain file."""
+"""Archives that a user uploads or names on the command line: their names in results, and their bytes as a file."""
 
 from __future__ import annotations
 
@@ -14,40 +14,40 @@ from omps_worker.common.http_client.client import printable
 from omps_worker.common.model import UploadedArchive
 
 NAME_LIMIT = 255
-"""How many characters of a file's name are repeated."""
+"""The most characters of a file name that are shown."""
 
 _CHUNK = 256 * 1024
 
 
 def base_name(name: str) -> str:
-    """The last component of what somebody calls a file, on whatever system, fit to be shown."""
+    """Return the last component of a user's file name, from any operating system, without unprintable characters."""
     return printable(name.replace("\\", "/").rstrip("/").rpartition("/")[2], NAME_LIMIT)
 
 
 @contextmanager
-def brought(path: Path, most: int) -> Iterator[tuple[Path, UploadedArchive]]:
-    """The file to read, and what results say of it; raises StorageError.
+def open_archive(path: Path, limit: int) -> Iterator[tuple[Path, UploadedArchive]]:
+    """Yield a file to read the archive from, and the archive's description for results. Raises StorageError.
 
-    It is ``path`` itself, unless that is none that can be read twice, like a pipe: then a copy of it, of
-    which no more is read than shows that it has more than ``most`` bytes.
+    The file is ``path`` itself if it is a regular file. Otherwise, as for a pipe, which can be read only once, it is a
+    temporary copy. At most ``limit`` + 1 bytes are copied, enough to see that the archive exceeds the limit.
     """
-    with ExitStack() as kept:
+    with ExitStack() as stack:
         try:
             file = path
             if not path.is_file():
-                file = Path(kept.enter_context(ScratchDirectory()), "archive.zip")
-                _copy(path, file, most + 1)
+                file = Path(stack.enter_context(ScratchDirectory()), "archive.zip")
+                _copy(path, file, limit + 1)
             archive = UploadedArchive(base_name(path.name), _sha256(file))
         except OSError as error:
             raise StorageError.wrap(error) from error
         yield file, archive
 
 
-def _copy(source: Path, target: Path, most: int) -> None:
+def _copy(source: Path, target: Path, limit: int) -> None:
     with source.open("rb") as reading, target.open("wb") as writing:
-        while most > 0 and (piece := reading.read(min(_CHUNK, most))):
+        while limit > 0 and (piece := reading.read(min(_CHUNK, limit))):
             writing.write(piece)
-            most -= len(piece)
+            limit -= len(piece)
 
 
 def _sha256(path: Path) -> str:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What operator-courier accepts without a word in its verdict, and hardly anybody means.
+"""Warnings about manifests that operator-courier accepts silently, although they are probably mistakes.
 
-It ignores directories in which no CSV stands, and in a nested tree it does not ask whether the CSV that a
-channel points to is there at all. Both make a release of which users never see what was meant for them.
+operator-courier ignores directories without a CSV. In a nested tree, it does not check whether the CSV that a channel
+points to exists. In both cases, the release lacks something that its users should get.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _CSV_TEXT = re.compile(rb"^kind:[ \t]*[\"']?ClusterServiceVersion\b", re.MULTILI
 
 
 def oddities(tree: FileTree, manifests: OperatorManifests) -> Iterator[Finding]:
-    """What is odd about manifests that operator-courier accepts, and that were read from ``tree``."""
+    """Yield warnings about accepted manifests, which were read from ``tree``."""
     yield from manifests.repeated
-    taken = {path.partition("/")[0] for path in _csvs(manifests) if "/" in path}
+    used = {path.partition("/")[0] for path in _csvs(manifests) if "/" in path}
     folders = {path.partition("/")[0] for path in tree.files if "/" in path and path.endswith(YAML_ENDINGS)}
-    for folder in sorted(folders - taken):
-        yield Finding(f"Ignoring folder {folder}: no {CSV} stands in it")
+    for folder in sorted(folders - used):
+        yield Finding(f"Ignoring folder {folder}: it contains no {CSV}")
     names = {_name(manifests.documents[path]) for path in _csvs(manifests)}
     for path, document in manifests.documents.items():
         if "/" not in path and kind_of(document) == PACKAGE:
@@ -32,7 +32,10 @@ def oddities(tree: FileTree, manifests: OperatorManifests) -> Iterator[Finding]:
 
 
 def csvs_too_deep(tree: FileTree) -> list[str]:
-    """The paths of CSVs in directories of directories, where operator-courier never looks. Raises OSError."""
+    """Return the paths of CSVs that are too deep for operator-courier: in subdirectories of directories.
+
+    Raises OSError if the disk fails.
+    """
     deep = (path for path in tree.files if path.count("/") > 1 and path.endswith(YAML_ENDINGS))
     return [path for path in deep if _CSV_TEXT.search(tree.read(path))]
 

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Writes what manifests are made of as YAML: the very bytes that PyYAML writes, in a fraction of the time.
+"""Dump manifests as YAML: the same bytes as PyYAML, in a fraction of the time.
 
-PyYAML makes a node of each value, in Python, before libyaml writes it. Here blocks and plain texts are written
-directly. Whatever may need quotes is left to PyYAML, all of it at once, and so is a document in which anything
-unusual is found: then there is no text.
+PyYAML creates a node for each value, in Python, before libyaml writes it. Here blocks and plain texts are written
+directly. Texts that may need quotes are left to PyYAML, all of them in one call. A document with anything unusual is
+left to PyYAML as a whole.
 
-The form is that of ``yaml.dump(value, default_flow_style=False, width=…)`` with a width that nothing reaches.
+The format is that of ``yaml.dump(value, default_flow_style=False, width=…)`` with a width that no line reaches.
 """
 
 from __future__ import annotations
@@ -19,37 +19,37 @@ import yaml
 
 _LETTERS = frozenset(string.ascii_letters)
 _SPECIAL = re.compile(r"""[^ !"$-~]|:(?![!-~])| (?![ !"$-~])""")
-"""What a text may need quotes for. In blocks, only what it begins with, ``: `` and `` #`` matter."""
+"""Characters for which a text may need quotes. In blocks, only its first character, ``: `` and `` #`` matter."""
 
 _WORDS = frozenset(
     form
     for word in ("null", *yaml.SafeLoader.bool_values, "y", "n")
     for form in (word, word.capitalize(), word.upper())
 )
-"""Those that would be read as something else."""
+"""Words that would be read as a boolean or null without quotes."""
 
 _LONGEST_PLAIN_KEY, _LONGEST_QUOTED_KEY = 100, 30
-"""Longer keys, with what quoting adds to them, may come to be written in a form of their own."""
+"""Longer keys may need another form (``? key``), also because quoting makes them longer."""
 
 _LINE = re.compile(r"\n(?=[^\n])")
 _WRITTEN = {None: " null\n", True: " true\n", False: " false\n"}
 
 
 class _Unusual(Exception):
-    """PyYAML is to write this document."""
+    """PyYAML must write this document."""
 
 
 def dump(value: list[Any] | dict[Any, Any], render: Callable[[list[Any]], str], text: type[str]) -> str | None:
-    """``value`` as PyYAML writes it; None if that is for PyYAML to do.
+    """Return ``value`` as PyYAML writes it, or None if PyYAML must write it.
 
-    ``render`` is PyYAML's dump, for a list of texts: of ``str``, and of ``text``, which it writes in a way of its own.
+    ``render`` is PyYAML's dump, for a list of texts of type ``str`` or ``text``. It writes ``text`` in its own format.
     """
     if not value:
         return None
     writer = _Writer(text)
     try:
         writer.block(value, 0, inline=True)
-        return writer.written(render)
+        return writer.finish(render)
     except (_Unusual, UnicodeEncodeError, RecursionError):
         return None
 
@@ -58,14 +58,14 @@ class _Writer:
     def __init__(self, text: type[str]) -> None:
         self._text = text
         self._parts: list[str] = []
-        self._left: list[tuple[int, str, int, str]] = []
-        """What PyYAML is to write: the part that it is, what it is, in which column, and what follows."""
+        self._deferred: list[tuple[int, str, int, str]] = []
+        """Texts for PyYAML to write: the index of the part, the text, its column, and what follows it."""
         self._seen: set[int] = set()
 
     def block(self, value: Any, column: int, *, inline: bool) -> None:
-        """Write a list or a mapping whose lines begin in ``column``; ``inline``: the first is begun already."""
+        """Write a list or a mapping whose lines begin in ``column``. ``inline``: its first line is already begun."""
         if id(value) in self._seen:
-            # It would become an alias.
+            # PyYAML writes an alias here.
             raise _Unusual
         self._seen.add(id(value))
         if type(value) is dict:
@@ -86,7 +86,7 @@ class _Writer:
             if len(key) <= _LONGEST_PLAIN_KEY and _is_plain(key):
                 parts.append(f"{key}:")
             elif key and len(key) <= _LONGEST_QUOTED_KEY and key.isascii() and key.isprintable():
-                self._leave(key, column, ":")
+                self._defer(key, column, ":")
             else:
                 raise _Unusual
             kind = type(value)
@@ -115,20 +115,20 @@ class _Writer:
                 self._scalar(value, kind, column)
 
     def _scalar(self, value: Any, kind: type, column: int) -> None:
-        """Write what follows ``key:`` or ``-`` to the end of its last line."""
+        """Write the value after ``key:`` or ``-``, to the end of its last line."""
         if kind is str:
             if _is_plain(value):
                 self._parts.append(f" {value}\n")
             else:
                 self._parts.append(" ")
-                self._leave(value, column, "\n")
+                self._defer(value, column, "\n")
         elif kind is bool or value is None:
             self._parts.append(_WRITTEN[value])
         elif kind is int:
             self._parts.append(f" {value}\n")
         elif kind is self._text:
             self._parts.append(" ")
-            self._leave(value, column, "\n")
+            self._defer(value, column, "\n")
         elif kind in (dict, list):
             if id(value) in self._seen:
                 raise _Unusual
@@ -137,24 +137,24 @@ class _Writer:
         else:
             raise _Unusual
 
-    def _leave(self, value: str, column: int, after: str) -> None:
-        self._left.append((len(self._parts), value, column, after))
+    def _defer(self, value: str, column: int, after: str) -> None:
+        self._deferred.append((len(self._parts), value, column, after))
         self._parts.append("")
 
-    def written(self, render: Callable[[list[Any]], str]) -> str:
-        """The whole text, once PyYAML has written what was left to it."""
-        if self._left:
-            different = {(type(value), value): value for _, value, _, _ in self._left}
-            # The last one is ours, so that all others end alike.
+    def finish(self, render: Callable[[list[Any]], str]) -> str:
+        """Let PyYAML write the deferred texts, and return the whole text."""
+        if self._deferred:
+            different = {(type(value), value): value for _, value, _, _ in self._deferred}
+            # An item is appended, so that all others end in the same way.
             items = render([*different.values(), "end"]).split("\n- ")
             if len(items) != len(different) + 1 or not items[0].startswith("- "):
                 raise _Unusual
             items[0] = items[0][2:]
             texts = dict(zip(different, items, strict=False))
-            for part, value, column, after in self._left:
+            for part, value, column, after in self._deferred:
                 text = texts[type(value), value]
                 if "\r" in text or (text[:1] == "|" and "+" in text[:4]):
-                    # A line break that is none for us; or one at the end that counts, also for what follows.
+                    # A line break that is not "\n", or trailing line breaks that are part of the text.
                     raise _Unusual
                 if column and "\n" in text:
                     text = _LINE.sub("\n" + " " * column, text)
@@ -163,7 +163,7 @@ class _Writer:
 
 
 def _is_plain(text: str) -> bool:
-    """Whether ``text`` surely needs no quotes."""
+    """Return whether ``text`` certainly needs no quotes."""
     return text[:1] in _LETTERS and not _SPECIAL.search(text) and text not in _WORDS
 
 

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Change single values in YAML text and leave every other character as it is.
+"""Change single values in YAML text, and keep every other character.
 
-Whoever wrote a file keeps its comments, order, quotes and line ends, and a parser of another
-version or language still reads what it read before: nothing is dumped again.
+Nothing is dumped again. The file keeps its comments, order, quotes and line ends, and parsers of other versions and
+languages still read what they read before.
 
-The places are found among the parser's events, in one pass that keeps none of them. What comes
-out is right for every style that people and programs write, and may be wrong, or no YAML at all,
-where anchors, aliases and merge keys let a value belong to several places. So whoever edits reads
-the result and compares it (``equal``) with what it must be; no text is to be trusted before that.
+The places are found from the parser's events, in one pass that keeps none of them. The result is right for all styles
+that people and programs write. It may be wrong, or not even YAML, if anchors, aliases and merge keys let a value belong
+to several places. So the caller must read the result and compare it (``equal``) with the expected document before
+using it.
 """
 
 from __future__ import annotations
@@ -41,23 +41,23 @@ _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 class CannotEdit(ValueError):
-    """The text has no place where the value could be changed; the message is a phrase that says why."""
+    """The value cannot be changed in the text. The message is a phrase that says why."""
 
 
 @dataclass(slots=True)
 class _Value:
-    """Where a value stands; of mappings on the way to what is wanted also what is in them."""
+    """The position of a value; for mappings on the path to the wanted keys, also their wanted pairs."""
 
     event: Any
     end: int
-    """Where it ends; of mappings and lists in block style: where the next thing begins."""
+    """The index of its end; for mappings and lists in block style, the start of what follows them."""
     pairs: dict[str, _Pair] = field(default_factory=dict)
-    """Those pairs that are wanted; of equal keys the last, which is the one that counts."""
+    """The wanted pairs. Of equal keys, this is the last one, which counts."""
     is_empty: bool = True
 
     @property
     def start(self) -> int:
-        """Where it begins, with its anchor and tag."""
+        """The index of its start, including its anchor and tag."""
         index: int = self.event.start_mark.index
         return index
 
@@ -69,17 +69,17 @@ class _Pair:
 
 
 def quoted(text: str) -> str:
-    """A double-quoted scalar on one line that every parser reads as ``text``."""
+    """Return a double-quoted scalar on one line that every parser reads as ``text``."""
     return f'"{"".join(map(_escaped, text))}"'
 
 
 def with_texts(text: str, path: Sequence[str], values: Mapping[str, str]) -> str:
-    """``text`` with the keys and texts of ``values`` in the mapping that the keys of ``path`` lead to.
+    """Return ``text`` with the keys and texts of ``values`` set in the mapping at ``path``, a list of keys.
 
-    ``text`` is one readable document, a mapping; what is on the path is a mapping, empty (null) or
-    missing, and what is missing is created. Where a key is there already, only its value is replaced.
+    ``text`` is one readable document, a mapping. Each value on the path must be a mapping, null or missing; missing
+    mappings are created. If a key exists already, only its value is replaced.
 
-    Raises CannotEdit if there is no place for them, as when an alias stands on the path.
+    Raises CannotEdit if the values cannot be set, for example because there is an alias on the path.
     """
     mark, body = _split_mark(text)
     line_end = _line_end(body)
@@ -105,10 +105,10 @@ def with_texts(text: str, path: Sequence[str], values: Mapping[str, str]) -> str
 
 
 def with_suffix(text: str, key: str, suffix: str) -> str:
-    """``text`` with ``suffix`` written behind the text of the top-level ``key``, in the style that it has.
+    """Return ``text`` with ``suffix`` appended to the text of the top-level ``key``, in the style of that text.
 
-    Where that style cannot hold it, the result means something else. Raises CannotEdit if the key
-    or its text cannot be found.
+    If that style cannot express it, the result has another meaning. Raises CannotEdit if the key or its text cannot be
+    found.
     """
     mark, body = _split_mark(text)
     pair = _find(body, (), (key,)).pairs.get(key)
@@ -121,10 +121,10 @@ def with_suffix(text: str, key: str, suffix: str) -> str:
 
 
 def equal(left: Any, right: Any) -> bool:
-    """Whether two values that were read from YAML are the same in all that a reader can tell.
+    """Return whether two values that were read from YAML are indistinguishable.
 
-    1, 1.0 and true are three values, and what is not a number equals itself. The order of the keys
-    of a mapping does not matter, unless they are no text.
+    1, 1.0 and true are different values, and NaN equals itself. The order of the keys of a mapping does not matter,
+    unless they are not text.
     """
     waiting = [(left, right)]
     while waiting:
@@ -139,7 +139,7 @@ def equal(left: Any, right: Any) -> bool:
                     if key not in other:
                         return False
                     waiting.append((value, other[key]))
-            # Equality, and so looking them up, takes 1 for 1.0 and misses what is not a number.
+            # These are not looked up, because Python considers 1 and 1.0 equal, and does not find NaN.
             odd = [[pair for pair in mapping.items() if type(pair[0]) is not str] for mapping in (one, other)]
             if odd != [[], []]:
                 waiting.append((odd[0], odd[1]))
@@ -165,7 +165,7 @@ def _escaped(letter: str) -> str:
 
 
 def _split_mark(text: str) -> tuple[str, str]:
-    """The byte order mark, and the rest: parsers do not agree whether they count it."""
+    """Return the byte order mark and the rest of the text. Parsers do not agree whether the mark counts in indexes."""
     return ("\ufeff", text[1:]) if text.startswith("\ufeff") else ("", text)
 
 
@@ -181,13 +181,13 @@ def _apply(body: str, edits: Sequence[tuple[int, int, str]]) -> str:
 
 
 def _replacement(body: str, mapping: _Value, pair: _Pair, new: str, line_end: str) -> tuple[int, int, str]:
-    """The edit that puts ``new`` in the place of the value of ``pair``, with its anchor and tag."""
+    """Return the edit that replaces the value of ``pair``, including its anchor and tag, with ``new``."""
     value, event = pair.value, pair.value.event
     if isinstance(event, (MappingStartEvent, SequenceStartEvent)) and not event.flow_style:
         raise CannotEdit("its value is a mapping or a list on lines of its own")
     start, end = value.start, value.end
     if start == end and ":" not in _COMMENT.sub("", body[pair.key_end : start]):
-        # A key alone, {key} or "? key": not even the colon is there.
+        # There is only a key, {key} or "? key", without a colon.
         column = " " * mapping.event.end_mark.column
         return pair.key_end, pair.key_end, f": {new}" if mapping.event.flow_style else f"{line_end}{column}: {new}"
     if start == end:
@@ -203,10 +203,10 @@ def _replacement(body: str, mapping: _Value, pair: _Pair, new: str, line_end: st
 def _insertion(
     body: str, mapping: _Value, floor: int, path: Sequence[str], values: Mapping[str, str], line_end: str
 ) -> tuple[int, int, str]:
-    """The edit that adds ``values``, inside of new mappings for each key of ``path``, first to ``mapping``.
+    """Return the edit that adds ``values`` at the start of ``mapping``, inside new mappings for the keys of ``path``.
 
-    First, because where a block mapping ends is hard to tell: comments and empty lines may belong to
-    its last value or to what comes next. ``floor`` is the place that it must not go above.
+    They are added at the start because the end of a block mapping is hard to find: comments and empty lines may belong
+    to its last value or to what follows. The edit must not be above the index ``floor``.
     """
     at = mapping.event.end_mark.index
     if mapping.event.flow_style:
@@ -223,7 +223,7 @@ def _insertion(
 
 
 def _block(path: Sequence[str], values: Mapping[str, str]) -> Iterator[str]:
-    """The lines of a block mapping, without what all of them are indented by."""
+    """Yield the lines of a block mapping, without their common indentation."""
     for depth, key in enumerate(path):
         yield f"{'  ' * depth}{key}:"
     for key, value in values.items():
@@ -231,7 +231,7 @@ def _block(path: Sequence[str], values: Mapping[str, str]) -> Iterator[str]:
 
 
 def _flow(path: Sequence[str], values: Mapping[str, str]) -> str:
-    """The same as a flow mapping."""
+    """Return the same mapping in flow style."""
     inner = ", ".join(f"{quoted(key)}: {quoted(value)}" for key, value in values.items())
     for key in reversed(path):
         inner = f"{key}: {{{inner}}}"
@@ -239,17 +239,17 @@ def _flow(path: Sequence[str], values: Mapping[str, str]) -> str:
 
 
 def _find(body: str, path: Sequence[str], names: Mapping[str, str] | Sequence[str]) -> _Value:
-    """The mapping at the top of ``body``, with what is on ``path`` and the ``names`` at its end."""
+    """Return the top-level mapping of ``body``, with the mappings on ``path`` and the pairs ``names`` at its end."""
     wanted = [*([key] for key in path), names]
     try:
         return _Finder(_LIBYAML(body)).document(wanted)
     except yaml.YAMLError:
         if len(body) > PURE_CHARACTERS:
-            raise CannotEdit("it is no YAML that every parser reads, and too long") from None
+            raise CannotEdit("it is too long, and not YAML that every parser can read") from None
     try:
         return _Finder(_PURE(body)).document(wanted)
     except yaml.YAMLError:
-        raise CannotEdit("it is no YAML") from None
+        raise CannotEdit("it is not YAML") from None
 
 
 def _end(event: Any) -> int:
@@ -258,7 +258,7 @@ def _end(event: Any) -> int:
 
 
 class _Finder:
-    """Goes through the events of one document and remembers only what is wanted."""
+    """Reads the events of one document and keeps only the wanted positions."""
 
     def __init__(self, loader: Any) -> None:
         self._loader = loader
@@ -266,13 +266,13 @@ class _Finder:
         self._anchored: dict[str, str | None] = {}
 
     def document(self, wanted: Sequence[Any]) -> _Value:
-        """The document's mapping, with what is ``wanted``: of each mapping on the way, which keys."""
+        """Return the document's mapping. ``wanted`` has the keys to find in each mapping on the path."""
         try:
             self._next()  # the stream begins
             self._next()  # the document begins
             event = self._next()
             if not isinstance(event, MappingStartEvent):
-                raise CannotEdit("it is no mapping")
+                raise CannotEdit("it is not a mapping")
             return self._value(event, wanted)
         finally:
             self._loader.dispose()
@@ -297,7 +297,7 @@ class _Finder:
         return mapping
 
     def _skip(self, event: Any) -> int:
-        """Leave the value that ``event`` begins; where it ends."""
+        """Skip the value that begins with ``event``, and return the index of its end."""
         depth = 0
         while True:
             kind = type(event)
@@ -313,7 +313,7 @@ class _Finder:
             event = self._next()
 
     def _text(self, event: Any) -> str | None:
-        """The text that a key stands for; None if it is no text."""
+        """Return the text of a key, or None if the key is not text."""
         if isinstance(event, AliasEvent):
             return self._anchored.get(event.anchor or "")
         if not isinstance(event, ScalarEvent) or event.tag not in (None, "!", _STR):

@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Read YAML that comes from outside: fast, within bounds, and with operator-courier's verdict.
+"""Read untrusted YAML: fast, within limits, and with the same results as operator-courier.
 
-The values are those of ``yaml.safe_load``, which is what operator-courier calls. It is built on
-PyYAML's own parser, twenty times slower than libyaml's. So libyaml parses here and the values
-are built from its events: no tree of nodes is ever in memory, and whatever grows is counted.
+The values are those of ``yaml.safe_load``, which operator-courier calls. That function uses PyYAML's own parser, which
+is twenty times slower than libyaml's. So libyaml parses here, and the values are built from its events: there is never
+a tree of nodes in memory, and everything that can grow is counted.
 
-The two parsers disagree about a few texts (tabs between tokens, a byte order mark in the middle,
-the tag ``!``, ``|#``, ``[a?]``, escaped surrogates). There PyYAML's parser has the last word, so that
-what is accepted here is what operator-courier accepts.
+The two parsers disagree about a few texts (tabs between tokens, a byte order mark in the middle, the tag ``!``,
+``|#``, ``[a?]``, escaped surrogates). For those, PyYAML's parser decides, so that this module accepts what
+operator-courier accepts.
 
-Bounds, each with a fault that names it: how deep values nest (``DEPTH``), how many there are and how much
-text they have once aliases are followed (``limits.VALUES``, ``CHARACTERS``), how long a number is (``NUMBER_LENGTH``),
-how many keys are no text (``ODD_KEYS``), and how much PyYAML has to understand (``TAGGED_NODES``). An alias
-inside the value that it names is refused too: such a value has no end.
+Each limit has its own error: the depth of nested values (``DEPTH``), the number of values and the amount of text with
+aliases followed (``limits.VALUES``, ``CHARACTERS``), the length of a number (``NUMBER_LENGTH``), the number of keys
+that are not text (``ODD_KEYS``), and the size of what PyYAML must read (``TAGGED_NODES``). An alias inside the value
+that it refers to is refused too, because such a value is infinite.
 """
 
 from __future__ import annotations
@@ -40,25 +40,25 @@ from omps_worker.common.limits import VALUES, whose
 from omps_worker.common.text import one_line
 
 DEPTH = 200
-"""How deeply values may nest. Custom resources reach about forty."""
+"""The most levels of nested values. Custom resources have up to about forty."""
 
 CHARACTERS = 10 * 2**20
-"""How much text the files of one operator may have together, aliases followed: a dump repeats it."""
+"""The most characters in the files of one operator, with aliases followed because a dump repeats the text."""
 
 ODD_KEYS = 1000
-"""How many keys of a mapping may be no text: numbers can be chosen such that a dict takes hours for them."""
+"""The most keys of a mapping that are not text. Numbers can be chosen so that a dict of them takes hours to build."""
 
 TAGGED_NODES = 100_000
-"""How many values a text with tags or merge keys may have: PyYAML keeps a tree of nodes of it."""
+"""The most values in a text with tags or merge keys, of which PyYAML builds a tree of nodes."""
 
 NUMBER_LENGTH = 1000
-"""How many characters a number may have: Python's time for them grows with the square."""
+"""The most characters of a number. The time to convert a number grows with the square of its length."""
 
 REPEATED_KEYS = 20
-"""Of how many keys of one text that stand twice in a mapping people are told."""
+"""The most repeated keys of one text that are reported."""
 
 PURE_CHARACTERS = 2**20
-"""How much text of one operator PyYAML's own parser may look at; beyond, libyaml decides alone.
+"""The most characters of one operator that PyYAML's own parser reads. Beyond that, libyaml alone decides.
 
 Texts with tags or merge keys must not have more.
 """
@@ -68,7 +68,7 @@ _PURE: Any = yaml.SafeLoader
 
 _TAG = "tag:yaml.org,2002:"
 _FIRST_LETTERS = frozenset(key for key in Resolver.yaml_implicit_resolvers if key is not None)
-"""What a plain scalar begins with if it may be anything but text."""
+"""The first characters of plain scalars that may be something else than text."""
 _NULLS = ("~", "null", "Null", "NULL", "")
 _WORDS: dict[str, bool | None] = dict.fromkeys(_NULLS) | {
     form: value for word, value in _PURE.bool_values.items() for form in (word, word.capitalize(), word.upper())
@@ -77,34 +77,34 @@ _UNFINISHED = object()
 _BLOCK_COMMENT = re.compile(r"[|>][-+1-9]{0,2}#")
 _RARE_BREAK = re.compile("[\r\x85\u2028\u2029]")
 _COMMENT = re.compile(r"(?:^|[ \t])#")
-_OF_NUMBERS = "0123456789abcdefABCDEFxoXO_.:+-tTzZ \t"
-"""Every letter that a number or a date of more than ``NUMBER_LENGTH`` characters can have."""
+_NUMBER_CHARACTERS = "0123456789abcdefABCDEFxoXO_.:+-tTzZ \t"
+"""All characters that can occur in a number or a date of more than ``NUMBER_LENGTH`` characters."""
 
 
 class YamlFault(ValueError):
-    """A text that is refused; its message is a phrase that says why, and where."""
+    """A text is refused. The message is a phrase that says why, and where."""
 
 
 class YamlReader:
-    """Reads the YAML files of one operator; the bounds are for all of them together.
+    """Reads the YAML files of one operator. The limits apply to all files together.
 
-    ``most``: how many values they may have, aliases followed.
+    ``max_values`` is the most values that they may have, with aliases followed.
     """
 
-    def __init__(self, most: int = VALUES) -> None:
-        self._most = most
+    def __init__(self, max_values: int = VALUES) -> None:
+        self._max_values = max_values
         self._nodes = self._characters = 0
-        self._pure_room = PURE_CHARACTERS
+        self._pure_remaining = PURE_CHARACTERS
         self.repeated: list[str] = []
-        """What stood twice in a mapping of the text that was read last, a sentence each."""
+        """The repeated keys in mappings of the text that was read last, each in a sentence."""
 
     @property
     def values(self) -> int:
-        """How many values it has read, aliases followed."""
+        """The number of values that were read, with aliases followed."""
         return self._nodes
 
     def read(self, text: str) -> Any:
-        """The one document in ``text``, None if there is none. Raises YamlFault."""
+        """Return the one document in ``text``, or None if there is none. Raises YamlFault if the text is refused."""
         try:
             return self._read(text)
         except YamlFault:
@@ -112,9 +112,9 @@ class YamlReader:
         except yaml.YAMLError as error:
             raise YamlFault(_phrase(error)) from None
         except RecursionError:
-            raise YamlFault("its values nest too deeply") from None
+            raise YamlFault("its values are nested too deeply") from None
         except (ValueError, OverflowError):
-            raise YamlFault("it has a number or a date that is none") from None
+            raise YamlFault("it has an invalid number or date") from None
         except (TypeError, AttributeError, LookupError):
             raise YamlFault("its tags do not fit its values") from None
 
@@ -131,9 +131,9 @@ class YamlReader:
             return self._load(text, _PURE)
 
     def _may_use_pure(self, text: str) -> bool:
-        if len(text) > self._pure_room:
+        if len(text) > self._pure_remaining:
             return False
-        self._pure_room -= len(text)
+        self._pure_remaining -= len(text)
         return True
 
     def _load(self, text: str, parser: Any) -> Any:
@@ -148,22 +148,22 @@ class YamlReader:
             loader.dispose()
         if certain:
             return value
-        # Rare, and PyYAML's to understand. The bounds were kept above, but it needs far more for each value.
+        # Rarely, PyYAML must interpret the text. The limits are checked above, but PyYAML needs far more per value.
         if self._nodes - nodes > TAGGED_NODES or not self._may_use_pure(text):
             raise YamlFault(
-                f"it has tags or merge keys and is too large for that: more than {TAGGED_NODES} values, or, with "
-                f"all such files, {PURE_CHARACTERS} characters"
+                f"it has tags or merge keys and is too large for that: more than {TAGGED_NODES} values, or more than "
+                f"{PURE_CHARACTERS} characters together with all such files"
             )
         return yaml.load(text, _Tagged)  # noqa: S506 - a safe loader
 
     def _build(self, loader: Any) -> tuple[Any, bool]:
-        """The document's value, and whether it is certain: not if there are tags or merge keys."""
+        """Return the document's value, and whether it is certain. It is not if there are tags or merge keys."""
         next_event = loader.get_event
         next_event()
         if isinstance(next_event(), StreamEndEvent):
             return None, True
         certain, nodes, characters, flow = True, self._nodes, self._characters, False
-        most = self._most
+        max_values = self._max_values
         known: dict[str, Any] = dict(_WORDS)
         anchors: dict[str, tuple[Any, int, int]] = {}
         outer: list[tuple[list[Any], str | None, int, int, bool]] = []
@@ -191,8 +191,8 @@ class YamlReader:
                 anchor = event.anchor
                 if anchor is not None:
                     _check_new(anchor, anchors, event)
-                elif nodes <= most and characters <= CHARACTERS:
-                    # By far the most.
+                elif nodes <= max_values and characters <= CHARACTERS:
+                    # By far the most common case.
                     items.append(value)
                     continue
             elif kind is MappingStartEvent or kind is SequenceStartEvent:
@@ -204,7 +204,7 @@ class YamlReader:
                     anchors[anchor] = (_UNFINISHED, 0, 0)
                 outer.append((items, anchor, start, text_start, flow))
                 if len(outer) > DEPTH:
-                    raise YamlFault(f"its values nest more than {DEPTH} deep{_at(event)}")
+                    raise YamlFault(f"its values are nested more than {DEPTH} levels deep{_at(event)}")
                 items, flow = [], flow or event.flow_style
                 continue
             elif kind is MappingEndEvent:
@@ -219,16 +219,16 @@ class YamlReader:
                 nodes -= 1
             elif kind is AliasEvent:
                 if event.anchor not in anchors:
-                    raise YamlFault(f"it has an alias of nothing, {one_line(event.anchor)[:80]}{_at(event)}")
+                    raise YamlFault(f"it has an alias without an anchor, {one_line(event.anchor)[:80]}{_at(event)}")
                 value, size, text_size = anchors[event.anchor]
                 if value is _UNFINISHED:
-                    raise YamlFault(f"it has an alias inside the value that it names{_at(event)}")
+                    raise YamlFault(f"it has an alias inside the value that the alias refers to{_at(event)}")
                 nodes += size - 1
                 characters += text_size
             elif kind is DocumentEndEvent:
                 break
-            if nodes > most:
-                raise _too_many_values(most)
+            if nodes > max_values:
+                raise _too_many_values(max_values)
             if characters > CHARACTERS:
                 raise _too_much_text()
             if anchor is not None:
@@ -245,26 +245,26 @@ class YamlReader:
         for key in items[::2]:
             if len(self.repeated) >= REPEATED_KEYS:
                 return
-            # A merge key may stand there more than once.
+            # A merge key may occur more than once.
             if type(key) is not str or key == "<<":
                 continue
             if key in seen:
-                where = f"in the mapping that ends{_at(event)}"
-                self.repeated.append(f"{one_line(key)[:80]} stands more than once {where}: the last one counts")
+                mapping = f"the mapping that ends{_at(event)}"
+                self.repeated.append(f"{one_line(key)[:80]} occurs more than once in {mapping}: the last one counts")
             seen.add(key)
 
 
 def _resolved(loader: Any, value: str, known: dict[str, Any]) -> tuple[Any, bool]:
-    """What a plain scalar stands for, and whether that is certain.
+    """Return the value of a plain scalar, and whether it is certain.
 
-    Numbers are remembered in ``known`` where they take long to understand. Dates are not: PyYAML makes a new one
+    Numbers that take long to convert are cached in ``known``. Dates are not cached, because PyYAML creates a new object
     for each.
     """
     if value.isdigit() and value.isascii() and value[0] != "0" and len(value) <= NUMBER_LENGTH:
         return int(value), True
     if len(value) > NUMBER_LENGTH:
-        # Nothing for PyYAML's regular expressions: they take fifty times the memory that "1:1:1:…" has.
-        if value.strip(_OF_NUMBERS):
+        # Not for PyYAML's regular expressions, which take fifty times the memory of a text like "1:1:1:…".
+        if value.strip(_NUMBER_CHARACTERS):
             return value, True
         if value.count(":") > NUMBER_LENGTH // 2:
             raise _too_long_number()
@@ -285,23 +285,25 @@ def _too_long_number() -> YamlFault:
     return YamlFault(f"it has a number of more than {NUMBER_LENGTH} characters")
 
 
-def _too_many_values(most: int) -> YamlFault:
-    return YamlFault(f"with the files before it, it has more than {most} values, aliases followed; {whose('values')}")
+def _too_many_values(limit: int) -> YamlFault:
+    return YamlFault(
+        f"together with the files before it, it has more than {limit} values, with aliases followed; {whose('values')}"
+    )
 
 
 def _too_much_text() -> YamlFault:
     return YamlFault(
-        f"with the files before it, it has more than {CHARACTERS} characters of text, aliases followed; that is a "
-        "limit of this worker, which no key raises"
+        f"together with the files before it, it has more than {CHARACTERS} characters of text, with aliases followed; "
+        "that is a limit of this worker, and no configuration key raises it"
     )
 
 
 def _too_many_odd_keys(event: Any) -> YamlFault:
-    return YamlFault(f"it has more than {ODD_KEYS} keys that are no text, in a mapping{_at(event)}")
+    return YamlFault(f"it has more than {ODD_KEYS} keys that are not text, in a mapping{_at(event)}")
 
 
 def _mapping(items: list[Any], certain: bool, event: Any) -> dict[Any, Any]:
-    """A mapping of ``items``, keys and values by turns; of two equal keys the last one counts."""
+    """Return a mapping of ``items``, which alternate between keys and values. Of equal keys, the last one counts."""
     if len(items) > 2 * ODD_KEYS and sum(type(key) is not str for key in items[::2]) > ODD_KEYS:
         raise _too_many_odd_keys(event)
     try:
@@ -313,10 +315,10 @@ def _mapping(items: list[Any], certain: bool, event: Any) -> dict[Any, Any]:
 
 
 class _Tagged(_PURE):  # type: ignore[misc]
-    """PyYAML's safe loader, for what only it understands; with the bound for keys that are no text."""
+    """PyYAML's safe loader, for texts that only PyYAML interprets, with the limit for keys that are not text."""
 
     def flatten_mapping(self, node: Any) -> None:
-        """Take in merge keys, as PyYAML does before it makes any kind of mapping."""
+        """Resolve merge keys, as PyYAML does before it creates a mapping of any kind."""
         super().flatten_mapping(node)
         if sum(key.tag != f"{_TAG}str" for key, _ in node.value) > ODD_KEYS:
             raise _too_many_odd_keys(node)
@@ -324,18 +326,18 @@ class _Tagged(_PURE):  # type: ignore[misc]
 
 def _check_new(anchor: str, anchors: dict[str, tuple[Any, int, int]], event: Any) -> None:
     if anchor in anchors:
-        raise YamlFault(f"it has two anchors of one name, {one_line(anchor)[:80]}{_at(event)}")
+        raise YamlFault(f"it has two anchors with the same name, {one_line(anchor)[:80]}{_at(event)}")
 
 
 def _parsers_differ(text: str) -> bool:
-    """Whether libyaml may accept ``text``, or read it, in another way than PyYAML does."""
+    """Return whether libyaml and PyYAML may disagree about whether ``text`` is valid, or about its meaning."""
     if text.find("\ufeff", 1) > 0 or _BLOCK_COMMENT.search(text):
         return True
     return "\t" in text and (bool(_RARE_BREAK.search(text)) or _has_loose_tab(text.removeprefix("\ufeff")))
 
 
 def _has_loose_tab(text: str) -> bool:
-    """Whether a tab stands outside of quoted text, block text and comments."""
+    """Return whether there is a tab outside of quoted text, block text and comments."""
     starts, ends = [-1], [0]
     events: Iterator[Any] = yaml.parse(text, Loader=_LIBYAML)
     try:
@@ -343,7 +345,7 @@ def _has_loose_tab(text: str) -> bool:
             if isinstance(event, ScalarEvent) and event.style:
                 start, end = _span(event)
                 if event.style in "|>":
-                    # The text begins below the line of the indicator, which an anchor or a tag may precede.
+                    # The text begins on the line after the indicator. An anchor or a tag may precede the indicator.
                     start = text.find("\n", start, end) if event.anchor is None and event.tag is None else -1
                     if start < 0:
                         continue
@@ -369,12 +371,12 @@ def _phrase(error: yaml.YAMLError) -> str:
     if isinstance(error, yaml.MarkedYAMLError):
         mark = error.problem_mark or error.context_mark
         where = f" (line {mark.line + 1})" if mark else ""
-        problem = str(error.problem or error.context or "it is no YAML")
+        problem = str(error.problem or error.context or "it is not YAML")
         if "'\\t'" in problem or "tab character" in problem:
-            problem = "it has a tab where only blanks can be"
+            problem = "it has a tab where only spaces are allowed"
         return one_line(problem)[:200] + where
     reason = getattr(error, "reason", None)
-    return one_line(str(reason))[:200] if reason else "it is no YAML"
+    return one_line(str(reason))[:200] if reason else "it is not YAML"
 
 
 def _span(event: Any) -> tuple[int, int]:

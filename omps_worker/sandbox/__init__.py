@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A broker, a Koji and an app registry of one's own on loopback: for the demo, for tests, for development.
+"""A private broker, Koji and app registry on loopback, for the demo, the tests and development.
 
-May know: ``common``. Nothing but ``cli`` knows it.
+May know: ``common``. Only ``cli`` imports it.
 """

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A private RabbitMQ node on loopback: real, thrown away afterwards, nobody else's business.
+"""A private, disposable RabbitMQ node on loopback.
 
-All its files (home, cookie, data, logs, process ids) stand in one directory, and every
-listener is on 127.0.0.1. It needs no rights: any user can start one, root too.
+It is a real RabbitMQ. All its files (home, cookie, data, logs, process ids) are in one directory, and all its
+listeners are on 127.0.0.1. Any user can start one, including root; no privileges are needed.
 
-A node lives as long as somebody holds it. A small shell process, the keeper, is the parent of
-the Erlang machine and of its port mapper (epmd). The keeper reads from a named pipe that every
-holder keeps open for writing. When the last holder closes it, or dies in whatever way, the
-keeper reads the end of the pipe, ends both, and removes the directory if it was a temporary one.
+A node runs as long as at least one process holds it. A small shell process, the keeper, is the parent of the Erlang
+VM and of its port mapper (epmd). The keeper reads from a named pipe that every holder keeps open for writing. When
+the last holder closes the pipe or dies, the keeper reads end-of-file. It then stops both, and removes the directory
+if it is a temporary one.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from pika.exceptions import AMQPError
 from omps_worker.common.errors import BrokerUnavailable
 
 MESSAGE_BYTES = 16 * 2**20
-"""The largest message that a node takes: what RabbitMQ 4 takes by default, and ``deploy/rabbitmq`` has any take."""
+"""The largest message that a node accepts, in bytes: RabbitMQ 4's default, which ``deploy/rabbitmq`` also sets."""
 
 START_SECONDS = 60.0
-"""How long a start may take; 5 seconds are usual, a busy machine needs more."""
+"""How many seconds a start may take. It usually takes 5 seconds, and more on a busy machine."""
 
-_PLACES = ("/usr/lib/rabbitmq/bin", "/usr/lib/rabbitmq/sbin", "/opt/rabbitmq/sbin", "/usr/local/sbin")
-"""Where the plain scripts are. Debian's wrapper in /usr/sbin serves only root and one fixed node."""
+_SCRIPT_DIRECTORIES = ("/usr/lib/rabbitmq/bin", "/usr/lib/rabbitmq/sbin", "/opt/rabbitmq/sbin", "/usr/local/sbin")
+"""Directories of RabbitMQ's own scripts. Debian's wrapper in /usr/sbin only works for root and for one fixed node."""
 
 _KEEPER = """
 epmd=$1 epmd_port=$2 server=$3 directory=$4 temporary=$5
@@ -66,14 +66,14 @@ if [ "$orphaned$temporary" = yesyes ]; then rm -rf -- "$directory"; fi
 
 
 class RabbitNode:
-    """One node. ``with RabbitNode() as node`` starts it and throws it away at the end.
+    """One node. ``with RabbitNode() as node`` starts it, and disposes of it at the end.
 
-    ``directory`` takes its files and is kept afterwards, with the messages; without one a temporary
-    directory is made, and removed with the node. ``config`` are lines for rabbitmq.conf, such as
-    ``{"consumer_timeout": "60000"}``. Ports stay the same over restarts.
+    ``directory`` takes its files, and is kept afterwards with the messages. Without it, a temporary directory is
+    created, and removed with the node. ``config`` holds settings for rabbitmq.conf, such as
+    ``{"consumer_timeout": "60000"}``. The ports stay the same when the node is restarted.
 
-    With ``peer``, a node that runs, it makes a cluster with that one when it first starts; it must
-    not outlive it, as it uses its port mapper.
+    ``peer`` is a running node. The new node forms a cluster with it at its first start. It uses the peer's port
+    mapper, so it must not outlive the peer.
     """
 
     def __init__(
@@ -94,9 +94,9 @@ class RabbitNode:
 
     @classmethod
     def join(cls, directory: Path) -> RabbitNode | None:
-        """Hold the running node of ``directory`` too; None if none runs there (any more).
+        """Become another holder of the node that runs in ``directory``; return None if no node runs there.
 
-        Who joined can use the node and ``close`` it, not stop or restart it.
+        The returned node can be used and closed, but not stopped or restarted.
         """
         try:
             hold = os.open(directory / "holders", os.O_WRONLY | os.O_NONBLOCK)
@@ -109,40 +109,40 @@ class RabbitNode:
         return node
 
     def __enter__(self) -> RabbitNode:
-        """Start it."""
+        """Start the node."""
         self.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Throw it away."""
+        """Close the node."""
         self.close()
 
     @property
     def directory(self) -> Path:
-        """Where its files are; a temporary directory is made when this is first asked for."""
+        """The directory of its files. A temporary directory is created when this property is first read."""
         if self._directory is None:
             self._directory = Path(tempfile.mkdtemp(prefix="omps-worker-rabbit-"))
         return self._directory
 
     @property
     def amqp_url(self) -> str:
-        """The URL of the default virtual host, with the guest account."""
+        """The URL of the default virtual host, for the guest account."""
         return self.url("/")
 
     def url(self, vhost: str, *, user: str = "guest", password: str = "guest") -> str:  # noqa: S107
-        """The URL of a virtual host."""
+        """Return the URL of a virtual host."""
         return f"amqp://{quote(user, safe='')}:{quote(password, safe='')}@127.0.0.1:{self.port}/{quote(vhost, safe='')}"
 
     def start(self) -> None:
-        """Start it and return when it takes connections, usually after 5 seconds.
+        """Start the node, and return when it accepts connections, usually after 5 seconds.
 
-        Starts it again, with its data, after ``stop`` or ``kill``. Raises BrokerUnavailable if
-        RabbitMQ is not installed or does not start; the message has the end of what it said.
+        After ``stop`` or ``kill``, the node starts again with its data. Raises BrokerUnavailable if RabbitMQ is not
+        installed or does not start; the error message contains the end of RabbitMQ's output.
         """
         if self._keeper is not None:
-            raise RuntimeError("this node runs already")
+            raise RuntimeError("this node is already running")
         first = not (self.directory / "ports.json").exists()
         for attempt in range(3):
             try:
@@ -159,27 +159,27 @@ class RabbitNode:
                 self._set_ports()
 
     def stop(self) -> None:
-        """Stop it in an orderly way; its data stay for the next start."""
+        """Stop the node cleanly. Its data is kept for the next start."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """Kill it (kill -9); its data stay as they are."""
+        """Kill the node (kill -9). Its data is kept."""
         self._end(signal.SIGUSR1)
 
     def restart(self) -> None:
-        """Stop it in an orderly way and start it again."""
+        """Stop the node cleanly and start it again."""
         self.stop()
         self.start()
 
     @property
     def running(self) -> bool:
-        """Whether the process that was started here still runs."""
+        """Whether the process that this object started is still running."""
         return self._keeper is not None and self._keeper.poll() is None
 
     def close(self, *, wait: bool = True) -> None:
-        """Let go of the node; the last one who does ends it. Returns when it is gone.
+        """Release the node, and return when it has ended. The node ends when its last holder releases it.
 
-        With ``wait=False`` it returns at once: for one of several holders.
+        With ``wait=False``, the method returns at once. Use that if there may be other holders.
         """
         if self._hold is not None:
             os.close(self._hold)
@@ -192,12 +192,12 @@ class RabbitNode:
             self._directory = None
 
     def add_vhost(self, name: str) -> str:
-        """Make a virtual host that guest may use; returns its URL. Takes half a second."""
+        """Create a virtual host that the guest account may use, and return its URL. Takes half a second."""
         self.add_vhosts([name])
         return self.url(name)
 
     def add_vhosts(self, names: Iterable[str]) -> None:
-        """Make virtual hosts that guest may use: many at once cost little more than one."""
+        """Create virtual hosts that the guest account may use. Creating many costs little more than creating one."""
         listed = ",".join(_erlang(name) for name in names)
         self.eval(
             f'[begin rabbit_vhost:add(N, <<"sandbox">>), '
@@ -208,27 +208,27 @@ class RabbitNode:
     def add_user(
         self, name: str, password: str, vhost: str, *, configure: str = "", write: str = "", read: str = ""
     ) -> None:
-        """Make an account; the patterns say which names of ``vhost`` it may configure, write and read."""
+        """Create an account. The patterns say which names in ``vhost`` it may configure, write to and read from."""
         self.rabbitmqctl("add_user", name, password)
         self.rabbitmqctl("set_permissions", "-p", vhost, name, configure, write, read)
 
     def eval(self, expression: str) -> str:
-        """Have the node evaluate Erlang; returns what it printed."""
+        """Let the node evaluate an Erlang expression, and return the output."""
         return self.rabbitmqctl("eval", expression)
 
     def rabbitmqctl(self, *arguments: str) -> str:
-        """Run ``rabbitmqctl`` against this node; returns what it printed, raises BrokerUnavailable if it fails."""
+        """Run ``rabbitmqctl`` against this node, and return its output. Raises BrokerUnavailable if it fails."""
         command, environment = self.rabbitmqctl_command()
-        words, nothing = [*command, *arguments], subprocess.DEVNULL
+        words, no_input = [*command, *arguments], subprocess.DEVNULL
         done = subprocess.run(
-            words, env=environment, capture_output=True, text=True, timeout=60, check=False, stdin=nothing
+            words, env=environment, capture_output=True, text=True, timeout=60, check=False, stdin=no_input
         )
         if done.returncode:
             raise BrokerUnavailable(f"rabbitmqctl {arguments[0]}: {(done.stderr or done.stdout).strip()[-1000:]}")
         return done.stdout
 
     def rabbitmqctl_command(self) -> tuple[list[str], dict[str, str]]:
-        """How to run ``rabbitmqctl`` against this node: the beginning of a command line, and the environment."""
+        """Return how to run ``rabbitmqctl`` against this node: the start of the command line, and the environment."""
         return [str(_server().with_name("rabbitmqctl")), "-n", self._name], self._environment()
 
     @property
@@ -236,7 +236,7 @@ class RabbitNode:
         return f"omps-worker-{self.port}@localhost"
 
     def _find_ports(self) -> bool:
-        """Take the ports of the node whose files are here: its name, and so its data, goes with them."""
+        """Take the ports of the node whose files are in the directory: its name, and so its data, depend on them."""
         if self._directory is None:
             return False
         try:
@@ -269,7 +269,7 @@ class RabbitNode:
         (self.directory / "rabbitmq.conf").write_text("".join(f"{key} = {value}\n" for key, value in config.items()))
         (self.directory / "enabled_plugins").write_text("[].\n")
         (self.directory / "rabbitmq-env.conf").touch()
-        # No look-up leaves the machine, nor starts a helper process for it.
+        # Name lookups must not leave the machine, and must not start a helper process.
         (self.directory / "inetrc").write_text('{host, {127,0,0,1}, ["localhost"]}.\n{lookup, [file]}.\n')
         (self.directory / "ports.json").write_text(json.dumps([self.port, self._distribution_port, self._epmd_port]))
 
@@ -295,7 +295,7 @@ class RabbitNode:
             "ERL_CRASH_DUMP_BYTES": "0",
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"-start_epmd false {loopback}",
             "RABBITMQ_CTL_ERL_ARGS": f"-start_epmd false {loopback}",
-            # Makes the start script replace itself by the Erlang machine, so that signals reach it.
+            # The start script then replaces itself with the Erlang VM, so that signals reach the VM.
             "RUNNING_UNDER_SYSTEMD": "true",
         }
 
@@ -330,17 +330,17 @@ class RabbitNode:
                     pika.BlockingConnection(parameters).close()
                     return
             time.sleep(0.05)
-        raise BrokerUnavailable(f"the private RabbitMQ node did not start: {self._console() or 'it said nothing'}")
+        raise BrokerUnavailable(f"the private RabbitMQ node did not start: {self._console() or 'it printed nothing'}")
 
     def _console(self) -> str:
         with contextlib.suppress(OSError):
             return (self.directory / "console.log").read_text(errors="replace").strip()[-2000:]
         return ""
 
-    def _end(self, how: signal.Signals) -> None:
+    def _end(self, number: signal.Signals) -> None:
         keeper, self._keeper = self._keeper, None
         if keeper is not None:
-            keeper.send_signal(how)
+            keeper.send_signal(number)
             self._wait_for_keeper(keeper)
         if self._hold is not None:
             os.close(self._hold)
@@ -351,15 +351,15 @@ class RabbitNode:
         try:
             keeper.wait(30)
         except subprocess.TimeoutExpired:
-            # The keeper leads a session of its own, so this reaches what it started, and nothing else.
+            # The keeper leads its own session, so this signal reaches the keeper and its children, nothing else.
             os.killpg(keeper.pid, signal.SIGKILL)
             keeper.wait()
 
 
 def _server() -> Path:
-    for place in _PLACES:
-        if os.access(f"{place}/rabbitmq-server", os.X_OK):
-            return Path(place, "rabbitmq-server")
+    for directory in _SCRIPT_DIRECTORIES:
+        if os.access(f"{directory}/rabbitmq-server", os.X_OK):
+            return Path(directory, "rabbitmq-server")
     found = shutil.which("rabbitmq-server")
     if found is None:
         raise BrokerUnavailable("there is no rabbitmq-server on this machine; install the package rabbitmq-server")
@@ -376,10 +376,10 @@ def _epmd() -> str:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports that can be bound now and that no outgoing connection will be given.
+    """Return free ports that the system does not use for outgoing connections.
 
-    A port that the system hands out (port 0) may become the local end of somebody's connection
-    while the node is down for a restart. So these lie below the range for outgoing connections.
+    A port that the system chose (port 0) may become the local end of an outgoing connection while the node is down
+    for a restart. So these ports are below the range for outgoing connections.
     """
     lowest = 32768
     with contextlib.suppress(OSError, ValueError, IndexError):
@@ -396,5 +396,5 @@ def _free_ports(count: int) -> list[int]:
 
 
 def _erlang(text: str) -> str:
-    """``text`` as an Erlang binary, whatever is in it."""
+    """Return ``text`` as an Erlang binary. It may contain any characters."""
     return "<<" + ",".join(str(byte) for byte in text.encode()) + ">>"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``omps-worker sandbox``: a site that stays, for trying things and for development."""
+"""``omps-worker sandbox``: run a sandbox until it is interrupted, for experiments and development."""
 
 from __future__ import annotations
 
@@ -17,29 +17,42 @@ from omps_worker.sandbox.demo import story
 from omps_worker.sandbox.site import SandboxSite
 
 GUIDE = """\
-The sandbox is up; Ctrl-C or SIGTERM ends it.
+The sandbox is running. Press Ctrl-C to stop it, or send SIGTERM.
 
   broker     {amqp_url}
   Koji       {hub_url}
   registry   {registry_url}
   files      {directory}
 
-In another terminal, from here on:
+Set up another terminal:
 
 {path}  export FEDORA_MESSAGING_CONF={config}
-  omps-worker check                       is everything reachable?
+
+Then try these commands there:
+
+  # Test the configuration and the services:
+  omps-worker check
+
+  # Show what the worker would do with a build, then publish the build:
   omps-worker explain {nvr}
   omps-worker push {nvr}
-  omps-worker run                         listen, and then from a third terminal:
-  fedora-messaging publish {message}
-  {rabbitmqctl} list_queues               look at its broker, or make it ill
 
-Builds that its Koji knows, with the message about each in {messages}:
+  # Start the worker, and send it a message from a third terminal:
+  omps-worker run
+  fedora-messaging publish {message}
+
+  # Inspect the broker, or disturb it:
+  {rabbitmqctl} list_queues
+
+These builds are in Koji; the message about each is in {messages}:
 """
 
 
 def keep_running(directory: Path | None) -> int:
-    """Start a site, say how to use it, and keep it until SIGINT or SIGTERM; then 0."""
+    """Start a sandbox, print how to use it, and keep it running until SIGINT or SIGTERM; return 0.
+
+    ``directory`` takes its files and is kept; without it, a temporary directory is used and removed.
+    """
     stop = threading.Event()
     before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -48,14 +61,14 @@ def keep_running(directory: Path | None) -> int:
                 directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="omps-worker-sandbox-")))
             directory.mkdir(parents=True, exist_ok=True)
             directory = directory.resolve()
-            print("Starting …", flush=True)
+            print("Starting RabbitMQ, Koji and an app registry on loopback …", flush=True)
             site = stack.enter_context(SandboxSite(directory))
             scenes = story(site)
             messages = directory / "messages"
             for scene in scenes:
                 site.save(scene.message, messages / f"{scene.nvr}.json")
             guide = GUIDE.format(
-                path=_path_wanted(),
+                path=_path_export(),
                 amqp_url=site.amqp_url,
                 hub_url=site.koji.hub_url,
                 registry_url=site.registry.url,
@@ -79,7 +92,7 @@ def keep_running(directory: Path | None) -> int:
 
 
 def _rabbitmqctl(site: SandboxSite) -> Path:
-    """A script that is ``rabbitmqctl`` for the broker of ``site``."""
+    """Write a script that runs ``rabbitmqctl`` against the broker of ``site``, and return its path."""
     command, environment = site.node.rabbitmqctl_command()
     words = ["exec", "env", "-i", *(f"{name}={value}" for name, value in environment.items()), *command]
     script = site.directory / "rabbitmqctl"
@@ -88,8 +101,8 @@ def _rabbitmqctl(site: SandboxSite) -> Path:
     return script
 
 
-def _path_wanted() -> str:
-    """The line that a shell needs to find the commands beside this Python; none if it finds them already."""
+def _path_export() -> str:
+    """Return the line that puts this Python's commands on the PATH; empty if they are found already."""
     here = Path(sys.executable).parent
     found = shutil.which("omps-worker")
     if found is not None and Path(found).parent.samefile(here):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The demo: a short story of builds on a sandbox, told while it happens.
+"""The demo: run a few builds through a worker on a sandbox, and show the outcome of each.
 
-Nothing is pretended: a real broker carries the messages, the worker is the installed command in a
-process of its own, and the end is compared with what ought to be.
+Nothing is simulated in the worker: a real broker carries the messages, and the installed command runs in its own
+process. At the end, the outcomes are compared with the expected ones.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from omps_worker.sandbox.build_system.messages import BusMessage
 from omps_worker.sandbox.site import QUEUE, ResultWatch, SandboxSite
 
 SECONDS = 50
-"""How long the story may take once the sandbox stands."""
+"""How many seconds the builds may take, once the sandbox is running."""
 
 IGNORED = "ignored"
 _COLOURS = {"published": "32", "unchanged": "36", "skipped": "33", "failed": "31", IGNORED: "90"}
@@ -34,33 +34,33 @@ _COLOURS = {"published": "32", "unchanged": "36", "skipped": "33", "failed": "31
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """One build: what it is, the message about it, and how it ought to end."""
+    """One build of the demo: what it is, the message about it, and its expected outcome."""
 
     title: str
     nvr: str
     message: BusMessage
     status: str
     detail: str
-    """The release, the reason or the error that is expected."""
+    """The expected release, reason or error."""
 
 
 def play(*, colours: bool, say: Callable[[str], object] = print) -> int:
-    """Tell the story; 0 if everything ended as it should."""
+    """Run the demo, printing with ``say``; return the exit code, 0 if every outcome was the expected one."""
     if shutil.which("rabbitmq-server") is None and not Path("/usr/lib/rabbitmq/bin/rabbitmq-server").exists():
-        print("error: the demo needs RabbitMQ: install the package rabbitmq-server", file=sys.stderr)
+        print("error: the demo needs RabbitMQ; install the package rabbitmq-server", file=sys.stderr)
         return 1
     with tempfile.TemporaryDirectory(prefix="omps-worker-demo-") as directory:
-        say("Starting a broker, a Koji and an app registry on loopback …")
+        say("Starting RabbitMQ, Koji and an app registry on loopback …")
         try:
             with SandboxSite(Path(directory)) as site:
-                return _Demonstration(site, colours, say).tell()
+                return _Demonstration(site, colours, say).run()
         except RuntimeError as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
 
 
 def story(site: SandboxSite) -> list[Scene]:
-    """The scenes, with their builds made known to the site's Koji."""
+    """Add the builds to the site's Koji, and return their scenes."""
     koji = site.koji
 
     def scene(title: str, status: str, detail: str, **build: Any) -> Scene:
@@ -73,52 +73,52 @@ def story(site: SandboxSite) -> list[Scene]:
     flat = operators.zip_of(operators.flat_operator())
     return [
         scene(
-            "an operator with two versions, in directories",
+            "an operator with two versions, each in its own directory",
             "published", "community/otter-cache 1.0.0",
             version="1.0.0", release="1", manifests=first, **otter,
         ),
         scene(
-            "an operator whose files are all in one place",
+            "an operator with all its files in one directory",
             "published", "partners/lantern 1.4.2",
             name="partner-lantern-container", version="1.4.2", release="3", manifests=flat,
             owner="asmith",
         ),
         scene(
-            "the first operator again, built anew from the same sources",
+            "a rebuild of the first operator, with the same manifests",
             "unchanged", "community/otter-cache 1.0.0",
             version="1.0.0", release="2", manifests=first, **otter,
         ),
         scene(
-            "its next version",
+            "the first operator with a new version",
             "published", "community/otter-cache 2.0.0",
             version="1.1.0", release="1", manifests=second, **otter,
         ),
         scene(
-            "a bundle build, which is no package",
+            "a bundle image, which app registries do not take",
             "skipped", "bundle build",
             name="heron-operator-bundle-container", version="2.0.1", release="1",
             manifests=operators.zip_of(operators.bundle_tree()), kind=OperatorKind.BUNDLE, owner="jdoe",
         ),
         scene(
-            "a plain image",
+            "an image that is not an operator",
             "skipped", "not an operator image",
             name="kestrel-operator-container", version="5.1", release="9", owner="asmith",
         ),
         scene(
-            "an operator whose archive is broken",
+            "an operator with a damaged archive",
             "failed", "OMPSUploadedFileError",
             name="magpie-operator-container", version="0.3.0", release="1", manifests=first[: len(first) // 2],
             owner="jdoe",
         ),
         scene(
-            "a build that failed",
-            IGNORED, "not complete",
+            "a build that failed in Koji",
+            IGNORED, "the build is not complete",
             name="wren-operator-container", version="1.0.0", release="1", state=BuildState.FAILED,
             owner="jdoe",
         ),
         scene(
-            "an operator that the mapping leaves alone",
-            IGNORED, "no rule wants it published",
+            "an operator that the mapping excludes",
+            IGNORED, "a rule of the mapping excludes it",
             name="playground-finch-container", version="0.1", release="1", manifests=flat,
             owner="jdoe",
         ),
@@ -126,30 +126,30 @@ def story(site: SandboxSite) -> list[Scene]:
 
 
 class _Demonstration:
-    """One performance."""
+    """One run of the demo."""
 
     def __init__(self, site: SandboxSite, colours: bool, say: Callable[[str], object]) -> None:
         self._site = site
         self._colours = colours
         self._say = say
-        self._ends: dict[str, tuple[str, str]] = {}
-        self._began = time.monotonic()
+        self._outcomes: dict[str, tuple[str, str]] = {}
+        self._started = time.monotonic()
 
-    def tell(self) -> int:
-        """Play all scenes and look at the end; the exit code."""
+    def run(self) -> int:
+        """Send the message of each scene, check the outcomes, and return the exit code."""
         scenes = story(self._site)
-        self._say(f"Broker, Koji and registry are up. {len(scenes)} builds are about to finish:")
+        self._say(f"RabbitMQ, Koji and the registry are running. {len(scenes)} builds are about to finish:")
         for scene in scenes:
             self._say(f"  {scene.nvr:42} {scene.title}")
         watch = ResultWatch(self._site)
         worker = self._site.worker("run")
         try:
-            self._say("\nThe worker listens. The messages go out, one after the other:")
-            self._began = time.monotonic()
-            # One at a time, because some of the builds are about what came before them.
+            self._say("\nThe worker is listening. Koji announces the builds one by one (→). Their outcomes (✓ ✗ ·):")
+            self._started = time.monotonic()
+            # One at a time, because the outcome of some builds depends on the builds before them.
             for scene in scenes:
                 self._send(scene, worker)
-                self._wait_for_end(scene, watch, worker)
+                self._wait_for_outcome(scene, watch, worker)
             code = self._stop(worker)
             return self._conclude(scenes, watch, code)
         finally:
@@ -165,7 +165,7 @@ class _Demonstration:
         try:
             channel = connection.channel()
             channel.confirm_delivery()
-            self._wait(lambda: self._alive(worker) and self._queue_is_there(channel), "the worker's queue")
+            self._wait(lambda: self._alive(worker) and self._has_consumer(channel), "the worker's queue")
             self._line("90", "→", scene.nvr, scene.message.routing_key)
             self._site.send(channel, scene.message)
         finally:
@@ -173,11 +173,11 @@ class _Demonstration:
 
     def _alive(self, worker: subprocess.Popen[str]) -> bool:
         if worker.poll() is not None:
-            raise RuntimeError(f"the worker ended with {worker.returncode}; its log:\n{self._log()}")
+            raise RuntimeError(f"the worker exited with code {worker.returncode}; its log:\n{self._log()}")
         return True
 
     @staticmethod
-    def _queue_is_there(channel: Any) -> bool:
+    def _has_consumer(channel: Any) -> bool:
         probe = channel.connection.channel()
         try:
             return bool(probe.queue_declare(QUEUE, passive=True).method.consumer_count)
@@ -187,56 +187,56 @@ class _Demonstration:
             if probe.is_open:
                 probe.close()
 
-    def _wait_for_end(self, scene: Scene, watch: ResultWatch, worker: subprocess.Popen[str]) -> None:
-        def ended() -> bool:
-            watch.poll(self._note)
-            if self._alive(worker) and scene.nvr in self._ends:
+    def _wait_for_outcome(self, scene: Scene, watch: ResultWatch, worker: subprocess.Popen[str]) -> None:
+        def has_outcome() -> bool:
+            watch.poll(self._record)
+            if self._alive(worker) and scene.nvr in self._outcomes:
                 return True
-            # What is ignored is taken and acknowledged, and nobody is told. Whether it was acknowledged
-            # shows when the worker has gone: then the queue must be empty.
+            # The worker acks an ignored message and publishes no result. That it was acked shows when the worker
+            # has stopped: the queue must then be empty.
             return scene.status == IGNORED and watch.depth(QUEUE) == 0
 
-        self._wait(ended, f"the end of {scene.nvr}")
-        if scene.nvr not in self._ends:
-            self._ends[scene.nvr] = (IGNORED, scene.detail)
+        self._wait(has_outcome, f"the outcome of {scene.nvr}")
+        if scene.nvr not in self._outcomes:
+            self._outcomes[scene.nvr] = (IGNORED, scene.detail)
             self._line(_COLOURS[IGNORED], "·", scene.nvr, f"ignored: {scene.detail}")
 
-    def _note(self, result: Mapping[str, Any]) -> None:
-        status, place = result["status"], f"{result['organization']}/{result['repo']}"
-        release = f"{place} {result['version']}" if result["version"] else place
+    def _record(self, result: Mapping[str, Any]) -> None:
+        status, package = result["status"], f"{result['organization']}/{result['repo']}"
+        release = f"{package} {result['version']}" if result["version"] else package
         detail = result["error"]["name"] if result["error"] else result["reason"] or release
-        self._ends[result["nvr"]] = (status, detail)
-        told = f"{detail}: {result['error']['message']}" if result["error"] else detail
-        self._line(_COLOURS[status], "✗" if status == "failed" else "✓", result["nvr"], f"{status}: {told}")
+        self._outcomes[result["nvr"]] = (status, detail)
+        text = f"{detail}: {result['error']['message']}" if result["error"] else detail
+        self._line(_COLOURS[status], "✗" if status == "failed" else "✓", result["nvr"], f"{status}: {text}")
 
     def _conclude(self, scenes: list[Scene], watch: ResultWatch, code: int) -> int:
-        self._say("\nWhat became of each:")
+        self._say("\nOutcome of each build:")
         rows, faults = [], []
         for scene in scenes:
-            status, detail = self._ends[scene.nvr]
+            status, detail = self._outcomes[scene.nvr]
             as_expected = (status, detail) == (scene.status, scene.detail)
-            rows.append((scene.nvr, status, detail, "as it should" if as_expected else "UNEXPECTED"))
+            rows.append((scene.nvr, status, detail, "as expected" if as_expected else "UNEXPECTED"))
             if not as_expected:
                 faults.append(f"{scene.nvr}: expected {scene.status}, {scene.detail}")
         self._say(table(["build", "status", "detail", ""], rows))
-        self._say("\nWhat the registry holds:")
+        self._say("\nReleases in the registry:")
         self._say(table(["package", "release", "digest", "visible to"], self._releases()))
-        self._say("\nWhat the result topics said:")
+        self._say("\nResult messages on the bus:")
         self._say(table(["topic", "build"], [(topic, result["nvr"]) for topic, result in watch.results]))
-        left, parked = watch.depth(QUEUE), watch.depth(f"{QUEUE}.failed")
-        wanted = sum(scene.status == "failed" for scene in scenes)
-        self._say(f"\nParked for a person in {QUEUE}.failed: {parked}. The worker ended with code {code}.")
-        if parked != wanted:
-            faults.append(f"expected {wanted} parked message(s)")
-        if left:
-            faults.append(f"{left} message(s) were not acknowledged")
+        unacked, parked = watch.depth(QUEUE), watch.depth(f"{QUEUE}.failed")
+        expected_parked = sum(scene.status == "failed" for scene in scenes)
+        self._say(f"\nMessages parked in the failed queue {QUEUE}.failed: {parked}. The worker's exit code: {code}.")
+        if parked != expected_parked:
+            faults.append(f"expected {expected_parked} parked message(s)")
+        if unacked:
+            faults.append(f"{unacked} message(s) were not acked")
         if code:
             faults.append(f"the worker's log:\n{self._log()}")
         if self._releases() != _expected_releases(scenes, self._releases()):
-            faults.append("the registry holds something else than what was published")
+            faults.append("the releases in the registry are not the published ones")
         for fault in faults:
             self._say(f"UNEXPECTED: {fault}")
-        self._say("Everything ended as it should." if not faults else "Not everything ended as it should.")
+        self._say("Everything went as expected." if not faults else "Not everything went as expected.")
         return 1 if faults else 0
 
     def _releases(self) -> list[tuple[str, str, str, str]]:
@@ -246,7 +246,7 @@ class _Demonstration:
                 f"{organization}/{repository}",
                 release.version,
                 release.digest[:12],
-                "everybody" if registry.is_public(organization, repository) else organization,
+                "everyone" if registry.is_public(organization, repository) else organization,
             )
             for organization, repository in sorted(registry.packages())
             for release in registry.releases(organization, repository)
@@ -262,12 +262,12 @@ class _Demonstration:
     def _wait(self, condition: Callable[[], bool], what: str) -> None:
         pause = threading.Event()
         while not condition():
-            if time.monotonic() - self._began > SECONDS:
-                raise RuntimeError(f"waited in vain for {what}; the worker's log:\n{self._log()}")
+            if time.monotonic() - self._started > SECONDS:
+                raise RuntimeError(f"timed out waiting for {what}; the worker's log:\n{self._log()}")
             pause.wait(0.05)
 
     def _line(self, colour: str, mark: str, nvr: str, text: str) -> None:
-        line = one_line(f"{time.monotonic() - self._began:5.1f} s  {mark} {nvr:42} {text}")
+        line = one_line(f"{time.monotonic() - self._started:5.1f} s  {mark} {nvr:42} {text}")
         self._say(f"\x1b[{colour}m{line}\x1b[0m" if self._colours else line)
 
     def _log(self) -> str:

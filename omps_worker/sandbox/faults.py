@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Things that go wrong on request: how the sandbox's HTTP servers are made to misbehave.
+"""Faults that can be injected into the sandbox's HTTP servers.
 
 ::
 
@@ -20,27 +20,26 @@ from typing import Any
 
 @dataclass(frozen=True, eq=False)
 class Fault:
-    """One way to misbehave, for the requests whose ``METHOD path?query`` it matches.
+    """One fault, for the requests whose ``METHOD path?query`` matches ``match``.
 
-    What happens to such a request, in this order:
+    Such a request is processed in this order:
 
-    1. ``delay`` seconds pass, and ``hold`` is waited for. The request has had no effect yet; it
-       will have it even if the client gives up meanwhile, as on a real server.
-    2. ``drop``: the connection is closed without an answer and without an effect. ``status``: so
-       is the answer, with ``body`` and ``headers``, again without an effect unless ``effect``.
-    3. Otherwise the request has its effect. ``body`` and ``headers``, if given, replace those of
-       the true answer.
-    4. ``delay_answer`` seconds pass, and ``hold_answer`` is waited for.
-    5. ``drop_answer``: the connection is closed; the client cannot know of the effect.
-       ``truncate``: half of the body is sent, then the connection is closed. ``drip``: the
-       answer, head and body, leaves byte by byte, with this many seconds before each.
+    1. The server waits ``delay`` seconds, and for the event ``hold``. The request has had no effect yet. It will have
+       its effect even if the client gives up in the meantime, as on a real server.
+    2. ``drop``: the server closes the connection without an answer; the request has no effect. ``status``: the server
+       answers with this status, ``body`` and ``headers``; the request has no effect, unless ``effect`` is true.
+    3. Otherwise the request has its effect. ``body`` and ``headers``, if given, replace those of the real answer.
+    4. The server waits ``delay_answer`` seconds, and for the event ``hold_answer``.
+    5. ``drop_answer``: the server closes the connection; the client cannot know about the effect. ``truncate``: the
+       server sends half of the body, then closes the connection. ``drip``: the server sends the answer, head and
+       body, byte by byte, and waits this many seconds before each byte.
     """
 
     match: str
-    """A regular expression, searched for from the start of ``METHOD path?query``."""
+    """A regular expression, matched at the start of ``METHOD path?query``."""
     status: int | None = None
     body: bytes | str | dict[str, Any] | list[Any] | None = None
-    """Bytes are sent as they are, text as HTML, anything else as JSON."""
+    """Bytes are sent unchanged, text is sent as HTML, and anything else as JSON."""
     headers: Mapping[str, str] = field(default_factory=dict)
     effect: bool = False
     delay: float = 0
@@ -52,12 +51,12 @@ class Fault:
     truncate: bool = False
     drip: float = 0
     times: int | None = 1
-    """How many requests it befalls; None: all of them."""
+    """How many requests the fault affects; None: all."""
     after: int = 0
-    """How many matching requests go well first."""
+    """How many matching requests succeed before the fault begins."""
 
     def content(self) -> tuple[bytes, str] | None:
-        """The body that replaces the true one, and its content type; None: the true one stays."""
+        """Return the replacement body and its content type, or None if the real body is sent."""
         if self.body is None:
             return None
         if isinstance(self.body, bytes):
@@ -68,33 +67,33 @@ class Fault:
 
 
 class Faults:
-    """The faults that are in force on one server. Safe to change while requests come in."""
+    """The active faults of one server. They may be changed while the server handles requests."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._entries: list[_Entry] = []
 
     def add(self, fault: Fault) -> Fault:
-        """Put ``fault`` in force, behind those that already are; returns it."""
+        """Activate ``fault``, after those that are already active, and return it."""
         with self._lock:
             self._entries.append(_Entry(fault, re.compile(fault.match)))
         return fault
 
     def clear(self) -> None:
-        """From now on everything goes well. Requests that are held stay held."""
+        """Remove all faults. Requests that are being held stay held."""
         with self._lock:
             self._entries.clear()
 
     def fired(self, fault: Fault) -> int:
-        """How many requests ``fault`` has befallen; 0 for one that was cleared."""
+        """Return how many requests ``fault`` has affected; 0 if it was cleared."""
         with self._lock:
             return sum(entry.fired for entry in self._entries if entry.fault is fault)
 
     def take(self, method: str, target: str) -> Fault | None:
-        """The fault that befalls this request, counted; for servers.
+        """Return the fault for this request, and count it. For servers.
 
-        The first that matches and is not used up. ``after`` counts for every fault that the
-        request reaches.
+        This is the first fault that matches and is not used up. A fault that is still in its ``after`` phase counts
+        the request, and the search goes on.
         """
         line = f"{method} {target}"
         with self._lock:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A Greenwave of one's own: every build has passed, but those that it is told have not."""
+"""A private Greenwave on loopback: every build has passed its tests, except those that are listed as failed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ VERSION = "1.9.0"
 
 
 class SandboxGreenwave:
-    """Answers decisions and says its version; as a context manager."""
+    """A server for Greenwave's decisions and version, as a context manager."""
 
     def __init__(self) -> None:
         self.unsatisfied: set[str] = set()
@@ -21,17 +21,17 @@ class SandboxGreenwave:
 
     @property
     def url(self) -> str:
-        """The base URL."""
+        """The base URL of the server."""
         return self._server.url
 
     @property
     def faults(self) -> Faults:
-        """What goes wrong; empty at first."""
+        """The injected faults; none at first."""
         return self._server.faults
 
     @property
     def log(self) -> list[LoggedRequest]:
-        """The requests so far."""
+        """The requests received so far."""
         return self._server.log
 
     def __enter__(self) -> SandboxGreenwave:
@@ -48,11 +48,11 @@ class SandboxGreenwave:
             return Response.json({"version": VERSION})
         if (request.method, request.segments) != ("POST", ("api", "v1.0", "decision")):
             return Response.json({"message": "The requested URL was not found on the server."}, 404)
-        question = request.json()
+        query = request.json()
         for key in ("decision_context", "product_version", "subject_type", "subject_identifier"):
-            if key not in question:
+            if key not in query:
                 return Response.json({"message": f"Missing required {key}"}, 400)
-        passed = question["subject_identifier"] not in self.unsatisfied
+        passed = query["subject_identifier"] not in self.unsatisfied
         return Response.json(
             {
                 "policies_satisfied": passed,

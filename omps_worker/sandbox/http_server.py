@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A small HTTP/1.1 server on loopback that can misbehave: under the sandbox's Koji and registry.
+"""A small HTTP/1.1 server on loopback with fault injection, used by the sandbox's Koji, registry and Greenwave.
 
 ::
 
     with HttpServer(lambda request: Response.json({"you asked for": request.path})) as server:
         requests.get(server.url + "/x")
-        server.log      # [Logged(method="GET", target="/x", status=200)]
+        server.log      # [LoggedRequest(method="GET", target="/x", status=200)]
 """
 
 from __future__ import annotations
@@ -30,33 +30,33 @@ from omps_worker.sandbox.faults import Fault, Faults
 _log = logging.getLogger(__name__)
 
 MAX_BODY = 64 * 1024 * 1024
-"""The largest request body, in bytes, that a server takes unless told otherwise."""
+"""The default for the largest request body that a server accepts, in bytes."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """One request as the answering function sees it. Header names are in lower case."""
+    """One request, as the ``answer`` function receives it. Header names are in lower case."""
 
     method: str
     path: str
-    """As it came: percent-encoded, without the query."""
+    """The path as the client sent it: percent-encoded, without the query."""
     query: Mapping[str, str]
     headers: Mapping[str, str]
     body: bytes = field(repr=False)
 
     @property
     def segments(self) -> tuple[str, ...]:
-        """The parts of the path between slashes, decoded."""
+        """The decoded parts of the path between the slashes."""
         return tuple(unquote(part) for part in self.path.split("/")[1:])
 
     def json(self) -> Any:
-        """The body as JSON; raises ValueError."""
+        """Parse the body as JSON. Raises ValueError."""
         return json.loads(self.body)
 
 
 @dataclass(frozen=True)
 class Response:
-    """One answer. ``Content-Length`` is added when it is sent."""
+    """One response. ``Content-Length`` is added when it is sent."""
 
     status: int = 200
     body: bytes = b""
@@ -65,33 +65,33 @@ class Response:
 
     @classmethod
     def json(cls, value: Any, status: int = 200, content_type: str = "application/json") -> Response:
-        """``value`` as JSON."""
+        """Return a response with ``value`` as JSON."""
         return cls(status, json.dumps(value).encode(), content_type)
 
     @classmethod
     def html(cls, status: int, title: str) -> Response:
-        """An error page, as web frameworks and proxies make them."""
+        """Return an error page like those of web frameworks and proxies."""
         page = f"<!DOCTYPE html>\n<html><head><title>{title}</title></head><body><h1>{title}</h1></body></html>\n"
         return cls(status, page.encode(), "text/html; charset=utf-8")
 
 
 @dataclass
 class LoggedRequest:
-    """One request that came in. ``status`` is None as long as, or because, nothing was answered."""
+    """One received request. ``status`` is None if it has not been answered, or not yet."""
 
     method: str
     target: str
-    """Path and query. Neither headers nor bodies are kept: they may hold credentials."""
+    """Path and query. Headers and bodies are not kept, because they may contain credentials."""
     status: int | None = None
 
 
 class HttpServer:
-    """Answers requests on a loopback port from the OS, each connection in a thread of its own.
+    """An HTTP server on a loopback port that the operating system chooses, with one thread per connection.
 
-    ``answer`` makes the answers; it is called from several threads at once and never for a
-    body of more than ``max_body`` bytes (those get 413, as from nginx). ``faults`` says what goes
-    wrong. With ``tls`` it speaks HTTPS. ``stop`` ends every connection, every injected delay and
-    every thread; ``start`` after it listens on the same port again.
+    ``answer`` returns the response to a request. It is called from several threads at the same time, and never for
+    a body of more than ``max_body`` bytes: such a request gets 413, as from nginx. ``faults`` are the injected
+    faults. With ``tls``, the server speaks HTTPS. ``stop`` ends all connections, injected delays and threads;
+    ``start`` then listens on the same port again.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class HttpServer:
 
     @property
     def port(self) -> int:
-        """The port; stays the same over stop and start."""
+        """The port. It stays the same after ``stop`` and ``start``."""
         if self._reservation is None:
             raise RuntimeError("the server has not been started")
         port: int = self._reservation.getsockname()[1]
@@ -122,13 +122,13 @@ class HttpServer:
 
     @property
     def url(self) -> str:
-        """The address without a slash at the end, e.g. ``http://127.0.0.1:40111``."""
+        """The URL without a trailing slash, for example ``http://127.0.0.1:40111``."""
         return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Listen; returns when connections are accepted."""
+        """Start listening. Connections are accepted when the method returns."""
         if self._reservation is None:
-            # A bound socket that never listens keeps the port ours while the server is stopped.
+            # A bound socket that never listens reserves the port while the server is stopped.
             self._reservation = socket.socket()
             self._reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             self._reservation.bind(("127.0.0.1", 0))
@@ -138,7 +138,7 @@ class HttpServer:
         self._thread.start()
 
     def stop(self) -> None:
-        """Refuse connections from now on and cut those that are open; waits for all threads."""
+        """Refuse new connections, close the open ones, and wait for all threads to end."""
         if self._server is None or self._thread is None:
             return
         self.stopping.set()
@@ -149,7 +149,7 @@ class HttpServer:
         self._server = self._thread = None
 
     def close(self) -> None:
-        """Stop for good and give the port back."""
+        """Stop the server and release its port."""
         self.stop()
         if self._reservation is not None:
             self._reservation.close()
@@ -165,7 +165,7 @@ class HttpServer:
         self.close()
 
     def pause(self, seconds: float, event: threading.Event | None) -> None:
-        """Let ``seconds`` pass and wait for ``event``; a stop cuts both short."""
+        """Wait ``seconds``, then for ``event``. ``stop`` ends both waits early."""
         if seconds:
             self.stopping.wait(seconds)
         while event is not None and not event.is_set() and not self.stopping.is_set():
@@ -192,7 +192,7 @@ class _Server(socketserver.TCPServer):
 
     def _serve(self, request: socket.socket, client_address: Any) -> None:
         try:
-            # A client that goes away, even in the middle of something, is no event.
+            # It is not an error if the client disconnects, even in the middle of a request.
             with contextlib.suppress(OSError):
                 self.finish_request(request, client_address)
         finally:
@@ -302,7 +302,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _refuse_large(self, length: int, logged: LoggedRequest) -> None:
         self._send(Response.html(413, "413 Request Entity Too Large"), logged, closing=True)
-        # Closing with unread bytes would reset the connection before the client saw the answer.
+        # Closing with unread bytes would reset the connection before the client has read the response.
         while length > 0:
             chunk = self.rfile.read(min(length, 65536))
             if not chunk:
@@ -310,6 +310,6 @@ class _Handler(BaseHTTPRequestHandler):
             length -= len(chunk)
 
     def _hang_up(self) -> None:
-        # A reset rather than an orderly end: what a client sees when a server or proxy dies.
+        # Reset the connection instead of closing it: this is what a client sees when a server or proxy dies.
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close_connection = True

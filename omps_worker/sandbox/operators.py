@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Sample operators: what a build's archive of manifests holds.
+"""Sample operators: the content of a build's archive of manifests.
 
-Every function gives the files of one archive as ``{relative path: text}``; ``zip_of`` packs
-them. The operators are made up, but shaped like real ones: a ClusterServiceVersion (CSV) per
-version, the CustomResourceDefinitions (CRDs) it owns, and a package file that names the
-channels. operator-courier accepts each of them, except ``bundle_tree``, which is no package.
+Each function returns the files of one archive as ``{relative path: text}``; ``zip_of`` packs them. The operators are
+invented, but have the form of real ones: a ClusterServiceVersion (CSV) per version, the CustomResourceDefinitions
+(CRDs) that it owns, and a package file with the channels. operator-courier accepts all of them except ``bundle_tree``,
+which has no package file.
 
-``sized_operator`` generates operators of typical sizes from a seed, for measurements.
+``sized_operator`` generates operators of typical sizes from a seed, for benchmarks.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ SIZES: Mapping[str, str] = {
     "big flat": "12 files, 540 KB, 10 CRDs, a CSV of 319 KB",
     "big nested": "34 files, 1.4 MB, 3 versions with 10 CRDs each",
 }
-"""What ``sized_operator`` can make."""
+"""The sizes that ``sized_operator`` can generate, with their descriptions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """A custom resource that an operator owns."""
+    """A custom resource that is owned by an operator."""
 
     kind: str
     plural: str
@@ -54,7 +54,7 @@ def nested_operator(
     versions: Sequence[str] = ("0.9.0", "1.0.0", "1.1.0"),
     image: str = "quay.example.org/otter/otter-cache-operator",
 ) -> Files:
-    """A package file and one directory per version, the oldest first; the last is the current one."""
+    """Return a package file and one directory per version, the oldest first. The last version is the current one."""
     group = f"{package}.example.org"
     caches = Resource("Cache", "caches", group)
     backups = Resource("CacheBackup", "cachebackups", group)
@@ -77,7 +77,7 @@ def flat_operator(
     version: str = "1.4.2",
     image: str = "quay.example.org/harbour/lantern-operator",
 ) -> Files:
-    """One version, all files in the root."""
+    """Return an operator with one version and all files in the root."""
     resource = Resource("Lantern", "lanterns", f"{package}.example.org", "v1")
     return {
         f"{package}.package.yaml": _package(package, {"stable": version}, None),
@@ -92,7 +92,7 @@ def bundle_tree(
     version: str = "2.0.1",
     image: str = "quay.example.org/waders/heron-operator",
 ) -> Files:
-    """What a bundle build carries: one CSV and its CRDs, no package file."""
+    """Return the files of a bundle build: one CSV and its CRDs, without a package file."""
     resource = Resource("Nest", "nests", f"{package}.example.org")
     return {
         f"{package}.clusterserviceversion.yaml": _csv(package, version, [resource], image=image),
@@ -101,7 +101,7 @@ def bundle_tree(
 
 
 def sized_operator(size: str, seed: int = 1) -> Files:
-    """A generated operator of a typical size: a key of ``SIZES``. One seed gives one operator."""
+    """Generate an operator of a typical size, a key of ``SIZES``. The same seed gives the same operator."""
     words = random.Random(f"{size} {seed}")  # noqa: S311 - text to measure with, no secret
     package = f"{words.choice(_WORDS)}-{words.choice(_WORDS)}-operator"
     group = f"{package}.example.org"
@@ -127,7 +127,7 @@ def sized_operator(size: str, seed: int = 1) -> Files:
 
 
 def zip_of(files: Mapping[str, str | bytes]) -> bytes:
-    """The files as a zip archive, in the order given; the same files give the same bytes."""
+    """Return a zip archive of the files, in the given order. The same files give the same bytes."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for path, content in files.items():
@@ -183,7 +183,7 @@ def _csv(
     words: random.Random | None = None,
     size: int = 0,
 ) -> str:
-    """A CSV; with ``words`` it is filled up to about ``size`` bytes."""
+    """Return a CSV. With ``words``, it is filled up to about ``size`` bytes."""
     title = package.replace("-", " ").title()
     examples: list[object] = [
         {
@@ -223,7 +223,7 @@ def _csv(
 def _fill(
     words: random.Random, size: int, resources: Sequence[Resource], examples: list[object], description: list[str]
 ) -> tuple[str, dict[str, list[str]]]:
-    """Spend ``size`` bytes as big CSVs do: most on the icon and the examples, the rest on prose and descriptors."""
+    """Fill ``size`` bytes as in large CSVs: mostly the icon and the examples, then prose and descriptors."""
     icon = "".join(words.choices(_BASE64, k=max(len(templates.ICON), size * 3 // 10)))
     for count in range(max(size * 3 // 10, 0) // 450):
         each = resources[count % len(resources)]
@@ -247,7 +247,7 @@ def _fill(
 
 
 def _crd(resource: Resource, *, words: random.Random | None = None, size: int = 0) -> str:
-    """A CRD; with ``words`` its schema is filled up to about ``size`` bytes."""
+    """Return a CRD. With ``words``, its schema is filled up to about ``size`` bytes."""
     text = templates.CRD_HEAD.format(resource=resource, singular=resource.kind.lower(), crd=resource.crd_name)
     if not words:
         return text

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A whole site of one's own: broker, Koji, app registry, and a configuration for them.
+"""A complete site for experiments: broker, Koji, app registry, and a configuration for them.
 
-All of it is on loopback, on ports from the operating system, with every file in one directory.
+Everything is on loopback, on ports that the operating system chooses, with all files in one directory.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ QUEUE = "omps-worker"
 MAPPING = """\
 version: 1
 rules:
-  - match: {component: "playground-*"}        # on purpose: nobody wants these published
+  - match: {component: "playground-*"}        # deliberately not published
     publish: []
   - match: {component: "*-operator-container", owner: [jdoe, asmith]}
     publish:
@@ -68,7 +68,7 @@ root_url = {root_url}
 [consumer_config.registry]
 url = {registry_url}
 
-[consumer_config.organizations.community]      # public: everybody can see its packages
+[consumer_config.organizations.community]      # public: everyone can see its packages
 token_file = "secrets/community"
 oauth_token_file = "secrets/community-oauth"
 public = true
@@ -82,7 +82,10 @@ Site = TypeVar("Site", bound="SandboxSite")
 
 
 class SandboxSite:
-    """The site, as a context manager. ``directory`` is made if it is missing, and stays."""
+    """A sandbox site, as a context manager. ``directory`` is created if it is missing, and is kept.
+
+    ``node`` or ``amqp_url`` name a broker to use; without them, the site starts its own.
+    """
 
     def __init__(self, directory: Path, *, node: RabbitNode | None = None, amqp_url: str | None = None) -> None:
         self.directory = directory
@@ -95,12 +98,12 @@ class SandboxSite:
 
     @property
     def config(self) -> Path:
-        """The configuration file."""
+        """The path of the configuration file."""
         return self.directory / "config.toml"
 
     @property
     def amqp_url(self) -> str:
-        """The broker."""
+        """The URL of the broker."""
         return self._amqp_url or self.node.amqp_url
 
     def __enter__(self: Site) -> Site:
@@ -119,7 +122,10 @@ class SandboxSite:
         self._parts.close()
 
     def worker(self, *arguments: str, log: Path | None = None) -> subprocess.Popen[str]:
-        """``omps-worker ARGUMENTS`` on this site as a process of its own, its log in a file."""
+        """Start ``omps-worker ARGUMENTS`` on this site as a process.
+
+        Its log is appended to ``log``, by default ``worker.log`` in the site's directory.
+        """
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
         environment.pop("OMPS_WORKER_AMQP_URL", None)
         command = [sys.executable, "-m", "omps_worker", "--config", str(self.config), *arguments]
@@ -127,20 +133,20 @@ class SandboxSite:
             return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=output, text=True, env=environment)
 
     def connect(self) -> pika.BlockingConnection:
-        """A connection to the broker."""
+        """Open a connection to the broker."""
         return pika.BlockingConnection(pika.URLParameters(self.amqp_url))
 
     def send(self, channel: Any, message: BusMessage) -> None:
         """Publish a message as the build system does, except that it must reach a queue.
 
-        Raises :class:`pika.exceptions.UnroutableError` where ``channel`` confirms and no queue is bound
-        yet: a worker declares its queue before it binds it, and what comes between is dropped.
+        Raises :class:`pika.exceptions.UnroutableError` if ``channel`` has confirms and no queue is bound yet. A worker
+        declares its queue before it binds it, and the broker drops the messages that arrive in between.
         """
         properties = pika.BasicProperties(**message.properties)
         channel.basic_publish("amq.topic", message.routing_key, message.body, properties, mandatory=True)
 
     def save(self, message: BusMessage, path: Path) -> None:
-        """Keep a message in a file, in fedora-messaging's dump format."""
+        """Write a message to a file, in fedora-messaging's dump format."""
         document = {
             "topic": message.routing_key,
             "headers": message.properties.get("headers", {}),
@@ -177,7 +183,7 @@ def _write_secret(path: Path, secret: str) -> None:
 
 
 class ResultWatch:
-    """Collects the result messages of a site from a queue of its own."""
+    """Collects the result messages of a site in its own exclusive queue."""
 
     def __init__(self, site: SandboxSite) -> None:
         self._connection = site.connect()
@@ -187,7 +193,7 @@ class ResultWatch:
         self.results: list[tuple[str, dict[str, Any]]] = []
 
     def poll(self, seen: Callable[[Mapping[str, Any]], object] | None = None) -> None:
-        """Take what has come since; ``seen`` is told of each message."""
+        """Take the messages that have arrived since the last call, and call ``seen`` with each."""
         while True:
             method, _, body = self._channel.basic_get(self._queue, auto_ack=True)
             if method is None or method.routing_key is None or body is None:
@@ -198,7 +204,7 @@ class ResultWatch:
                 seen(result)
 
     def depth(self, queue: str) -> int:
-        """How many messages are ready in ``queue``; 0 if there is no such queue."""
+        """Return how many messages are ready in ``queue``; 0 if there is no such queue."""
         channel = self._connection.channel()
         try:
             return int(channel.queue_declare(queue, passive=True).method.message_count)
@@ -209,6 +215,6 @@ class ResultWatch:
                 channel.close()
 
     def close(self) -> None:
-        """Leave the broker."""
+        """Close the connection to the broker."""
         if self._connection.is_open:
             self._connection.close()

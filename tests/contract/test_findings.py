@@ -45,7 +45,7 @@ def test_an_error_names_the_file_that_it_is_about(site):
         (
             "ignored",
             [
-                "Ignoring folder 2: no ClusterServiceVersion stands in it",
+                "Ignoring folder 2: it contains no ClusterServiceVersion",
                 "/p.yaml: channel s: its currentCSV a.v2 is in no manifest",
             ],
         ),
@@ -89,7 +89,7 @@ def test_a_package_name_that_stands_twice_is_a_warning(site, tmp_path):
     archive.write_bytes(operators.zip_of(files))
     (outcome,) = site.processor.process_archive(archive, PushRequest("community"))
     assert (outcome.status, outcome.repo) == (Status.PUBLISHED, "lantern")
-    assert any(one.startswith("/lantern.package.yaml: packageName stands more than once") for one in outcome.warnings)
+    assert any(one.startswith("/lantern.package.yaml: packageName occurs more than once") for one in outcome.warnings)
 
 
 def test_an_archive_of_koji_that_is_refused_is_named_with_its_url(site):
@@ -105,5 +105,5 @@ def test_an_explanation_has_the_warnings(site):
     manifests = (ARCHIVES / "ignored.zip").read_bytes()
     build = site.koji.add_build("otter-container", "1.0", "1", manifests=manifests)
     told = explain(BuildEvent(build_id=build["id"], nvr=None), site.mapping, site.builds, site.processor)
-    assert "\nwarnings  Ignoring folder 2: no ClusterServiceVersion stands in it\n" in as_text(told)
+    assert "\nwarnings  Ignoring folder 2: it contains no ClusterServiceVersion\n" in as_text(told)
     assert told.as_json()["targets"][0]["warnings"]

@@ -106,7 +106,7 @@ def test_an_expression_that_comes_to_no_end_is_ended_and_named(tmp_path, hurried
 
 def test_an_expression_that_needs_too_much_memory_is_ended_and_named(tmp_path, monkeypatch):
     monkeypatch.setattr(regexp_process, "MEMORY", 64 * 2**20)
-    with pytest.raises(RegistryReplacementError, match="more than 64 MiB of memory, at work on"):
+    with pytest.raises(RegistryReplacementError, match="more than 64 MiB of memory, in /"):
         replace(tmp_path, "a/" * 2**21, Replacement("(./)*:", "", regexp=True, key=KEY))
 
 
@@ -186,7 +186,7 @@ def test_a_program_that_dies_otherwise_may_be_tried_again(tmp_path, monkeypatch,
 
 def test_a_program_that_cannot_begin_may_be_tried_again(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "executable", str(tmp_path / "no-python"))
-    with pytest.raises(StorageError, match="cannot begin: No such file or directory") as caught:
+    with pytest.raises(StorageError, match="cannot be started: No such file or directory") as caught:
         regexp_process.replace_in(tmp_path, [("a", "b", True)], 1, 1)
     assert caught.value.transient
 

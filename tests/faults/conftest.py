@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Sites whose workers are killed, and their books."""
+"""Fixtures for tests in which workers and brokers are killed."""
 
 from __future__ import annotations
 
@@ -17,38 +17,38 @@ from tests.support.site import TestSite
 
 @pytest.fixture
 def quick(site: TestSite) -> TestSite:
-    """The site, with the delays and time-outs of a test."""
+    """The site, with short delays and timeouts."""
     return impatient(site)
 
 
 @pytest.fixture
 def lonely(tmp_path: Path) -> Iterator[TestSite]:
-    """A quick site with a broker of its own, which may be stopped."""
+    """A quick site with a private broker, which may be stopped."""
     with TestSite(tmp_path / "lonely") as made:
         yield impatient(made)
 
 
 @pytest.fixture
 def crew(quick: TestSite) -> Iterator[Crew]:
-    """Workers of the quick site."""
+    """The workers of the quick site."""
     with crew_of(quick) as crew:
         yield crew
 
 
 @pytest.fixture
 def books(quick: TestSite) -> Books:
-    """The books of the quick site."""
+    """The books of the quick site: all its results, to compare with its releases."""
     return Books(quick)
 
 
 @pytest.fixture
 def proxy(shared_rabbit: SharedRabbit) -> Iterator[Proxy]:
-    """A way to the run's node that can be made slow, or cut."""
+    """A proxy to the node of this test run, which can slow down or cut connections."""
     with Proxy(shared_rabbit.node.port) as proxy:
         yield proxy
 
 
 @pytest.fixture
 def through(proxy: Proxy, bus: Bus, shared_rabbit: SharedRabbit) -> str:
-    """The URL of a test's bus by that way."""
+    """The URL of the test's bus through the proxy."""
     return bus.url.replace(f":{shared_rabbit.node.port}/", f":{proxy.port}/")

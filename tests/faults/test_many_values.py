@@ -31,11 +31,11 @@ KINDS = {
 PREPARE = """
 import re, sys
 from pathlib import Path
-from omps_worker.manifests.contents import Contents
+from omps_worker.manifests.contents import ArchiveContents
 from omps_worker.configuration.settings import Limits
 from tests.faults.test_many_values import CHANGES
 place = Path(sys.argv[1])
-Contents(place / "archive.zip", place, Limits()).prepared(CHANGES)
+ArchiveContents(place / "archive.zip", place, Limits()).prepared(CHANGES)
 # Of this program alone: what getrusage tells includes the process that it was started from.
 print(int(re.search("VmHWM:[ \\t]*([0-9]+)", Path("/proc/self/status").read_text())[1]) / 1024)
 """
@@ -74,7 +74,7 @@ def test_as_many_values_as_may_be_are_no_burden(tmp_path, shape, kind):
 def test_more_values_are_refused_with_the_key_that_raises_the_limit(tmp_path, shape):
     limits = Limits(values=4000)
     told = refusal(tmp_path, shape, 4000 if shape == "nested" else 1000, limits)
-    assert "more than 4000 values" in told if shape == "nested" else "and 1000 are taken" in told
+    assert "more than 4000 values" in told if shape == "nested" else "at most 1000 values are accepted" in told
     assert told.endswith(("that is this worker's limit, values in [consumer_config.limits]", "limits]."))
 
 

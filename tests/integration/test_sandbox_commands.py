@@ -40,7 +40,7 @@ def test_the_demo_tells_its_story_and_leaves_nothing_behind(environment, tmp_pat
         capture_output=True, text=True, timeout=120, env=environment,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert "Everything ended as it should." in ran.stdout
+    assert "Everything went as expected." in ran.stdout
     assert "UNEXPECTED" not in ran.stdout
     assert "\x1b" not in ran.stdout
     assert fits(examples()["demo"][1], ran.stdout)
@@ -62,7 +62,7 @@ def test_the_sandbox_stays_until_it_is_told_to_end_and_says_how_to_use_it(enviro
         guide = []
         for line in sandbox.stdout:
             guide.append(line)
-            if "that the mapping leaves alone" in line:
+            if "that the mapping excludes" in line:
                 break
         text = "".join(guide)
         assert fits(examples()["sandbox"][1], text)

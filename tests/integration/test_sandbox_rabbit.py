@@ -136,7 +136,7 @@ def test_a_start_that_fails_says_why_and_leaves_nothing_behind(tmp_path, monkeyp
 
 def test_a_machine_without_rabbitmq_is_told_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setattr(broker.tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(broker, "_PLACES", ())
+    monkeypatch.setattr(broker, "_SCRIPT_DIRECTORIES", ())
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(BrokerUnavailable, match="install the package rabbitmq-server"), RabbitNode():
         pass

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The REST API as its clients meet it: the real server on a port of loopback, with our Koji and our registry."""
+"""The REST API as clients see it: the real server on a loopback port, with the sandbox's Koji and registry."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.waiting import wait_until
 
 
 class ApiServer:
-    """A running API; ``token`` may push to the organization ``community``, which is not configured."""
+    """A running API. ``token`` may push to the organization ``community``, which is not configured."""
 
     def __init__(self, url: str, koji: SandboxKoji, registry: SandboxRegistry, token: str, site: ApiSite) -> None:
         self.url = url
@@ -37,7 +37,7 @@ class ApiServer:
         return host, int(port)
 
     def ask(self, method: str, path: str, *, token: str | None = "", **options: Any) -> requests.Response:
-        """One request; ``token`` None: without an Authorization header."""
+        """Send one request. With ``token`` None, it has no Authorization header."""
         headers = dict(options.pop("headers", {}))
         if token is not None:
             headers["Authorization"] = token or self.token
@@ -53,14 +53,14 @@ class ApiServer:
         return self.ask("POST", path, files={"file": (name, io.BytesIO(content))}, **options)
 
     def push(self, api: str, content: bytes, repository: str, version: str | None = None, **options: Any):
-        """An upload to ``community``, by either API."""
+        """Upload to ``community``, with either version of the API."""
         return self.upload(zip_path(api, repository, version), content, **options)
 
     def push_build(self, api: str, nvr: str, repository: str, version: str | None = None, **options: Any):
         return self.ask("POST", koji_path(api, repository, nvr, version), **options)
 
     def reset(self) -> None:
-        """Nothing is amiss any more, and no organization has a package."""
+        """Remove all faults, and all packages of all organizations."""
         self.registry.faults.clear()
         self.koji.faults.clear()
         self.koji.recover()
@@ -82,7 +82,7 @@ def koji_path(api: str, repository: str, nvr: str, version: str | None = None, o
 
 
 def configuration(koji: SandboxKoji, registry: SandboxRegistry, **more: Any) -> dict[str, Any]:
-    """A configuration without a broker; ``more`` are keys of consumer_config."""
+    """Return a configuration without a broker. ``more`` are keys of consumer_config."""
     worker: dict[str, Any] = {
         "koji": {"hub_url": koji.hub_url, "root_url": koji.root_url, "timeout": "10s"},
         "registry": {"url": registry.url, "timeout": "10s"},
@@ -95,7 +95,7 @@ def configuration(koji: SandboxKoji, registry: SandboxRegistry, **more: Any) -> 
 
 @contextmanager
 def serving(site: ApiSite) -> Iterator[str]:
-    """The URL of the real server in a thread of this process."""
+    """Run the real server in a thread of this process, and yield its URL."""
     listener = listen("127.0.0.1", 0)
     server = Server(site.app(), shutdown_timeout=5)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="api")
@@ -112,7 +112,7 @@ def serving(site: ApiSite) -> Iterator[str]:
 
 @contextmanager
 def api(directory: Path, *, upload_seconds: float = 20.0, top: Mapping[str, Any] | None = None, **more: Any):
-    """An ApiServer of its own; ``more`` are keys of consumer_config."""
+    """Run an ApiServer with a new Koji and registry. ``more`` are keys of consumer_config."""
     with SandboxKoji() as koji, SandboxRegistry() as registry:
         registry.add_organization("community")
         token = registry.add_robot("community")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Small blobs to push, and the digests by which a registry lists them."""
+"""Small blobs to push, and their digests in a registry."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tarfile
 
 
 def tar_gz(content: bytes | str) -> bytes:
-    """A tar.gz with one file; the same content gives the same bytes."""
+    """Return a tar.gz with one file. The same content gives the same bytes."""
     data = content.encode() if isinstance(content, str) else content
     packed = io.BytesIO()
     with gzip.GzipFile(fileobj=packed, mode="wb", mtime=0) as zipped, tarfile.open(fileobj=zipped, mode="w") as tar:
@@ -21,5 +21,5 @@ def tar_gz(content: bytes | str) -> bytes:
 
 
 def digest_of(blob: bytes) -> str:
-    """The hex sha256 of the tar inside."""
+    """Return the hex sha256 of the tar inside."""
     return hashlib.sha256(gzip.decompress(blob)).hexdigest()

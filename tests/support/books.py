@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a site was told, released and left behind, for tests in which workers and brokers die."""
+"""Compare a site's results with its releases and queues, for tests in which workers and brokers die."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _RESULTS = "everything-told"
 
 
 def otter(number: int = 1) -> bytes:
-    """Manifests of the package; each number makes another content."""
+    """Return manifests of the package. Each number gives another content."""
     return operators.zip_of(operators.flat_operator(PACKAGE, version=f"1.0.{number}"))
 
 
@@ -43,7 +43,7 @@ class Told:
 
 
 class Books:
-    """Keeps every result from the start on, in a queue that survives the broker."""
+    """Collects all results from the start, in a queue that survives restarts of the broker."""
 
     def __init__(self, site: TestSite) -> None:
         self.site = site
@@ -53,18 +53,18 @@ class Books:
             channel.queue_bind(_RESULTS, "amq.topic", f"{TOPIC_PREFIX}.omps.release.#")
 
     def hear(self) -> list[Told]:
-        """All results so far. A broker that is away has nothing to say."""
+        """Return all results so far. If the broker is unavailable, there are no new ones."""
         with suppress(AMQPError, OSError):
             for properties, body in self.site.take(_RESULTS):
                 self.told.append(Told(properties.message_id, json.loads(body)))
         return self.told
 
     def statuses(self) -> list[str]:
-        """The statuses told so far, in their order."""
+        """Return the statuses of all results so far, in order."""
         return [told.status for told in self.hear()]
 
     def wait_for(self, status: str, count: int = 1, seconds: float = 40) -> None:
-        """Wait until so many builds have a result of that status."""
+        """Wait until ``count`` builds have a result of that status."""
 
         def enough() -> bool:
             return len({told.body["nvr"] for told in self.hear() if told.status == status}) >= count
@@ -76,15 +76,18 @@ class Books:
             raise AssertionError(f"{error}; so far {self.statuses()}, ready {depths}; {self.site.log}") from None
 
     def wait_until_idle(self, seconds: float = 20) -> None:
-        """Wait until nothing is ready in the queues that workers take from."""
+        """Wait until no message is ready in the queues that workers consume from."""
         wait_until(lambda: not any(map(self._depth, self._working_queues())), seconds, "empty queues")
 
     def balance(self, builds: Iterable[Mapping[str, Any]], *, parked: Iterable[str] = ()) -> None:
-        """After the last worker: each build is released and told of once, and only ``parked`` ids are parked."""
+        """Check, after the last worker has ended, that each build is released and reported exactly once.
+
+        Only the messages with the ids ``parked`` may be parked.
+        """
         wait_until(lambda: self.site.consumers() == 0, 20, "the end of the workers")
         self.hear()
         for queue in self._working_queues():
-            # Whatever a dead worker had in hand is ready again, so this counts the un-acked too.
+            # Messages that were in flight in a dead worker are ready again, so this includes the unacked ones.
             assert self.site.take(queue) == [], queue
         assert sorted(properties.message_id for properties, _ in self.site.take(f"{QUEUE}.failed")) == sorted(parked)
         published = defaultdict(set)
@@ -107,20 +110,20 @@ class Books:
 
 
 class Crew:
-    """Worker processes of a site, all gone at the end."""
+    """The worker processes of a site, which are all ended at the end."""
 
     def __init__(self, site: TestSite) -> None:
         self._site = site
         self._workers: list[subprocess.Popen[str]] = []
 
     def begin(self) -> subprocess.Popen[str]:
-        """A worker that has begun to start."""
+        """Start a worker, without waiting for it."""
         worker = self._site.worker("run")
         self._workers.append(worker)
         return worker
 
     def start(self) -> subprocess.Popen[str]:
-        """A worker that consumes."""
+        """Start a worker, and wait until it consumes."""
         before = self._begun_to_consume()
         worker = self.begin()
         wait_until(lambda: worker.poll() is not None or self._begun_to_consume() > before, 40, "a worker that consumes")
@@ -128,18 +131,18 @@ class Crew:
         return worker
 
     def stop(self, worker: subprocess.Popen[str]) -> None:
-        """SIGTERM, after which it must end well."""
+        """Stop a worker with SIGTERM. It must exit with code 0."""
         worker.terminate()
         assert worker.wait(40) == 0, self._site.log
 
     def stop_all(self) -> None:
-        """Stop those that still run."""
+        """Stop the workers that are still running."""
         for worker in self._workers:
             if worker.poll() is None:
                 self.stop(worker)
 
     def close(self) -> None:
-        """Leave none behind."""
+        """Kill all workers."""
         for worker in self._workers:
             worker.kill()
             worker.wait()
@@ -152,7 +155,7 @@ class Crew:
 
 @contextmanager
 def crew_of(site: TestSite) -> Iterator[Crew]:
-    """The crew of a site, ended whatever happens."""
+    """Yield the crew of a site, and end its workers in any case."""
     crew = Crew(site)
     try:
         yield crew
@@ -161,14 +164,14 @@ def crew_of(site: TestSite) -> Iterator[Crew]:
 
 
 def impatient(site: TestSite, **more: str) -> TestSite:
-    """Give the site short delays and time-outs: those of a test, not of a site. ``more``: further keys of ``run``."""
+    """Give the site short delays and timeouts. ``more``: further keys of consumer_config."""
     text = site.config.read_text()
     retry = f'[consumer_config.retry]\ndelays = {json.dumps(DELAYS)}\ngive_up_after = "5m"\n\n'
     text = text.replace("[consumer_config.koji]", f"{retry}[consumer_config.koji]")
     for key, url in (("hub_url", site.koji.hub_url), ("url", site.registry.url)):
         text = text.replace(f"{key} = {json.dumps(url)}\n", f'{key} = {json.dumps(url)}\ntimeout = "1500ms"\n')
     mapping = site.directory / "mapping.yaml"
-    # What comes late is to be published all the same: here each build counts.
+    # Superseded builds must be published too, because here each build counts.
     mapping.write_text(mapping.read_text().replace("    publish:\n", "    superseded: publish\n    publish:\n"))
     lines = "".join(f"{key} = {value}\n" for key, value in more.items())
     site.config.write_text(text.replace("[consumer_config]\n", f"[consumer_config]\n{lines}"))

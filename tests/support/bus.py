@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A test's own view of the broker: publish build messages, read results and parked copies."""
+"""The broker as tests use it: publish build messages, read results and parked messages."""
 
 from __future__ import annotations
 
@@ -38,23 +38,23 @@ class Got:
 
 
 def build_body(build_id: int = 1, name: str = "published", **more: Any) -> bytes:
-    """A message body in Fedora's dialect; what ``tests.support.workers`` does depends on the name."""
+    """Return a message body in Fedora's dialect. The name tells ``tests.support.workers`` what to do."""
     body = {"attribute": "state", "old": 0, "new": 1, "build_id": build_id, "name": name, "version": "1.0"}
     return json.dumps({**body, "release": "1", "owner": "jdoe", **more}).encode()
 
 
 def where(url: str) -> BrokerAccess:
-    """How the project connects to ``url``."""
+    """Return the access to the broker at ``url``, as the project connects to it."""
     return BrokerAccess.at(url, "test")
 
 
 def topology(queue: str = "omps-worker", **more: Any) -> Topology:
-    """The contract's topology, bound to Koji's topics."""
+    """Return the worker's topology, bound to Koji's topic."""
     return Topology.named(queue, **{"bindings": (("amq.topic", TOPIC),), "publish_exchange": "amq.topic", **more})
 
 
 class Bus:
-    """``with Bus(url) as bus``. Every look opens a connection of its own, so that a broken one heals."""
+    """The broker at ``url``. Each method opens its own connection, so a lost connection does not matter."""
 
     def __init__(self, url: str, queue: str = "omps-worker") -> None:
         self.url, self.queue, self.failed_queue = url, queue, f"{queue}.failed"
@@ -90,14 +90,14 @@ class Bus:
         routed: bool = True,
         **properties: Any,
     ) -> None:
-        """Publish; with ``routed``, fail where a message reaches no queue: a test would wait for it in vain."""
+        """Publish messages. With ``routed``, fail if a message reaches no queue; a test would wait for it forever."""
         with self.channel() as channel:
             channel.confirm_delivery()
             for body in bodies:
                 channel.basic_publish(exchange, topic, body, BasicProperties(**properties), mandatory=routed)
 
     def depth(self, queue: str | None = None) -> int:
-        """How many messages of ``queue`` are ready: not those that somebody has in hand."""
+        """Return how many messages of ``queue`` are ready, without those in flight."""
         with self.channel() as channel:
             return channel.queue_declare(queue or self.queue, passive=True).method.message_count
 
@@ -114,7 +114,7 @@ class Bus:
             return channel.queue_declare(queue or self.queue, passive=True).method.consumer_count
 
     def take_all(self, queue: str) -> list[Got]:
-        """Take everything that is ready."""
+        """Take all ready messages."""
         taken = []
         with self.channel() as channel:
             while True:
@@ -124,7 +124,7 @@ class Bus:
                 taken.append(Got(method.routing_key, properties, body, method.redelivered))
 
     def take(self, queue: str, count: int, seconds: float = 30) -> list[Got]:
-        """Take ``count`` messages as soon as there are that many."""
+        """Wait for ``count`` messages, and take them."""
         taken: list[Got] = []
 
         def enough() -> bool:
@@ -142,6 +142,6 @@ class Bus:
         return self.take(self.failed_queue, count, seconds)
 
     def wait_until_empty(self) -> None:
-        """Nothing is left, ready or in hand, once nobody consumes: call it after the worker has stopped."""
+        """Check that no message is left, ready or in flight. Call this after the worker has stopped."""
         wait_until(lambda: self.consumers() == 0, what="the end of the consumer")
         assert self.take_all(self.queue) == []

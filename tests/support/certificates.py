@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Certificates for loopback, made when they are needed."""
+"""Create certificates for loopback."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _SIGNS_CERTIFICATES = x509.KeyUsage(
     encipher_only=False,
     decipher_only=False,
 )
-"""What an authority has to say of itself from Python 3.13 on."""
+"""The key usage that an authority must have from Python 3.13 on."""
 
 
 def self_signed(directory: Path, address: str = "127.0.0.1") -> tuple[Path, ssl.SSLContext]:
-    """A certificate for ``address`` that signs itself: the PEM file to trust, and the context of its server."""
+    """Create a self-signed certificate for ``address``; return the PEM file to trust, and the context of its server."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "loopback")])
     now = datetime.now(timezone.utc)
@@ -57,15 +57,15 @@ def self_signed(directory: Path, address: str = "127.0.0.1") -> tuple[Path, ssl.
 
 
 def issued(directory: Path, name: str, address: str = "127.0.0.1") -> Path:
-    """A new authority, and a certificate for ``name`` and ``address`` that it signs; the PEM file to trust.
+    """Create an authority, and a certificate for ``name`` and ``address`` that it signs; return the PEM file to trust.
 
-    The certificate and its key stand in ``certificate.pem`` and ``key.pem``.
+    The certificate and its key are in ``certificate.pem`` and ``key.pem``.
     """
     authority, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "authority")])
     now = datetime.now(timezone.utc)
 
-    def begun(subject: x509.Name, public: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+    def builder(subject: x509.Name, public: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
         return (
             x509.CertificateBuilder()
             .subject_name(subject)
@@ -79,11 +79,11 @@ def issued(directory: Path, name: str, address: str = "127.0.0.1") -> Path:
         )
 
     root = (
-        begun(issuer, authority.public_key())
+        builder(issuer, authority.public_key())
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_SIGNS_CERTIFICATES, critical=True)
     )
-    leaf = begun(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]), key.public_key()).add_extension(
+    leaf = builder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]), key.public_key()).add_extension(
         x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))]), critical=False
     )
     trusted = directory / "ca.pem"

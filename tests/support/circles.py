@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What only a garbage collection would free."""
+"""Find reference cycles, which only garbage collection frees."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SANDBOX = str(Path(_OURS, "sandbox"))
 
 @contextmanager
 def no_collection() -> Iterator[None]:
-    """No garbage is collected meanwhile: what is not referred to any more goes at once, or stays."""
+    """Disable garbage collection. Objects without references are freed at once, or, in cycles, not at all."""
     gc.collect()
     gc.disable()
     try:
@@ -27,7 +27,7 @@ def no_collection() -> Iterator[None]:
 
 
 def circles() -> list[str]:
-    """The frames of the worker, and its exceptions, that are in circles; the sandbox's do not count."""
+    """Return the worker's frames and exceptions that are in reference cycles, without those of the sandbox."""
     gc.set_debug(gc.DEBUG_SAVEALL)
     try:
         gc.collect()

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The real reference server (PyPI cnr-server 0.2.7.post2), on loopback, in a process of its own.
+"""Run the real reference server (PyPI cnr-server 0.2.7.post2) on loopback, in a separate process.
 
-It was released for Python 2; eight repairs, all to what that Python did otherwise, make it run
-unchanged on this one. It answers one request at a time, because its file locks are not atomic,
-and knows no authentication.
+It was released for Python 2. Eight repairs, all for differences between Python 2 and 3, make it run unchanged. It
+answers one request at a time, because its file locks are not atomic, and has no authentication.
 
     with CnrServer(directory) as server:
         requests.get(server.url + "/cnr/version")
@@ -23,7 +22,7 @@ from typing import Any
 
 
 class CnrServer:
-    """The server; its storage is ``directory``. It ends with its holder, however that ends."""
+    """The server, with its storage in ``directory``. It ends when this process ends, in any way."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -54,13 +53,13 @@ class CnrServer:
 
     def _end(self) -> None:
         if self._process is not None:
-            # It reads its standard input and ends with it. communicate closes all pipes and waits.
+            # The server ends at the end of its standard input. communicate closes all pipes and waits.
             self._process.communicate(timeout=15)
             self._process = None
 
 
 class Python2Dict(dict[str, Any]):
-    """A dict as Python 2 had it: lists for keys and values, and ``iteritems``."""
+    """A dict like Python 2's: keys and values are lists, and there is ``iteritems``."""
 
     def keys(self) -> list[str]:  # type: ignore[override]
         return list(super().keys())
@@ -73,11 +72,11 @@ class Python2Dict(dict[str, Any]):
 
 
 def repaired_app(storage: Path) -> Any:
-    """The Flask application, after the repairs."""
+    """Return the repaired Flask application."""
     os.environ["APP_ENV"] = "production"
     stub = types.ModuleType("cnr.models.db_base")
     stub.CnrDB = type("CnrDB", (), {})  # type: ignore[attr-defined]
-    sys.modules["cnr.models.db_base"] = stub  # the real one holds a print statement
+    sys.modules["cnr.models.db_base"] = stub  # the real module contains a print statement
 
     import cnr.utils
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""docs/commands.md in parts: what it says about each command, and the examples in it."""
+"""The parts of docs/commands.md: the section of each command, its options, and its examples."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.support.sources import ROOT
 
 TEXT = (ROOT / "docs/commands.md").read_text(encoding="utf-8")
 LEFT_OUT = "…"
-"""A line that stands for any number of others."""
+"""A line that stands for any number of lines."""
 
 _VARYING = (
     (r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d([.,]\d+)?(Z|\+00:00)?", "TIME"),
@@ -27,19 +27,19 @@ _VARYING = (
 
 
 def sections() -> dict[str, str]:
-    """What stands below the heading of each command, by its words; "" is the program itself."""
+    """Return the section of each command, by the command's words; "" is the program itself."""
     parts = re.split(r"^#{2,} `omps-worker ?(.*)`$", TEXT, flags=re.MULTILINE)
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
 def options(section: str) -> dict[str, str]:
-    """What the table of a section says about each option."""
+    """Return the meaning of each option in a section's table."""
     rows = re.findall(r"^\| `(--.+?)` \| (.+) \|$", section, re.MULTILINE)
     return {name.split()[0]: meaning.replace("\\|", "|") for name, meaning in rows}
 
 
 def examples() -> dict[str, tuple[str, str]]:
-    """The line that is typed, without the program's name, and what follows it, by the command's words."""
+    """Return the example of each command, by its words: the command line without the program's name, and the output."""
     found = {}
     for words, section in sections().items():
         for line, output in re.findall(r"^```console\n\$ omps-worker ([^\n]*)\n(.*?)^```$", section, re.M | re.S):
@@ -47,9 +47,12 @@ def examples() -> dict[str, tuple[str, str]]:
     return found
 
 
-def fits(said: str, real: str) -> bool:
-    """Whether an output is what the page says, apart from times, addresses, widths of columns and what is left out."""
-    parts = [re.escape(line) + r"\n" for line in _normal(said).splitlines()]
+def fits(documented: str, real: str) -> bool:
+    """Return whether an output matches the documented one.
+
+    Times, addresses, column widths and lines that the page leaves out may differ.
+    """
+    parts = [re.escape(line) + r"\n" for line in _normal(documented).splitlines()]
     pattern = "".join(r"(?:.*\n)*?" if part == re.escape(LEFT_OUT) + r"\n" else part for part in parts)
     return re.fullmatch(pattern, _normal(real)) is not None
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A small valid configuration that tests change one key at a time."""
+"""A small valid configuration, for tests that change single keys."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from omps_worker.configuration.settings import Settings
 from omps_worker.configuration.settings import file as settings_file
 
 GONE = object()
-"""The value of a key that is to be left out."""
+"""The value for a key that is left out."""
 
 MAPPING = "version: 1\nrules:\n  - match: {}\n    publish: [{organization: community}]\n"
 
@@ -28,11 +28,11 @@ url = "https://quay.example.com"
 [consumer_config.organizations.community]
 token = "basic c2VjcmV0"
 """
-"""A configuration file with all that is needed."""
+"""A configuration file with only the required keys."""
 
 
 def table(changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The configuration as a table; ``changes`` has dotted keys, parts with dots in them in quotes."""
+    """Return the configuration as a table. ``changes`` has dotted keys; ``GONE`` removes a key."""
     whole: dict[str, Any] = {
         "amqp_url": "amqp://guest:guest@localhost/%2F",
         "topic_prefix": "org.example",
@@ -63,7 +63,7 @@ def settings(
     environment: Mapping[str, str] | None = None,
     api: bool = False,
 ) -> Settings:
-    """The Settings of such a configuration in ``directory``, which gets a mapping file if it has none."""
+    """Return the Settings of such a configuration in ``directory``, which gets a mapping file if it has none."""
     mapping = directory / "mapping.yaml"
     if not mapping.exists():
         mapping.write_text(MAPPING)
@@ -77,7 +77,7 @@ def faults(
     environment: Mapping[str, str] | None = None,
     api: bool = False,
 ) -> dict[str, str]:
-    """The faults of such a configuration: reason by key; empty if it has none."""
+    """Return the faults of such a configuration, reason by key; empty if there are none."""
     try:
         settings(directory, changes, environment=environment, api=api)
     except SettingsError as error:

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A room for few threads, as a container with a limit of pids is, and somebody who takes all that are left.
+"""Run programs under a limit on the number of threads, like a container with a pids limit, and use up the threads.
 
-The kernel counts the threads of a user, and root's not at all. So root starts programs here as a user who
-exists nowhere else, but may read and write what root may; anybody else starts them as they are.
+The kernel counts the threads of each user, but not those of root. So root starts the programs as a user that exists
+nowhere else, but may read and write what root may. Other users start the programs as themselves.
 
-Run as a program, it takes threads: as many as its argument says, or all, again and again, until its
-standard input ends.
+Run as a program, this module takes threads until its standard input ends: as many as its argument says, or "all", which
+includes those that become free.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from pathlib import Path
 from typing import IO, Any
 
 ROOM = 40
-"""How many threads there may be in the room."""
+"""How many threads the programs in a room may have."""
 
 _CAPABILITY = "-all,+dac_override"
 
 
 class Room:
-    """``ROOM`` threads in all, for what is started in it."""
+    """A limit of ``ROOM`` threads for all programs that are started in it."""
 
     def __init__(self) -> None:
-        # A user for each process of the run of tests, and each room in it.
+        # A separate user for each test process and each room in it.
         self._uid = 100_000 + os.getpid() * 16 % 900_000 + next(_NUMBERS) % 16
         self._limit = ROOM if os.geteuid() == 0 else _threads_of_user() + ROOM
 
     def let_in(self, path: Path) -> None:
-        """Let what is started in the room look for ``path``: a capability does not count where one only asks first."""
+        """Make ``path`` readable for programs in the room. access() ignores the capability that open() honours."""
         for directory in path.parents:
             if directory.stat().st_uid == os.geteuid() and directory.is_relative_to(tempfile.gettempdir()):
                 directory.chmod(directory.stat().st_mode | 0o011)
@@ -43,11 +43,11 @@ class Room:
 
     def start(self, command: Sequence[str], **options: Any) -> subprocess.Popen[str]:
         """Start a program in the room."""
-        return subprocess.Popen([*self._as_somebody(), *command], text=True, **options)
+        return subprocess.Popen([*self._as_limited_user(), *command], text=True, **options)
 
     @contextmanager
     def taken(self, leave: int = 0) -> Iterator[None]:
-        """Meanwhile all threads but ``leave`` are taken."""
+        """Take all threads but ``leave``, until the end of the block."""
         count = str(self._limit - 1 - leave) if leave else "all"
         command = [sys.executable, "-m", "tests.support.cramped", count]
         taker = self.start(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2])
@@ -61,7 +61,7 @@ class Room:
             taker.stdout.close()
             taker.wait()
 
-    def _as_somebody(self) -> list[str]:
+    def _as_limited_user(self) -> list[str]:
         limit = ["prlimit", f"--nproc={self._limit}:{self._limit}"]
         if os.geteuid() != 0:
             return limit
@@ -84,21 +84,21 @@ def _threads_of_user() -> int:
     return count
 
 
-def take(count: float, told: IO[str], over: threading.Event) -> None:
-    """Take threads, tell when they are taken, and take what becomes free until it is over."""
-    taken, said = 0, False
-    while not over.is_set():
+def take(count: float, output: IO[str], stopping: threading.Event) -> None:
+    """Take threads, report when they are taken, and take those that become free until ``stopping`` is set."""
+    taken, reported = 0, False
+    while not stopping.is_set():
         try:
             while taken < count:
-                threading.Thread(target=over.wait, daemon=True).start()
+                threading.Thread(target=stopping.wait, daemon=True).start()
                 taken += 1
         except RuntimeError:
             pass
-        if not said:
-            told.write("taken\n")
-            told.flush()
-            said = True
-        over.wait(0.01)
+        if not reported:
+            output.write("taken\n")
+            output.flush()
+            reported = True
+        stopping.wait(0.01)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Does what a curl command in the documents says, on machines without curl too: the options that stand there."""
+"""Run the curl commands in the documentation, also on machines without curl. Supports only the options used there."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import requests
 
 
 def run(command: str, variables: Mapping[str, str], directory: Path) -> requests.Response:
-    """The answer to ``command``, with ``$NAME`` replaced and files taken from ``directory``."""
+    """Return the response to ``command``, with ``$NAME`` replaced and files read from ``directory``."""
     words = shlex.split(command)
     assert words.pop(0) == "curl"
     method, url, headers, data, files = None, None, {}, None, {}
@@ -41,7 +41,7 @@ def run(command: str, variables: Mapping[str, str], directory: Path) -> requests
             field, _, file = value.partition("=@")
             files[field] = (file, (directory / file).read_bytes())
         else:
-            raise AssertionError(f"nobody taught us {word}")
+            raise AssertionError(f"{word} is not supported here")
     assert url is not None
     method = method or ("POST" if data or files else "GET")
     session = requests.Session()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is in ``deploy/``, put to work."""
+"""Load the files in ``deploy/``."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ KUBERNETES = DEPLOY / "kubernetes"
 SYSTEMD = DEPLOY / "systemd"
 
 BROKER = {"OMPS_WORKER_AMQP_URL": "amqps://omps-worker:secret@rabbitmq.example.com/%2F"}
-"""What the Secret for the broker brings into the environment."""
+"""The environment variables from the broker's Secret."""
 
 
 def documents(path: Path) -> list[dict[str, Any]]:
-    """What is in a file of Kubernetes's."""
+    """Return the documents in a Kubernetes file."""
     return list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
 
 
 def definitions() -> dict[str, Any]:
-    """The broker's definitions."""
+    """Return the broker's definitions."""
     loaded: dict[str, Any] = json.loads(DEFINITIONS.read_text(encoding="utf-8"))
     return loaded
 
 
 def mounted(config: Path, mapping: Path, root: Path, *, api: bool = False) -> tuple[Settings, Any]:
-    """The configuration as a pod has it: ``root`` stands for /etc/omps-worker, where all that it names is mounted."""
+    """Load the configuration as in a pod. ``root`` stands for /etc/omps-worker, where its files are mounted."""
     for path in set(re.findall(r'"/etc/omps-worker/([^"]+)"', config.read_text(encoding="utf-8"))):
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(_content(path))
-        # As the manifests have them mounted.
+        # The mode with which the manifests mount them.
         (root / path).chmod(0o440)
     (root / "mapping").mkdir(exist_ok=True)
     (root / "mapping/mapping.yaml").write_text(mapping.read_text(encoding="utf-8"))
@@ -59,7 +59,7 @@ def _content(path: str) -> str:
 
 
 def documented_commands(page: str, command: str) -> list[list[str]]:
-    """The lines of a page's code blocks that begin like that, as a shell splits them."""
+    """Return the lines in a page's code blocks that begin with ``command``, split like a shell."""
     text = (ROOT / "docs" / page).read_text(encoding="utf-8").replace("\\\n", " ")
     blocks = re.findall(r"^```\w*\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     lines = [line for block in blocks for line in block.splitlines()]

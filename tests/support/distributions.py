@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Distributions that nobody installed."""
+"""Distributions for tests, which are not installed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from scripts.distributions import Distribution
 
 
 def distribution(name: str = "something", version: str = "1.0", **about) -> Distribution:
-    """One that says nothing but what is given."""
+    """Return a distribution whose metadata is empty, except for what is given."""
     empty = {"summary": "", "requires": (), "expression": "", "licence": "", "classifiers": ()}
     return Distribution(name=name, version=version, **{**empty, **about})

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What HTTP servers can do instead of ending their answer."""
+"""HTTP responses that never end."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RETRY_AFTER = (
     "\xe9",
     "\xb2",
 )
-"""Values of Retry-After, hardly any of which says anything."""
+"""Values of Retry-After, most of them invalid."""
 
 
 def endless(head: bytes, piece: bytes) -> Callable[[Conversation], None]:

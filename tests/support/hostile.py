@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What every outcome of hostile input must be like, and a site to try it on."""
+"""Check the outcomes of hostile input, and provide a site to attack."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ MANIFESTS = "PackageValidationError"
 CPU_SECONDS = 20.0
 MEGABYTES = 300.0
 RESULT_BYTES = 4 * 2**20
-"""A result holds up to half a megabyte of file names, each byte of which JSON may write as six."""
+"""A result contains up to half a megabyte of file names, and JSON may need six bytes for each byte of them."""
 
 _NEVER_TOLD = re.compile(
     r"Traceback|NoneType|has no attribute|not subscriptable|object is not|File \"|/tmp/|site-packages|object at 0x"
@@ -53,7 +53,10 @@ _REPORTER = Reporter("org.example.test", "https://registry.example.com")
 
 
 def well_told(outcomes: Sequence[Outcome] | Ignored) -> set[str]:
-    """The errors' names, or the statuses where there is none; AssertionError if a result tells what it must not."""
+    """Return the names of the errors, or the statuses of outcomes without one.
+
+    Raises AssertionError if a result is not valid, or contains something that it must not.
+    """
     if isinstance(outcomes, Ignored):
         return {"ignored"}
     assert outcomes
@@ -73,7 +76,7 @@ def well_told(outcomes: Sequence[Outcome] | Ignored) -> set[str]:
 
 
 def told_error(error: dict[str, Any]) -> None:
-    """The ``error`` of a result names one of our errors in a few lines that are about the input."""
+    """Check that the ``error`` of a result names one of the worker's errors, in a few lines about the input."""
     assert error["name"] in NAMED, error
     assert 0 < len(error["message"]) <= errors.MESSAGE_LIMIT
     assert error["message"].count("\n") < 10, error["message"]
@@ -92,16 +95,19 @@ class Target(Parts):
     _count = 0
 
     def attack(self, manifests: bytes, **build: Any) -> set[str]:
-        """Publish a build with these manifests; what became of it, told well, at a bearable price."""
+        """Publish a build with these manifests, like ``attack_with``."""
         return self.attack_with(self.add(manifests, **build))
 
     def add(self, manifests: bytes | None = GOOD, **build: Any) -> dict[str, Any]:
-        """A build."""
+        """Add a build to Koji."""
         self._count += 1
         return self.koji.add_build("hostile-container", "1", str(self._count), manifests=manifests, **build)
 
     def attack_with(self, build: dict[str, Any]) -> set[str]:
-        """Publish ``build``; what became of it, told well, at a bearable price and without a trace."""
+        """Publish ``build``, and return its outcomes as ``well_told`` does.
+
+        Checks the results, the CPU time, and that no temporary file is left.
+        """
         before = time.process_time()
         told = well_told(self.process(build))
         assert time.process_time() - before < CPU_SECONDS
@@ -109,7 +115,7 @@ class Target(Parts):
         return told
 
     def prepared(self, manifests: bytes) -> str:
-        """What preparing these manifests leads to, without Koji and registry: an error's name or ``published``."""
+        """Prepare these manifests without Koji and registry; return the name of the error, or ``published``."""
         with tempfile.TemporaryDirectory() as place:
             archive = Path(place, "zip")
             archive.write_bytes(manifests)
@@ -120,7 +126,7 @@ class Target(Parts):
         return Status.PUBLISHED.value
 
     def still_works(self) -> None:
-        """A good build is published."""
+        """Check that a good build is still published."""
         self.koji.faults.clear()
         self.registry.faults.clear()
         assert self.attack(GOOD) <= set(DONE)
@@ -128,7 +134,7 @@ class Target(Parts):
 
 @contextmanager
 def target(**options: Any) -> Iterator[Target]:
-    """A site for many attacks."""
+    """Yield a site for many attacks, and check at the end that it still works."""
     before, scratch = tempfile.tempdir, Path(tempfile.mkdtemp(prefix="hostile-"))
     try:
         with parts(**options) as made:
@@ -144,11 +150,11 @@ def target(**options: Any) -> Iterator[Target]:
 
 
 def any_build(number: int = 1) -> Build:
-    """A build as Koji would describe it."""
+    """Return a build as Koji describes it."""
     return Build(number, f"hostile-container-1-{number}", "hostile-container", "1", str(number), 1)
 
 
 def flat_with(**files: str | bytes) -> bytes:
-    """A good flat operator with other files: ``package``, ``csv`` and ``crd``, or ``extra`` beside them."""
+    """Return a good flat operator with some files replaced (``package``, ``csv``, ``crd``) or added (``extra``)."""
     names = {"package": PACKAGE, "csv": CSV, "crd": CRD, "extra": "zzz-extra.yaml"}
     return operators.zip_of({**FLAT, **{names[name]: content for name, content in files.items()}})

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The monitoring port, as those see it who ask it."""
+"""The monitoring port, as its clients see it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import requests
 
 
 def free_port() -> int:
-    """A port of loopback that nobody listens on."""
+    """Return a free loopback port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
 def has_ipv6() -> bool:
-    """Whether this machine has IPv6 on loopback."""
+    """Return whether this machine has IPv6 on loopback."""
     try:
         with socket.create_server(("::1", 0), family=socket.AF_INET6):
             return True

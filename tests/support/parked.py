@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A failed queue with something in it."""
+"""Fill a failed queue."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TOPIC = "org.example.buildsys.build.state.change"
 
 
 def parked(number: int, /, *, error: str = "QuayCourierError", message_id: str = "", **more: Any) -> BasicProperties:
-    """The properties of message ``number`` as a worker parks it, one a second since BEGIN."""
+    """Return the properties of message ``number`` as a worker parks it, one message per second from BEGIN on."""
     moment = BEGIN + timedelta(seconds=number)
     ours = {
         "omps-topic": TOPIC,
@@ -44,14 +44,14 @@ def name(number: int) -> str:
 
 
 def fill(bus: Bus, messages: Iterable[tuple[BasicProperties, bytes]]) -> None:
-    """Put messages into the failed queue, and wait until they are there."""
+    """Put messages into the failed queue, and wait until they have arrived."""
     count = 0
     with bus.channel() as channel:
         before = channel.queue_declare(bus.failed_queue, passive=True).method.message_count
         for properties, body in messages:
             channel.basic_publish("", bus.failed_queue, body, properties)
             count += 1
-        # A busy broker may lose what is unconfirmed when its channel closes.
+        # A busy broker may lose unconfirmed messages when their channel closes.
         wait_until(lambda: bus.depth(bus.failed_queue) == before + count, 60, "the messages")
 
 
@@ -60,7 +60,7 @@ def fill_with(bus: Bus, count: int) -> None:
 
 
 def bodies(bus: Bus, queue: str) -> list[dict[str, Any]]:
-    """What a queue holds, which is empty then."""
+    """Take all messages of a queue, and return their bodies."""
     return [json.loads(got.body) for got in bus.take_all(queue)]
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A whole worker without its broker: our Koji, our registry, and the real rest."""
+"""A complete worker without a broker: the sandbox's Koji and registry, and the real code for everything else."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LIMITS = SimpleNamespace(archive_bytes=10 * 2**20, uncompressed_bytes=20 * 2**20
 NONE = Transformations()
 
 QUIET_SECONDS = 0.1
-"""A worker waits longer for what may be released before the last of several builds."""
+"""A real worker waits longer for builds that may be released before the last of several."""
 
 COMMUNITY = """
 version: 1
@@ -43,7 +43,7 @@ rules:
 
 @dataclass
 class Organization:
-    """Credentials as the configuration would hold them."""
+    """The credentials of an organization, as in the configuration."""
 
     token: str
     oauth_token: str | None = None
@@ -58,7 +58,7 @@ class Organization:
 
 
 class Parts:
-    """Koji, registry, and a Processor between them."""
+    """A Koji, a registry, and a Processor between them."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class Parts:
 def parts(
     mapping: str = COMMUNITY, *, timeout: float = 10.0, quiet: float = QUIET_SECONDS, **more: Any
 ) -> Iterator[Parts]:
-    """``more``: what a Processor takes beside its parts."""
+    """Yield new Parts. ``more``: further arguments of the Processor."""
     with SandboxKoji() as koji, SandboxRegistry() as registry:
         yield Parts(koji, registry, mapping, timeout, quiet, more)
 

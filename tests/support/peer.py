@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A TCP peer on loopback that does, byte by byte, what a test tells it to."""
+"""A TCP server on loopback that follows a test's script, byte by byte."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PATIENCE = 30.0
 
 
 class Conversation:
-    """One connection, as the peer sees it."""
+    """One connection, from the server's side."""
 
     def __init__(self, connection: socket.socket, stopping: threading.Event) -> None:
         self.connection = connection
@@ -22,7 +22,7 @@ class Conversation:
         self._reader = connection.makefile("rb")
 
     def read_request(self) -> bytes:
-        """The next request, head and body; empty when the client has gone."""
+        """Return the next request, head and body; empty if the client has closed the connection."""
         head = b""
         length = 0
         while not head.endswith(b"\r\n\r\n"):
@@ -42,14 +42,14 @@ class Conversation:
         self.send("\r\n".join(lines).encode() + body)
 
     def drip(self, data: bytes, seconds: float) -> None:
-        """Send ``data`` byte by byte, ``seconds`` apart, until the peer stops."""
+        """Send ``data`` byte by byte, ``seconds`` apart, until the server stops."""
         for byte in data:
             if self.stopping.wait(seconds):
                 return
             self.send(bytes([byte]))
 
     def wait(self) -> None:
-        """Say nothing until the peer stops."""
+        """Send nothing until the server stops."""
         self.stopping.wait(PATIENCE)
 
 
@@ -57,7 +57,7 @@ Script = Callable[[Conversation], object]
 
 
 class Peer:
-    """Serves its first connection with the first script, and so on; the last script serves all others."""
+    """Serves its first connection with the first script, and so on. The last script serves all further connections."""
 
     def __init__(self, *scripts: Script, tls: ssl.SSLContext | None = None) -> None:
         self._scripts = scripts
@@ -113,7 +113,7 @@ class Peer:
 
 @contextlib.contextmanager
 def closed_port() -> Iterator[int]:
-    """A port that is taken, so that nobody else gets it, and on which nobody listens."""
+    """Yield a port that refuses connections. It is bound, so no other program gets it."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield taken.getsockname()[1]
@@ -121,7 +121,7 @@ def closed_port() -> Iterator[int]:
 
 @contextlib.contextmanager
 def deaf_port() -> Iterator[int]:
-    """A port on which connecting neither succeeds nor fails: its queue of connections is full."""
+    """Yield a port on which connecting neither succeeds nor fails, because its connection queue is full."""
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.socket())
         listener.bind(("127.0.0.1", 0))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""operator-courier as it comes, to compare with."""
+"""Plain operator-courier, for comparisons."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ Lists = dict[str, list[str]]
 
 @dataclass(frozen=True)
 class Answer:
-    """What operator-courier made of a tree."""
+    """operator-courier's result for a tree."""
 
     accepted: bool
     verdict: Lists
-    """Its errors and warnings, sorted; empty where it came to none."""
+    """Its errors and warnings, sorted; empty if there is no verdict."""
     content: Mapping[str, Any]
-    """What it would have pushed; see ``content``."""
+    """The content that it would have pushed; see ``content``."""
     crashed: bool = False
-    """It ended with an exception that is none of its own."""
+    """Whether it ended with an exception that is not one of its own."""
 
 
 def push(directory: Path, repository: str) -> bytes:
-    """The tar.gz that it would have pushed; only the request to the registry is left out.
+    """Return the tar.gz that it would have pushed. Only the request to the registry is left out.
 
     Raises what operator-courier raises.
     """
@@ -52,7 +52,7 @@ def push(directory: Path, repository: str) -> bytes:
 
 
 def ask(directory: Path, repository: str) -> Answer:
-    """Let it build, verify and pack the tree."""
+    """Let operator-courier build, verify and pack the tree."""
     try:
         verified = api.build_and_verify(str(directory), repository=repository)
         blob = push(directory, repository)
@@ -64,12 +64,12 @@ def ask(directory: Path, repository: str) -> Answer:
 
 
 def ordered(verdict: Mapping[str, list[str]]) -> Lists:
-    """A verdict, whatever order the files were looked at in."""
+    """Return a verdict that does not depend on the order in which the files were read."""
     return {kind: sorted(messages) for kind, messages in verdict.items()}
 
 
 def content(files: Mapping[str, bytes]) -> Mapping[str, Any]:
-    """What packed files mean: bytes as they are, and in ``bundle.yaml`` the documents, in any order."""
+    """Return the content of packed files for comparison: the bytes, or for a ``bundle.yaml`` its documents, sorted."""
     if set(files) != {"bundle.yaml"}:
         return files
     data = _load(files["bundle.yaml"].decode())["data"]
@@ -78,5 +78,5 @@ def content(files: Mapping[str, bytes]) -> Mapping[str, Any]:
 
 
 def _load(text: str) -> Any:
-    # Tuples come from !!omap and travel as !!python/tuple; only PyYAML's own parser takes surrogates.
+    # Tuples come from !!omap and are dumped as !!python/tuple. Only PyYAML's own parser accepts surrogates.
     return yaml.load(text, Loader=yaml.FullLoader if "\\uD" in text else yaml.CFullLoader)

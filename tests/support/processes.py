@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Workers in processes of their own, to be killed."""
+"""Workers in separate processes, for tests that kill them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 class WorkerProcess:
-    """``with WorkerProcess(url, gate) as worker``; killed at the end if it still runs.
+    """A worker process: ``with WorkerProcess(url, gate) as worker``. It is killed at the end if it is still running.
 
-    Builds named ``wait`` are finished once the file ``gate`` exists.
+    Builds named ``wait`` are finished when the file ``gate`` exists.
     """
 
     def __init__(self, url: str, gate: Path, *, shutdown_timeout: float = 30, concurrency: int = 2, prefetch: int = 4):
@@ -58,7 +58,7 @@ class WorkerProcess:
         return self
 
     def logged(self, text: str) -> int:
-        """In how many lines of the log ``text`` stands."""
+        """Return how many lines of the log contain ``text``."""
         return sum(text in line for line in self.log)
 
     def send(self, number: signal.Signals) -> WorkerProcess:
@@ -66,7 +66,7 @@ class WorkerProcess:
         return self
 
     def exit_code(self, seconds: float = 40) -> int:
-        """The exit code, once it has ended."""
+        """Wait until the process has ended, and return its exit code."""
         return self._process.wait(seconds)
 
     @property

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A TCP proxy on loopback that can cut connections, refuse new ones, or swallow what is sent.
+"""A TCP proxy on loopback that can cut connections, refuse new ones, or discard data.
 
-It can also wait for certain bytes from a client and let that connection fall silent right there, and be a slow link
-for what the server sends: late, or piece by piece.
+It can also wait for certain bytes from a client and silence that connection from then on, and slow down the data from
+the server: delay it, or send it piece by piece.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, eq=False)
 class Catch:
-    """The bytes to wait for, from a client.
+    """The bytes from a client after which a connection is silenced.
 
-    ``passed_on``: they, and what the client sends after them, still reach the server, whose answer does not come. (One
-    message may come in several pieces, of which the first has the bytes.)
+    With ``passed_on``, these bytes and those after them still reach the server, but its answer does not reach the
+    client. (One message may arrive in several pieces, of which the first has the bytes.)
     """
 
     pattern: bytes
     passed_on: bool = False
     caught: threading.Event = field(default_factory=threading.Event)
     answered: threading.Event = field(default_factory=threading.Event)
-    """The server had something to say after it, which was swallowed."""
+    """Set when the server has answered after that; the answer was discarded."""
 
 
 @dataclass(frozen=True)
 class Slowness:
-    """How what the server sends reaches the client, from the first time on that it has ``pattern`` in it.
+    """How to slow down the data from the server, from the first occurrence of ``pattern`` on.
 
-    It waits ``seconds`` once, and everything behind it; then it goes on at ``bytes_per_second``, if there is a limit.
+    The data is delayed once by ``seconds``, then sent at ``bytes_per_second``, if that is not None.
     """
 
     pattern: bytes = b""
@@ -43,15 +43,15 @@ class Slowness:
 
 
 _FRAME = struct.Struct(">BHI")
-"""How a frame of AMQP begins: its type, its channel, and how many bytes follow, without the one at its end."""
+"""The header of an AMQP frame: its type, its channel, and the size of its payload, without the frame-end byte."""
 
 
 @dataclass
 class LateChannel:
-    """A broker that is slow with the messages of a channel while it answers on all others.
+    """Delays the messages of one channel, while all other channels work.
 
-    The first frame to the client that begins with ``pattern`` is held back for ``seconds``, and with it whatever comes
-    after it on the same channel.
+    The first frame to the client that begins with ``pattern`` is delayed by ``seconds``, and so are all frames after it
+    on the same channel.
     """
 
     pattern: bytes
@@ -80,7 +80,7 @@ class LateChannel:
 
 
 class _Pair:
-    """A client and the server, and what was caught between them."""
+    """The connections to a client and to the server, with their state."""
 
     def __init__(self, client: socket.socket, server: socket.socket) -> None:
         self.client, self.server = client, server
@@ -94,9 +94,9 @@ class _Pair:
 
 
 class Proxy:
-    """Forwards to a port of this machine. ``with Proxy(port) as proxy``; connect to ``proxy.port``.
+    """Forwards connections to a port of this machine: ``with Proxy(port) as proxy``, then connect to ``proxy.port``.
 
-    Of several ports each connection gets the next one that somebody listens on.
+    With several ports, each connection goes to the next port that accepts it.
     """
 
     def __init__(self, *targets: int) -> None:
@@ -109,9 +109,9 @@ class Proxy:
         self.silent = threading.Event()
         self.accepted = 0
         self.passed = 0
-        """How many bytes the server has sent through it."""
+        """How many bytes the server has sent through the proxy."""
         self.at_most: int | None = None
-        """After how many bytes from the server a connection is cut, from the next one on."""
+        """New connections are cut after this number of bytes from the server; None: never."""
         self._catches: list[Catch] = []
         self.slowness: Slowness | None = None
         self.late_channel: LateChannel | None = None
@@ -122,7 +122,7 @@ class Proxy:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # A thread that waits in accept() keeps the port open until somebody shuts it down.
+        # A thread that waits in accept() keeps the port open until the socket is shut down.
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -130,7 +130,7 @@ class Proxy:
         self.cut()
 
     def catch(self, pattern: bytes, *, passed_on: bool = False) -> Catch:
-        """Have the first connection fall silent, in both directions, that a client sends ``pattern`` on."""
+        """Silence, in both directions, the first connection on which a client sends ``pattern``."""
         catch = Catch(pattern, passed_on)
         self._catches.append(catch)
         return catch
@@ -185,7 +185,7 @@ class Proxy:
         while data := pair.client.recv(65536):
             if pair.catch is None:
                 found = (one for one in self._catches if not one.caught.is_set() and one.pattern in data)
-                # Before it is sent, or the answer might slip through.
+                # Before the data is sent; otherwise the answer could get through.
                 pair.catch = next(found, None)
             catch = pair.catch
             if not self.silent.is_set() and (catch is None or catch.passed_on):

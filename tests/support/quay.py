@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The sandbox's registry with an organization, somebody who may push to it, and a client."""
+"""The sandbox's registry with an organization, a robot that may push to it, and a client."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ BLOB = tar_gz("etcd")
 PUSH = "POST /cnr/api/v1/packages/"
 LOOK = "GET /cnr/api/v1/packages/"
 PUBLISH = "POST /api/v1/repository/"
-"""What faults match."""
+"""Requests, for ``Fault.match``."""
 
 
 class Quay(SandboxRegistry):
-    """Has the organization ``community`` with the robot ``community+push``, which may create packages."""
+    """A registry with the organization ``community`` and the robot ``community+push``, which may create packages."""
 
     def __init__(self, *, timeout: float = 20, password: str | None = None, **options: Any) -> None:
         super().__init__(**options)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One RabbitMQ node for a whole test run, and a virtual host of its own for each test.
+"""One RabbitMQ node for a whole test run, with a separate virtual host for each test.
 
-All processes of a run (pytest-xdist) meet in one directory. The first that needs the node starts
-it, the others join, and the last one who lets go ends it. A process that is killed lets go too.
+All processes of a run (pytest-xdist) share one directory. The first process that needs the node starts it, the others
+join it, and the node ends when the last process releases it. A killed process releases it too.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from omps_worker.sandbox.broker import RabbitNode
 from tests.support.waiting import wait_until
 
 _BATCH = 24
-"""How many virtual hosts are made at once: one costs as much as many."""
+"""How many virtual hosts are created at once. Creating many takes as long as creating one."""
 
 
 class SharedRabbit:
-    """The node of this run. ``meeting_place`` is a directory that all its processes know."""
+    """The node of this test run. ``meeting_place`` is a directory that all its processes share."""
 
     def __init__(self, meeting_place: Path) -> None:
         self._lock = meeting_place / "rabbit.lock"
@@ -37,7 +37,7 @@ class SharedRabbit:
         self.node = node
 
     def new_vhost(self) -> str:
-        """The URL of a virtual host that nobody has used."""
+        """Return the URL of an unused virtual host."""
         with self._locked() as state:
             if not state["free"]:
                 first = state["made"]
@@ -47,7 +47,7 @@ class SharedRabbit:
             return self.node.url(state["free"].pop())
 
     def release(self) -> None:
-        """Let go; the last one returns when the node is gone."""
+        """Release the node. For the last process, this returns when the node has ended."""
         with self._locked() as state:
             state["holders"] -= 1
             last = state["holders"] == 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A sandbox site on the run's broker, and the worker as a process on it."""
+"""A sandbox site on the broker of the test run, with the worker as a process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.waiting import wait_until
 
 @dataclass(frozen=True)
 class Ran:
-    """How a command ended."""
+    """The result of a command: its exit code and output."""
 
     code: int
     out: str
@@ -35,12 +35,12 @@ class Ran:
 
 
 class TestSite(SandboxSite):
-    """A SandboxSite with what tests want to ask and do."""
+    """A SandboxSite with methods for tests."""
 
     __test__ = False
 
     def command(self, *arguments: str, environment: Mapping[str, str] | None = None) -> Ran:
-        """Run ``omps-worker ARGUMENTS`` to its end."""
+        """Run ``omps-worker ARGUMENTS``, and wait until it ends."""
         ended = subprocess.run(
             [sys.executable, "-m", "omps_worker", "--config", str(self.config), *arguments],
             capture_output=True,
@@ -52,7 +52,10 @@ class TestSite(SandboxSite):
 
     @contextmanager
     def running(self) -> Iterator[subprocess.Popen[str]]:
-        """``omps-worker run``, consuming; ended by SIGTERM, which must go well, unless it ended before."""
+        """Run ``omps-worker run``, and yield when it consumes.
+
+        At the end, it is stopped with SIGTERM, unless it has ended before, and must exit with code 0.
+        """
         worker = self.worker("run")
         try:
             wait_until(lambda: worker.poll() is not None or self.consumers(), 20, "the worker to consume")
@@ -69,12 +72,12 @@ class TestSite(SandboxSite):
 
     @property
     def log(self) -> str:
-        """What the worker logged so far."""
+        """The worker's log so far."""
         path = self.directory / "worker.log"
         return path.read_text() if path.exists() else ""
 
     def consumers(self) -> int:
-        """How many consumers the queue has; 0 without a queue."""
+        """Return the number of consumers of the queue; 0 if there is no queue."""
         with self.channel() as channel:
             try:
                 return channel.queue_declare(QUEUE, passive=True).method.consumer_count
@@ -83,7 +86,7 @@ class TestSite(SandboxSite):
 
     @contextmanager
     def channel(self) -> Iterator[Any]:
-        """A channel with confirms."""
+        """Open a channel with publisher confirms."""
         connection = self.connect()
         try:
             channel = connection.channel()
@@ -99,7 +102,7 @@ class TestSite(SandboxSite):
                 self.send(channel, message)
 
     def take(self, queue: str) -> list[tuple[pika.BasicProperties, bytes]]:
-        """All messages of a queue, which is empty then."""
+        """Take all messages of a queue."""
         taken = []
         with self.channel() as channel:
             while True:
@@ -119,7 +122,7 @@ class TestSite(SandboxSite):
 
 
 def results_of(watch: ResultWatch, count: int, seconds: float = 30) -> list[dict[str, Any]]:
-    """The bodies of the first ``count`` results, waiting for them."""
+    """Wait for ``count`` results, and return their bodies."""
 
     def enough() -> bool:
         watch.poll()
@@ -130,7 +133,7 @@ def results_of(watch: ResultWatch, count: int, seconds: float = 30) -> list[dict
 
 
 def edit(path: Path, old: str, new: str) -> None:
-    """Replace text in a file, as an editor does: by a new file under the old name."""
+    """Replace text in a file as an editor does: write a new file, and rename it to the old name."""
     text = path.read_text()
     assert old in text
     fresh = path.with_suffix(".new")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The project's own source files, and which module imports which."""
+"""The project's source files, and the imports between its modules."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ DIRECTORIES = (PACKAGE, "tests", "benchmarks", "scripts", "docs", "config", "dep
 
 
 def python_files() -> Iterator[Path]:
-    """Every Python file of ours."""
+    """Yield every Python file of the project."""
     yield ROOT / "setup.py"
     for directory in DIRECTORIES:
         yield from sorted((ROOT / directory).rglob("*.py"))
 
 
 def text_files() -> Iterator[Path]:
-    """Every file that somebody wrote, less recorded test data and the licence's text."""
+    """Yield every text file of the project, except recorded test data and the text of the licence."""
     for path in sorted(ROOT.iterdir()):
         if path.is_file() and path.name not in {"LICENSE", ".git"}:
             yield path
@@ -32,19 +32,19 @@ def text_files() -> Iterator[Path]:
 
 
 def relative(path: Path) -> str:
-    """The name to call a file by in a failing test."""
+    """Return the name of a file for the messages of failing tests."""
     return str(path.relative_to(ROOT))
 
 
 @cache
 def tree(path: Path) -> ast.Module:
-    """The parsed file."""
+    """Return the parsed file."""
     return ast.parse(path.read_text(encoding="utf-8"), filename=relative(path))
 
 
 @cache
 def modules() -> dict[str, Path]:
-    """The modules of the package: dotted name without ``omps_worker.`` ("" is the package itself)."""
+    """Return the modules of the package by dotted name, without ``omps_worker.`` ("" is the package itself)."""
     names = {}
     for path in sorted((ROOT / PACKAGE).rglob("*.py")):
         parts = path.relative_to(ROOT / PACKAGE).with_suffix("").parts
@@ -53,7 +53,7 @@ def modules() -> dict[str, Path]:
 
 
 def imported_names(nodes: Iterable[ast.AST]) -> Iterator[str]:
-    """Dotted names that import statements among ``nodes`` ask for."""
+    """Yield the dotted names that the import statements among ``nodes`` import."""
     for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -64,7 +64,7 @@ def imported_names(nodes: Iterable[ast.AST]) -> Iterator[str]:
 
 
 def ours(name: str) -> str | None:
-    """The module of ours that an imported dotted name stands for; None for other people's."""
+    """Return the project's module that an imported dotted name refers to, or None if it is a foreign module."""
     if name.split(".")[0] != PACKAGE:
         return None
     inside = name[len(PACKAGE) + 1 :]
@@ -73,21 +73,21 @@ def ours(name: str) -> str | None:
 
 @cache
 def imports_of(module: str) -> frozenset[str]:
-    """Modules of ours that a module imports, also late or for types only."""
+    """Return the project's modules that a module imports, including late imports and those for types only."""
     found = {ours(name) for name in imported_names(ast.walk(tree(modules()[module])))}
     return frozenset(name for name in found if name and name != module)
 
 
 @cache
 def foreign_imports_of(module: str) -> frozenset[str]:
-    """Dotted names of other people's that a module imports."""
+    """Return the dotted names of foreign modules that a module imports."""
     names = imported_names(ast.walk(tree(modules()[module])))
     return frozenset(name for name in names if ours(name) is None)
 
 
 @cache
 def reachable_from(module: str) -> frozenset[str]:
-    """Every module of ours that importing a module may lead to."""
+    """Return all of the project's modules that a module imports, directly or indirectly."""
     seen: set[str] = set()
     waiting = [module]
     while waiting:
@@ -98,7 +98,7 @@ def reachable_from(module: str) -> frozenset[str]:
 
 
 def imported_at_once(module: str) -> Iterator[str]:
-    """Dotted names that a module imports when it is itself imported: not in functions, not for types only."""
+    """Yield the dotted names that a module imports when it is imported: not in functions, not for types only."""
     waiting: list[ast.AST] = list(tree(modules()[module]).body)
     while waiting:
         node = waiting.pop()

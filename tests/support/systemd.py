@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""systemd's end of ``sd_notify``."""
+"""The receiving end of ``sd_notify``, in place of systemd."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.waiting import wait_until
 
 
 class Systemd:
-    """The socket of a supervisor, and what was heard on it."""
+    """The socket of a supervisor, and the notifications received on it."""
 
     def __init__(self, address: str) -> None:
         self.address = address

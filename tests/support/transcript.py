@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads the recording of Quay's app registry in tests/data/registry/transcript_quay.txt.
+"""Read the recording of Quay's app registry in tests/data/registry/transcript_quay.txt.
 
-An exchange is written as ``### title``, ``> METHOD target``, ``>   Authorization: …``,
-``>   body …`` (a Python literal), ``< STATUS REASON | content type``, ``<   body``.
+An exchange has the form ``### title``, ``> METHOD target``, ``>   Authorization: …``, ``>   body …`` (a Python
+literal), ``< STATUS REASON | content type``, ``<   body``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ QUAY = Path(__file__).parents[1] / "data" / "registry" / "transcript_quay.txt"
 
 @dataclass(frozen=True)
 class Exchange:
-    """One request and the answer to it. ``sent`` and ``received`` are None where there was no body."""
+    """One request and its response. ``sent`` and ``received`` are None if there was no body."""
 
     title: str
     method: str
@@ -30,14 +30,14 @@ class Exchange:
     status: int
     content_type: str
     received: Any
-    """Parsed JSON; a text like ``body 290 bytes b'…`` where it was none."""
+    """The parsed JSON, or a text like ``body 290 bytes b'…`` if it was not JSON."""
 
     def __str__(self) -> str:
         return f"{self.title}: {self.method} {self.target} as {self.authorization}"
 
 
 def exchanges(path: Path = QUAY) -> Iterator[Exchange]:
-    """All exchanges in the order they were recorded."""
+    """Yield all exchanges in the order in which they were recorded."""
     title = ""
     for block in path.read_text().split("\n\n"):
         lines = block.splitlines()

@@ -13,7 +13,7 @@ from omps_worker.manifests.file_tree import FilesInMemory, FilesOnDisk
 
 
 def write_tree(directory: Path, files: Mapping[str, str | bytes]) -> Path:
-    """Write ``files`` (relative path: content) into ``directory``, which is returned."""
+    """Write ``files`` (relative path: content) into ``directory``, and return ``directory``."""
     directory.mkdir(parents=True, exist_ok=True)
     for path, content in files.items():
         file = directory / path
@@ -23,18 +23,18 @@ def write_tree(directory: Path, files: Mapping[str, str | bytes]) -> Path:
 
 
 def tree_of(files: Mapping[str, str | bytes]) -> FilesInMemory:
-    """``files`` (relative path: content) in memory."""
+    """Return ``files`` (relative path: content) as a tree in memory."""
     return FilesInMemory({path: text.encode() if isinstance(text, str) else text for path, text in files.items()})
 
 
 def tree_below(directory: Path) -> FilesOnDisk:
-    """All files that are in ``directory`` and the directories in it."""
+    """Return a tree of all files in ``directory`` and its subdirectories."""
     found = (path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file())
     return FilesOnDisk(directory, found)
 
 
 def packed_files(blob: bytes) -> dict[str, bytes]:
-    """The files in a tar.gz, without the directory at its top."""
+    """Return the files in a tar.gz, without its top-level directory."""
     files = {}
     with tarfile.open(fileobj=io.BytesIO(gzip.decompress(blob))) as tar:
         for member in tar:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Waiting for a condition instead of sleeping and hoping."""
+"""Wait for a condition instead of sleeping for a fixed time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 def wait_until(predicate: Callable[[], T], seconds: float = 15, what: str = "") -> T:
-    """The first true value of ``predicate``; AssertionError when there is none in time."""
+    """Return the first true value of ``predicate``. Raises AssertionError if there is none in time."""
     deadline = time.monotonic() + seconds
     pause = threading.Event()
     while True:
@@ -20,5 +20,5 @@ def wait_until(predicate: Callable[[], T], seconds: float = 15, what: str = "") 
         if value:
             return value
         if time.monotonic() > deadline:
-            raise AssertionError(f"waited {seconds} s in vain for {what or predicate}")
+            raise AssertionError(f"timed out after {seconds} s waiting for {what or predicate}")
         pause.wait(0.02)

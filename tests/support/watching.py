@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``omps-worker watch`` as a process, and results for it to see."""
+"""``omps-worker watch`` as a process, and results for it to show."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.waiting import wait_until
 
 
 class Watcher:
-    """``omps-worker watch`` as a process, and what it said so far."""
+    """``omps-worker watch`` as a process, and its output so far."""
 
     def __init__(self, site, *arguments, **more):
         self.out, self.err = [], []

@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Workers with a simple handler: what they do with a build is told by its name.
+"""Workers with a simple handler. The name of a build tells the handler what to do with it.
 
-========================  ===============================================================
-``published``             it is published
-``skipped``               it is skipped
-``failed``, ``transient``  it fails for good, or for the time being
-``half``                  one target is published, two fail
-``raise``, ``exit``       the handler raises an exception, or ends the thread
-``odd-results``           its results cannot be written
-``wait``                  it is published once ``Script.gate`` is opened
-``elsewhere``             no rule of the mapping matches it
-``late-ignored``          Koji knows that no rule matches it
-========================  ===============================================================
+==========================  ================================================================
+``published``               it is published
+``skipped``                 it is skipped
+``failed``, ``transient``   it fails permanently, or transiently
+``half``                    one target is published, two fail
+``raise``, ``exit``         the handler raises an exception, or ends the thread
+``odd-results``             its results cannot be written
+``wait``                    it is published when ``Script.gate`` is open
+``elsewhere``               no rule of the mapping matches it
+``late-ignored``            no rule matches it, which is only known after Koji was queried
+==========================  ================================================================
 
-Run as a program, it is such a worker in a process of its own: it writes what it does to its
-standard output, and its gate opens when the file exists that its last argument names.
+Run as a program, this module is such a worker in a separate process. It writes what it does to its standard output, and
+its gate opens when the file exists that its last argument names.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ REPORTER = Reporter(PREFIX, "https://registry.example.com")
 
 
 def _say(line: str) -> None:
-    """Write a line at once: threads do not get into each other's."""
+    """Write a line in one call, so that the lines of several threads do not mix."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 
 
 class Script:
-    """A handler, and what it was asked."""
+    """A handler, and a record of its calls."""
 
     def __init__(self) -> None:
         self.gate = threading.Event()
@@ -115,7 +115,7 @@ class Script:
 
 
 class Worker:
-    """A worker in a thread. ``with Worker(url, script) as worker`` waits until it consumes, and stops it."""
+    """A worker in a thread. ``with Worker(url, script) as worker`` waits until it consumes, and stops it at the end."""
 
     def __init__(self, url: str, script: Script | None = None, *, queue: str = "omps-worker", **options: Any) -> None:
         self.script = script or Script()
@@ -147,7 +147,7 @@ class Worker:
         self.stop()
 
     def stop(self) -> int | None:
-        """Stop it as SIGTERM does; returns the exit code."""
+        """Stop the worker as SIGTERM does, and return the exit code."""
         self.consumer.stop()
         self.thread.join(30)
         assert not self.thread.is_alive()

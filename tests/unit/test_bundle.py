@@ -286,11 +286,11 @@ def test_a_second_package_file_is_refused(tmp_path: Path) -> None:
 
     assert error.message == (
         "Failed to push manifest: Only 1 package is expected to exist in source root folder. "
-        "packageName stands in /otter-cache.package.yaml and in /z.yaml."
+        "packageName is in /otter-cache.package.yaml and in /z.yaml."
     )
     assert error.details == {
         "validation_info": {},
-        "findings": ["packageName stands in /otter-cache.package.yaml and in /z.yaml"],
+        "findings": ["packageName is in /otter-cache.package.yaml and in /z.yaml"],
     }
 
 
@@ -341,7 +341,7 @@ def test_what_is_accepted_in_silence_is_told(tmp_path: Path) -> None:
 
     assert made.courier_warnings == ()
     assert made.warnings == (
-        "Ignoring folder 2: no ClusterServiceVersion stands in it",
+        "Ignoring folder 2: it contains no ClusterServiceVersion",
         "/p.yaml: channel stable: its currentCSV otter.v2.0.0 is in no manifest",
     )
 
@@ -382,7 +382,7 @@ ODD = [
 def test_what_operator_courier_stumbles_over_is_a_refusal_too(tmp_path: Path, old: str, new: str) -> None:
     error = refusal(tmp_path, replaced(flat_operator(), old, new))
 
-    assert "operator-courier stopped at" in error.message
+    assert "operator-courier failed at" in error.message
     assert error.details == {"validation_info": {}}
 
 
@@ -391,7 +391,7 @@ def test_a_flood_of_verdicts_is_cut_off(tmp_path: Path, monkeypatch: pytest.Monk
     operator = nested_operator()
     operator["otter-cache.package.yaml"] = "packageName: otter-cache\nchannels: [" + "'', " * 60 + "]\n"
 
-    assert "more wrong with these manifests than 50" in refusal(tmp_path, operator).message
+    assert "more than 50 errors and warnings" in refusal(tmp_path, operator).message
     assert prepare(tmp_path / "next", nested_operator()).courier_warnings == ()
 
 

@@ -66,7 +66,7 @@ def test_an_unknown_licence_is_told_with_what_to_do():
     )
     assert unclear.startswith("vague 1.0: its licence is not clear; it says: do what you like?[31m.")
     assert "JUDGED in scripts/licences.py" in unclear
-    assert unfit.startswith("closed 2.1: SSPL-1.0 is not known to go with GPL-3.0-or-later.")
+    assert unfit.startswith("closed 2.1: SSPL-1.0 is not known to be compatible with GPL-3.0-or-later.")
     assert "FIT in scripts/licences.py" in unfit
 
 

@@ -79,7 +79,7 @@ def test_few_keys_may_be_numbers_because_some_numbers_make_dicts_slow(form: str)
     collide = [number * (2**61 - 1) for number in range(1, manifest_yaml.ODD_KEYS + 2)]
 
     assert len(YamlReader().read("".join(map(form.format, collide[:-1])))) == manifest_yaml.ODD_KEYS
-    with pytest.raises(YamlFault, match="keys that are no text"):
+    with pytest.raises(YamlFault, match="keys that are not text"):
         YamlReader().read("".join(map(form.format, collide)))
 
 
@@ -107,7 +107,7 @@ def test_depth_up_to_the_limit_is_read() -> None:
         (deep,) = deep
     assert deep == []
 
-    with pytest.raises(YamlFault, match="nest more than"):
+    with pytest.raises(YamlFault, match="nested more than"):
         YamlReader().read("[" * (manifest_yaml.DEPTH + 1) + "]" * (manifest_yaml.DEPTH + 1))
 
 
@@ -183,5 +183,5 @@ def test_what_was_dumped_is_read_back(value: Any, flow: bool, style: str | None)
 
 @pytest.mark.parametrize("text", ["a:\n\tb: 1\n", "a: 1\n\tb: 2\n"])
 def test_a_tab_is_called_a_tab(text: str) -> None:
-    with pytest.raises(YamlFault, match=r"it has a tab where only blanks can be \(line 2\)"):
+    with pytest.raises(YamlFault, match=r"it has a tab where only spaces are allowed \(line 2\)"):
         YamlReader().read(text)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""An app registry of your own: accounts, stored releases, and the API that shows them.
+"""The sandbox's app registry: accounts, stored releases, and the API.
 
 May know: what ``sandbox`` may.
 """

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who is who in the sandbox's registry: users, robots, organizations, OAuth tokens.
+"""The accounts of the sandbox's registry: users, robots, organizations, OAuth tokens.
 
-As on Quay, a caller whose credentials are wrong, expired or malformed is no error but nobody:
-an anonymous caller, who may only read what is public.
+As on Quay, wrong, expired or malformed credentials are not an error. They make the caller anonymous, and an anonymous
+caller may only read public packages.
 """
 
 from __future__ import annotations
@@ -14,33 +14,33 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 RobotRole = Literal["creator", "admin", "none"]
-"""What a robot may do in its organization: create packages and own these, everything, nothing."""
+"""What a robot may do in its organization: create packages and own them; everything; nothing."""
 
 OAUTH_USER = "$oauthtoken"
-"""The user name with which an OAuth token can be used as a password."""
+"""The user name to log in with when the password is an OAuth token."""
 
 
 @dataclass(frozen=True)
 class Account:
-    """Somebody who can log in. A robot's name is ``organization+name``."""
+    """A user or robot that can log in. A robot's name is ``organization+name``."""
 
     name: str
     password: str = field(repr=False)
 
     @property
     def description(self) -> str:
-        """As Quay's errors call it."""
+        """The account as Quay's error messages describe it."""
         return f"{'robot' if '+' in self.name else 'user'} {self.name}"
 
     @property
     def authorization(self) -> str:
-        """The Authorization value for the app registry, as the login call hands it out."""
+        """The Authorization value for the app registry, as the login call returns it."""
         return "basic " + base64.b64encode(f"{self.name}:{self.password}".encode()).decode()
 
 
 @dataclass
 class Organization:
-    """A namespace, with those who may do everything in it and those who may create packages."""
+    """A namespace: ``owners`` may do everything in it, ``creators`` may create packages."""
 
     name: str
     owners: set[str] = field(default_factory=set)
@@ -65,20 +65,20 @@ class Accounts:
         self._oauth: dict[str, OAuthToken] = {}
 
     def add_user(self, name: str, password: str | None = None) -> Account:
-        """A user with a namespace of that name; without a password one is made up."""
+        """Add a user, and a namespace with the user's name. Without a password, a random one is chosen."""
         account = self._accounts[name] = Account(name, password or secrets.token_urlsafe(12))
         self._organizations[name] = Organization(name, owners={name})
         return account
 
     def add_organization(self, name: str, owner: str | None = None) -> Organization:
-        """An organization; without an ``owner`` it gets a user ``<name>-owner`` for that."""
+        """Add an organization. Without ``owner``, a user ``<name>-owner`` is added to own it."""
         if owner is None:
             owner = self.add_user(f"{name}-owner").name
         organization = self._organizations[name] = Organization(name, owners={owner})
         return organization
 
     def add_robot(self, organization: str, name: str, password: str | None, role: RobotRole) -> Account:
-        """The robot ``organization+name``."""
+        """Add the robot ``organization+name``."""
         account = Account(f"{organization}+{name}", password or secrets.token_urlsafe(24))
         self._accounts[account.name] = account
         if role == "creator":
@@ -88,7 +88,7 @@ class Accounts:
         return account
 
     def add_oauth_token(self, owner: str, token: str | None, scopes: Collection[str], expired: bool) -> str:
-        """An OAuth token of ``owner``, a user or an organization (then: of its first owner)."""
+        """Add an OAuth token of ``owner``: a user, or an organization (the token then acts for its first owner)."""
         if owner not in self._accounts:
             owner = min(self._organizations[owner].owners)
         token = token or secrets.token_urlsafe(30)
@@ -96,21 +96,21 @@ class Accounts:
         return token
 
     def organization(self, name: str) -> Organization | None:
-        """The organization or user namespace of that name."""
+        """Return the organization or user namespace of that name, or None."""
         return self._organizations.get(name)
 
     def login(self, name: str, password: str) -> Account | None:
-        """The account, if the password is right."""
+        """Return the account if the password is right, otherwise None."""
         if name == OAUTH_USER:
             token = self._oauth.get(password)
             return token.account if token and not token.expired else None
         account = self._accounts.get(name)
-        # JSON may have halves of surrogate pairs, which no password has.
+        # JSON text may contain lone surrogates, which no password contains.
         given = password.encode(errors="surrogatepass")
         return account if account and secrets.compare_digest(account.password.encode(), given) else None
 
     def by_basic(self, authorization: str) -> Account | None:
-        """Who a ``basic …`` Authorization value is; None: nobody."""
+        """Return the account for a ``basic …`` Authorization value, or None if it is not valid."""
         scheme, _, value = authorization.partition(" ")
         if scheme.lower() != "basic":
             return None
@@ -121,17 +121,17 @@ class Accounts:
         return self.login(name, password)
 
     def by_bearer(self, authorization: str) -> OAuthToken | None:
-        """Which OAuth token a ``Bearer …`` Authorization value is; None: none that is valid."""
+        """Return the OAuth token for a ``Bearer …`` Authorization value, or None if it is not valid."""
         scheme, _, value = authorization.partition(" ")
         token = self._oauth.get(value) if scheme.lower() == "bearer" else None
         return token if token and not token.expired else None
 
     def owns(self, account: Account | None, namespace: str) -> bool:
-        """Whether this account may do everything in the namespace."""
+        """Return whether the account may do everything in the namespace."""
         organization = self._organizations.get(namespace)
         return bool(account and organization and account.name in organization.owners)
 
     def may_create(self, account: Account | None, namespace: str) -> bool:
-        """Whether this account may create packages in the namespace."""
+        """Return whether the account may create packages in the namespace."""
         organization = self._organizations.get(namespace)
         return bool(account and organization and account.name in organization.owners | organization.creators)

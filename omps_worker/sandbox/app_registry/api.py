@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The calls of Quay's app registry, as the sandbox answers them.
+"""The sandbox's implementation of the API of Quay's app registry.
 
-Statuses and bodies are those that were recorded on Quay's own code. A ``Refusal`` carries an
-error answer out of whatever found the fault.
+Statuses and bodies were recorded from Quay's own code. Code that finds a fault raises a ``Refusal`` with the error
+response.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from omps_worker.sandbox.app_registry.store import (
 from omps_worker.sandbox.http_server import Request, Response
 
 CAP = 100
-"""How many packages a namespace listing with credentials shows at most."""
+"""The most packages that the listing of a namespace contains for a caller with credentials."""
 
 RACE_WINDOW = 0.05
-"""Seconds between look and store of a push, when the registry is racy."""
+"""Seconds between the check and the write of a push, if the registry is racy."""
 
 _MEDIA_TYPES = frozenset({"helm", "kpm", "docker-compose"})
 _REPOSITORY_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,254}")
@@ -49,7 +49,7 @@ On instance['visibility']:
 
 
 class Refusal(Exception):
-    """Carries an error answer out of whatever found the fault."""
+    """An error response, raised by the code that finds the fault."""
 
     def __init__(self, response: Response) -> None:
         super().__init__(response.status)
@@ -57,7 +57,7 @@ class Refusal(Exception):
 
 
 class RegistryApi:
-    """Answers requests out of ``accounts`` and ``repositories``; from any number of threads."""
+    """Answers requests from ``accounts`` and ``repositories``. Safe to use from several threads."""
 
     def __init__(self, accounts: Accounts, *, racy: bool) -> None:
         self.accounts = accounts
@@ -67,8 +67,8 @@ class RegistryApi:
         self.stopping = threading.Event()
 
     def answer(self, request: Request) -> Response:
-        """The answer to one request."""
-        # As under WSGI: the path is decoded before it is taken apart.
+        """Return the response to one request."""
+        # As under WSGI, the path is decoded before it is split.
         segments = tuple(unquote(request.path).split("/")[1:])
         try:
             return self._route(request, segments)
@@ -158,7 +158,7 @@ class RegistryApi:
             return _error(400, "invalid-usage", f"invalid repository name: {namespace}/{name}")
         try:
             values = dict(request.json())
-            # The repository is made first, and stays when the release is refused.
+            # As on Quay, the repository is created first, and stays if the release is refused.
             repository = self._repository_for_push(caller, (namespace, name), values)
             for wanted in ("release", "media_type", "blob"):
                 if wanted not in values:
@@ -167,7 +167,7 @@ class RegistryApi:
             fault = version_fault(version)
             if fault is not None:
                 return _error(422, "invalid-release", fault, {"version": version})
-            # What is no base64 is skipped, and nothing at all is a release too.
+            # As on Quay, characters that are not base64 are skipped, and an empty blob is a valid release.
             blob = base64.b64decode(values["blob"])
             if media_type not in _MEDIA_TYPES:
                 raise ValueError(media_type)
@@ -239,11 +239,11 @@ class RegistryApi:
     def _delete(self, caller: Account | None, namespace: str, name: str, version: str, media_type: str) -> Response:
         with self.lock:
             repository = self._readable(caller, namespace, name, ("pull", "push"))
-            left = [release for release in repository.stored if not same(release, version, media_type)]
-            if len(left) == len(repository.stored):
+            remaining = [release for release in repository.stored if not same(release, version, media_type)]
+            if len(remaining) == len(repository.stored):
                 full = f"application/vnd.cnr.package-manifest.{media_type}.v0.json"
                 return _not_found((namespace, name), version, full)
-            repository.stored = left
+            repository.stored = remaining
         return Response.json({"package": f"{namespace}/{name}", "release": version, "status": "deleted"})
 
     def _show_repository(self, request: Request, authorization: str, namespace: str, name: str) -> Response:
@@ -301,7 +301,7 @@ class RegistryApi:
 
 
 def _api_error(request: Request, status: int, kind: str, message: str) -> Response:
-    # Quay's own API has another form of error than its app registry.
+    # The errors of Quay's own API differ in form from those of its app registry.
     body = {
         "detail": message,
         "error_message": message,

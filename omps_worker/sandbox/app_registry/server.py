@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""An app registry of one's own that behaves as Quay's last one did.
+"""A private app registry that behaves like Quay's last one.
 
 ::
 
@@ -10,10 +10,9 @@
         ...                                                      # push to registry.url
         registry.releases("community", "etcd")
 
-Credentials, privacy, answers and errors follow what was recorded on Quay's own code, its oddities
-included: a wrong credential makes the caller anonymous, a listing with credentials ends after 100
-packages, a first push leaves a private repository behind even when the release is refused, some
-errors are a string. 429 is left to ``faults``.
+Credentials, privacy, responses and errors follow recordings from Quay's own code, including its oddities: wrong
+credentials make the caller anonymous, a listing with credentials ends after 100 packages, a first push leaves a
+private repository behind even if the release is refused, and some errors are a string. Use ``faults`` for status 429.
 """
 
 from __future__ import annotations
@@ -30,15 +29,15 @@ from omps_worker.sandbox.faults import Faults
 from omps_worker.sandbox.http_server import HttpServer, LoggedRequest
 
 MAX_BODY = 1024 * 1024
-"""Bytes of JSON that the nginx in front of Quay takes by default (``client_max_body_size``)."""
+"""The most bytes of JSON that the nginx in front of Quay accepts by default (``client_max_body_size``)."""
 
 
 class SandboxRegistry:
-    """The registry, as a context manager; also ``start``, ``stop`` (and start again), ``close``.
+    """An app registry, as a context manager; or use ``start``, ``stop`` and ``close``.
 
-    ``max_body``: bytes of a request above which the answer is 413. ``racy``: as on Quay, pushes
-    of one version at the same time may all be accepted, and the version is then listed more than
-    once; otherwise the first one wins and the others get 409.
+    A request of more than ``max_body`` bytes is answered with 413. With ``racy``, as on Quay, simultaneous pushes of
+    one version may all be accepted; the version is then listed more than once. Without it, the first push wins and
+    the others get 409.
     """
 
     def __init__(self, *, racy: bool = False, max_body: int = MAX_BODY, tls: ssl.SSLContext | None = None) -> None:
@@ -49,29 +48,29 @@ class SandboxRegistry:
 
     @property
     def url(self) -> str:
-        """The base to which /cnr/… and /api/v1/… are appended."""
+        """The base URL, to which /cnr/… and /api/v1/… are appended."""
         return self._server.url
 
     @property
     def faults(self) -> Faults:
-        """What goes wrong; empty at first."""
+        """The injected faults; none at first."""
         return self._server.faults
 
     @property
     def log(self) -> list[LoggedRequest]:
-        """The requests so far."""
+        """The requests received so far."""
         return self._server.log
 
     def start(self) -> None:
-        """Listen; after a stop on the same port, with everything still there."""
+        """Start listening. After ``stop``, the port and all data are the same as before."""
         self._server.start()
 
     def stop(self) -> None:
-        """Refuse connections and cut those that are open."""
+        """Refuse new connections and close the open ones."""
         self._server.stop()
 
     def close(self) -> None:
-        """Stop for good."""
+        """Stop the registry and release its port."""
         self._server.close()
 
     def __enter__(self) -> SandboxRegistry:
@@ -84,17 +83,17 @@ class SandboxRegistry:
         self.close()
 
     def add_organization(self, name: str, owner: str | None = None) -> None:
-        """An organization; ``owner`` names a user that exists, else one is made."""
+        """Add an organization. ``owner`` names an existing user; without it, a user is added."""
         self.accounts.add_organization(name, owner)
 
     def add_user(self, name: str, password: str | None = None) -> str:
-        """A user; returns the Authorization value, ``basic …``."""
+        """Add a user, and return the Authorization value, ``basic …``."""
         return self.accounts.add_user(name, password).authorization
 
     def add_robot(
         self, organization: str, name: str = "push", password: str | None = None, role: RobotRole = "creator"
     ) -> str:
-        """The robot ``organization+name``; returns the Authorization value, ``basic …``."""
+        """Add the robot ``organization+name``, and return the Authorization value, ``basic …``."""
         return self.accounts.add_robot(organization, name, password, role).authorization
 
     def add_oauth_token(
@@ -105,11 +104,11 @@ class SandboxRegistry:
         scopes: Collection[str] = ("repo:admin",),
         expired: bool = False,
     ) -> str:
-        """A token for changevisibility, of a user or of an organization's owner; returns it."""
+        """Add an OAuth token for changevisibility, of a user or of an organization's owner, and return it."""
         return self.accounts.add_oauth_token(owner, token, scopes, expired)
 
     def add_image_repository(self, organization: str, repository: str) -> None:
-        """An image repository, which is no place for a package."""
+        """Add an image repository, to which packages cannot be pushed."""
         self._api.repositories[organization, repository] = Repository(image=True)
 
     def add_release(
@@ -123,7 +122,7 @@ class SandboxRegistry:
         robot: str = "push",
         media_type: str = "helm",
     ) -> StoredRelease:
-        """Store a release without a request and without asking whether it is there already."""
+        """Store a release without a request, and without checking whether it exists already."""
         with self._api.lock:
             package = self._api.repositories.setdefault(
                 (organization, repository), Repository(public, owners={f"{organization}+{robot}"})
@@ -133,16 +132,16 @@ class SandboxRegistry:
             return release
 
     def releases(self, organization: str, repository: str) -> tuple[StoredRelease, ...]:
-        """What is stored of a package, in the order of the pushes; () also if it does not exist."""
+        """Return the releases of a package in the order of the pushes; empty if the package does not exist."""
         with self._api.lock:
             return tuple(self._api.repositories.get((organization, repository), Repository()).stored)
 
     def packages(self) -> tuple[tuple[str, str], ...]:
-        """Organization and repository of every package."""
+        """Return organization and repository of each package."""
         with self._api.lock:
             return tuple(key for key, repository in self._api.repositories.items() if not repository.image)
 
     def is_public(self, organization: str, repository: str) -> bool | None:
-        """Whether everybody can see the package; None if it does not exist."""
+        """Return whether the package is public; None if it does not exist."""
         found = self._api.repositories.get((organization, repository))
         return found.public if found else None

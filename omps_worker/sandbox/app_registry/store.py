@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the sandbox's registry holds: packages and their releases, as its answers show them."""
+"""The packages and releases in the sandbox's registry, in the form in which it returns them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _VERSION = re.compile(r"([0-9]+)\.([0-9]+)\.([0-9]+)(?:-([0-9a-zA-Z.-]+))?(?:\+(
 
 @dataclass(frozen=True)
 class StoredRelease:
-    """What the registry holds of one release. ``digest``: hex sha256 of the uncompressed tar."""
+    """One release in the registry. ``digest``: hex sha256 of the uncompressed tar."""
 
     version: str
     media_type: str
@@ -29,7 +29,7 @@ class StoredRelease:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """The descriptor, without the package's name."""
+        """The release's descriptor, without the package name."""
         content = {
             "digest": self.digest,
             "mediaType": f"application/vnd.cnr.package.{self.media_type}.v0.tar+gzip",
@@ -47,7 +47,7 @@ class StoredRelease:
 
 @dataclass
 class Repository:
-    """A package, or an image repository that is in the way of one."""
+    """A package, or an image repository that occupies the name of a package."""
 
     public: bool = False
     image: bool = False
@@ -56,12 +56,12 @@ class Repository:
     stored: list[StoredRelease] = field(default_factory=list)
 
     def replace(self, old: list[StoredRelease], new: StoredRelease) -> None:
-        """Store ``new`` behind all others, instead of ``old``."""
+        """Remove the releases ``old``, and append ``new``."""
         self.stored = [release for release in self.stored if release not in old] + [new]
 
 
 def listed(key: tuple[str, str], repository: Repository) -> dict[str, Any]:
-    """A package with at least one release, as the namespace listing shows it."""
+    """Return the entry of a package with at least one release in the listing of its namespace."""
     versions = sorted({release.version for release in repository.stored}, key=_order, reverse=True)
     stamps = [release.manifest["created_at"] for release in repository.stored]
     return {
@@ -78,12 +78,12 @@ def listed(key: tuple[str, str], repository: Repository) -> dict[str, Any]:
 
 
 def same(release: StoredRelease, version: str, media_type: str) -> bool:
-    """Whether this is the release of that version and media type."""
+    """Return whether ``release`` has that version and media type."""
     return release.version == version and release.media_type == media_type
 
 
 def tar_digest(blob: bytes) -> str:
-    """The hex sha256 of what a tar.gz unpacks to; raises OSError, EOFError or zlib.error."""
+    """Return the hex sha256 of the tar in a tar.gz. Raises OSError, EOFError or zlib.error if it cannot be unpacked."""
     digest = hashlib.sha256()
     if blob:
         with gzip.GzipFile(fileobj=io.BytesIO(blob)) as unpacked:
@@ -93,7 +93,7 @@ def tar_digest(blob: bytes) -> str:
 
 
 def version_fault(version: str) -> str | None:
-    """What the registry says against a version string; None: it takes it."""
+    """Return the registry's objection to a version string, or None if the registry accepts it."""
     if not version:
         return f"Invalid empty version string: {version!r}"
     match = _VERSION.fullmatch(version)
@@ -106,7 +106,7 @@ def version_fault(version: str) -> str | None:
 
 
 def rfc_date(moment: datetime) -> str:
-    """A date as Quay's own API writes it."""
+    """Return a date in the format of Quay's own API."""
     return moment.strftime("%a, %d %b %Y %H:%M:%S -0000")
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A Koji of your own: hub, file server, and the messages that it sends.
+"""The sandbox's Koji: hub, file server, and the messages about its builds.
 
 May know: what ``sandbox`` may.
 """

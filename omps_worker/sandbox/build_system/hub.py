@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The XML-RPC side of the sandbox's Koji: the calls that clients make to read, answered as a real hub does."""
+"""The XML-RPC hub of the sandbox's Koji: the read-only calls, answered as a real hub answers them."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from omps_worker.sandbox.build_system.records import BuildRecord
 from omps_worker.sandbox.http_server import Response
 
 KOJI_VERSION = "1.35.3"
-"""The version that the hub says it has."""
+"""The version that the hub reports."""
 
 OUTAGES = {
     "offline": "Planned outage: database upgrade, back at 18:00 UTC",
     "lockout": "Server disabled for maintenance",
     "database": "database outage",
 }
-"""The ways in which a hub that runs refuses every call, and what it says then.
+"""The outages in which a running hub refuses every call, each with its message.
 
-The client sees all of them as ServerOffline; HTTP's status is 200.
+Clients see each of them as ServerOffline; the HTTP status is 200.
 """
 
 
 class DatabaseError(Exception):
-    """What a hub lets through when its database dislikes a value, or fails: a fault with the code 1."""
+    """A database error, which a hub passes on to the client as a fault with code 1: a bad value, or a failure."""
 
 
 class SandboxHub:
-    """The builds that there are, and the calls about them. ``lock`` guards both."""
+    """The builds of the hub, and the calls that return them. ``lock`` guards both."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
@@ -57,34 +57,34 @@ class SandboxHub:
         }
 
     def find(self, build: int | str) -> BuildRecord | None:
-        """The build with this id or NVR."""
+        """Return the build with this id or NVR, or None."""
         if isinstance(build, int):
             return self.builds.get(build)
         return next((record for record in self.builds.values() if record.nvr == build), None)
 
     def fail_calls(self, outage: str, times: int | None) -> None:
-        """Refuse the next ``times`` requests, or all until ``recover``; ``outage`` is one of OUTAGES."""
+        """Refuse the next ``times`` requests (None: all until ``recover``). ``outage`` is a key of OUTAGES."""
         with self.lock:
             self._outage = (OUTAGES[outage], times)
 
     def break_call(self, method: str, reason: str) -> None:
-        """Have the database fail in each call of ``method`` until ``recover``, saying ``reason``."""
+        """Let each call of ``method`` fail with a database error ``reason`` until ``recover``."""
         with self.lock:
             self._broken[method] = reason
 
     def remove_call(self, method: str) -> None:
-        """Be a hub that never had this call."""
+        """Remove a call, like a hub that has never had it."""
         with self.lock:
             del self._methods[method]
 
     def recover(self) -> None:
-        """Answer again."""
+        """End the outage and all database errors."""
         with self.lock:
             self._outage = None
             self._broken.clear()
 
     def answer(self, request: bytes) -> Response:
-        """The answer to one XML-RPC request. Faults travel with HTTP status 200; what is no XML gets 400."""
+        """Return the response to one XML-RPC request. Faults have status 200; what is not XML gets 400."""
         try:
             params, method = xmlrpcplus.loads(request)
         except (xml.parsers.expat.ExpatError, xmlrpc.client.ResponseError, ValueError):
@@ -192,13 +192,13 @@ class SandboxHub:
         if type is not None and type not in records.BTYPE_IDS:
             raise koji.GenericError(f"unsupported build type: {type}")
         filters = {**filters, "packageID": packageID, "type": type}
-        # A hub promises no order unless it is asked for one.
+        # A hub guarantees no order unless the caller asks for one.
         found = [record for record in reversed(self.builds.values()) if records.matches(record, filters)]
         return _queried([record.listed() for record in found], queryOpts)
 
 
 def _queried(rows: list[dict[str, Any]], options: Mapping[str, Any] | None) -> Any:
-    """The hub's query options: order (columns; a minus reverses), offset, limit, countOnly."""
+    """Apply the hub's query options: order (columns; a minus reverses), offset, limit, countOnly."""
     options = options or {}
     for column in reversed((options.get("order") or "").split(",")):
         if column:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The messages that Koji's plugins publish about a build, in every dialect that reaches RabbitMQ."""
+"""The messages that Koji's plugins publish about a build, in each dialect that can reach RabbitMQ."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from omps_worker.common.model import BuildState
 FEDORA_PREFIX = "org.fedoraproject.prod"
 """The topic prefix of Fedora's production hub."""
 PROTON_PREFIX = "VirtualTopic.eng.brew"
-"""The topic prefix of Red Hat's hub; the plugin's default is ``topic://koji``."""
+"""The topic prefix of Red Hat's hub. The plugin's default is ``topic://koji``."""
 
 DIALECTS = (
     "fedora",
@@ -27,29 +27,29 @@ DIALECTS = (
     "protonmsg-old",
     "amqp10",
 )
-"""``fedora``: the plugin koji-fedoramessaging of today; ``fedora-2023``: without task and URLs.
+"""``fedora``: the current plugin koji-fedoramessaging; ``fedora-2023``: the same, without task and URLs.
 
-The others are Koji's own plugin: its bare body, wrapped in ``msg`` by a bridge, as a JSON string,
-without ``extra`` (it was over the size limit), from before Koji 1.16 (``extra`` is text, there is no
-NVR and no ``build_id``), and left AMQP 1.0 encoded by RabbitMQ's plugin.
+The others come from Koji's own plugin, in this order: its plain body; wrapped in ``msg`` by a bridge; as a JSON
+string; without ``extra`` (because it exceeded the size limit); from before Koji 1.16 (``extra`` is text, and there is
+no NVR and no ``build_id``); and left in AMQP 1.0 encoding by RabbitMQ's plugin.
 """
 
 
 class BusMessage(NamedTuple):
-    """A message as it is published: to the exchange ``amq.topic``."""
+    """A message as it is published to the exchange ``amq.topic``."""
 
     routing_key: str
     properties: dict[str, Any]
-    """Named as pika's BasicProperties names them, ``headers`` among them."""
+    """The properties, including ``headers``, with the names that pika's BasicProperties uses."""
     body: bytes
 
 
 def build_message(
     build: Mapping[str, Any], task: Mapping[str, Any] | None, dialect: str, topic_prefix: str | None, old: int | None
 ) -> BusMessage:
-    """What is published when ``build`` (a ``getBuild`` answer) comes into its state.
+    """Return the message that is published when ``build`` (a reply to ``getBuild``) enters its current state.
 
-    ``task`` is the answer of ``getTaskInfo(request=True)``, ``old`` the state before.
+    ``task`` is the reply to ``getTaskInfo(request=True)``, ``old`` the previous state.
     """
     if dialect not in DIALECTS:
         raise ValueError(f"{dialect!r} is not one of {', '.join(DIALECTS)}")
@@ -65,7 +65,7 @@ def build_message(
 
 
 def tag_message(build: Mapping[str, Any], tag: str, topic_prefix: str | None) -> BusMessage:
-    """What koji-fedoramessaging publishes when ``build`` is tagged."""
+    """Return the message that koji-fedoramessaging publishes when ``build`` is tagged."""
     body = {
         "base_url": "http://127.0.0.1",
         "tag": tag,
@@ -83,9 +83,9 @@ def tag_message(build: Mapping[str, Any], tag: str, topic_prefix: str | None) ->
 
 
 def promotion_message(build: Mapping[str, Any], dialect: str, topic_prefix: str | None) -> BusMessage:
-    """What is published when ``build`` (a ``getBuild`` answer), a draft until now, is promoted.
+    """Return the message that is published when ``build`` (a reply to ``getBuild``), a draft until now, is promoted.
 
-    Fedora's plugin knows nothing of promotions: what it says names no build.
+    Fedora's plugin does not support promotions: its message does not name the build.
     """
     if dialect.startswith("fedora"):
         prefix = FEDORA_PREFIX if topic_prefix is None else topic_prefix
@@ -157,7 +157,7 @@ def _fedora_body(build: Mapping[str, Any], task: Mapping[str, Any] | None, old: 
 
 
 def _fedora_task(task: Mapping[str, Any], owner: str) -> dict[str, Any]:
-    """The plugin turns times into whole seconds, the owner's id into a name, and drops what it finds problematic."""
+    """Return the task as the plugin sends it: whole seconds, the owner's name for the id, and some keys dropped."""
     dropped = ("weight", "start_ts", "create_ts", "completion_ts")
     return {
         **{key: value for key, value in task.items() if key not in dropped},
@@ -211,7 +211,7 @@ def _proton(topic: str, headers: dict[str, Any], body: Any, dialect: str) -> Bus
 
 
 def amqp10_value(text: bytes) -> bytes:
-    """An amqp-value section that holds a string (AMQP 1.0, part 3.2.8)."""
+    """Return an amqp-value section that contains a string (AMQP 1.0, part 3.2.8)."""
     if len(text) < 256:
         return b"\x00\x53\x77\xa1" + struct.pack(">B", len(text)) + text
     return b"\x00\x53\x77\xb1" + struct.pack(">I", len(text)) + text

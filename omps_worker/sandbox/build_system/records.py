@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the sandbox's Koji keeps about builds, and how a Koji hub words it.
+"""The sandbox's records of builds, and their form in the replies of a Koji hub.
 
-The words are those of a real hub (Koji 1.35): the same keys, the same types, the same None.
+The replies are those of a real hub (Koji 1.35): the same keys, the same types, the same None.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import koji  # type: ignore[import-untyped]
 from omps_worker.common.model import BuildState, OperatorKind
 
 ARCHIVE_NAME = "operator_manifests.zip"
-"""What OSBS calls the archive of manifests."""
+"""OSBS's name for the archive of manifests."""
 
 BTYPE = "operator-manifests"
 """Koji's build type of such archives."""
@@ -27,7 +27,7 @@ CONTENT_GENERATOR = "atomic-reactor"
 """The content generator that imports OSBS's builds."""
 
 BTYPE_IDS = {"rpm": 1, "maven": 2, "win": 3, "image": 4, BTYPE: 5}
-"""The build types that the hub has."""
+"""The build types of the hub, with their ids."""
 
 _CHECKSUM_TYPES = {"md5": 0, "sha256": 2}
 _PATHS = koji.PathInfo(topdir="")
@@ -36,7 +36,7 @@ _IMAGE_TYPE = "application/vnd.docker.distribution.manifest"
 
 @dataclass
 class TaskRecord:
-    """The task that made a build, as ``getTaskInfo`` shows it."""
+    """The task that made a build."""
 
     id: int
     owner_id: int
@@ -44,7 +44,7 @@ class TaskRecord:
     created: datetime
 
     def row(self, *, request: bool) -> dict[str, Any]:
-        """The hub's words; ``request`` only if asked for."""
+        """Return the reply to ``getTaskInfo``. ``request``: include the task's request."""
         started = self.created + timedelta(milliseconds=100)
         row = {
             "arch": "noarch",
@@ -72,7 +72,7 @@ class TaskRecord:
 
 @dataclass
 class BuildRecord:
-    """One build with its archive row, its files and its task."""
+    """One build, with its archives, files and task."""
 
     id: int
     name: str
@@ -92,7 +92,7 @@ class BuildRecord:
     completed: datetime | None = None
     archives: list[dict[str, Any]] = field(default_factory=list)
     files: dict[str, bytes] = field(default_factory=dict)
-    """By path below Koji's root, without a slash in front."""
+    """The files by path below Koji's root, without a leading slash."""
     draft: bool = False
     promoted: datetime | None = None
 
@@ -103,21 +103,21 @@ class BuildRecord:
 
     @property
     def imported(self) -> bool:
-        """Whether the build ever was complete: before that a hub knows neither its extra nor its task."""
+        """Whether the build was ever complete. Before that, a hub has neither its extra nor its task."""
         return self.state in (BuildState.COMPLETE, BuildState.DELETED)
 
     @property
     def directory(self) -> str:
-        """Where the build's files are, below Koji's root."""
+        """The path of the build's files below Koji's root."""
         build = {"name": self.name, "version": self.version, "release": self.release, "volume_name": self.volume}
         return str(_PATHS.build(build)).lstrip("/")
 
     def has_type(self, btype: str) -> bool:
-        """Whether Koji counts the build among those of ``btype``."""
+        """Return whether the build is of the build type ``btype``."""
         return self.imported and btype in ((self.extra or {}).get("typeinfo") or {})
 
     def row(self) -> dict[str, Any]:
-        """What ``getBuild`` answers."""
+        """Return the reply to ``getBuild``."""
         listed = self.listed()
         return {
             **listed,
@@ -127,7 +127,7 @@ class BuildRecord:
         }
 
     def listed(self) -> dict[str, Any]:
-        """What ``listBuilds`` answers: the same without ``id``, ``cg_id`` and ``cg_name``."""
+        """Return the reply to ``listBuilds``: that to ``getBuild`` without ``id``, ``cg_id`` and ``cg_name``."""
         completed = None if self.state == BuildState.BUILDING else self.completed
         started = self.created - timedelta(milliseconds=5)
         commit = hashlib.sha1(self.nvr.encode(), usedforsecurity=False).hexdigest()
@@ -163,7 +163,7 @@ class BuildRecord:
         }
 
     def logs(self) -> list[dict[str, Any]]:
-        """What ``getBuildLogs`` answers."""
+        """Return the reply to ``getBuildLogs``."""
         prefix = f"{self.directory}/data/logs/"
         rows = []
         for path in self.files:
@@ -175,19 +175,19 @@ class BuildRecord:
 
 
 def hub_time(time: datetime) -> str:
-    """A time as the hub writes it: ISO 8601 with a space."""
+    """Return a time in the hub's format: ISO 8601 with a space."""
     return time.astimezone(timezone.utc).isoformat(" ")
 
 
 def source_url(name: str, commit: str) -> str:
-    """Where a container was built from."""
+    """Return the URL of the source from which a container was built."""
     return f"git://dist-git.example.com/containers/{name}#{commit}"
 
 
 def archive_row(number: int, build_id: int, filename: str, content: bytes, checksum_type: str) -> dict[str, Any]:
-    """What ``listArchives`` says of one archive of manifests; ``checksum_type`` is ``md5`` or ``sha256``.
+    """Return the entry of one archive of manifests in the reply to ``listArchives``.
 
-    Koji keeps the base name of the file only.
+    ``checksum_type`` is ``md5`` or ``sha256``. Koji only stores the base name of the file.
     """
     return {
         "btype": BTYPE,
@@ -212,10 +212,10 @@ def archive_row(number: int, build_id: int, filename: str, content: bytes, check
 def container_extra(
     record: BuildRecord, *, kind: OperatorKind, archive: str | None, typeinfo: bool, flat_key: bool, subtypes: bool
 ) -> dict[str, Any]:
-    """The ``extra`` that OSBS gives to a container build.
+    """Return the ``extra`` that OSBS gives to a container build.
 
-    ``archive``: the name of its archive of manifests, said in ``typeinfo``, in the flat key of early
-    2019, or in both. ``subtypes``: whether it says what kind of operator it is.
+    ``archive`` is the name of its archive of manifests. It is written to ``typeinfo``, to the flat key of early 2019
+    (``flat_key``), or to both. ``subtypes``: whether the build states its kind of operator.
     """
     image = _image(record)
     if kind == OperatorKind.BUNDLE:
@@ -290,9 +290,9 @@ FILTERS: Mapping[str, Callable[[BuildRecord, Any], bool]] = {
     "type": lambda record, value: record.has_type(value),
     "cgID": lambda record, value: record.content_generator is not None and value in (1, record.content_generator),
 }
-"""The parameters of ``listBuilds`` that the sandbox knows, and what they ask of a build."""
+"""The parameters of ``listBuilds`` that the sandbox supports, each with its condition on a build."""
 
 
 def matches(record: BuildRecord, filters: Mapping[str, Any]) -> bool:
-    """Whether ``listBuilds`` with these filters shows the build; None asks for nothing."""
+    """Return whether ``listBuilds`` with these filters includes the build. A filter of None does not restrict."""
     return all(FILTERS[name](record, value) for name, value in filters.items() if value is not None)

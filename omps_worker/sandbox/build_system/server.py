@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A Koji of one's own on loopback: an XML-RPC hub and a file server that answer as real ones do.
+"""A private Koji on loopback: an XML-RPC hub and a file server that answer like real ones.
 
 ::
 
@@ -8,9 +8,8 @@
         koji.ClientSession(hub.hub_url).getBuild("otter-operator-container-1.0.0-1")
         routing_key, properties, body = hub.message(build)
 
-Answers have the shape of those recorded from a Koji 1.35 hub. Faults of HTTP are injected with
-``faults`` (``POST /kojihub``, ``GET /kojiroot/…``), those of the hub itself with ``fail_calls``,
-``break_call`` and ``remove_call``.
+Replies have the form of those recorded from a Koji 1.35 hub. Use ``faults`` to inject HTTP faults
+(``POST /kojihub``, ``GET /kojiroot/…``), and ``fail_calls``, ``break_call`` and ``remove_call`` for faults of the hub.
 """
 
 from __future__ import annotations
@@ -33,18 +32,18 @@ from omps_worker.sandbox.faults import Faults
 from omps_worker.sandbox.http_server import HttpServer, Request, Response
 
 BuildName = Mapping[str, Any] | int | str
-"""A build as ``add_build`` returned it, its id, or its NVR."""
+"""A build: the value that ``add_build`` returned, the build's id, or its NVR."""
 
 _OSBS: Any = object()
 _HUB, _ROOT = "/kojihub", "/kojiroot"
 
 
 class SandboxKoji:
-    """A Koji hub and its files, empty at first. Safe to change while it is asked."""
+    """A Koji hub and its files, empty at first. It may be changed while it handles requests."""
 
     def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:
         self.server = HttpServer(self._answer, tls=tls)
-        """Its ``stop`` and ``start`` make Koji unreachable and reachable again, on the same port."""
+        """The HTTP server. Its ``stop`` makes Koji unreachable; its ``start`` makes it reachable on the same port."""
         self._hub = SandboxHub()
         self._lock = self._hub.lock
         self._users = {"kojiadmin": 1, "osbs": 2, "jdoe": 3}
@@ -55,22 +54,22 @@ class SandboxKoji:
 
     @property
     def hub_url(self) -> str:
-        """The address of the XML-RPC hub."""
+        """The URL of the XML-RPC hub."""
         return self.server.url + _HUB
 
     @property
     def root_url(self) -> str:
-        """The address below which the files are."""
+        """The base URL of the files."""
         return self.server.url + _ROOT
 
     @property
     def faults(self) -> Faults:
-        """What goes wrong with requests, by method and path."""
+        """The injected HTTP faults; none at first."""
         return self.server.faults
 
     @property
     def calls(self) -> list[str]:
-        """The names of the hub's methods that were called, those inside multicalls too."""
+        """The names of the hub's methods that were called, including those in multicalls."""
         return self._hub.calls
 
     def __enter__(self) -> SandboxKoji:
@@ -83,22 +82,22 @@ class SandboxKoji:
         self.server.close()
 
     def fail_calls(self, outage: str, times: int | None = None) -> None:
-        """Refuse the next ``times`` requests to the hub, or all until ``recover``.
+        """Refuse the next ``times`` requests to the hub (None: all until ``recover``).
 
-        ``outage``: ``offline``, ``lockout`` or ``database``. Files are served all the same.
+        ``outage``: ``offline``, ``lockout`` or ``database``. The file server keeps working.
         """
         self._hub.fail_calls(outage, times)
 
     def break_call(self, method: str, reason: str) -> None:
-        """Answer calls of ``method`` with Fault 1, as when a hub's database fails, until ``recover``."""
+        """Answer calls of ``method`` with fault 1 until ``recover``, like a hub whose database fails."""
         self._hub.break_call(method, reason)
 
     def remove_call(self, method: str) -> None:
-        """Be a hub that never had the call ``method``."""
+        """Remove the call ``method``, like a hub that has never had it."""
         self._hub.remove_call(method)
 
     def recover(self) -> None:
-        """End the outage, and mend what is broken."""
+        """End the outage and all database errors."""
         self._hub.recover()
 
     def add_build(
@@ -129,21 +128,25 @@ class SandboxKoji:
         checksum_type: str = "md5",
         draft: bool = False,
     ) -> dict[str, Any]:
-        """A new build; returns what ``getBuild`` answers. Ids and times of completion grow.
+        """Add a build, and return the reply to ``getBuild``. Ids and completion times increase.
 
-        A name-version-release whose build failed or was cancelled is built again under its old id.
+        If a build of the same NVR failed or was canceled, the new build reuses its id.
 
-        ``manifests`` is the zip. ``kind`` defaults to PACKAGE_MANIFESTS with manifests (UNKNOWN if ``legacy``,
-        as it was then) and to NONE without. A kind other than NONE without manifests is a build that
-        promises an archive that was never uploaded.
-
-        ``legacy``: the archive is among the logs and only the flat key names it. ``flat_key=False``: only
-        typeinfo does. ``archive``: the name that ``extra`` gives. ``subtypes=False``: the build does not say what it
-        is. ``extra``: instead of OSBS's; None is what rpm builds have. ``task=False``: no task, so no target.
-        ``subdirectory``: below the place where the file belongs, for a legacy one below the logs (an architecture).
-        ``metadata_only``, ``missing_file``: Koji knows the archive, and there is no file. ``checksum``: a wrong one.
-        A build that is not complete yet has none of all that until ``set_state``. ``draft``: it is one, and its
-        release ends accordingly, until ``promote``.
+        ``manifests``: the zip of manifests.
+        ``kind``: defaults to NONE without manifests, and to PACKAGE_MANIFESTS with them (with ``legacy``: UNKNOWN, as
+        builds were then). Another kind than NONE without manifests makes a build whose archive was never uploaded.
+        ``legacy``: the archive is among the logs, and only the flat key names it.
+        ``flat_key=False``: only typeinfo names the archive.
+        ``archive``: the name of the archive in ``extra``.
+        ``subtypes=False``: the build does not state its kind.
+        ``extra``: replaces OSBS's extra; rpm builds have None.
+        ``task=False``: the build has no task, and so no target.
+        ``subdirectory``: put the file into this subdirectory of its usual directory; for a legacy archive that is a
+        subdirectory of the logs (an architecture).
+        ``metadata_only``, ``missing_file``: Koji knows the archive, but the file does not exist.
+        ``checksum``: a wrong checksum of the archive.
+        ``draft``: the build is a draft, and its release has a draft's suffix, until ``promote``.
+        A build that is not complete has no archive, extra or task until ``set_state`` completes it.
         """
         if kind is None:
             kind = OperatorKind.NONE
@@ -182,9 +185,9 @@ class SandboxKoji:
             return self.set_state(record.id, state, completed_at=completed_at)
 
     def set_state(self, build: BuildName, state: int, *, completed_at: datetime | None = None) -> dict[str, Any]:
-        """Bring a build into another state; returns what ``getBuild`` answers then.
+        """Change the state of a build, and return the reply to ``getBuild``.
 
-        Ending a build sets its time of completion. A deleted build keeps all but its files, as in Koji.
+        When a build ends, its completion time is set. As in Koji, a deleted build only loses its files.
         """
         with self._lock:
             record = self._record(build)
@@ -198,9 +201,9 @@ class SandboxKoji:
             return record.row()
 
     def promote(self, build: BuildName, *, promoted_at: datetime | None = None) -> dict[str, Any]:
-        """Make a draft a build like any other; returns what ``getBuild`` answers then.
+        """Promote a draft to a regular build, and return the reply to ``getBuild``.
 
-        It keeps its id and its time of completion. Its files are at the new place and at the old one.
+        The build keeps its id and its completion time. Its files are at the new path and at the old one.
         """
         with self._lock:
             record = self._record(build)
@@ -216,7 +219,7 @@ class SandboxKoji:
     def promotion_message(
         self, build: BuildName, dialect: str = "protonmsg", *, topic_prefix: str | None = None
     ) -> BusMessage:
-        """What Koji's plugins publish when the build, a draft until now, is promoted."""
+        """Return the message that Koji's plugins publish when the build, a draft until now, is promoted."""
         with self._lock:
             row = self._record(build).row()
         return messages.promotion_message(row, dialect, topic_prefix)
@@ -229,9 +232,9 @@ class SandboxKoji:
         topic_prefix: str | None = None,
         state: int | None = None,
     ) -> BusMessage:
-        """What Koji's plugins publish when the build comes into the state it is in, or into ``state``.
+        """Return the message that Koji's plugins publish when the build enters its current state, or ``state``.
 
-        ``dialect``: one of ``koji_messages.DIALECTS``.
+        ``dialect``: one of ``messages.DIALECTS``.
         """
         with self._lock:
             record = self._record(build)
@@ -249,7 +252,7 @@ class SandboxKoji:
     def tag_message(
         self, build: BuildName, tag: str = "operators-1-candidate", *, topic_prefix: str | None = None
     ) -> BusMessage:
-        """What koji-fedoramessaging publishes when the build is tagged: of no interest to a worker."""
+        """Return the message that koji-fedoramessaging publishes when the build is tagged; a worker ignores it."""
         with self._lock:
             row = self._record(build).row()
         return messages.tag_message(row, tag, topic_prefix)
