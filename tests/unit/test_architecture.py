@@ -128,7 +128,9 @@ def test_rooms_know_only_rooms_below_them():
         assert [other for other in known.split() if rooms.index(other) >= rooms.index(room)] == [], room
 
 
-@pytest.mark.parametrize("room", sorted(name for name, path in modules().items() if name and path.name == "__init__.py"))
+@pytest.mark.parametrize(
+    "room", sorted(name for name, path in modules().items() if name and path.name == "__init__.py")
+)
 def test_every_room_says_what_it_is_for_and_what_it_may_know(room):
     assert "May know: " in (ast.get_docstring(tree(modules()[room])) or "")
 
