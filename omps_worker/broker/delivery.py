@@ -90,8 +90,10 @@ class Delivery:
     @cached_property
     def key(self) -> bytes:
         """A digest that is the same for every delivery of a message, and different for its retries and replays."""
-        ours = sorted((name, repr(value)) for name, value in self.headers.items() if str(name).startswith("omps-"))
+        omps_headers = sorted(
+            (name, repr(value)) for name, value in self.headers.items() if str(name).startswith("omps-")
+        )
         # The id as received: a generated id follows from the rest, and a message that was not decoded has none yet.
-        digest = hashlib.sha256(repr((self.properties.message_id, ours)).encode(errors="surrogateescape"))
+        digest = hashlib.sha256(repr((self.properties.message_id, omps_headers)).encode(errors="surrogateescape"))
         digest.update(self.body)
         return digest.digest()

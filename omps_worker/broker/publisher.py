@@ -122,8 +122,8 @@ class Publisher:
         Raises BrokerUnavailable if there is no confirmation within ``timeout`` seconds, and BrokerBlocked if the
         message was waiting for the end of an alarm of the broker; in both cases the message may have arrived. Raises
         BrokerRefused if the broker does not accept the message: the exchange is missing, the user lacks a permission,
-        or no queue takes it (``mandatory``; a full queue refuses even other messages). Then it did not arrive, and
-        trying again helps only after the cause is fixed.
+        or no queue takes it (only if it is ``mandatory``; a full queue refuses other messages, too). Then it did not
+        arrive, and trying again helps only after the cause is fixed.
 
         ``alarm_seconds``: how long the broker may block publishers until BrokerBlocked is raised. If it is infinity,
         the time of an alarm does not count towards ``timeout``, so that one copy waits for the end of the alarm, and

@@ -198,7 +198,7 @@ def test_whether_a_failure_is_parked_already_is_seen_in_the_queue(bus, monkeypat
     assert not before(of_error(error), "KojiError", ["org"])
     assert not before(of_error(error, 2), error, ["org"]), "another message under the same id"
     assert not before(of_error(error, **{"omps-replayed": 1}), error, ["org"])
-    monkeypatch.setattr(already_parked, "MOST_LOOKED_AT", 3)
+    monkeypatch.setattr(already_parked, "LARGEST_SCAN", 3)
     assert not before(of_error(error), error, ["org"]), "too many to look at: it is parked again"
     assert bus.depth(bus.failed_queue) == 4
 

@@ -82,7 +82,7 @@ class MessageHandler:
     ``decode`` and ``dismiss`` are called in the connection's thread and must be quick. ``dismiss`` returns the reason
     why a build is certainly irrelevant, or None if it may be relevant. ``process`` does the work, in one of several
     threads, and ``messages_for`` writes the results. ``reload`` is called after a SIGHUP, ``housekeeping`` about once a
-    second, both in the connection's thread. ``observer`` is told everything that is counted.
+    second, both in the connection's thread. ``observer`` receives all counts and times.
 
     An exception in any of them parks the current message and never stops the worker.
     """
@@ -163,9 +163,9 @@ class DeliveryWorker:
         if isinstance(outcomes, Ignored):
             return CompletedWork(ignored=outcomes)
         with self._handler.observer.timing("result"):
-            return self._recorded(outcomes, delivery, attempt, source)
+            return self._record_outcomes(outcomes, delivery, attempt, source)
 
-    def _recorded(
+    def _record_outcomes(
         self, outcomes: Sequence[Outcome], delivery: Delivery, attempt: Attempt, source: Source
     ) -> CompletedWork | None:
         observer = self._handler.observer
@@ -178,18 +178,18 @@ class DeliveryWorker:
                 return None
         parked, again = disposition.parked, disposition.again
         if parked is not None and not self._is_duplicate(delivery, parked):
-            if not self._record(lambda: self._parked(delivery, parked)):
+            if not self._record(lambda: self._parked_message(delivery, parked)):
                 return None
             observer.parked(parked.error.name)
         if again is not None:
-            if not self._record(lambda: self._waiting(delivery, again)):
+            if not self._record(lambda: self._waiting_message(delivery, again)):
                 return None
             observer.retry(again.delay.text)
         return CompletedWork(tuple(outcome.status for outcome in disposition.outcomes))
 
     def _outcomes(self, delivery: Delivery, attempt: Attempt, fault: WorkerError | None) -> Sequence[Outcome] | Ignored:
         if fault is not None or delivery.event is None:
-            fault = fault or UnexpectedError("The message was taken without being decoded.")
+            fault = fault or UnexpectedError("The message was accepted without being decoded.")
             nvr = delivery.event.nvr if delivery.event else None
             return [Outcome(Status.FAILED, nvr=nvr, error=fault)]
         try:
@@ -232,7 +232,7 @@ class DeliveryWorker:
             log.exception("cannot find out whether message %s is parked already", one_line(delivery.message_id))
             return False
 
-    def _waiting(self, delivery: Delivery, again: retry.Retry) -> OutgoingMessage:
+    def _waiting_message(self, delivery: Delivery, again: retry.Retry) -> OutgoingMessage:
         properties = copies.waiting_copy(
             delivery,
             again.error,
@@ -243,7 +243,7 @@ class DeliveryWorker:
         )
         return OutgoingMessage("", retry_queue(self._queue, again.delay), delivery.body, properties, mandatory=True)
 
-    def _parked(self, delivery: Delivery, parked: retry.Park) -> OutgoingMessage:
+    def _parked_message(self, delivery: Delivery, parked: retry.Park) -> OutgoingMessage:
         properties = copies.parked_copy(
             delivery,
             parked.error,

@@ -17,7 +17,7 @@ from omps_worker.messages.dead_letter import FailureSelection
 
 log = logging.getLogger(__name__)
 
-MOST_LOOKED_AT = 1000
+LARGEST_SCAN = 1000
 """If the failed queue has more messages than this, it is not searched, because that would take too long."""
 
 TURN_SECONDS = 5.0
@@ -40,7 +40,7 @@ class AlreadyParked:
         queue = FailedQueue(self._access, self._topology, take_turns=self._topology.locks, turn_seconds=TURN_SECONDS)
         try:
             with queue.scan(FailureSelection(ids=frozenset({delivery.message_id}))) as scan:
-                if scan.ready <= MOST_LOOKED_AT:
+                if scan.ready <= LARGEST_SCAN:
                     for message in scan:
                         copies.add(message)
         except BrokerError as scan_error:

@@ -201,7 +201,7 @@ class FailedQueue:
             if error.reply_code != _NOT_FOUND:
                 raise refusal_error(error, f"the queue {self.name}", "The user needs permission to use it.") from None
             advice = (
-                "With passive_declares the worker does not declare it: declare it."
+                "With passive_declares you have to declare it."
                 if self._topology.passive
                 else "`omps-worker run` declares it."
             )

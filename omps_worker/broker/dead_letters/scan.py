@@ -50,8 +50,7 @@ TAKEN_SECONDS = 5.0
 """If for this many seconds no message is ready and none is on its way, another process has taken the rest."""
 
 PATIENCE_SECONDS = 30.0
-"""If for this many seconds messages are ready and none is on its way, the broker is considered unable to deliver them.
-"""
+"""If for this many seconds messages are ready and none is on its way, the broker counts as unable to deliver them."""
 
 RETURN_SECONDS = 5.0
 """How long to wait until the broker has everything back, in seconds. It gets everything back in any case."""

@@ -226,16 +226,16 @@ class LockConnection:
 
 @contextlib.contextmanager
 def _connected(access: BrokerAccess) -> Iterator[BlockingConnection]:
-    connection, goodbye = access.connect(), CLOSE_SECONDS
+    connection, close_seconds = access.connect(), CLOSE_SECONDS
     try:
         yield connection
     except Blocked as blocked:
-        goodbye = 0.0
+        close_seconds = 0.0
         raise blocked_error(access.place, str(blocked)) from None
     except (AMQPError, OSError) as error:
         raise access.as_broker_error(error) from None
     finally:
-        timed.close(connection, goodbye)
+        timed.close(connection, close_seconds)
 
 
 def _fail(task: _Task, error: BrokerError) -> None:

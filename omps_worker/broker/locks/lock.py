@@ -2,8 +2,8 @@
 """The lock per package across all replicas, held at the broker; ``common.locks`` says what it promises.
 
 A process holds a package by owning an exclusive queue of the package's name, on a connection that it uses for nothing
-else. The broker deletes the queue within milliseconds when the process dies, and also when the connection falls silent.
-The threads of a process share the connection, so a lock in memory separates them first.
+else. The broker deletes the queue within milliseconds when the process dies, and it deletes the queue when the
+connection falls silent. The threads of a process share the connection, so a lock in memory separates them first.
 
 A push sets a mark on the broker: another queue, which survives its writer, and expires once the push can have no effect
 any more. Setting the mark also proves, right before the push, that the lock's connection is still alive. A process that

@@ -61,8 +61,8 @@ def matches(pattern: str, key: str) -> bool:
 class UnconfiguredBindings:
     """Logs a warning, once per route, for messages whose route matches no binding of the configuration.
 
-    ``bindings`` are pairs of exchange and routing key. If there are none, somebody else binds the queue, and nothing is
-    logged. Use it in one thread.
+    ``bindings`` are pairs of exchange and routing key. If there are none, the site binds the queue itself, and nothing
+    is logged. Use it in one thread.
     """
 
     def __init__(self, queue: str, bindings: Sequence[tuple[str, str]]) -> None:

@@ -21,7 +21,7 @@ from omps_worker.messages.reporting import result_topic
 ANSWER_SECONDS = 10.0
 """Timeout in seconds of a whole check."""
 
-GOODBYE_SECONDS = 2.0
+CLOSE_SECONDS = 2.0
 """Timeout in seconds for closing the connection after a check."""
 
 _NOT_FOUND = 404
@@ -30,17 +30,17 @@ _NOT_FOUND = 404
 @contextmanager
 def _connected_with_timeout(access: BrokerAccess) -> Iterator[BlockingConnection]:
     """Provide a connection whose requests have a timeout. Raises BrokerError; BrokerBlocked during an alarm."""
-    connection, goodbye = access.connect(), GOODBYE_SECONDS
+    connection, close_seconds = access.connect(), CLOSE_SECONDS
     try:
         with TimedConnection(connection).limit(ANSWER_SECONDS):
             yield connection
     except Blocked as blocked:
-        goodbye = 0.0
+        close_seconds = 0.0
         raise blocked_error(access.place, str(blocked)) from None
     except AMQPError as error:
         raise access.as_broker_error(error) from None
     finally:
-        timed.close(connection, goodbye)
+        timed.close(connection, close_seconds)
 
 
 def check_broker(access: BrokerAccess, topology: Topology) -> str:
