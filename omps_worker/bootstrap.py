@@ -235,12 +235,12 @@ class Site(BrokerSite):
 
     def send_missing(self, publisher: Publisher, message: MissingMessage) -> None:
         """Send the message of a build that was missed to the queue. Raises BrokerError."""
-        from omps_worker.broker.catch_up import outgoing
-        from omps_worker.broker.publisher import SOON_SECONDS
+        from omps_worker.broker.catch_up import catch_up_message
+        from omps_worker.broker.publisher import ALARM_SECONDS
 
         queue = self.settings.queue.name
-        missing = outgoing(message.id, message.body, topic=CATCH_UP_TOPIC, queue=queue)
-        publisher.publish(missing, alarm_seconds=SOON_SECONDS)
+        missing = catch_up_message(message.id, message.body, topic=CATCH_UP_TOPIC, queue=queue)
+        publisher.publish(missing, alarm_seconds=ALARM_SECONDS)
 
     def dismiss(self, facts: BuildFacts) -> Ignored | None:
         """Why a build is surely none of our business, going by the mapping alone; None if it may be."""
@@ -331,7 +331,7 @@ class Site(BrokerSite):
         mapping = self.mapping.current
         missed: list[str] = []
         try:
-            found = pending.look(
+            found = pending.pending_messages(
                 BrokerAccess.of(self.settings, "delete"),
                 self.topology,
                 lambda event, labels: concerns(event, labels, organization, repository, mapping),

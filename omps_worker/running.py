@@ -111,13 +111,13 @@ class _Worker:
     # What is to be seen.
 
     def _questions(self) -> Questions:
-        asked: Questions = {"broker": self._depths.look, **self._services.questions()}
+        asked: Questions = {"broker": self._depths.refresh, **self._services.questions()}
         return {**asked, "organizations": self._looks.question()} if self._settings.worker.organizations else asked
 
     def _is_back(self, service: str) -> None:
         if service == "broker":
-            self._publisher.hurry()
-            self._consumer.hurry()
+            self._publisher.reconnect_now()
+            self._consumer.reconnect_now()
 
     def _is_over(self, service: str) -> None:
         if service == "broker":
@@ -128,7 +128,7 @@ class _Worker:
         return [*self._looks.warnings(), *(f"mapping: {sentence}" for sentence in paused)]
 
     def _vital(self) -> list[str]:
-        return vital(self._consumer.still_for, self._consumer.deliveries.longest_work, self._settings.worker)
+        return vital(self._consumer.seconds_since_turn, self._consumer.deliveries.longest_work, self._settings.worker)
 
     def _consumer_trouble(self) -> str | None:
         if self._consumer.consuming:
@@ -138,7 +138,7 @@ class _Worker:
         return "not consuming: the broker is away, or the worker is stopping"
 
     def _publisher_trouble(self) -> str | None:
-        untold = self._consumer.deliveries.untold
+        untold = self._consumer.deliveries.recording_problem
         return self._publisher.trouble() or (f"an outcome cannot be recorded: {untold}" if untold else None)
 
     def _mapping_trouble(self) -> str | None:
@@ -149,7 +149,7 @@ class _Worker:
         from omps_worker.monitoring.metrics import Gauge
 
         consumer, worker = self._consumer, self._settings.worker
-        working, waiting, oldest = consumer.in_hand
+        working, waiting, oldest = consumer.in_flight
         yield Gauge(
             "messages_in_hand",
             "Relevant messages: being worked on, or waiting for a thread.",

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""RabbitMQ: consume messages, hand them to a worker, publish results, park failures, ack; and the lock per package.
+"""RabbitMQ: consume messages, publish results, park failures, ack messages, and lock packages.
 
-May know: ``messages``, the settings of ``configuration``, the schedule of retries in ``publishing``, and ``common``;
-nothing of Koji and of registries. ``consumer`` is the loop of a worker, ``publisher`` publishes with confirms,
-``topology`` has the names of queues.
+May know: ``messages``, the settings of ``configuration``, the retry schedule of ``publishing``, and ``common``; nothing
+about Koji or registries. ``consuming/consumer.py`` has a worker's main loop, ``publisher.py`` publishes with confirms,
+``queues/topology.py`` has the names and arguments of the queues.
 """

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Messages for builds whose own never came; by hand, or every now and then while the worker runs.
+"""Catch-up: messages for builds whose own message never came, on demand or periodically while a worker runs.
 
-They go to ``<queue>`` through the default exchange, so that nobody else on the bus hears of them, and
-take the way of every other message: work in a thread, retries, parking.
+The messages go to ``<queue>`` through the default exchange, so no other consumer on the bus receives them. They are
+processed like all messages: in a worker thread, with retries and parking.
 
-With a period one replica does this for all: the one that has an exclusive queue, on a connection of
-its own. When it dies, so does the queue, and the next that asks takes over.
+If a period is configured, one replica does this for all: the one that owns an exclusive queue, on a separate
+connection. When this replica dies, the queue disappears, and the next replica that asks for it takes over.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from omps_worker.common.errors import BrokerBlocked, BrokerUnavailable, WorkerEr
 log = logging.getLogger(__name__)
 
 STOP_SECONDS = 2.0
-"""How long to wait at the end for a round under way, which may be left to itself."""
+"""How long a stop waits for a round that is under way, in seconds; a round that takes longer is abandoned."""
 
 
-def outgoing(message_id: str, body: bytes, *, topic: str, queue: str) -> OutgoingMessage:
-    """A message about a build, for ``queue`` alone; ``topic`` is what results name as its topic."""
+def catch_up_message(message_id: str, body: bytes, *, topic: str, queue: str) -> OutgoingMessage:
+    """Return a message about a build for ``queue`` alone. Results name ``topic`` as the message's topic."""
     now = datetime.now(timezone.utc)
     properties = BasicProperties(
         content_type="application/json",
@@ -47,7 +47,10 @@ def outgoing(message_id: str, body: bytes, *, topic: str, queue: str) -> Outgoin
 
 
 class Leadership:
-    """Belongs to one of all replicas that share ``queue``, for as long as it lives."""
+    """The right of one replica to do the periodic catch-up for all replicas that share ``queue``.
+
+    It lasts as long as the connection ``link``.
+    """
 
     def __init__(self, link: LockConnection, queue: str) -> None:
         self._link = link
@@ -55,31 +58,31 @@ class Leadership:
             hashlib.sha256(f"catch-up/{queue}".encode()).hexdigest()[:32], f"catch-up of {queue}"
         )
 
-    def ours(self) -> bool:
-        """Whether it is ours, taking it if it is nobody's. Raises BrokerError."""
-        ours, _ = self._link.do(lambda queues: queues.take(self._name))
-        return ours
+    def acquire(self) -> bool:
+        """Return whether this process has the leadership, after taking it if it is free. Raises BrokerError."""
+        acquired, _ = self._link.do(lambda queues: queues.take(self._name))
+        return acquired
 
     def close(self) -> None:
-        """Leave it to another."""
+        """Give up the leadership, so that another replica can take it."""
         self._link.close()
 
 
 class PeriodicCatchUp:
-    """Calls ``go`` every ``period`` seconds in a thread of its own, as a context manager.
+    """Calls ``catch_up`` about every ``period`` seconds in a separate thread; a context manager.
 
-    ``go`` is given what tells it to stop, should it take long.
-    The first time after a period, so that a worker that keeps starting does nothing else. ``turn``
-    is asked before: without it, this replica goes every time. What ``go`` raises is logged, and the
-    next round tries again.
+    ``catch_up`` receives a function that returns True when it should stop. The first call comes after one period, so
+    that a worker that is restarted again and again does not spend its time on catch-ups. With ``leadership``, a round
+    takes place only if this replica is the leader; without it, every round does. Exceptions of ``catch_up`` are logged,
+    and the next round tries again.
     """
 
     def __init__(
-        self, go: Callable[[Callable[[], bool]], object], period: float, turn: Leadership | None = None
+        self, catch_up: Callable[[Callable[[], bool]], object], period: float, leadership: Leadership | None = None
     ) -> None:
-        self._go = go
+        self._catch_up = catch_up
         self._period = period
-        self._turn = turn
+        self._leadership = leadership
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="catch-up", daemon=True)
 
@@ -92,19 +95,19 @@ class PeriodicCatchUp:
     ) -> None:
         self._over.set()
         self._thread.join(STOP_SECONDS)
-        if self._turn is not None:
-            self._turn.close()
+        if self._leadership is not None:
+            self._leadership.close()
 
     def _run(self) -> None:
-        # Not all replicas of a deployment at the same second.
+        # Random, so that the replicas of a deployment do not all start in the same second.
         while not self._over.wait(self._period * random.uniform(0.9, 1.1)):  # noqa: S311  no secret
             try:
-                if self._turn is None or self._turn.ours():
-                    self._go(self._over.is_set)
+                if self._leadership is None or self._leadership.acquire():
+                    self._catch_up(self._over.is_set)
             except (BrokerBlocked, BrokerUnavailable) as error:
                 if not self._over.is_set():
-                    log.warning("no catch-up this time: %s", error.message)
+                    log.warning("skipping this catch-up: %s", error.message)
             except WorkerError as error:
-                log.error("the catch-up failed, and is tried again after its period: %s: %s", error.name, error.message)
+                log.error("the catch-up failed and is tried again after its period: %s: %s", error.name, error.message)
             except Exception:
-                log.exception("the catch-up failed in an unforeseen way, and is tried again after its period")
+                log.exception("the catch-up failed unexpectedly and is tried again after its period")

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The copy of a message that goes to another queue of ours: the failed queue, or one of the retry queues.
+"""Copies of a message for another queue of the worker: the failed queue, or one of the retry queues.
 
-A copy is the message as it came, with headers of ours added. What is different, and why:
+A copy is the original message with additional ``omps-`` headers. The differences, and the reasons:
 
-* ``expiration`` is dropped: the copy would vanish from the queue when it runs out.
-* ``user_id`` is dropped: the broker refuses one that is not ours.
-* The headers ``CC`` and ``BCC`` become ``omps-cc`` and ``omps-bcc``: the broker would send further
-  copies to the queues they name.
-* ``x-delivery-count`` is dropped: it counts deliveries from the queue that the copy leaves.
+* ``expiration`` is dropped, because the copy would vanish from the queue when it runs out.
+* ``user_id`` is dropped, because the broker refuses the id of another user.
+* The headers ``CC`` and ``BCC`` become ``omps-cc`` and ``omps-bcc``, because the broker would send further copies to
+  the queues that they name.
+* ``x-delivery-count`` is dropped, because it counts deliveries from the queue that the copy leaves.
 * ``delivery_mode`` is 2, persistent.
 * A message without an id gets one.
 """
@@ -31,15 +31,15 @@ from omps_worker.common.text import one_line
 log = logging.getLogger(__name__)
 
 MESSAGE_BYTES = 1024
-"""How many bytes of an error's message a header holds; the result message has all of it."""
+"""Maximum size of an error message in a header, in bytes. The result message contains all of it."""
 
 FINDINGS_BYTES = 16 * 1024
-"""How many bytes the causes of an error have in a header."""
+"""Maximum size of the causes of an error in a header, in bytes."""
 
 DEFAULT_FRAME = 131072
-"""The largest frame that RabbitMQ takes unless configured otherwise; all headers stand in one."""
+"""The largest frame in bytes that RabbitMQ accepts unless configured otherwise. All headers share one frame."""
 
-_OURS = {
+_REQUIRED = {
     headers.TOPIC,
     headers.EXCHANGE,
     headers.ATTEMPT,
@@ -53,7 +53,7 @@ _OURS = {
 }
 
 FRAME_OVERHEAD = 64
-"""Bytes of a frame that headers cannot use: its own head and end, and some room."""
+"""Bytes of a frame that headers cannot use: the frame's own header and end, and some room."""
 
 
 def parked_copy(
@@ -64,13 +64,13 @@ def parked_copy(
     *,
     frame_max: int = DEFAULT_FRAME,
 ) -> BasicProperties:
-    """The properties of the copy for the failed queue; its body is the message's.
+    """Return the properties of the copy for the failed queue. Its body is the message's.
 
-    ``targets`` are those that failed, None if the work did not get as far as targets. Headers
-    that cannot be encoded, or would not fit in one frame of ``frame_max`` bytes, are left out, the
-    largest first, with a line in the log: otherwise the copy would never arrive.
+    ``targets`` are the targets that failed, or None if the work did not get as far as targets. Headers that cannot be
+    encoded are left out, and so are the largest ones if all together do not fit in one frame of ``frame_max`` bytes.
+    This is logged. With them, the copy could not be sent at all.
     """
-    properties = moved(delivery)
+    properties = base_copy(delivery)
     table = _table(properties)
     table[headers.ERROR] = error.name
     table[headers.ERROR_MESSAGE] = bounded(error.message, MESSAGE_BYTES)
@@ -78,13 +78,13 @@ def parked_copy(
     table.pop(headers.FINDINGS, None)
     if causes := list(_causes(error)):
         table[headers.FINDINGS] = causes
-    # Whatever else parks it, its worker has survived the work.
+    # A worker that reports any other error has survived the message, so earlier deaths no longer count.
     table.pop(headers.DEATHS, None)
     if isinstance(error, PoisonMessage):
         table[headers.DEATHS] = error.deaths
     if targets is not None:
         table[headers.TARGETS] = list(targets)
-    fit(properties, frame_max)
+    fit_in_frame(properties, frame_max)
     return properties
 
 
@@ -97,13 +97,13 @@ def waiting_copy(
     counts: bool = True,
     frame_max: int = DEFAULT_FRAME,
 ) -> BasicProperties:
-    """The properties of the copy for a retry queue: the next attempt, for ``targets`` alone.
+    """Return the properties of the copy for a retry queue: the next attempt, for ``targets`` alone.
 
-    ``targets`` None leaves those that the message names already, if it does. Without ``counts`` it
-    is the same attempt, put off once more; a header tells such copies apart. That the message once
-    died in ``queue``, where the retry leads, is left out.
+    If ``targets`` is None, the targets that the message names stay as they are. If ``counts`` is False, the copy
+    belongs to the same attempt, which is postponed, and ``omps-waits`` is incremented instead. Deaths of the message in
+    ``queue``, the queue that the retry leads to, are removed from ``x-death``.
     """
-    properties = moved(delivery)
+    properties = base_copy(delivery)
     table = _table(properties)
     if counts:
         table[headers.ATTEMPT] = delivery.attempt.number + 1
@@ -116,12 +116,12 @@ def waiting_copy(
     _forget_death(table, queue)
     if targets is not None:
         table[headers.TARGETS] = list(targets)
-    fit(properties, frame_max)
+    fit_in_frame(properties, frame_max)
     return properties
 
 
 def _causes(error: WorkerError) -> Iterator[str]:
-    """The causes of ``error``, in so many bytes as the header may have."""
+    """Yield the causes of ``error`` that fit in the header."""
     room = FINDINGS_BYTES
     findings = error.details.get("findings")
     for cause in findings if isinstance(findings, list) else ():
@@ -132,13 +132,13 @@ def _causes(error: WorkerError) -> Iterator[str]:
         yield sentence
 
 
-def moved(delivery: Delivery) -> BasicProperties:
-    """The properties of a copy on its way to another queue of ours."""
+def base_copy(delivery: Delivery) -> BasicProperties:
+    """Return the properties that every copy for another queue of the worker has."""
     properties = copy.copy(delivery.properties)
     table: dict[Any, Any] = {
         headers.SENDER_SELECTED.get(name, name): value
         for name, value in delivery.headers.items()
-        if name not in headers.OF_THE_QUEUE
+        if name not in headers.QUEUE_HEADERS
     }
     table[headers.TOPIC] = delivery.topic
     table[headers.EXCHANGE] = delivery.first_exchange
@@ -154,8 +154,8 @@ def moved(delivery: Delivery) -> BasicProperties:
 
 
 def _forget_death(table: dict[Any, Any], queue: str) -> None:
-    # RabbitMQ 3 believes x-death whoever wrote it, and drops without a word what would expire into a queue where
-    # it died before: https://www.rabbitmq.com/docs/dlx#automatic-dead-lettering-cycles
+    # RabbitMQ 3 trusts an x-death header written by a client. It silently drops a message that would expire into a
+    # queue in which it died before: https://www.rabbitmq.com/docs/dlx#automatic-dead-lettering-cycles
     deaths = table.get("x-death")
     if isinstance(deaths, list):
         kept = [death for death in deaths if not (isinstance(death, dict) and death.get("queue") == queue)]
@@ -164,7 +164,7 @@ def _forget_death(table: dict[Any, Any], queue: str) -> None:
 
 
 def bounded(message: str, limit: int) -> str:
-    """``message`` on one line, in at most ``limit`` bytes of UTF-8."""
+    """Return ``message`` on one line, in at most ``limit`` bytes of UTF-8."""
     line = one_line(message)
     encoded = line.encode(errors="replace")
     if len(encoded) <= limit:
@@ -172,11 +172,11 @@ def bounded(message: str, limit: int) -> str:
     return encoded[: limit - len("…".encode())].decode(errors="ignore") + "…"
 
 
-def fit(properties: BasicProperties, frame_max: int) -> None:
-    """Leave out headers that cannot be encoded, and the largest that do not fit in a frame, with a line in the log."""
+def fit_in_frame(properties: BasicProperties, frame_max: int) -> None:
+    """Drop headers that cannot be encoded, and the largest headers that do not fit in a frame, and log each of them."""
     limit = frame_max - FRAME_OVERHEAD
     table = _table(properties)
-    for name in [name for name, value in table.items() if _weight(name, value) is None]:
+    for name in [name for name, value in table.items() if _header_size(name, value) is None]:
         _leave_out(properties, name, "it cannot be encoded")
     if _size(properties) <= limit:
         return
@@ -184,27 +184,27 @@ def fit(properties: BasicProperties, frame_max: int) -> None:
         table[headers.ERROR_MESSAGE] = bounded(table[headers.ERROR_MESSAGE], 64)
     if _size(properties) > limit:
         table.pop(headers.TARGETS, None)
-    weights = {name: (_weight(name, table[name]) or 0) - _NO_HEADERS for name in set(table) - _OURS}
-    strangers = sorted(weights, key=weights.__getitem__)
+    sizes = {name: (_header_size(name, table[name]) or 0) - _NO_HEADERS for name in set(table) - _REQUIRED}
+    droppable = sorted(sizes, key=sizes.__getitem__)
     excess = _size(properties) - limit
-    while excess > 0 and strangers:
-        name = strangers.pop()
-        excess -= weights[name]
+    while excess > 0 and droppable:
+        name = droppable.pop()
+        excess -= sizes[name]
         _leave_out(properties, name, "the headers do not fit in one frame")
 
 
-def _leave_out(properties: BasicProperties, name: Any, why: str) -> None:
+def _leave_out(properties: BasicProperties, name: Any, reason: str) -> None:
     del _table(properties)[name]
     header, message = bounded(headers.text(name), 100), bounded(headers.text(properties.message_id), 100)
-    log.warning("the header %s of message %s is left out of its copy: %s", header, message, why)
+    log.warning("the header %s of message %s is left out of its copy: %s", header, message, reason)
 
 
 def _table(properties: BasicProperties) -> dict[Any, Any]:
     return cast("dict[Any, Any]", properties.headers)
 
 
-def _weight(name: Any, value: Any) -> int | None:
-    if _is_no_number(value):
+def _header_size(name: Any, value: Any) -> int | None:
+    if _has_non_finite_number(value):
         return None
     try:
         return _size(BasicProperties(headers={name: value}))
@@ -212,8 +212,8 @@ def _weight(name: Any, value: Any) -> int | None:
         return None
 
 
-def _is_no_number(value: Any) -> bool:
-    """Whether there is a NaN or an infinity in it, for which RabbitMQ breaks off the connection."""
+def _has_non_finite_number(value: Any) -> bool:
+    """Return whether ``value`` contains a NaN or an infinity: RabbitMQ closes the connection for these."""
     found = [value]
     while found:
         value = found.pop()
@@ -231,4 +231,4 @@ def _size(properties: BasicProperties) -> int:
 
 
 _NO_HEADERS = _size(BasicProperties(headers={}))
-"""The size of a table that is empty."""
+"""The size in bytes of properties with an empty header table."""

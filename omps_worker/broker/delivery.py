@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One message as the broker handed it over."""
+"""``Delivery``: one message as the broker delivered it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from omps_worker.messages import events
 
 @dataclass(frozen=True)
 class DeliveryTag:
-    """How to ack a delivery. Tags die with their channel: ``generation`` tells which one it was."""
+    """The tag with which a delivery is acked. It is valid on its channel only, which ``generation`` identifies."""
 
     generation: int
     number: int
@@ -26,9 +26,9 @@ class DeliveryTag:
 
 @dataclass
 class Delivery:
-    """A message that was taken, and which the broker keeps until it is acked.
+    """A message that the worker received, and that the broker keeps until it is acked.
 
-    ``event`` is None where the message cannot be decoded.
+    ``event`` is None if the message was not decoded, or cannot be.
     """
 
     tag: DeliveryTag
@@ -42,12 +42,12 @@ class Delivery:
 
     @property
     def headers(self) -> dict[Any, Any]:
-        """The headers as they came; never None."""
+        """The headers as they were received; never None."""
         return cast("dict[Any, Any]", self.properties.headers or {})
 
     @cached_property
     def message_id(self) -> str:
-        """The message's id; one without gets that of its build, or of its body."""
+        """The message's id. A message without one gets the id of its build, or of its body."""
         return headers.text(self.properties.message_id) or events.message_id_for(self.event, self.body)
 
     @property
@@ -57,25 +57,25 @@ class Delivery:
 
     @property
     def first_exchange(self) -> str:
-        """The exchange that the message came from at first."""
+        """The exchange to which the message was published originally."""
         known = headers.short_text(self.headers, headers.EXCHANGE)
         return self.exchange if known is None else known
 
     @cached_property
     def first_seen(self) -> datetime:
-        """When a worker first took the message."""
+        """When a worker first received the message."""
         return headers.first_seen(self.headers) or self.received_at
 
     @property
     def source(self) -> Source:
-        """How results name the message."""
-        again = headers.replayed(self.headers)
+        """The message as results name it."""
+        replays = headers.replayed(self.headers)
         moment = headers.moment(self.headers, headers.REPLAYED_AT)
-        return Source(self.message_id, self.topic, again, headers.iso(moment) if moment else None)
+        return Source(self.message_id, self.topic, replays, headers.iso(moment) if moment else None)
 
     @property
     def attempt(self) -> Attempt:
-        """Which try this delivery is."""
+        """The attempt that this delivery is."""
         number = headers.attempt_number(self.headers)
         replayed = headers.replayed(self.headers) > 0
         return Attempt(
@@ -89,9 +89,11 @@ class Delivery:
 
     @cached_property
     def key(self) -> bytes:
-        """The same for every delivery of the same message, another for a retry or replay of it."""
-        ours = sorted((name, repr(value)) for name, value in self.headers.items() if str(name).startswith("omps-"))
-        # The id as it came: one that is made up follows from the rest, and a message that was not read has none yet.
-        digest = hashlib.sha256(repr((self.properties.message_id, ours)).encode(errors="surrogateescape"))
+        """A digest that is the same for every delivery of a message, and different for its retries and replays."""
+        omps_headers = sorted(
+            (name, repr(value)) for name, value in self.headers.items() if str(name).startswith("omps-")
+        )
+        # The id as received: a generated id follows from the rest, and a message that was not decoded has none yet.
+        digest = hashlib.sha256(repr((self.properties.message_id, omps_headers)).encode(errors="surrogateescape"))
         digest.update(self.body)
         return digest.digest()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The messages that a publisher has on hand: those to send, and those that are sent and not confirmed yet."""
+"""``Outbox``: a publisher's messages that are still to be sent, or that are sent and not confirmed yet."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from omps_worker.common.text import one_line
 
 @dataclass(frozen=True)
 class OutgoingMessage:
-    """A message to publish. ``mandatory``: it is an error if no queue takes it."""
+    """A message to publish. If it is ``mandatory``, it is an error if no queue takes it."""
 
     exchange: str
     routing_key: str
@@ -26,22 +26,25 @@ class OutgoingMessage:
     mandatory: bool = False
 
     def check(self, frame_max: int) -> None:
-        """Raise BrokerRefused for what cannot be sent: it would end the connection each time it is tried."""
+        """Raise BrokerRefused if the message cannot be sent: each attempt would end the connection."""
         try:
             Basic.Publish(exchange=self.exchange, routing_key=self.routing_key).encode()
             size = sum(map(len, self.properties.encode()))
         except Exception as error:
-            to, why = one_line(self.routing_key)[:255], type(error).__name__
-            raise BrokerRefused(f"A message to {to!r} cannot be encoded for AMQP: {why}.") from error
+            to, reason = one_line(self.routing_key)[:255], type(error).__name__
+            raise BrokerRefused(f"A message to {to!r} cannot be encoded for AMQP: {reason}.") from error
         if size > frame_max - copies.FRAME_OVERHEAD:
             raise BrokerRefused(
-                f"A message to {self.routing_key!r} has {size} bytes of headers, more than a frame holds."
+                f"A message to {self.routing_key!r} has {size} bytes of headers, more than fit in a frame."
             )
 
-    def verdict(self, returned: str | None, *, refused: bool) -> BrokerRefused | None:
-        """What the broker's answer means; None: it keeps the message."""
+    def refusal(self, returned: str | None, *, nacked: bool) -> BrokerRefused | None:
+        """Return the error that the broker's answer means, or None if the broker accepted the message.
+
+        ``returned`` is the broker's text if it returned the message.
+        """
         to = f"{self.routing_key!r} through the exchange {self.exchange!r}"
-        if refused:
+        if nacked:
             return BrokerRefused(f"The broker does not take a message to {to}: a queue is full or not available.")
         if returned is not None:
             return BrokerRefused(f"No queue takes a message to {to}: {returned}.")
@@ -50,33 +53,33 @@ class OutgoingMessage:
 
 @dataclass(eq=False)
 class UnconfirmedMessage:
-    """A message that is not confirmed yet."""
+    """A message that the broker has not confirmed yet."""
 
     outgoing: OutgoingMessage
     alone: bool
-    """Nothing else is under way meanwhile, so that a refusal is known to be about this one."""
-    question: bool = False
-    """Nobody waits for it: its answer shows whether the broker takes messages."""
+    """Whether it must be the only message under way, so that a refusal is known to be about it."""
+    probe: bool = False
+    """Whether it is a probe: no caller waits for it, and its answer shows whether the broker accepts messages."""
     done: threading.Event = field(default_factory=threading.Event)
     error: BrokerError | None = None
     abandoned: bool = False
 
     def finish(self, error: BrokerError | None = None) -> None:
-        """It is confirmed, or will never be."""
+        """Mark it as confirmed, or, with ``error``, as finally not confirmed."""
         self.error = error
         self.done.set()
 
-    def tell(self) -> None:
-        """Return if the broker has taken the message, else raise why not."""
+    def raise_error(self) -> None:
+        """Raise the error with which the message ended; return if the broker accepted it."""
         if self.error is not None:
             try:
                 raise self.error
             finally:
-                self.error = None  # an error that is raised refers to whoever waits here, and to the message
+                self.error = None  # the traceback of a raised error refers to the caller's frames and to this message
 
 
 class Outbox:
-    """Safe to use from several threads."""
+    """The queue of a publisher's messages. Threads may share it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -87,20 +90,20 @@ class Outbox:
         self._closed = False
 
     def add(self, pending: UnconfirmedMessage) -> None:
-        """To be sent after the others. Raises BrokerUnavailable once it is closed."""
+        """Add a message that is sent after the others. Raises BrokerUnavailable once the outbox is closed."""
         with self._lock:
             if self._closed:
                 raise BrokerUnavailable("The publisher is closed.")
             self._waiting.append(pending)
 
-    def ask(self, question: UnconfirmedMessage) -> None:
-        """To be sent before all others, unless a question is under way."""
+    def add_probe(self, probe: UnconfirmedMessage) -> None:
+        """Add a probe that is sent before all messages, unless another probe is waiting or under way."""
         with self._lock:
-            if not any(pending.question for pending in (*self._waiting, *self._sent.values())):
-                self._waiting.appendleft(question)
+            if not any(pending.probe for pending in (*self._waiting, *self._sent.values())):
+                self._waiting.appendleft(probe)
 
     def next(self) -> UnconfirmedMessage | None:
-        """What may be sent now, to be told ``sent`` or ``not_sent``."""
+        """Return the message that may be sent now, or None. The caller then calls ``sent`` or ``not_sent``."""
         with self._lock:
             for tag in [tag for tag, pending in self._sent.items() if pending.abandoned]:
                 del self._sent[tag]
@@ -115,60 +118,62 @@ class Outbox:
             return self._waiting.popleft()
 
     def sent(self, pending: UnconfirmedMessage) -> None:
-        """It is under way now."""
+        """Record that the message was sent."""
         self._last_tag += 1
         with self._lock:
             self._sent[self._last_tag] = pending
 
     def not_sent(self, pending: UnconfirmedMessage) -> None:
-        """It is still the first to be sent."""
+        """Put back a message that could not be sent, as the next one to send."""
         with self._lock:
             self._waiting.appendleft(pending)
 
     def confirmed(self, last: int, *, multiple: bool) -> list[UnconfirmedMessage]:
-        """Those that the broker confirmed, or refused, with this tag."""
+        """Remove and return the messages to which the broker's ack or nack of this delivery tag applies."""
         with self._lock:
             tags = [tag for tag in self._sent if tag == last or (multiple and tag <= last)]
             return [self._sent.pop(tag) for tag in tags]
 
-    def under_way(self) -> list[UnconfirmedMessage]:
-        """Take out what is sent and not confirmed."""
+    def take_unconfirmed(self) -> list[UnconfirmedMessage]:
+        """Remove and return the messages that are sent and not confirmed."""
         with self._lock:
             unconfirmed = list(self._sent.values())
             self._sent.clear()
             return unconfirmed
 
-    def first(self, again: Iterable[UnconfirmedMessage]) -> None:
-        """To be sent before all others."""
+    def put_first(self, messages: Iterable[UnconfirmedMessage]) -> None:
+        """Put these messages before all others."""
         with self._lock:
-            self._waiting.extendleft(reversed(list(again)))
+            self._waiting.extendleft(reversed(list(messages)))
 
     def new_channel(self) -> None:
-        """Tags begin anew."""
+        """Start counting delivery tags from the beginning, because a new channel does."""
         self._last_tag = 0
 
     def lost(self) -> None:
-        """The connection is gone: what was not confirmed is to be sent again, before anything else."""
-        unconfirmed = self.under_way()
+        """Prepare for a new connection: send unconfirmed messages again, before all others, and drop probes."""
+        unconfirmed = self.take_unconfirmed()
         with self._lock:
-            again = (pending for pending in (*unconfirmed, *self._waiting) if not pending.question)
-            self._waiting = deque(again)
+            self._waiting = deque(pending for pending in (*unconfirmed, *self._waiting) if not pending.probe)
 
     def close(self, timeout: float) -> bool:
-        """Take nothing more once all that somebody waits for is confirmed, at most ``timeout`` seconds from now."""
+        """Wait until every message that a caller waits for is confirmed, then accept no more.
+
+        Waits at most ``timeout`` seconds. Returns whether everything was confirmed.
+        """
         with self._lock:
-            flushed = self._idle.wait_for(lambda: not self._awaited(), timeout)
+            flushed = self._idle.wait_for(lambda: not self._any_awaited(), timeout)
             self._closed = True
         return flushed
 
     def abandon(self, error: BrokerError) -> None:
-        """Finish everything that is left."""
+        """Finish all remaining messages with ``error``."""
         with self._lock:
-            left = [*self._sent.values(), *self._waiting]
+            remaining = [*self._sent.values(), *self._waiting]
             self._sent.clear()
             self._waiting.clear()
-        for pending in left:
+        for pending in remaining:
             pending.finish(error)
 
-    def _awaited(self) -> bool:
-        return any(not (pending.abandoned or pending.question) for pending in (*self._waiting, *self._sent.values()))
+    def _any_awaited(self) -> bool:
+        return any(not (pending.abandoned or pending.probe) for pending in (*self._waiting, *self._sent.values()))

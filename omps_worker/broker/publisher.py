@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Publishing that is sure: every message is confirmed by the broker, or the caller is told.
+"""``Publisher``: every message is confirmed by the broker, or the caller gets an error.
 
-A connection and a thread of its own, because the broker stops reading from connections that
-publish when it is short of memory or disk, and the consumer must not stop with it.
+It has a separate connection and a separate thread: when the broker is short of memory or disk, it stops reading from
+connections that publish, and this must not stop the consumer.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from pika.spec import Basic, BasicProperties
 from omps_worker.broker import copies
 from omps_worker.broker.connection.access import BrokerAccess
 from omps_worker.broker.connection.backoff import Backoff
-from omps_worker.broker.connection.failures import declined, may_write
-from omps_worker.broker.connection.timed import reason_of, takes_nothing
+from omps_worker.broker.connection.failures import refusal_error, write_advice
+from omps_worker.broker.connection.timed import block_reason, blocked_error
 from omps_worker.broker.outbox import Outbox, OutgoingMessage, UnconfirmedMessage
 from omps_worker.common import machine
 from omps_worker.common.errors import BrokerError, BrokerUnavailable
@@ -33,29 +33,35 @@ from omps_worker.common.text import one_line
 log = logging.getLogger(__name__)
 
 STEADY_SECONDS = 10.0
-"""A connection that lived that long, or on which something was confirmed, is no part of a series of failures."""
+"""A connection that lasts this many seconds, or on which a message was confirmed, resets the backoff."""
 
-ASK_SECONDS = 5.0
-"""How often the broker is asked whether it takes messages. It tells of an alarm only who publishes."""
+PROBE_SECONDS = 5.0
+"""Interval in seconds of the probes that show whether the broker accepts messages.
 
-NOBODY = "omps-worker.nobody"
-"""The name of no queue: what is sent to it through the default exchange is confirmed, and gone."""
+RabbitMQ reports an alarm only to connections that publish.
+"""
+
+MISSING_QUEUE = "omps-worker.nobody"
+"""The name of a queue that does not exist.
+
+A message that is sent to it through the default exchange is confirmed and discarded.
+"""
 
 PUBLISH_SECONDS = 30.0
-"""How long a message may take until it is confirmed, reconnecting included."""
+"""Default timeout in seconds for the confirmation of a message, including reconnects."""
 
-SOON_SECONDS = 5.0
-"""How long an alarm of the broker may last until somebody who waits for an answer is told of it."""
+ALARM_SECONDS = 5.0
+"""How long an alarm of the broker may last, in seconds, until a caller that waits for an answer gets an error."""
 
-LOOK_SECONDS = 0.25
-"""How often to look for one."""
+POLL_SECONDS = 0.25
+"""Interval in seconds at which a waiting caller checks for an alarm."""
 
 
 class Publisher:
-    """Publishes from any thread. Reconnects by itself; what was not confirmed is sent again."""
+    """Publishes from any thread. It reconnects automatically, and sends unconfirmed messages again."""
 
-    def __init__(self, where: BrokerAccess, *, timeout: float = PUBLISH_SECONDS, observer: Observer = SILENT) -> None:
-        self._where = where
+    def __init__(self, access: BrokerAccess, *, timeout: float = PUBLISH_SECONDS, observer: Observer = SILENT) -> None:
+        self._access = access
         self._timeout = timeout
         self._observer = observer
         self._ever_ready = False
@@ -64,21 +70,21 @@ class Publisher:
         self._channel: Channel | None = None
         self._returned: str | None = None
         self._closing = threading.Event()
-        self._hurry = threading.Event()
+        self._reconnect_now = threading.Event()
         self._backoff = Backoff()
         self._ready_at: float | None = None
         self._away_since: float | None = None
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
-        self._answered = False
+        self._probe_answered = False
         self.refusal: BrokerError | None = None
-        """Why no copy can be sent to our own queues: the broker does not take what goes to the default exchange."""
+        """Why no copy can be sent to the worker's own queues: the broker refuses messages to the default exchange."""
         self.blocked: str | None = None
-        """Why the broker has stopped reading from us, while it has."""
+        """Why the broker has stopped reading from this connection; None: it has not."""
         self.frame_max = copies.DEFAULT_FRAME
         """The largest frame of the connection in bytes, as agreed with the broker."""
 
     def start(self) -> Publisher:
-        """Begin to connect, if that was not done before. Returns at once."""
+        """Begin to connect, unless that was done before. Return at once."""
         if self._thread.ident is None:
             machine.start(self._thread)
         return self
@@ -91,33 +97,37 @@ class Publisher:
 
     @property
     def connected(self) -> bool:
-        """Whether the broker would take a message now: it has shown that it does, on the connection that there is."""
+        """Whether the broker accepts messages now, as shown by a probe on the current connection."""
         connection = self._connection
-        return connection is not None and connection.is_open and self._answered and self.blocked is None
+        return connection is not None and connection.is_open and self._probe_answered and self.blocked is None
 
     def trouble(self) -> str | None:
-        """Why the broker would not take a message now; None: it would."""
+        """Return why the broker does not accept messages now, or None if it does."""
         if self.blocked is not None:
             return f"the broker takes no messages: {self.blocked}"
         return None if self.connected else "not connected"
 
-    def hurry(self) -> None:
-        """The broker seems to be back: connect now, instead of after the pause. From any thread."""
-        self._hurry.set()
+    def reconnect_now(self) -> None:
+        """Connect now, instead of at the end of the pause, because the broker seems to be back.
+
+        Any thread may call it.
+        """
+        self._reconnect_now.set()
 
     def publish(
         self, outgoing: OutgoingMessage, *, timeout: float | None = None, alarm_seconds: float = PUBLISH_SECONDS
     ) -> None:
-        """Publish and return when the broker has confirmed that it keeps the message.
+        """Publish a message, and return when the broker has confirmed it.
 
-        Raises BrokerUnavailable when that does not happen in ``timeout`` seconds, and BrokerBlocked when
-        it waited for the end of an alarm of the broker; the message may have arrived all the same. Raises
-        BrokerRefused when the broker does not take it: the exchange is missing, the user may not, no
-        queue takes it (``mandatory``; a queue that is full says so even without). Then it did not
-        arrive, and trying again helps after somebody did something about it.
+        Raises BrokerUnavailable if there is no confirmation within ``timeout`` seconds, and BrokerBlocked if the
+        message was waiting for the end of an alarm of the broker; in both cases the message may have arrived. Raises
+        BrokerRefused if the broker does not accept the message: the exchange is missing, the user lacks a permission,
+        or no queue takes it (only if it is ``mandatory``; a full queue refuses other messages, too). Then it did not
+        arrive, and trying again helps only after the cause is fixed.
 
-        ``alarm_seconds``: how long the broker may block publishers until that is told. With infinity that time does
-        not count at all, so that one copy waits for the end of the alarm and not many.
+        ``alarm_seconds``: how long the broker may block publishers until BrokerBlocked is raised. If it is infinity,
+        the time of an alarm does not count towards ``timeout``, so that one copy waits for the end of the alarm, and
+        not many.
         """
         outgoing.check(self.frame_max)
         pending = UnconfirmedMessage(outgoing, alone=outgoing.mandatory)
@@ -128,21 +138,21 @@ class Publisher:
             pending.abandoned = True
             self._wake()
             if (blocked := self.blocked) is not None:
-                raise takes_nothing(self._where.place, blocked)
+                raise blocked_error(self._access.place, blocked)
             raise BrokerUnavailable(
-                f"The broker ({self._where.place}) has not confirmed a message within {seconds:g} s; "
+                f"The broker ({self._access.place}) has not confirmed a message within {seconds:g} s; "
                 "see the log for its state."
             )
-        pending.tell()
+        pending.raise_error()
 
     def _confirmed(self, pending: UnconfirmedMessage, seconds: float, alarm_seconds: float) -> bool:
-        """Whether the message is confirmed in time; see ``publish``."""
+        """Return whether the message is confirmed in time; see ``publish``."""
         left, blocked = seconds, 0.0
         while left > 0:
-            begun = time.monotonic()
-            if pending.done.wait(min(LOOK_SECONDS, left)):
+            started = time.monotonic()
+            if pending.done.wait(min(POLL_SECONDS, left)):
                 return True
-            spent = time.monotonic() - begun
+            spent = time.monotonic() - started
             blocked = blocked + spent if self.blocked is not None else 0.0
             if blocked >= alarm_seconds:
                 return False
@@ -151,14 +161,14 @@ class Publisher:
         return pending.done.is_set()
 
     def close(self, timeout: float = 5.0) -> bool:
-        """Wait until everything that somebody waits for is confirmed, then disconnect.
+        """Wait until every message that a caller waits for is confirmed, then disconnect.
 
-        Takes at most ``timeout`` seconds, and a little to disconnect; returns whether all was confirmed.
+        Takes at most ``timeout`` seconds, and a little longer to disconnect. Returns whether everything was confirmed.
         """
         deadline = time.monotonic() + timeout
         flushed = self._outbox.close(timeout)
         self._closing.set()
-        self.hurry()
+        self.reconnect_now()
         self._wake()
         if self._thread.ident is not None:
             self._thread.join(max(deadline - time.monotonic(), 2.0))
@@ -167,11 +177,11 @@ class Publisher:
     def _wake(self) -> None:
         connection = self._connection
         if connection is not None:
-            # The connection may have ended in the meantime; its successor looks by itself.
+            # The connection may have ended in the meantime; the next one checks the outbox when it is ready.
             with contextlib.suppress(Exception):
-                connection.ioloop.add_callback_threadsafe(self._turn)
+                connection.ioloop.add_callback_threadsafe(self._send_waiting)
 
-    # From here on everything runs in the publisher's own thread.
+    # The methods below run in the publisher's own thread.
 
     def _run(self) -> None:
         while not self._closing.is_set():
@@ -180,27 +190,27 @@ class Publisher:
             if ready_at is not None and time.monotonic() - ready_at > STEADY_SECONDS:
                 self._backoff.reset()
             if not self._closing.is_set():
-                self._hurry.wait(self._backoff.next())
-                self._hurry.clear()
+                self._reconnect_now.wait(self._backoff.next())
+                self._reconnect_now.clear()
         self._outbox.abandon(BrokerUnavailable("The publisher was closed before the message was confirmed."))
 
     def _try_each_node(self) -> None:
         try:
-            nodes = self._where.nodes()
+            nodes = self._access.nodes()
         except BrokerError as error:
-            self._say_lost(error)
+            self._log_lost(error)
             return
         for node in nodes:
             try:
-                self._converse(node)
+                self._run_connection(node)
             except Exception:
-                log.exception("the publisher's connection failed in an unforeseen way")
+                log.exception("the publisher's connection failed unexpectedly")
             self._forget_connection()
             if self._closing.is_set() or self._ready_at is not None:
                 return
 
-    def _converse(self, node: pika.URLParameters) -> None:
-        self._where.used(node)
+    def _run_connection(self, node: pika.URLParameters) -> None:
+        self._access.remember(node)
         connection = pika.SelectConnection(
             node,
             on_open_callback=self._on_open,
@@ -214,18 +224,18 @@ class Publisher:
 
     def _forget_connection(self) -> None:
         connection, self._connection, self._channel, self.blocked = self._connection, None, None, None
-        self._answered = False
+        self._probe_answered = False
         self._outbox.lost()
         if connection is not None:
             with contextlib.suppress(Exception):
                 connection.ioloop.close()
 
     def _on_lost(self, connection: pika.SelectConnection, error: BaseException) -> None:
-        self._say_lost(self._where.named(error))
+        self._log_lost(self._access.as_broker_error(error))
         self._channel = None
         connection.ioloop.stop()
 
-    def _say_lost(self, error: BrokerError) -> None:
+    def _log_lost(self, error: BrokerError) -> None:
         if not self._closing.is_set():
             if self._away_since is None:
                 self._away_since = time.monotonic()
@@ -255,34 +265,37 @@ class Publisher:
         if self._away_since is not None:
             log.info("the publisher is connected again after %.1f s", time.monotonic() - self._away_since)
             self._away_since = None
-        self._ask(channel)
-        self._turn()
+        self._probe(channel)
+        self._send_waiting()
 
-    def _ask(self, channel: Channel) -> None:
-        """Have the broker say whether it takes messages, now and again while ``channel`` is open."""
+    def _probe(self, channel: Channel) -> None:
+        """Send a probe now and periodically while ``channel`` is open.
+
+        The answer shows whether the broker accepts messages.
+        """
         connection = self._connection
         if connection is None or channel is not self._channel or not channel.is_open:
             return
-        if self._answered and self.refusal is not None:
+        if self._probe_answered and self.refusal is not None:
             return
-        # Until the first answer nothing else is sent: what is sent to a broker that does not read is lost to us.
-        question = UnconfirmedMessage(
-            OutgoingMessage("", NOBODY, b"", BasicProperties()), alone=not self._answered, question=True
+        # Until the first answer nothing else is sent: a message to a broker that does not read cannot be taken back.
+        probe = UnconfirmedMessage(
+            OutgoingMessage("", MISSING_QUEUE, b"", BasicProperties()), alone=not self._probe_answered, probe=True
         )
-        self._outbox.ask(question)
-        connection.ioloop.call_later(ASK_SECONDS, lambda: self._ask(channel))
-        self._turn()
+        self._outbox.add_probe(probe)
+        connection.ioloop.call_later(PROBE_SECONDS, lambda: self._probe(channel))
+        self._send_waiting()
 
     def _on_blocked(self, _connection: object, frame: Any) -> None:
-        self.blocked = reason_of(frame)
+        self.blocked = block_reason(frame)
         log.warning("the broker blocks publishers: %s", self.blocked)
 
     def _on_unblocked(self, _connection: object, _frame: object) -> None:
         self.blocked = None
         log.info("the broker takes messages again")
-        self._turn()
+        self._send_waiting()
 
-    def _turn(self) -> None:
+    def _send_waiting(self) -> None:
         """Send what can be sent; disconnect when closing."""
         connection, channel = self._connection, self._channel
         if connection is None:
@@ -294,7 +307,7 @@ class Publisher:
                 connection.ioloop.stop()
             return
         if channel is None or not channel.is_open or self.blocked is not None:
-            # What is sent to a broker that does not read cannot be taken back.
+            # A message that is sent to a broker that does not read cannot be taken back.
             return
         while (pending := self._outbox.next()) is not None:
             self._send(channel, pending)
@@ -311,7 +324,7 @@ class Publisher:
         self._outbox.sent(pending)
 
     def _on_returned(self, _channel: Channel, method: Basic.Return, _properties: BasicProperties, _body: bytes) -> None:
-        # Only mandatory messages are returned, and those are alone under way.
+        # The broker returns mandatory messages only, and a mandatory message is always the only unconfirmed one.
         self._returned = one_line(str(method.reply_text))
 
     def _on_confirmed(self, frame: Any) -> None:
@@ -320,10 +333,10 @@ class Publisher:
         self._backoff.reset()
         returned, self._returned = self._returned, None
         for pending in confirmed:
-            if pending.question:
-                self._answered, self.refusal = True, None
-            pending.finish(pending.outgoing.verdict(returned, refused=isinstance(method, Basic.Nack)))
-        self._turn()
+            if pending.probe:
+                self._probe_answered, self.refusal = True, None
+            pending.finish(pending.outgoing.refusal(returned, nacked=isinstance(method, Basic.Nack)))
+        self._send_waiting()
 
     def _on_channel_closed(self, channel: Channel, error: Exception) -> None:
         if channel is not self._channel:
@@ -332,21 +345,21 @@ class Publisher:
         connection = self._connection
         if not isinstance(error, ChannelClosedByBroker) or connection is None or not connection.is_open:
             return
-        unconfirmed = self._outbox.under_way()
+        unconfirmed = self._outbox.take_unconfirmed()
         if len(unconfirmed) == 1:
             outgoing = unconfirmed[0].outgoing
-            refusal = declined(
+            refusal = refusal_error(
                 error,
                 f"a message to the exchange {outgoing.exchange!r}",
-                may_write(outgoing.routing_key),
+                write_advice(outgoing.routing_key),
             )
-            if unconfirmed[0].question:
-                # What goes elsewhere may be taken all the same.
-                self._answered, self.refusal = True, refusal
+            if unconfirmed[0].probe:
+                # The broker may still accept messages to other exchanges.
+                self._probe_answered, self.refusal = True, refusal
             unconfirmed[0].finish(refusal)
         else:
-            # One of them is to blame: send each on its own to find out which.
+            # One of them caused this: send each separately to find out which.
             for pending in unconfirmed:
                 pending.alone = True
-            self._outbox.first(unconfirmed)
+            self._outbox.put_first(unconfirmed)
         self._open_channel(connection)

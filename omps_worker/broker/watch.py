@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Following the results on the bus, on a queue of one's own that ends with its connection.
+"""``Watch``: follow the results on the bus, through a temporary queue that ends with its connection.
 
-What the broker had no queue for while we were away is gone: it is told that something may be missing.
+Results that are published while the connection is lost are not received. The user is told that some may be missing.
 """
 
 from __future__ import annotations
@@ -19,21 +19,22 @@ from pika.exceptions import AMQPError, ChannelClosedByBroker
 from omps_worker.broker import headers
 from omps_worker.broker.connection.access import BrokerAccess
 from omps_worker.broker.connection.backoff import Backoff
-from omps_worker.broker.connection.failures import declined
+from omps_worker.broker.connection.failures import refusal_error
 from omps_worker.common.errors import BrokerError, BrokerRefused, BrokerUnavailable
 
 PREFETCH = 20
-"""How many results are on their way at once: a slow reader holds up the queue, not this process."""
+"""How many results may be on their way at once. If the reader is slow, results wait in the queue, not in this process.
+"""
 
 TURN_SECONDS = 1.0
 
 STEADY_SECONDS = 10.0
-"""A connection that lived that long is no part of a series of failures."""
+"""A connection that lasts this many seconds resets the backoff."""
 
 
 @dataclass(frozen=True)
 class ReceivedMessage:
-    """A message as it came."""
+    """A message as it was received."""
 
     topic: str
     id: str | None
@@ -42,53 +43,57 @@ class ReceivedMessage:
 
 
 class Watch:
-    """``messages`` gives what is published on ``exchange`` under ``pattern`` from now on.
+    """Follows what is published on ``exchange`` under ``pattern``; ``messages`` yields it.
 
-    ``notice`` is told what a person should know.
+    ``notice`` is called with texts for the user.
     """
 
-    def __init__(self, where: BrokerAccess, exchange: str, pattern: str, *, notice: Callable[[str], object]) -> None:
-        self._where = where
+    def __init__(self, access: BrokerAccess, exchange: str, pattern: str, *, notice: Callable[[str], object]) -> None:
+        self._access = access
         self._exchange = exchange
         self._pattern = pattern
         self._notice = notice
-        self._ever_there = False
+        self._ever_connected = False
 
     def messages(self) -> Generator[ReceivedMessage, None, None]:
-        """Each message, as it comes; ends never. Reconnects by itself. To be closed, which ends the connection.
+        """Yield each message as it arrives, without end, and reconnect automatically.
 
-        Raises BrokerRefused if the broker lets nobody in, or has no such exchange, at the first time.
+        Close the generator to disconnect. Raises BrokerRefused if the broker refuses the login or does not have the
+        exchange, but only before the first successful connection.
         """
-        backoff, told = Backoff(), False
+        backoff, noticed = Backoff(), False
         while True:
             begun = time.monotonic()
             try:
-                with contextlib.closing(self._converse()) as arrivals:
+                with contextlib.closing(self._run_connection()) as arrivals:
                     for arrival in arrivals:
-                        told = False
+                        noticed = False
                         if arrival is not None:
                             yield arrival
             except (AMQPError, AMQPConnectorException, OSError, BrokerError) as error:
-                found = self._where.named(error)
-                if isinstance(found, BrokerRefused) and not self._ever_there:
+                found = self._access.as_broker_error(error)
+                if isinstance(found, BrokerRefused) and not self._ever_connected:
                     raise found from None
                 if time.monotonic() - begun > STEADY_SECONDS:
                     backoff.reset()
-                if not told:
-                    missed = " Results may be missed meanwhile." if self._ever_there else ""
+                if not noticed:
+                    missed = " Results may be missed in the meantime." if self._ever_connected else ""
                     self._notice(f"waiting for the broker: {found.message}{missed}")
-                    told = True
+                    noticed = True
             time.sleep(backoff.next())
 
-    def _converse(self) -> Generator[ReceivedMessage | None, None, None]:
-        """What comes on one connection; None now and then, also when it begins."""
-        connection = self._where.connect()
+    def _run_connection(self) -> Generator[ReceivedMessage | None, None, None]:
+        """Yield the messages of one connection.
+
+        Also yield None at the beginning, and when nothing arrives for a while.
+        """
+        connection = self._access.connect()
         try:
             channel = connection.channel()
-            queue = self._queue(channel)
-            doing = "watching again" if self._ever_there else "watching"
-            self._notice(f"{doing}: {self._pattern} on {self._where.place}")
-            self._ever_there = True
+            queue = self._declare_queue(channel)
+            doing = "watching again" if self._ever_connected else "watching"
+            self._notice(f"{doing}: {self._pattern} on {self._access.place}")
+            self._ever_connected = True
             yield None
             for method, properties, body in channel.consume(queue, inactivity_timeout=TURN_SECONDS):
                 if method is None or properties is None or body is None:
@@ -102,23 +107,23 @@ class Watch:
                     body,
                 )
                 channel.basic_ack(method.delivery_tag or 0)
-            raise BrokerUnavailable(f"The broker ({self._where.place}) took our queue away.")
+            raise BrokerUnavailable(f"The broker ({self._access.place}) removed the queue of this command.")
         finally:
-            # An interrupted connection may be unable to say goodbye; the broker removes the queue all the same.
+            # An interrupted connection may be unable to close properly. The broker removes the queue in any case.
             with contextlib.suppress(Exception):
                 connection.close()
 
-    def _queue(self, channel: BlockingChannel) -> str:
+    def _declare_queue(self, channel: BlockingChannel) -> str:
         channel.basic_qos(prefetch_count=PREFETCH)
         try:
             queue: str = channel.queue_declare("", exclusive=True, auto_delete=True).method.queue
             channel.queue_bind(queue, self._exchange, self._pattern)
         except ChannelClosedByBroker as error:
-            raise declined(
+            raise refusal_error(
                 error,
-                f"a queue of our own bound to the exchange {self._exchange} (publish_exchange)",
+                f"a temporary queue bound to the exchange {self._exchange} (publish_exchange)",
                 "The exchange must exist, and the user must be allowed to configure, write and read queues named "
-                f"amq.gen-…, and to read {self._exchange}, with topics like {self._pattern}; passive_declares "
-                "changes nothing about that. OMPS_WORKER_AMQP_URL can name another user.",
+                f"amq.gen-…, and to read {self._exchange}, with topics like {self._pattern}. passive_declares "
+                "does not change this. OMPS_WORKER_AMQP_URL can name another user.",
             ) from error
         return queue

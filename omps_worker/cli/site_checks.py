@@ -53,11 +53,11 @@ def to_parts(examined: CheckedConfiguration) -> Iterator[Check]:
     yield Check("machine", _look_at_machine)
     if settings.has_broker:
         where, topology = BrokerAccess.of(settings, "check"), Topology.of(settings)
-        yield Check("broker", partial(inspection.look_at_broker, where, topology))
-        yield Check("queue", partial(inspection.look_at_queue, where, topology))
-        yield Check("failed queue", partial(inspection.look_at_queue, where, topology, failed=True))
+        yield Check("broker", partial(inspection.check_broker, where, topology))
+        yield Check("queue", partial(inspection.check_queue, where, topology))
+        yield Check("failed queue", partial(inspection.check_queue, where, topology, failed=True))
         if (url := worker.broker.management_url) is not None:
-            look = partial(management.look_at_bindings, url, where, topology.queue, topology.bindings)
+            look = partial(management.check_bindings, url, where, topology.queue, topology.bindings)
             yield Check("bindings", partial(look, settings.tls.ca_cert or bundle))
     files = HttpClient(timeout=worker.koji.timeout, ca_bundle=bundle)
     yield Check("Koji hub", KojiBuilds(worker.koji, worker.limits, bundle).version)

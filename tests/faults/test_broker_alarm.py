@@ -72,7 +72,7 @@ def test_in_an_alarm_nothing_is_begun_and_nothing_given_back(own_rabbit, caplog)
             assert worker.stop() == 0
     assert len({result.properties.message_id for result in results}) == 6
     assert sorted(build for build, _ in worker.script.begun) == [1, 2, 3, 4, 5, 6]
-    assert "kept un-acked, tried again" not in caplog.text, "one copy waits for the end of the alarm"
+    assert "stays un-acked, trying again" not in caplog.text, "one copy waits for the end of the alarm"
     bus.wait_until_empty()
 
 

@@ -137,7 +137,7 @@ def test_the_nodes_of_a_cluster_are_tried_in_turn(site, shared_rabbit):
         edit(site.config, "[consumer_config.koji]", f"{hosts}[consumer_config.koji]")
         with site.running():
             assert f"on 127.0.0.1:{second.port}," in site.log
-            assert f"another node is used: The broker (127.0.0.1:{first.port}," in site.log
+            assert f"using another node: The broker (127.0.0.1:{first.port}," in site.log
             assert site.command("check").code == 0
             site.publish(site.koji.message(site.koji.add_build(COMPONENT, "1.0", "1", manifests=otter())))
             books.wait_for("published")

@@ -191,7 +191,7 @@ def test_work_that_goes_on_while_the_connection_is_lost_again_and_again_is_never
             wait_until(lambda: worker.script.at_once == 1, what="work in hand")
             for again in range(1, LIMITS.parked + 3):
                 proxy.cut()
-                wait_until(lambda: caplog.text.count("still being worked on") == again, 60, "the redelivery")  # noqa: B023
+                wait_until(lambda: caplog.text.count("still being processed") == again, 60, "the redelivery")  # noqa: B023
             worker.script.gate.set()
             (result,) = bus.results(1)
             assert worker.stop() == 0

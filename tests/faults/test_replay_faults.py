@@ -105,7 +105,7 @@ def test_what_was_sent_but_not_yet_taken_out_is_published_once(site, bus):
     fill(bus, [(parked(n, message_id=sent.properties["message_id"]), sent.body) for n, sent in enumerate(messages)])
 
     def cut_short() -> None:
-        with Replay(where(bus.url), bus.queue) as replay, failed_queue_of(bus).look(EVERYTHING) as look:
+        with Replay(where(bus.url), bus.queue) as replay, failed_queue_of(bus).scan(EVERYTHING) as look:
             for number, message in enumerate(look):
                 replay.send(message.delivery)
                 if number == 2:

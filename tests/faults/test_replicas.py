@@ -61,7 +61,7 @@ def test_a_second_signal_in_the_middle_of_a_push_ends_the_worker_at_once(quick, 
     quick.publish(quick.koji.message(build))
     wait_until(lambda: quick.registry.releases("community", PACKAGE), 30, "the release")
     worker.send_signal(signal.SIGTERM)
-    wait_until(lambda: "stopping: 1 message(s) in hand" in quick.log, 20, "the worker to stop")
+    wait_until(lambda: "stopping: 1 message(s) in flight" in quick.log, 20, "the worker to stop")
     worker.send_signal(second)
     assert worker.wait(5) == 1
     held.hold_answer.set()
@@ -79,7 +79,7 @@ def test_work_in_flight_is_finished_after_sigterm(quick, crew, books):
     quick.publish(quick.koji.message(build))
     wait_until(lambda: quick.registry.releases("community", PACKAGE), 30, "the release")
     worker.send_signal(signal.SIGTERM)
-    wait_until(lambda: "stopping: 1 message(s) in hand" in quick.log, 20, "the worker to stop")
+    wait_until(lambda: "stopping: 1 message(s) in flight" in quick.log, 20, "the worker to stop")
     held.hold_answer.set()
     assert worker.wait(30) == 0
     books.balance([build])

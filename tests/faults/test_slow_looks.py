@@ -104,7 +104,7 @@ def test_a_link_on_which_nothing_comes_any_more_ends_the_look_with_try_later(sit
 def test_large_messages_are_on_their_way_one_by_one(bus, monkeypatch):
     monkeypatch.setattr(looks, "WINDOW_BYTES", 1_000_000)
     fill(bus, [(parked(number), build_body(number, filler="x" * 700_000)) for number in range(6)])
-    with failed_queue_of(bus).look(EVERYTHING) as look:
+    with failed_queue_of(bus).scan(EVERYTHING) as look:
         for number, message in enumerate(look, start=1):
             assert message.parked.id == f"id-{number - 1}"
             assert bus.depth(bus.failed_queue) == 6 - number
@@ -124,7 +124,7 @@ def test_what_somebody_else_has_in_hand_is_told_and_another_exit_code(site, bus,
     with another_consumer(bus, 4):
         ran = site.command("failed", *command, "--json")
         assert ran.code == 75
-        assert "Somebody else takes messages" in ran.err
+        assert "Another process is taking messages" in ran.err
         assert [one["id"] for one in ran.json] == numbered(*range(4, 10))
 
 
@@ -143,7 +143,7 @@ def test_what_is_taken_in_the_middle_of_a_look_is_counted_and_told(bus, monkeypa
     fill_with(bus, 10)
     notes: list[str] = []
     queue = failed_queue_of(bus, take_turns=take_turns, notice=notes.append)
-    with queue.look(EVERYTHING) as look:
+    with queue.scan(EVERYTHING) as look:
         seen = iter(look)
         found = [next(seen).parked.id]
         with another_consumer(bus, 6):

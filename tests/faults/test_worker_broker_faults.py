@@ -44,7 +44,7 @@ def test_work_in_hand_is_not_done_twice_when_the_connection_is_lost(bus, proxy, 
         wait_until(lambda: worker.script.at_once == 1, what="work in hand")
         for again in range(1, 4):
             proxy.cut()
-            wait_until(lambda: caplog.text.count("still being worked on") == again, 30, "the redelivery")  # noqa: B023
+            wait_until(lambda: caplog.text.count("still being processed") == again, 30, "the redelivery")  # noqa: B023
         worker.script.gate.set()
         bus.results(1)
         assert worker.stop() == 0
@@ -74,7 +74,7 @@ def test_a_message_waits_un_acked_until_its_outcome_can_be_published(bus, proxy,
         wait_until(lambda: worker.publisher.connected, what="the publisher")
         proxy.silent.set()
         bus.publish(build_body(1), build_body(2, "failed"))
-        wait_until(lambda: caplog.text.count("kept un-acked, tried again") >= 4, 30, "tries to publish")
+        wait_until(lambda: caplog.text.count("stays un-acked, trying again") >= 4, 30, "tries to publish")
         assert worker.consumer.counts == {}
         proxy.silent.clear()
         proxy.cut()
@@ -158,7 +158,7 @@ def test_a_queue_that_is_gone_is_waited_for_by_a_passive_worker(bus, caplog):
 
 def test_a_channel_that_the_broker_closes_is_opened_anew(bus, caplog):
     with Worker(bus.url) as worker:
-        conversation = worker.consumer._conversation
+        conversation = worker.consumer._session
         # An ack for a tag that never was: the broker closes the channel with 406.
         conversation.connection.add_callback_threadsafe(lambda: conversation.channel.basic_ack(999))
         wait_until(lambda: "unknown delivery tag 999" in caplog.text, 30, "the reason in the log")
@@ -175,7 +175,7 @@ def test_work_that_takes_longer_than_the_broker_allows_is_not_done_twice(own_rab
     bus = Bus(own_rabbit.amqp_url).listen()
     with Worker(own_rabbit.amqp_url) as worker:
         bus.publish(build_body(1, "wait"))
-        wait_until(lambda: "still being worked on" in caplog.text, 60, "the redelivery")
+        wait_until(lambda: "still being processed" in caplog.text, 60, "the redelivery")
         assert "delivery acknowledgement on channel 1 timed out" in caplog.text
         worker.script.gate.set()
         bus.results(1)

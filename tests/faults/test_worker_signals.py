@@ -65,7 +65,8 @@ def test_work_past_the_deadline_is_left_to_the_broker(bus, gate):
 def test_a_second_signal_stops_at_once(bus, gate):
     bus.publish(build_body(1, "wait"))
     with WorkerProcess(bus.url, gate, shutdown_timeout=300) as worker:
-        worker.wait_until_said("begin 1 fresh").send(signal.SIGTERM).wait_until_logged("stopping: 1 message(s) in hand")
+        worker.wait_until_said("begin 1 fresh").send(signal.SIGTERM)
+        worker.wait_until_logged("stopping: 1 message(s) in flight")
         assert worker.send(signal.SIGTERM).exit_code(10) == 1
     (again,) = bus.take(bus.queue, 1)
     assert again.redelivered

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from omps_worker.broker.queues.management import look_at_bindings
+from omps_worker.broker.queues.management import check_bindings
 from omps_worker.common.inconclusive import Inconclusive
 from omps_worker.sandbox.broker import RabbitNode
 from omps_worker.sandbox.site import QUEUE
@@ -49,19 +49,19 @@ def test_the_management_api_tells_what_the_configuration_does_not_have(managed):
     bus = Bus(node.add_vhost("of/a site")).set_up()
 
     def look(amqp_url: str = bus.url, place: str = url) -> str:
-        return look_at_bindings(place, where(amqp_url), bus.queue, topology().bindings)
+        return check_bindings(place, where(amqp_url), bus.queue, topology().bindings)
 
-    assert "no bindings but those" in look()
+    assert "no bindings except those" in look()
     bind(bus, OLD)
     bind(bus, TOPIC, of="old")
     with pytest.raises(Inconclusive) as doubt:
         look()
-    assert f"amq.topic '{OLD}' (`omps-worker unbind amq.topic '{OLD}'` takes it away)" in str(doubt.value)
+    assert f"amq.topic '{OLD}' (`omps-worker unbind amq.topic '{OLD}'` removes it)" in str(doubt.value)
     assert f"amq.topic '{TOPIC}' with arguments" in str(doubt.value)
     bind(bus, "odd.\x1b[31m")
     with pytest.raises(Inconclusive) as doubt:
         look()
-    assert r"`omps-worker unbind amq.topic $'odd.\033[31m'` takes it away" in str(doubt.value)
+    assert r"`omps-worker unbind amq.topic $'odd.\033[31m'` removes it" in str(doubt.value)
     assert str(doubt.value).isprintable()
 
     node.add_user("worker", "secret-word", "of/a site", read=".*")

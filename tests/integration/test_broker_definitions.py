@@ -134,7 +134,7 @@ def test_rights_to_other_topics_only_are_told_by_check_and_when_results_cannot_b
     may_write("^org[.]elsewhere[.]")
     checked = as_user.command("check")
     assert checked.code == 2
-    assert "compare topic_prefix" in checked.out
+    assert "compare them with topic_prefix" in checked.out
     seen = Seen(free_port())
     edit(as_user.config, "[consumer_config]", f"[monitoring]\nport = {seen.port}\n[consumer_config]")
     build = as_user.koji.add_build(COMPONENT, "1.0", "1", manifests=OTTER)
@@ -156,7 +156,7 @@ def test_a_missing_right_to_declare_is_no_reason_to_delete_a_queue(as_user, acco
     for ran in (as_user.command("check"), as_user.command("run")):
         assert ran.code == 2
         said = ran.out + ran.err
-        assert "needs the right to configure" in said
+        assert "needs permission to configure" in said
         assert "delete" not in said.lower()
 
 
@@ -248,7 +248,7 @@ def test_a_failed_queue_that_is_full_holds_failures_back_and_loses_none(as_user,
     with as_user.running(), as_user.channel() as channel:
         wait_until(lambda: fill(channel, f"{QUEUE}.failed", 20) < 20, what="the guard to be in force")
         as_user.publish(as_user.koji.message(bad)._replace(routing_key=TOPIC))
-        wait_until(lambda: "kept un-acked" in as_user.log)
+        wait_until(lambda: "stays un-acked" in as_user.log)
         # What was parked first comes first.
         for _ in range(depth(channel, f"{QUEUE}.failed")):
             assert channel.basic_get(f"{QUEUE}.failed", auto_ack=True)[2] == b"parked"

@@ -145,19 +145,19 @@ def test_a_user_without_rights_is_told_which_step_failed(amqp_url, shared_rabbit
 
 def test_looking_at_the_broker_tells_what_is_there(amqp_url):
     ready = topology()
-    assert "amq.topic" in inspection.look_at_broker(where(amqp_url), ready)
-    assert "not there yet" in inspection.look_at_queue(where(amqp_url), ready)
+    assert "amq.topic" in inspection.check_broker(where(amqp_url), ready)
+    assert "not there yet" in inspection.check_queue(where(amqp_url), ready)
     Bus(amqp_url).set_up().publish(build_body(), build_body())
-    assert inspection.look_at_queue(where(amqp_url), ready) == "omps-worker has 2 message(s) ready"
-    assert inspection.look_at_queue(where(amqp_url), ready, failed=True) == "omps-worker.failed has 0 message(s) ready"
+    assert inspection.check_queue(where(amqp_url), ready) == "omps-worker has 2 message(s) ready"
+    assert inspection.check_queue(where(amqp_url), ready, failed=True) == "omps-worker.failed has 0 message(s) ready"
     assert FAILED_ARGUMENTS["x-delivery-limit"] == 1_000_000
 
 
 def test_looking_at_the_broker_finds_what_is_wrong(amqp_url):
     with pytest.raises(BrokerRefused, match="exchange nowhere"):
-        inspection.look_at_broker(where(amqp_url), topology(publish_exchange="nowhere"))
+        inspection.check_broker(where(amqp_url), topology(publish_exchange="nowhere"))
     with pytest.raises(BrokerRefused, match="is missing"):
-        inspection.look_at_queue(where(amqp_url), topology(passive=True))
+        inspection.check_queue(where(amqp_url), topology(passive=True))
     declare(amqp_url, "omps-worker", {"x-queue-type": "classic"})
     with pytest.raises(BrokerRefused, match="inequivalent arg"):
-        inspection.look_at_queue(where(amqp_url), topology())
+        inspection.check_queue(where(amqp_url), topology())

@@ -230,13 +230,16 @@ def links(amqp_url):
 
 def test_the_turn_belongs_to_one_replica_and_passes_on_when_that_goes_away(links):
     first, second = (Leadership(link, QUEUE) for link in links)
-    assert (first.ours(), second.ours(), first.ours()) == (True, False, True)
+    assert (first.acquire(), second.acquire(), first.acquire()) == (True, False, True)
     first.close()
-    wait_until(second.ours, 10, "the turn")
+    wait_until(second.acquire, 10, "the turn")
 
 
 def test_replicas_of_different_queues_do_not_wait_for_each_other(links):
-    assert [Leadership(link, queue).ours() for link, queue in zip(links, ("one", "other"), strict=True)] == [True, True]
+    assert [Leadership(link, queue).acquire() for link, queue in zip(links, ("one", "other"), strict=True)] == [
+        True,
+        True,
+    ]
 
 
 def test_only_the_replica_whose_turn_it_is_makes_rounds(links):

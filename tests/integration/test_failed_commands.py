@@ -16,7 +16,7 @@ import fedora_messaging.message
 import pytest
 from click.testing import CliRunner, Result
 
-from omps_worker.broker.dead_letters.failed_queue import WORN
+from omps_worker.broker.dead_letters.failed_queue import MANY_DELIVERIES
 from omps_worker.cli import main
 from omps_worker.cli.interrupts import Interrupts
 from omps_worker.common import logs
@@ -267,14 +267,14 @@ def test_a_broker_that_is_away_means_try_later(site, tmp_path):
 def test_a_missing_failed_queue_is_a_clear_message(site):
     ran = site.command("failed", "list", "--json")
     assert (ran.code, ran.out) == (2, "")
-    assert f"no queue {FAILED}" in ran.err
+    assert f"The queue {FAILED} does not exist" in ran.err
 
 
 def test_a_site_that_may_not_declare_anything_has_the_same_tools(site, bus):
     edit(site.config, 'topic_prefix = "', 'passive_declares = true\ntopic_prefix = "')
     edit(site.config, "[consumer_config]\n", '[consumer_config]\nlock = "process"\n')
     fill_with(bus, 3)
-    for _ in range(WORN):
+    for _ in range(MANY_DELIVERIES):
         failed_queue_of(bus).records(FailureSelection())
     ran = site.command("failed", "list", "--json")
     assert ids(ran) == ["id-0", "id-1", "id-2"]

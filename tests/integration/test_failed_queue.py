@@ -66,7 +66,7 @@ def test_looks_at_the_same_time_take_turns_and_see_everything(bus):
     notes: list[str] = []
     found: list[list[str]] = []
     waiting = failed_queue_of(bus, notice=notes.append)
-    with failed_queue_of(bus).look(EVERYTHING) as look:
+    with failed_queue_of(bus).scan(EVERYTHING) as look:
         assert next(iter(look)).parked.id == "id-0"
         other = threading.Thread(target=lambda: found.append(ids(waiting.records(EVERYTHING))))
         other.start()
@@ -80,11 +80,11 @@ def test_looks_at_the_same_time_take_turns_and_see_everything(bus):
 def test_without_a_lock_looks_at_the_same_time_are_told_and_lose_nothing(bus):
     fill_with(bus, 60)
     notes: list[str] = []
-    with failed_queue_of(bus, take_turns=False).look(EVERYTHING) as look:
+    with failed_queue_of(bus, take_turns=False).scan(EVERYTHING) as look:
         next(iter(look))
         seen = ids(failed_queue_of(bus, take_turns=False, notice=notes.append).records(EVERYTHING))
         assert len(seen) < 60
-        assert "Somebody else" in notes[0]
+        assert "Another process" in notes[0]
     assert sorted(ids(failed_queue_of(bus).records(EVERYTHING))) == sorted(numbered(*range(60)))
 
 
@@ -92,7 +92,7 @@ def test_a_holder_that_does_not_let_go_is_waited_for_only_so_long(bus, monkeypat
     monkeypatch.setattr(failed, "TURN_SECONDS", 0.3)
     fill_with(bus, 3)
     notes: list[str] = []
-    with failed_queue_of(bus).look(EVERYTHING):
+    with failed_queue_of(bus).scan(EVERYTHING):
         assert ids(failed_queue_of(bus, notice=notes.append).records(EVERYTHING)) == numbered(0, 1, 2)
     assert "waiting" in notes[0]
 
@@ -198,7 +198,7 @@ def test_whether_a_failure_is_parked_already_is_seen_in_the_queue(bus, monkeypat
     assert not before(of_error(error), "KojiError", ["org"])
     assert not before(of_error(error, 2), error, ["org"]), "another message under the same id"
     assert not before(of_error(error, **{"omps-replayed": 1}), error, ["org"])
-    monkeypatch.setattr(already_parked, "MOST_LOOKED_AT", 3)
+    monkeypatch.setattr(already_parked, "LARGEST_SCAN", 3)
     assert not before(of_error(error), error, ["org"]), "too many to look at: it is parked again"
     assert bus.depth(bus.failed_queue) == 4
 
@@ -211,7 +211,7 @@ def test_where_others_declare_the_queue_nothing_is_worn_out_by_looks_for_doubles
 
 
 def test_a_missing_failed_queue_is_named_with_what_to_do(amqp_url):
-    with pytest.raises(BrokerRefused, match=r"no queue omps-worker\.failed.*omps-worker run"):
+    with pytest.raises(BrokerRefused, match=r"queue omps-worker\.failed does not exist.*omps-worker run"):
         failed_queue_of(Bus(amqp_url)).records(EVERYTHING)
 
 
@@ -248,7 +248,7 @@ def test_what_the_broker_dead_lettered_is_explained_from_what_the_broker_knows(b
     assert (found.id, found.nvr, found.attempts) == ("killer", "published-1.0-1", 1)
     assert found.error == "DeadLettered"
     assert found.message.startswith(
-        "Workers died, or lost the broker, with it in hand until the delivery limit of 20 was reached."
+        "Workers died, or lost the broker, with it in flight until the delivery limit of 20 was reached."
     )
     assert found.topic == "org.fedoraproject.prod.buildsys.build.state.change"
     assert found.parked_at is not None
@@ -266,7 +266,7 @@ def test_what_the_broker_dead_lettered_is_explained_from_what_the_broker_knows(b
     assert (again.headers["omps-topic"], again.headers["omps-exchange"]) == (found.topic, "amq.topic")
 
 
-@pytest.mark.parametrize(("how", "words"), [("rejected", "rejected it"), ("expired", "longer than it may")])
+@pytest.mark.parametrize(("how", "words"), [("rejected", "rejected it"), ("expired", "expired in the queue")])
 def test_other_dead_letters_are_explained_too(bus, how, words):
     bus.publish(build_body(7), expiration="1" if how == "expired" else None)
     if how == "rejected":

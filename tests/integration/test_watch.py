@@ -83,7 +83,7 @@ def test_a_connection_that_is_lost_is_told_and_made_again(site):
         edit(site.config, direct, direct.replace(f":{port}", f":{proxy.port}"))
         with watching(site, "--count", "1") as watcher:
             proxy.cut()
-            watcher.noted("Results may be missed meanwhile")
+            watcher.noted("Results may be missed in the meantime")
             watcher.noted("watching again: ")
             tell(site, result())
             assert watcher.ended() == 0
@@ -98,7 +98,7 @@ def test_a_queue_that_is_taken_away_is_told_and_made_again(site, shared_rabbit):
             f'{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"{vhost}">>, queue, <<"{queue}">>)), '
             'rabbit_amqqueue:delete(Q, false, false, <<"test">>).'
         )
-        watcher.noted("took our queue away. Results may be missed meanwhile")
+        watcher.noted("removed the queue of this command. Results may be missed in the meantime")
         watcher.noted("watching again: ")
         tell(site, result())
         assert watcher.ended() == 0
@@ -113,7 +113,7 @@ def test_a_user_who_may_have_no_queue_is_told_which_rights_are_missing(site, sha
     site.config.write_text(more + site.config.read_text())
     refused = site.command("watch")
     assert refused.code == 2
-    assert "refuses a queue of our own" in refused.err
+    assert "refuses a temporary queue" in refused.err
     assert "amq.gen-" in refused.err
     assert "read amq.topic" in refused.err
     assert "secret-word" not in refused.err

@@ -11,7 +11,7 @@ import pytest
 from pika.credentials import ExternalCredentials, PlainCredentials
 
 from omps_worker import __version__
-from omps_worker.broker.connection.access import BrokerAccess, together
+from omps_worker.broker.connection.access import BrokerAccess, combined_error
 from omps_worker.broker.connection.parameters import CONNECT_SECONDS, HEARTBEAT_SECONDS, place
 from omps_worker.common.errors import BrokerRefused, BrokerUnavailable, SettingsError
 from omps_worker.configuration.settings import Settings
@@ -72,16 +72,16 @@ def test_further_nodes_have_their_turn_each_under_its_own_name(tmp_path):
     assert all(node.ssl_options.context.check_hostname for node in nodes)
     assert {node.credentials.username for node in nodes if isinstance(node.credentials, PlainCredentials)} == {"worker"}
     assert sum(node.stack_timeout for node in nodes) <= CONNECT_SECONDS
-    access.used(nodes[2])
+    access.remember(nodes[2])
     assert [node.host for node in access.nodes()] == ["three.example.com", "::1", "one.example.com", "two.example.com"]
     assert access.place == place(nodes[2])
 
 
 def test_only_where_every_node_refuses_the_broker_does(tmp_path):
     away, refused = BrokerUnavailable("one is away."), BrokerRefused("two refuses.")
-    assert type(together([refused, refused])) is BrokerRefused
+    assert type(combined_error([refused, refused])) is BrokerRefused
     for answers in ([away, refused], [refused, away], [away, away]):
-        found = together(answers)
+        found = combined_error(answers)
         assert type(found) is BrokerUnavailable
         assert all(answer.message in found.message for answer in answers)
 
@@ -175,7 +175,7 @@ def test_certificates_that_are_just_being_renewed_are_waited_for(tmp_path, broke
         other.mkdir()
         self_signed(other)
         file.write_bytes((other / broken).read_bytes())
-    with pytest.raises(BrokerUnavailable, match=r"in \[tls\].*is read again at the next try"):
+    with pytest.raises(BrokerUnavailable, match=r"in \[tls\].*are read again for the next attempt"):
         access.connect()
     file.write_bytes(good)
     assert access.nodes()

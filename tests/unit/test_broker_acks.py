@@ -26,7 +26,7 @@ class BrokerSide:
 
 def test_settled_messages_are_acked_together():
     broker = BrokerSide()
-    acks = Acks(broker, at_once=4)
+    acks = Acks(broker, batch_size=4)
     broker.deliver(1, 2, 3)
     for tag in (1, 2, 3):
         acks.settle(tag)
@@ -39,7 +39,7 @@ def test_settled_messages_are_acked_together():
 
 def test_a_flush_acks_what_is_left():
     broker = BrokerSide()
-    acks = Acks(broker, at_once=10)
+    acks = Acks(broker, batch_size=10)
     broker.deliver(1)
     acks.settle(1)
     acks.flush()
@@ -49,7 +49,7 @@ def test_a_flush_acks_what_is_left():
 
 def test_nothing_in_hand_is_covered_by_an_ack_for_many():
     broker = BrokerSide()
-    acks = Acks(broker, at_once=10)
+    acks = Acks(broker, batch_size=10)
     broker.deliver(1, 2, 3, 4, 5, 6)
     acks.hold(3)
     acks.hold(5)
@@ -62,7 +62,7 @@ def test_nothing_in_hand_is_covered_by_an_ack_for_many():
 
 def test_what_was_given_back_no_longer_holds_anything_up():
     broker = BrokerSide()
-    acks = Acks(broker, at_once=10)
+    acks = Acks(broker, batch_size=10)
     broker.deliver(1, 2, 3)
     acks.hold(1)
     acks.settle(2)
@@ -76,13 +76,13 @@ def test_what_was_given_back_no_longer_holds_anything_up():
 
 @settings(max_examples=80, deadline=None)
 @given(
-    at_once=st.integers(0, 6),
+    batch_size=st.integers(0, 6),
     fates=st.lists(st.sampled_from(["settle", "hold", "hold and flush"]), max_size=30),
     order=st.randoms(use_true_random=False),
 )
-def test_each_message_is_acked_once_and_never_while_in_hand(at_once, fates, order):
+def test_each_message_is_acked_once_and_never_while_in_hand(batch_size, fates, order):
     broker = BrokerSide()
-    acks = Acks(broker, at_once)
+    acks = Acks(broker, batch_size)
     held: list[int] = []
     for tag, fate in enumerate(fates, start=1):
         broker.deliver(tag)

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import pytest
 
-from omps_worker.broker.queues.bindings import TOLD, UnconfiguredBindings, matches
+from omps_worker.broker.queues.bindings import MOST_WARNINGS, UnconfiguredBindings, matches
 
 KOJI = "org.example.buildsys.build.state.change"
 
@@ -48,13 +48,13 @@ def strangers():
     [("amq.topic", KOJI), ("upstream.of.it", KOJI), ("fan", "whatever"), ("", "omps-worker")],
 )
 def test_what_comes_by_the_configurations_bindings_is_no_news(strangers, caplog, exchange, key):
-    strangers.saw(exchange, key)
+    strangers.record(exchange, key)
     assert caplog.text == ""
 
 
 def test_a_route_that_the_configuration_does_not_have_is_told_once(strangers, caplog):
     for _ in range(3):
-        strangers.saw("amq.topic", "org.old.state")
+        strangers.record("amq.topic", "org.old.state")
     (told,) = caplog.messages
     assert "amq.topic" in told
     assert "org.old.state" in told
@@ -62,11 +62,11 @@ def test_a_route_that_the_configuration_does_not_have_is_told_once(strangers, ca
 
 
 def test_no_number_of_routes_fills_the_log(strangers, caplog):
-    for number in range(3 * TOLD):
-        strangers.saw("amq.topic", f"org.old.{number}")
-    assert len(caplog.messages) == TOLD
+    for number in range(3 * MOST_WARNINGS):
+        strangers.record("amq.topic", f"org.old.{number}")
+    assert len(caplog.messages) == MOST_WARNINGS
 
 
 def test_where_others_bind_the_queue_nothing_is_strange(caplog):
-    UnconfiguredBindings("omps-worker", []).saw("amq.topic", "org.old.state")
+    UnconfiguredBindings("omps-worker", []).record("amq.topic", "org.old.state")
     assert caplog.text == ""

@@ -14,7 +14,7 @@ from pika.adapters.utils.connection_workflow import (
 )
 
 from omps_worker.broker.connection.backoff import FIRST_DELAY, LONGEST_DELAY, Backoff
-from omps_worker.broker.connection.failures import declined, named
+from omps_worker.broker.connection.failures import as_broker_error, refusal_error
 from omps_worker.broker.connection.parameters import prepared
 from omps_worker.common.errors import BrokerRefused, BrokerUnavailable
 
@@ -51,7 +51,7 @@ def before_it_was_open(kind: type[Exception], code: int, text: str) -> Exception
 def test_what_a_person_has_to_mend_is_a_refusal_in_the_brokers_own_words(code, text, opening):
     kind = exceptions.ProbableAuthenticationError if code == 403 else exceptions.ProbableAccessDeniedError
     error = before_it_was_open(kind, code, text) if opening else exceptions.ConnectionClosedByBroker(code, text)
-    found = named(error, WHERE)
+    found = as_broker_error(error, WHERE)
     assert isinstance(found, BrokerRefused)
     assert "amqp_url" in found.message
     assert " ".join(text.split("\n")) in found.message
@@ -81,10 +81,12 @@ def test_what_a_person_has_to_mend_is_a_refusal_in_the_brokers_own_words(code, t
 )  # fmt: skip
 def test_what_passes_by_itself_is_an_absence_in_the_brokers_own_words(code, text, advice, opening):
     error = exceptions.ConnectionClosedByBroker(code, text)
-    found = named(before_it_was_open(exceptions.ProbableAccessDeniedError, code, text) if opening else error, WHERE)
+    found = as_broker_error(
+        before_it_was_open(exceptions.ProbableAccessDeniedError, code, text) if opening else error, WHERE
+    )
     assert isinstance(found, BrokerUnavailable)
     assert text in found.message
-    assert ("raise that limit" in found.message) == advice
+    assert ("Raise this limit" in found.message) == advice
 
 
 @pytest.mark.parametrize(
@@ -97,15 +99,15 @@ def test_what_passes_by_itself_is_an_absence_in_the_brokers_own_words(code, text
 )
 def test_a_connection_lost_during_the_login_is_no_refusal(kind):
     lost = kind(repr(exceptions.StreamLostError("Stream connection lost: ConnectionResetError(104, 'reset')")))
-    found = named(exceptions.AMQPConnectionError(AMQPConnectionWorkflowFailed([lost])), WHERE)
+    found = as_broker_error(exceptions.AMQPConnectionError(AMQPConnectionWorkflowFailed([lost])), WHERE)
     assert isinstance(found, BrokerUnavailable)
     assert "the connection was lost" in found.message
 
 
 def test_a_broker_that_offers_no_fitting_way_to_log_in_refuses():
-    found = named(exceptions.AuthenticationError("PLAIN"), WHERE)
+    found = as_broker_error(exceptions.AuthenticationError("PLAIN"), WHERE)
     assert isinstance(found, BrokerRefused)
-    assert "does not offer to log in as 'worker'" in found.message
+    assert "does not offer a login as 'worker'" in found.message
 
 
 @pytest.mark.parametrize(
@@ -114,11 +116,11 @@ def test_a_broker_that_offers_no_fitting_way_to_log_in_refuses():
         (406, "PRECONDITION_FAILED - inequivalent arg 'x-delivery-limit' for queue 'q' in vhost '/': received '20' "
               "but current is '5'", BrokerRefused, "Drain it."),
         (406, "PRECONDITION_FAILED - invalid arg 'x-max-priority' for queue 'q' in vhost '/' of queue type "
-              "rabbit_quorum_queue", BrokerRefused, "take it out of the arguments in [queues]"),
+              "rabbit_quorum_queue", BrokerRefused, "set in [queues], remove it there"),
         (406, "PRECONDITION_FAILED - cannot declare queue 'q': queue limit in vhost '/' (5) is reached",
-         BrokerUnavailable, "raise that limit"),
+         BrokerUnavailable, "Raise this limit"),
         (406, "PRECONDITION_FAILED - cannot declare queue 'q': queue limit in cluster (5) is reached",
-         BrokerUnavailable, "raise that limit"),
+         BrokerUnavailable, "Raise this limit"),
         (404, "NOT_FOUND - no queue 'limit in vhost (5) is down or inaccessible' in vhost '/'",
          BrokerRefused, "Drain it."),
         (404, "NOT_FOUND - failed to perform operation on queue 'q' in vhost '/' due to timeout",
@@ -132,7 +134,9 @@ def test_a_broker_that_offers_no_fitting_way_to_log_in_refuses():
     ],
 )  # fmt: skip
 def test_the_advice_fits_what_the_broker_said_about_a_queue(code, text, kind, advice):
-    found = declined(exceptions.ChannelClosedByBroker(code, text), "to declare the queue q", "Drain it.", "Grant it.")
+    found = refusal_error(
+        exceptions.ChannelClosedByBroker(code, text), "to declare the queue q", "Drain it.", "Grant it."
+    )
     assert type(found) is kind
     assert text in found.message
     assert advice in found.message
@@ -151,12 +155,12 @@ def test_the_advice_fits_what_the_broker_said_about_a_queue(code, text, kind, ad
          "CONNECTION_FORCED - broker forced connection closure"),
         (exceptions.AMQPHeartbeatTimeout("no activity"), "no activity"),
         (exceptions.StreamLostError(), "StreamLostError"),
-        (AMQPConnectorStackTimeout("Timeout during AMQP handshake"), "nobody spoke AMQP there within 15 s"),
+        (AMQPConnectorStackTimeout("Timeout during AMQP handshake"), "there was no answer in AMQP within 15 s"),
         (exceptions.AMQPConnectionError(AMQPConnectionWorkflowFailed([wrong_version()])), "does not speak TLS"),
     ],
 )  # fmt: skip
 def test_a_broker_that_is_away_is_named_with_the_reason(error, reason):
-    found = named(error, WHERE)
+    found = as_broker_error(error, WHERE)
     assert isinstance(found, BrokerUnavailable)
     assert found.transient
     assert "broker.example.com:5672, virtual host builds" in found.message

@@ -37,7 +37,7 @@ class Hand:
     def connect(self) -> Channel:
         self.generation += 1
         self.channel = Channel()
-        self.acks = Acks(self.channel, at_once=1)
+        self.acks = Acks(self.channel, batch_size=1)
         self.in_hand.attach(self.acks, self.generation)
         return self.channel
 

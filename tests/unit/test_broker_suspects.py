@@ -29,7 +29,7 @@ def test_a_message_is_no_suspect_for_being_handed_over_once_or_twice_again():
 
 def test_a_suspect_is_worked_on_alone_until_it_is_convicted():
     found = [suspect(count) for count in range(3, 21)]
-    assert [one.convicted for one in found if one] == [False] * 6 + [True] * 12
+    assert [one.to_be_parked for one in found if one] == [False] * 6 + [True] * 12
 
 
 def test_what_a_message_says_of_itself_when_it_first_comes_is_no_evidence():
@@ -45,8 +45,8 @@ def test_nonsense_is_no_evidence(nonsense):
 def test_what_is_sent_again_after_it_was_parked_for_that_is_a_suspect_at_once_and_has_three_tries():
     first = suspect(before=9, redelivered=False)
     assert first is not None
-    assert not first.convicted
-    assert [suspect(count, before=9).convicted for count in (1, 2, 3)] == [False, False, True]
+    assert not first.to_be_parked
+    assert [suspect(count, before=9).to_be_parked for count in (1, 2, 3)] == [False, False, True]
 
 
 def test_the_error_tells_all_deaths():
@@ -155,7 +155,7 @@ class Worker:
             assert self.subscribed in (0, 1)
             found = USUAL.suspect({"x-delivery-count": message.count}, True)
             assert found is not None
-            if found.convicted:
+            if found.to_be_parked:
                 self.end(message, "parked")
                 self.window.idle()
             else:

@@ -74,8 +74,8 @@ def test_what_a_worker_parked_says_so_itself():
 
 
 CRASHED = (
-    "Workers died, or lost the broker, with it in hand until the delivery limit{} was reached. It may be what they "
-    "died of, or one of those that were in hand beside it."
+    "Workers died, or lost the broker, with it in flight until the delivery limit{} was reached. It may be the "
+    "cause, or one of the other messages that were in flight."
 )
 
 
@@ -85,9 +85,9 @@ CRASHED = (
         ("delivery_limit", 20, CRASHED.format(" of 20")),
         ("delivery_limit", None, CRASHED.format("")),
         ("rejected", 20, "A consumer of the queue omps-worker rejected it."),
-        ("expired", 20, "It stayed in the queue omps-worker for longer than it may."),
+        ("expired", 20, "It expired in the queue omps-worker."),
         ("maxlen", 20, "The queue omps-worker was full."),
-        ("tired", 20, "The broker took it out of the queue omps-worker (tired)."),
+        ("tired", 20, "The broker removed it from the queue omps-worker (tired)."),
     ],
 )
 def test_what_the_broker_parked_is_told_in_words(reason, limit, words):

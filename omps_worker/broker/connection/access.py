@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The way into the broker, as it is now: everything that may have been renewed is read again for each try.
+"""``BrokerAccess``: how to connect to the broker, with settings that are read again for each attempt.
 
-Passwords and certificates expire and are renewed while a worker runs. What a try to connect
-needs is therefore not kept: each asks here. What cannot be read at that moment, because it is just being
-replaced, is BrokerUnavailable like a broker that is away, and the next try finds it whole.
+Passwords and certificates are renewed while a worker runs, so no part of the worker stores the parameters of a
+connection. A file that cannot be read at that moment, for example because it is being replaced, raises
+BrokerUnavailable, like a broker that is away; the next attempt reads it again.
 
-The nodes of a cluster are tried in turn, beginning with the one that answered last.
+The nodes of a cluster are tried in turn, starting with the node that answered last.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pika.credentials import ExternalCredentials
 from pika.exceptions import AMQPError
 
 from omps_worker import __version__
-from omps_worker.broker.connection.failures import named
+from omps_worker.broker.connection.failures import as_broker_error
 from omps_worker.broker.connection.parameters import CONNECT_SECONDS, HEARTBEAT_SECONDS, place, prepared
 from omps_worker.common.errors import BrokerError, BrokerRefused, BrokerUnavailable, Fault, SettingsError
 from omps_worker.common.text import one_line
@@ -36,118 +36,125 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Make = Callable[[pika.URLParameters], BlockingConnection]
-"""Connects to one node."""
+"""Opens a connection to one node."""
 
 SHORTEST_TRY = 3.0
-"""How long a try to reach one of many nodes may take at least, in seconds."""
+"""Minimum time in seconds for an attempt to connect to one of many nodes."""
 
 
 class BrokerAccess:
-    """How one part of the worker gets into the broker. May be shared by threads.
+    """The parameters with which one part of the worker connects to the broker. Threads may share it.
 
-    ``read`` gives what pika needs for each node, as it is now, and raises BrokerUnavailable for what
-    cannot be read now.
+    ``read`` returns pika's parameters for each node, as they are now. It raises BrokerUnavailable if something cannot
+    be read now.
     """
 
     def __init__(self, read: Callable[[], Sequence[pika.URLParameters]]) -> None:
         self._read = read
         self._heartbeat: int | None = None
-        self._last: pika.URLParameters | None = None
+        self._last_node: pika.URLParameters | None = None
 
     @classmethod
     def of(cls, settings: Settings, purpose: str) -> BrokerAccess:
-        """As the configuration says; ``purpose`` tells the connections apart in the broker's lists.
+        """Return the access that the configuration describes.
 
-        Raises SettingsError for a URL that pika cannot use.
+        ``purpose`` distinguishes the connections in the broker's lists. Raises SettingsError if pika cannot use the
+        URL.
         """
         _parsed(settings.broker_url)
         return cls(lambda: _as_configured(settings, purpose))
 
     @classmethod
     def at(cls, url: str, name: str) -> BrokerAccess:
-        """That of a URL which never changes, as clients called ``name``."""
+        """Return access to a fixed URL, for connections that are called ``name``."""
         return cls(lambda: [prepared(pika.URLParameters(url), {"connection_name": name})])
 
     def with_heartbeat(self, seconds: int) -> BrokerAccess:
-        """The same with a heartbeat that is not slower."""
+        """Return a copy whose heartbeat interval is at most ``seconds``."""
         other = copy.copy(self)
         other._heartbeat = seconds
         return other
 
     def nodes(self) -> list[pika.URLParameters]:
-        """What pika needs for one try at each node, the one that answered last first. Raises BrokerUnavailable."""
+        """Return pika's parameters for one attempt at each node, the node that answered last first.
+
+        Raises BrokerUnavailable if something cannot be read now; trying again helps.
+        """
         found = list(self._read())
         for node in found:
             if self._heartbeat is not None:
                 wanted = node.heartbeat if isinstance(node.heartbeat, int) else None
                 node.heartbeat = min(wanted or self._heartbeat, self._heartbeat)
-            # All tries together take no longer than one does elsewhere.
+            # The attempts at all nodes together take no longer than an attempt at a single node.
             share = max(CONNECT_SECONDS / len(found), SHORTEST_TRY)
             node.stack_timeout = min(node.stack_timeout or share, share)
             node.socket_timeout = min(node.socket_timeout or share, share)
         names = [(node.host, node.port) for node in found]
-        last = self._last
+        last = self._last_node
         if last is not None and (last.host, last.port) in names:
             first = names.index((last.host, last.port))
             found = found[first:] + found[:first]
         return found
 
     def connect(self, make: Make = BlockingConnection) -> BlockingConnection:
-        """A connection to the first node that takes us, as ``make`` makes it.
+        """Return a connection to the first node that accepts one, opened by ``make``.
 
-        Raises BrokerRefused where every node refuses, and BrokerUnavailable otherwise, as one that is away
-        might take us later. What is raised by nobody of ours, such as a signal, passes through.
+        Raises BrokerRefused if every node refuses, and BrokerUnavailable otherwise, because a node that is away may
+        accept a connection later. BaseExceptions, such as those raised by a signal handler, pass through.
         """
         refusals: list[BrokerError] = []
         for node in self.nodes():
             try:
                 connection = make(node)
             except Exception as error:
-                refusals.append(named(error, node))
+                refusals.append(as_broker_error(error, node))
             else:
                 for refusal in refusals:
-                    log.warning("another node is used: %s", refusal.message)
-                self.used(node)
+                    log.warning("using another node: %s", refusal.message)
+                self.remember(node)
                 return connection
-        raise together(refusals)
+        raise combined_error(refusals)
 
-    def used(self, node: pika.URLParameters) -> None:
-        """That node answered, or was at least the last to be tried."""
-        self._last = node
+    def remember(self, node: pika.URLParameters) -> None:
+        """Remember that this node answered, or at least was the last one to be tried."""
+        self._last_node = node
 
     @property
     def place(self) -> str:
-        """Where the broker is, for people: the node that was used last, without a password."""
+        """The address of the node that was used last, for messages: host, port and virtual host, without a password."""
         try:
-            return place(self._last or self.nodes()[0])
+            return place(self._last_node or self.nodes()[0])
         except BrokerError:
             return "at amqp_url"
 
-    def named(self, error: BaseException) -> BrokerError:
-        """The loss of a connection to the node that was used last, as an error of ours."""
+    def as_broker_error(self, error: BaseException) -> BrokerError:
+        """Return the BrokerError for the loss of a connection to the node that was used last."""
         if isinstance(error, BrokerError):
             return error
         try:
-            return named(error, self._last or self.nodes()[0])
+            return as_broker_error(error, self._last_node or self.nodes()[0])
         except BrokerError as unreadable:
             return unreadable.as_value()
 
 
 @contextmanager
-def connected(where: BrokerAccess, make: Make = BlockingConnection) -> Iterator[BlockingConnection]:
-    """A connection for a while, as ``make`` makes it. Raises BrokerUnavailable or BrokerRefused."""
-    connection = where.connect(make)
+def connected(access: BrokerAccess, make: Make = BlockingConnection) -> Iterator[BlockingConnection]:
+    """Provide a connection, opened by ``make``, for the duration of the block.
+
+    Raises BrokerUnavailable or BrokerRefused.
+    """
+    connection = access.connect(make)
     try:
         yield connection
     except AMQPError as error:
-        raise where.named(error) from None
+        raise access.as_broker_error(error) from None
     finally:
         with suppress(AMQPError):
             connection.close()
 
 
-def together(refusals: Sequence[BrokerError]) -> BrokerError:
-    """What it means that no node took us: refused only where all refuse."""
+def combined_error(refusals: Sequence[BrokerError]) -> BrokerError:
+    """Return one error for the refusals of all nodes: BrokerRefused only if all of them are."""
     if len(refusals) == 1:
         return refusals[0]
     kind = BrokerRefused if all(isinstance(each, BrokerRefused) for each in refusals) else BrokerUnavailable
@@ -158,7 +165,7 @@ def _parsed(url: str) -> pika.URLParameters:
     try:
         return pika.URLParameters(url)
     except (TypeError, ValueError):
-        # The exception's text would show parts of the URL, which holds the password.
+        # The exception's text would show parts of the URL, which contains the password.
         fault = Fault(
             "configuration", "amqp_url", "must be like amqps://user:password@host:5671/virtual-host?heartbeat=60"
         )
@@ -183,7 +190,7 @@ def _as_configured(settings: Settings, purpose: str) -> list[pika.URLParameters]
         if node.heartbeat is None:
             node.heartbeat = HEARTBEAT_SECONDS
         if context is not None:
-            # Each node shows a certificate of its own name.
+            # Each node presents a certificate for its own host name.
             node.ssl_options = pika.SSLOptions(context, host)
             if settings.tls.certfile is not None:
                 node.credentials = ExternalCredentials()
@@ -203,7 +210,7 @@ def _context(tls: TlsSettings) -> ssl.SSLContext:
         raise _unreadable("ca_cert", error) from None
     if tls.certfile is not None and tls.keyfile is not None:
         try:
-            # Without a password it would ask a person for one.
+            # Without a password, OpenSSL would prompt for one on the terminal.
             context.load_cert_chain(tls.certfile, tls.keyfile, password=lambda: "-")
         except OSError as error:
             raise _unreadable("certfile and keyfile", error) from None
@@ -211,8 +218,8 @@ def _context(tls: TlsSettings) -> ssl.SSLContext:
 
 
 def _unreadable(keys: str, error: OSError) -> BrokerUnavailable:
-    what = error.reason if isinstance(error, ssl.SSLError) else error.strerror
+    reason = error.reason if isinstance(error, ssl.SSLError) else error.strerror
     return BrokerUnavailable(
-        f"What {keys} in [tls] name cannot be used now ({one_line(str(what or type(error).__name__))}): "
-        "is it just being renewed? It is read again at the next try."
+        f"{keys} in [tls] cannot be used now ({one_line(str(reason or type(error).__name__))}). "
+        "The files may be in the middle of a renewal; they are read again for the next attempt."
     )

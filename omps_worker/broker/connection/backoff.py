@@ -1,25 +1,25 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How long to wait between attempts to connect."""
+"""Pauses between attempts to connect."""
 
 from __future__ import annotations
 
 import random
 
 FIRST_DELAY, LONGEST_DELAY = 0.25, 30.0
-"""Seconds between tries to connect: they double from the first to the longest."""
+"""Shortest and longest pause between attempts, in seconds. Pauses double from the first to the second."""
 
 
 class Backoff:
-    """How long to wait before the next try: doubling, capped, with jitter so that replicas spread."""
+    """Pauses between attempts: doubling, capped, and with jitter, so that replicas do not try in step."""
 
     def __init__(self) -> None:
         self._delay = FIRST_DELAY
 
     def reset(self) -> None:
-        """Start over, after something worked."""
+        """Start with the shortest pause again, after a success."""
         self._delay = FIRST_DELAY
 
     def next(self) -> float:
-        """Seconds to wait now."""
+        """Return how long to wait before the next attempt, in seconds."""
         delay, self._delay = self._delay, min(self._delay * 2, LONGEST_DELAY)
         return delay * random.uniform(0.5, 1.0)  # noqa: S311  no secret

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Header values that pika alone would change or choke on come through as they are.
+"""Decoding and encoding of header values that pika alone would change or fail on.
 
-pika 1.4 decodes floating point numbers to whole ones and cannot encode any; it raises on a time
-beyond the year 9999 (milliseconds where seconds belong) and on tables nested a few hundred deep.
-An exception there ends the connection, and the message comes again, and again: one such message
-would keep a worker from all others. ``install`` mends that for the whole process.
+pika 1.4 decodes floating-point numbers to integers and cannot encode them. It raises an exception on a time beyond the
+year 9999 (milliseconds where seconds are expected) and on tables nested a few hundred levels deep. The exception ends
+the connection, the broker redelivers the message, and so on: one such message would keep a worker from all others.
+``install`` replaces pika's functions for the whole process.
 
 Field types and their encoding: AMQP 0-9-1 section 4.2.5.5 with RabbitMQ's errata,
 https://www.rabbitmq.com/amqp-0-9-1-errata#section_3.
@@ -30,7 +30,7 @@ _pika_encode = pika.data.encode_value
 
 @dataclass(frozen=True, slots=True)
 class RawValue:
-    """A value kept as the bytes it came in: one letter for its type, then its content."""
+    """A header value kept as it was received: one byte for the type, then the content."""
 
     encoded: bytes
 
@@ -39,24 +39,24 @@ class RawValue:
 
 
 def install() -> None:
-    """Make pika use this module. Doing it twice does no harm."""
+    """Make pika use the functions of this module. Calling it twice is harmless."""
     pika.data.decode_value = decode_value
     pika.data.encode_value = encode_value
     pika.data.decode_table = decode_table
 
 
 def decode_table(encoded: bytes, offset: int) -> tuple[dict[str | bytes, Any], int]:
-    """The table at ``offset``, and the offset behind it."""
+    """Return the table at ``offset``, and the offset after it."""
     return _decode_table(encoded, offset, 0)
 
 
 def decode_value(encoded: bytes, offset: int) -> tuple[Any, int]:
-    """The value at ``offset``, beginning with its type, and the offset behind it."""
+    """Return the value at ``offset``, which begins with its type, and the offset after it."""
     return _decode(encoded, offset, 0)
 
 
 def encode_value(pieces: list[bytes], value: Any) -> int:
-    """Append ``value`` to ``pieces``; returns its length in bytes."""
+    """Append the encoded ``value`` to ``pieces``, and return its length in bytes."""
     if isinstance(value, RawValue):
         pieces.append(value.encoded)
         return len(value.encoded)
@@ -91,7 +91,7 @@ def _decode_array(encoded: bytes, offset: int, depth: int) -> tuple[list[Any], i
 def _decode(encoded: bytes, offset: int, depth: int) -> tuple[Any, int]:
     kind = encoded[offset : offset + 1]
     if kind == _TEXT:
-        # pika would do the same, after a look at a dozen other types.
+        # A shortcut: pika would do the same after comparing a dozen other types.
         (length,) = _length_at(encoded, offset + 1)
         end = offset + 5 + length
         text = encoded[offset + 5 : end]

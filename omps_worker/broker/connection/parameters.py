@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What pika is told for one attempt to connect to one node."""
+"""pika's parameters for one attempt to connect to one node."""
 
 from __future__ import annotations
 
@@ -12,31 +12,33 @@ from omps_worker.broker.connection import header_values
 from omps_worker.common.text import one_line
 
 CONNECT_SECONDS = 15.0
-"""How long one try to connect may take, name look-up, TLS and login included."""
+"""Timeout in seconds of one attempt to connect, including name lookup, TLS and login."""
 
 HEARTBEAT_SECONDS = 15
-"""How often both sides show that they live, where ``amqp_url`` does not say; who is silent for two or three times as
-long counts as dead. One for all connections of a process: a worker that is frozen gives up its messages and its
-locks together."""
+"""Default heartbeat interval in seconds, unless ``amqp_url`` sets another.
+
+A side that is silent for two or three intervals counts as dead. All connections of a process have the same heartbeat,
+so that a frozen worker loses its messages and its locks together.
+"""
 
 
-def prepared(found: pika.URLParameters, client_properties: dict[str, Any]) -> pika.URLParameters:
-    """``found`` with one bounded try to connect, and header values that survive.
+def prepared(node: pika.URLParameters, client_properties: dict[str, Any]) -> pika.URLParameters:
+    """Return ``node``, set up for one attempt with a timeout, and make pika preserve header values.
 
-    pika logs each failure to connect several times, with tracebacks; who connects says it in one
-    line. So pika is kept quiet, unless everything is being debugged.
+    pika logs each failure to connect several times, with tracebacks. The caller reports a failure in one line, so
+    pika's logger is silenced, unless the log level is DEBUG.
     """
     header_values.install()
-    chatter = logging.getLogger("pika")
-    if chatter.getEffectiveLevel() > logging.DEBUG:
-        chatter.setLevel(logging.CRITICAL)
-    found.client_properties = client_properties
-    found.connection_attempts = 1
-    found.socket_timeout = CONNECT_SECONDS
-    found.stack_timeout = CONNECT_SECONDS
-    return found
+    pika_log = logging.getLogger("pika")
+    if pika_log.getEffectiveLevel() > logging.DEBUG:
+        pika_log.setLevel(logging.CRITICAL)
+    node.client_properties = client_properties
+    node.connection_attempts = 1
+    node.socket_timeout = CONNECT_SECONDS
+    node.stack_timeout = CONNECT_SECONDS
+    return node
 
 
-def place(where: pika.URLParameters) -> str:
-    """Where that is, for people: host, port and virtual host, no password."""
-    return one_line(f"{where.host}:{where.port}, virtual host {where.virtual_host}")
+def place(node: pika.URLParameters) -> str:
+    """Return the address of a node for messages: host, port and virtual host, without a password."""
+    return one_line(f"{node.host}:{node.port}, virtual host {node.virtual_host}")

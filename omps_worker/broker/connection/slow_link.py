@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A connection that nothing cuts off for being slow, and that a dead link does not hold up for long.
+"""Connections that tolerate slow links and still detect dead ones.
 
-pika takes a connection for dead when no whole frame came between two of its looks, though 128 KiB of
-a large message may well be on their way over a slow link. Here every byte is a sign of life.
+pika considers a connection dead if no complete frame arrived between two heartbeat checks, although part of a large
+message (128 KiB) may be on its way over a slow link. Here, every byte received counts as a sign of life.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ class _SlowLinkConnection(pika.SelectConnection):
     bytes_received: int
 
     def _on_data_available(self, data_in: bytes) -> None:
-        # This is what the heartbeat checker compares; pika itself adds a frame when it is whole.
+        # The heartbeat checker compares this number. pika itself adds a frame only when it is complete.
         self.bytes_received += len(data_in)
         super()._on_data_available(data_in)  # type: ignore[misc]
 
 
-def patiently_connected(where: BrokerAccess) -> AbstractContextManager[pika.BlockingConnection]:
-    """A connection for a while. Raises BrokerUnavailable or BrokerRefused."""
-    return connected(where, _patient)
+def connected_over_slow_link(access: BrokerAccess) -> AbstractContextManager[pika.BlockingConnection]:
+    """Provide a connection over a link that may be slow. Raises BrokerUnavailable or BrokerRefused."""
+    return connected(access, _connect)
 
 
-def _patient(node: pika.URLParameters) -> pika.BlockingConnection:
+def _connect(node: pika.URLParameters) -> pika.BlockingConnection:
     if node.heartbeat is None:
         node.heartbeat = HEARTBEAT_SECONDS
     return pika.BlockingConnection(node, _impl_class=_SlowLinkConnection)  # type: ignore[arg-type]

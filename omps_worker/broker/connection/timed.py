@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Questions to the broker that end in time. pika's calls have no limit as long as heartbeats go on.
+"""Requests to the broker with a timeout. pika's blocking calls have no limit as long as heartbeats arrive.
 
-A broker that is short of memory or disk stops reading from a connection as soon as it publishes: whatever is
-asked on it then is answered when the alarm ends, be it in days. It says so first, though.
+During a memory or disk alarm, the broker stops reading from a connection as soon as that connection publishes. Any
+request on it is then answered only when the alarm ends, which may take days. The broker announces this with a
+connection.blocked frame.
 """
 
 from __future__ import annotations
@@ -21,39 +22,42 @@ from omps_worker.common.text import one_line
 
 
 class Blocked(AMQPError):
-    """The broker has stopped reading from this connection, which is of no use any more; the text is its reason."""
+    """The broker has stopped reading from this connection, which is therefore unusable.
+
+    The text is the broker's reason.
+    """
 
 
-def reason_of(frame: Any) -> str:
-    """The reason that a connection.blocked frame gives."""
+def block_reason(frame: Any) -> str:
+    """Return the reason in a connection.blocked frame."""
     return one_line(str(frame.method.reason)) or "no reason given"
 
 
-def takes_nothing(place: str, reason: str) -> BrokerBlocked:
-    """The error that says it to a person."""
+def blocked_error(place: str, reason: str) -> BrokerBlocked:
+    """Return the error that reports an alarm of the broker."""
     return BrokerBlocked(
-        f"The broker ({place}) takes no messages: {reason}. That is an alarm of its own, which ends when there is room."
+        f"The broker ({place}) takes no messages: {reason}. This alarm of the broker ends when it has room again."
     )
 
 
 class TimedConnection:
-    """A connection and how long one waits for it; to be used in its own thread."""
+    """A connection whose requests have a timeout. Use it in the connection's own thread."""
 
     def __init__(self, connection: BlockingConnection) -> None:
-        # Its public timers and callbacks do not go off inside a call.
+        # The timers and callbacks of BlockingConnection's public interface do not fire inside a call.
         inner: Any = connection._impl  # type: ignore[attr-defined]
         self._ioloop = inner.ioloop
         self._waiting = False
         self.blocked: str | None = None
-        """Why the broker has stopped reading from it, if it has."""
+        """The reason why the broker has stopped reading from the connection; None: it has not."""
         inner.add_on_connection_blocked_callback(self._on_blocked)
 
     @contextlib.contextmanager
-    def to(self, seconds: float) -> Iterator[None]:
-        """Wait no longer than that for what is asked inside.
+    def limit(self, seconds: float) -> Iterator[None]:
+        """Limit the requests inside the block to this number of seconds.
 
-        Raises AMQPError when the time is over, and Blocked when the broker stops reading; then nothing
-        can be asked on the connection any more.
+        Raises AMQPError when the time is over, and Blocked when the broker stops reading. The connection cannot be used
+        after either.
         """
         if self.blocked is not None:
             raise Blocked(self.blocked)
@@ -63,22 +67,22 @@ class TimedConnection:
             yield
         finally:
             self._waiting = False
-            # A connection that has ended has no timers.
+            # A closed connection has no timers to remove.
             with contextlib.suppress(Exception):
                 self._ioloop.remove_timeout(timer)
 
     def _on_blocked(self, _connection: object, frame: Any) -> None:
-        self.blocked = reason_of(frame)
+        self.blocked = block_reason(frame)
         if self._waiting:
             self._ioloop.call_later(0, functools.partial(_give_up, Blocked(self.blocked)))
 
 
 def close(connection: BlockingConnection, seconds: float) -> None:
-    """Say goodbye, which may take so long; a connection that is gone already, or blocked, is just dropped."""
-    with contextlib.suppress(Exception), TimedConnection(connection).to(seconds):
+    """Close the connection in at most ``seconds``; a connection that is gone or blocked is dropped."""
+    with contextlib.suppress(Exception), TimedConnection(connection).limit(seconds):
         connection.close()
-    # pika leaves the socket of a goodbye that had no answer to the garbage collection, and the broker would take us
-    # for there until then: with all that belongs to the connection, such as a lock.
+    # If the broker does not answer the close, pika leaves the socket to the garbage collector. Until then the broker
+    # would consider the connection alive, with everything that belongs to it, such as a lock.
     transport: Any = getattr(connection._impl, "_transport", None)  # type: ignore[attr-defined]
     if transport is not None:
         with contextlib.suppress(OSError):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which deliveries of one channel are acked when: as few acks as possible, none too early.
+"""``Acks``: which deliveries of a channel are acked, and when. It sends as few acks as possible, and none too early.
 
-An ack for many covers everything up to a delivery tag, so it must stay below the oldest tag
-whose work is still in hand.
+An ack with ``multiple`` covers every delivery up to its tag, so it must stay below the oldest tag whose work is not
+finished.
 """
 
 from __future__ import annotations
@@ -11,40 +11,40 @@ from typing import Protocol
 
 
 class AckChannel(Protocol):
-    """The part of a channel that is needed here."""
+    """The part of a channel that ``Acks`` uses."""
 
     def basic_ack(self, delivery_tag: int = 0, multiple: bool = False) -> object:
-        """Ack one delivery, or all up to it."""
+        """Ack one delivery, or all deliveries up to it."""
         ...
 
 
 class Acks:
-    """The deliveries of one channel. Tags grow; each is either held, or settled, then acked."""
+    """The deliveries of one channel. Tags grow. Each delivery is held or settled at once, and acked once settled."""
 
-    def __init__(self, channel: AckChannel, at_once: int) -> None:
+    def __init__(self, channel: AckChannel, batch_size: int) -> None:
         self._channel = channel
-        self._at_once = max(at_once, 1)
+        self._batch_size = max(batch_size, 1)
         self._held: dict[int, None] = {}
         self._settled: list[int] = []
 
     @property
     def held(self) -> int:
-        """How many deliveries are in hand."""
+        """The number of deliveries that are in flight."""
         return len(self._held)
 
     def hold(self, tag: int) -> None:
-        """A delivery that takes its time."""
+        """Register a delivery whose work takes time."""
         self._held[tag] = None
 
     def drop(self, tag: int) -> None:
-        """A delivery that was held and given back to the broker."""
+        """Forget a delivery that was held and is returned to the broker."""
         self._held.pop(tag, None)
 
     def settle(self, tag: int) -> None:
-        """A delivery that is done with, held before or not; acked soon, or at once with many others."""
+        """Register a delivery that is finished, whether it was held before or not; it is acked with the next batch."""
         self._held.pop(tag, None)
         self._settled.append(tag)
-        if len(self._settled) >= self._at_once:
+        if len(self._settled) >= self._batch_size:
             self.flush()
 
     def flush(self) -> None:

@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A worker: takes messages from the queue until it is told to stop.
+"""``Consumer``: a worker's main loop, which consumes messages until it is told to stop.
 
-One connection, used by one thread, which never does work itself, so that heartbeats go on. What
-comes (``intake.py``) and concerns us goes to a thread; when its outcome is recorded on the broker, it is
-acked here.
+One thread uses the connection and never processes messages itself, so heartbeats continue. Relevant messages
+(``dispatcher.py``) go to a worker thread. When the broker has their outcome, this thread acks them.
 
-While the broker blocks publishers, no outcome can be recorded. Then nothing is begun: what has come
-is kept, and not given back, which would only send it round in circles and count as deliveries. As
-no more comes than may be un-acked, the consumer need not be cancelled; after a reconnect it is
-not subscribed before the end of the alarm.
+While the broker blocks publishers, no outcome can be recorded, so no work is begun. Messages that were received are
+kept, not returned: returning them would only make them circulate, and would count as deliveries. No more can arrive
+than may be un-acked, so the consumer need not be cancelled. After a reconnect it does not subscribe before the alarm
+has ended.
 """
 
 from __future__ import annotations
@@ -41,34 +40,37 @@ from omps_worker.publishing.retry import RetrySchedule
 log = logging.getLogger(__name__)
 
 DONE, UNFINISHED = 0, 1
-"""Exit codes of ``run``: everything in hand was finished and acked; something was left to the broker."""
+"""Exit codes of ``run``: everything in flight was finished and acked; something was left to the broker."""
 
 TURN_SECONDS = 0.2
-"""How long the connection waits for news before it looks around."""
+"""How long the loop waits for data from the broker at a time, in seconds."""
 
 ANSWER_SECONDS = 5.0
-"""How long nothing is begun while the publisher does not know yet whether the broker takes messages."""
+"""How long no work is begun while it is unknown whether the broker accepts messages, in seconds."""
 
 STEADY_SECONDS = 10.0
-"""A connection that lived that long is no part of a series of failures."""
+"""A connection that lasts this many seconds resets the backoff."""
 
 
 @dataclass
 class _BrokerSession:
-    """One connection to the broker, and what lives and dies with it."""
+    """One connection to the broker, and what ends with it."""
 
     connection: BlockingConnection
     channel: BlockingChannel
-    begun: float
+    started_at: float
     cancelled: bool = False
 
 
 class Consumer:
-    """``run`` it once. ``where`` and ``topology`` say what to consume, ``handler`` what to do."""
+    """A worker's main loop; call ``run`` once.
+
+    ``access`` and ``topology`` say what to consume, ``handler`` what to do with messages.
+    """
 
     def __init__(
         self,
-        where: BrokerAccess,
+        access: BrokerAccess,
         topology: Topology,
         handler: MessageHandler,
         publisher: Publisher,
@@ -79,7 +81,7 @@ class Consumer:
         publish_priority: int | None = None,
         give_up_after: float = 86400.0,
     ) -> None:
-        self._where = where
+        self._access = access
         self._topology = topology
         self._handler = handler
         self._publisher = publisher
@@ -90,178 +92,184 @@ class Consumer:
             queue=topology.queue,
             publish_exchange=topology.publish_exchange,
             publish_priority=publish_priority,
-            ladder=RetrySchedule(topology.delays, give_up_after if topology.delays else 0.0),
-            restore=self._want_topology,
-            parked_before=AlreadyParked(where, topology),
+            schedule=RetrySchedule(topology.delays, give_up_after if topology.delays else 0.0),
+            restore_topology=self._request_topology,
+            already_parked=AlreadyParked(access, topology),
         )
-        self._in_hand = InFlight(
+        self._in_flight = InFlight(
             self._deliveries.perform, concurrency, self._wake, lambda: publisher.blocked is None, handler.observer
         )
-        self._intake = Dispatcher(handler, self._in_hand, topology, prefetch, self._may_begin)
-        self._conversation: _BrokerSession | None = None
-        self._topology_wanted = threading.Event()
+        self._dispatcher = Dispatcher(handler, self._in_flight, topology, prefetch, self._may_begin)
+        self._session: _BrokerSession | None = None
+        self._topology_requested = threading.Event()
         self._housekeeping = Housekeeping(handler, self._signals)
         self._ever_consumed = False
-        self._refusals = FinalRefusals()
+        self._final_refusals = FinalRefusals()
         self._turned_at = time.monotonic()
-        self._hurry = threading.Event()
+        self._reconnect_now = threading.Event()
 
     @property
-    def still_for(self) -> float:
-        """Seconds since the loop last turned: while all is well, never much more than a connect takes."""
+    def seconds_since_turn(self) -> float:
+        """Seconds since the loop last turned.
+
+        In normal operation this is never much more than a connection attempt takes.
+        """
         return time.monotonic() - self._turned_at
 
     @property
     def consuming(self) -> bool:
-        """Whether messages that come now would be taken, if need be after one that is worked on alone."""
-        return self._intake.consuming and not self._signals.stopping
+        """Whether messages that arrive now would be processed, possibly after one that is processed alone."""
+        return self._dispatcher.consuming and not self._signals.stopping
 
     @property
     def counts(self) -> Counter[str]:
         """How many messages ended as ``ignored:<reason>``, and how many outcomes had which status."""
-        return self._in_hand.counts
+        return self._in_flight.counts
 
     @property
-    def in_hand(self) -> tuple[int, int, float]:
-        """How many messages are being worked on, how many wait for a thread, and for how many seconds the oldest is."""
-        return self._in_hand.running, self._in_hand.waiting, self._in_hand.oldest
+    def in_flight(self) -> tuple[int, int, float]:
+        """How many messages are processed, how many wait for a thread, and the age of the oldest work in seconds."""
+        return self._in_flight.running, self._in_flight.waiting, self._in_flight.oldest
 
     @property
     def deliveries(self) -> DeliveryWorker:
-        """Where work is done and its outcome recorded; it knows how that goes."""
+        """The part that does the work and records its outcome."""
         return self._deliveries
 
-    def hurry(self) -> None:
-        """The broker seems to be back: connect now, instead of after the pause. From any thread."""
-        self._hurry.set()
+    def reconnect_now(self) -> None:
+        """Connect now, instead of at the end of the pause, because the broker seems to be back.
+
+        Any thread may call it.
+        """
+        self._reconnect_now.set()
 
     def stop(self) -> None:
-        """What SIGTERM does: finish the work in hand, then return from ``run``. From any thread."""
+        """Finish the work in flight, then return from ``run``, as after SIGTERM. Any thread may call it."""
         self._signals.stop()
 
     def run(self) -> int:
-        """Consume until SIGTERM or SIGINT; returns the exit code.
+        """Consume until SIGTERM or SIGINT, and return the exit code.
 
-        A broker that is away is waited for. Raises BrokerRefused when it refuses the login, a queue
-        or an exchange before that ever worked; later the same is logged and tried again. SIGTERM, SIGINT and
-        SIGHUP are handled meanwhile, if this is the main thread; a second SIGTERM stops at once.
+        If the broker is away, the worker waits for it. Raises BrokerRefused if the broker refuses the login, a queue or
+        an exchange before that step has ever succeeded; later refusals are logged, and the step is tried again. If this
+        is the main thread, SIGTERM, SIGINT and SIGHUP are handled; a second SIGTERM stops at once.
         """
         try:
             with self._signals:
                 self._run()
-                return UNFINISHED if self._in_hand.left_to_broker else DONE
+                return UNFINISHED if self._in_flight.left_to_broker else DONE
         except StopNow:
-            log.warning("stopped at once: the broker redelivers what was in hand")
+            log.warning("stopped at once: the broker redelivers the messages that were in flight")
             return UNFINISHED
         finally:
             self._deliveries.abandon()
-            self._in_hand.end_threads()
+            self._in_flight.end_threads()
             self._publisher.close(1.0)
 
     def _run(self) -> None:
         backoff = Backoff()
         while not self._signals.stopping:
-            begun = time.monotonic()
+            started_at = time.monotonic()
             try:
                 try:
-                    self._converse()
+                    self._run_session()
                 finally:
-                    self._end_conversation()
+                    self._end_session()
             except Interrupted:
                 break
             except Exception as error:
-                if time.monotonic() - begun > STEADY_SECONDS:
+                if time.monotonic() - started_at > STEADY_SECONDS:
                     backoff.reset()
-                self._explain(error)
+                self._log_or_raise(error)
                 self._pause(backoff.next())
         self._finish_without_broker()
 
-    def _converse(self) -> None:
+    def _run_session(self) -> None:
         connection = self._connect()
         try:
-            with self._refusals.step("declare"):
+            with self._final_refusals.step("declare"):
                 self._topology.set_up(connection)
-            self._topology_wanted.clear()
+            self._topology_requested.clear()
             self._publisher.start()
-            conversation = self._open(connection)
+            session = self._open(connection)
             while not self._signals.stopping:
-                self._turn(conversation)
-            self._finish(conversation)
+                self._turn(session)
+            self._finish(session)
         except StopNow:
-            raise  # saying goodbye to a broker may take as long as the broker likes
+            raise  # closing the connection could take as long as the broker does not answer
         except BaseException:
             _close(connection)
             raise
         _close(connection)
 
     def _connect(self) -> BlockingConnection:
-        with self._refusals.step("log in"), self._signals.interrupting():
-            return self._where.connect()
+        with self._final_refusals.step("log in"), self._signals.interrupting():
+            return self._access.connect()
 
     def _open(self, connection: BlockingConnection) -> _BrokerSession:
-        self._in_hand.collect()
+        self._in_flight.collect()
         channel = connection.channel()
-        conversation = _BrokerSession(connection, channel, time.monotonic())
-        channel.add_on_cancel_callback(lambda _frame: self._on_cancelled(conversation))
-        self._intake.open(channel)
-        self._conversation = conversation
-        return conversation
+        session = _BrokerSession(connection, channel, time.monotonic())
+        channel.add_on_cancel_callback(lambda _frame: self._on_cancelled(session))
+        self._dispatcher.open(channel)
+        self._session = session
+        return session
 
     def _may_begin(self) -> bool:
-        """Whether the outcome of work could be recorded, as far as anybody knows."""
-        publisher, conversation = self._publisher, self._conversation
+        """Return whether the outcome of work could probably be recorded now."""
+        publisher, session = self._publisher, self._session
         if publisher.refusal is not None and self._topology.locks:
-            with self._refusals.step("publish"):
+            with self._final_refusals.step("publish"):
                 raise publisher.refusal
-        if publisher.blocked is not None or conversation is None:
+        if publisher.blocked is not None or session is None:
             return False
-        return publisher.connected or time.monotonic() > conversation.begun + ANSWER_SECONDS
+        return publisher.connected or time.monotonic() > session.started_at + ANSWER_SECONDS
 
     def _begins_to_consume(self) -> None:
-        log.info("consuming from the queue %s on %s", self._topology.queue, self._where.place)
+        log.info("consuming from the queue %s on %s", self._topology.queue, self._access.place)
         if self._ever_consumed:
             self._handler.observer.reconnected("consumer")
         self._ever_consumed = True
 
-    def _turn(self, conversation: _BrokerSession) -> None:
-        """Take what has come, ack what is done, and look around. Raises when the channel is gone."""
-        if self._intake.adjust():
+    def _turn(self, session: _BrokerSession) -> None:
+        """Receive messages, ack what is finished, and do periodic work. Raises if the channel is gone."""
+        if self._dispatcher.adjust():
             self._begins_to_consume()
-        conversation.connection.process_data_events(time_limit=TURN_SECONDS)
-        self._in_hand.collect()
-        if not conversation.channel.is_open:
+        session.connection.process_data_events(time_limit=TURN_SECONDS)
+        self._in_flight.collect()
+        if not session.channel.is_open:
             raise BrokerUnavailable(
-                f"The broker closed the channel of the consumer: {_closing_reason(conversation.channel)}"
+                f"The broker closed the channel of the consumer: {_closing_reason(session.channel)}"
             )
-        self._intake.flush()
-        if conversation.cancelled:
-            raise BrokerUnavailable(f"The broker cancelled the consumer: is the queue {self._topology.queue} deleted?")
-        if self._topology_wanted.is_set():
-            self._restore_topology(conversation)
-        self._keep_house()
+        self._dispatcher.flush()
+        if session.cancelled:
+            raise BrokerUnavailable(f"The broker cancelled the consumer: was the queue {self._topology.queue} deleted?")
+        if self._topology_requested.is_set():
+            self._restore_topology(session)
+        self._do_housekeeping()
 
-    def _keep_house(self) -> None:
+    def _do_housekeeping(self) -> None:
         self._turned_at = time.monotonic()
         self._housekeeping.turn()
 
-    def _on_cancelled(self, conversation: _BrokerSession) -> None:
-        conversation.cancelled = True
+    def _on_cancelled(self, session: _BrokerSession) -> None:
+        session.cancelled = True
 
     def _wake(self) -> None:
-        conversation = self._conversation
-        if conversation is not None:
-            # A connection that has ended needs no waking.
+        session = self._session
+        if session is not None:
+            # There is nothing to wake if the connection has ended.
             with contextlib.suppress(Exception):
-                conversation.connection.add_callback_threadsafe(_nothing)
+                session.connection.add_callback_threadsafe(_nothing)
 
-    def _end_conversation(self) -> None:
-        self._conversation = None
-        self._intake.detach()
+    def _end_session(self) -> None:
+        self._session = None
+        self._dispatcher.detach()
 
-    def _explain(self, error: Exception) -> None:
+    def _log_or_raise(self, error: Exception) -> None:
         if isinstance(error, AMQPError | OSError | BrokerError):
-            found = self._where.named(error)
-            if self._refusals.is_final(found):
+            found = self._access.as_broker_error(error)
+            if self._final_refusals.is_final(found):
                 raise found
             log.warning("not consuming, trying again: %s", found.message)
         elif isinstance(error, WorkerError) and not error.transient:
@@ -269,50 +277,50 @@ class Consumer:
         elif isinstance(error, WorkerError):
             log.warning("not consuming, trying again: %s", error.message)
         else:
-            log.exception("not consuming, trying again after an exception that nobody thought of")
+            log.exception("not consuming, trying again after an unexpected exception")
 
     def _pause(self, seconds: float) -> None:
         end = time.monotonic() + seconds
         while not self._signals.stopping and (left := end - time.monotonic()) > 0:
-            if self._hurry.wait(min(left, TURN_SECONDS)):
+            if self._reconnect_now.wait(min(left, TURN_SECONDS)):
                 break
-            self._keep_house()
-        self._hurry.clear()
+            self._do_housekeeping()
+        self._reconnect_now.clear()
 
-    def _want_topology(self) -> None:
-        self._topology_wanted.set()
+    def _request_topology(self) -> None:
+        self._topology_requested.set()
         self._wake()
 
-    def _restore_topology(self, conversation: _BrokerSession) -> None:
-        self._topology_wanted.clear()
+    def _restore_topology(self, session: _BrokerSession) -> None:
+        self._topology_requested.clear()
         try:
-            self._topology.set_up(conversation.connection)
+            self._topology.set_up(session.connection)
         except BrokerRefused as error:
             log.error("%s", error.message)
 
-    def _finish(self, conversation: _BrokerSession) -> None:
-        """Give back what was not begun, wait for the work in hand, ack it."""
-        log.info("stopping: %d message(s) in hand", self._in_hand.running)
-        self._intake.close()
-        while self._in_hand.running and not self._signals.overdue:
+    def _finish(self, session: _BrokerSession) -> None:
+        """Return what was not begun to the broker, wait for the work in flight, and ack it."""
+        log.info("stopping: %d message(s) in flight", self._in_flight.running)
+        self._dispatcher.close()
+        while self._in_flight.running and not self._signals.overdue:
             self._turned_at = time.monotonic()
-            conversation.connection.process_data_events(time_limit=TURN_SECONDS)
-            self._in_hand.collect()
-            self._intake.flush()
-        self._intake.flush()
+            session.connection.process_data_events(time_limit=TURN_SECONDS)
+            self._in_flight.collect()
+            self._dispatcher.flush()
+        self._dispatcher.flush()
 
     def _finish_without_broker(self) -> None:
-        """The connection is gone while stopping: at least let the work in hand end and be told."""
-        if not self._in_hand.closing:
-            log.info("stopping without the broker: %d message(s) in hand", self._in_hand.running)
-        self._in_hand.close()
-        while self._in_hand.running and not self._signals.overdue:
+        """Wait for the work in flight, and for its results, after the connection was lost while stopping."""
+        if not self._in_flight.closing:
+            log.info("stopping without the broker: %d message(s) in flight", self._in_flight.running)
+        self._in_flight.close()
+        while self._in_flight.running and not self._signals.overdue:
             self._turned_at = time.monotonic()
             time.sleep(0.02)
-            self._in_hand.collect()
-        if self._in_hand.running:
-            self._in_hand.left_to_broker = True
-            log.warning("the shutdown timeout has passed: the broker redelivers %d message(s)", self._in_hand.running)
+            self._in_flight.collect()
+        if self._in_flight.running:
+            self._in_flight.left_to_broker = True
+            log.warning("the shutdown timeout has passed: the broker redelivers %d message(s)", self._in_flight.running)
 
 
 def _close(connection: BlockingConnection) -> None:
@@ -321,9 +329,9 @@ def _close(connection: BlockingConnection) -> None:
 
 
 def _nothing() -> None:
-    """Called to end a wait."""
+    """Do nothing: scheduling this call ends a wait."""
 
 
 def _closing_reason(channel: BlockingChannel) -> str:
-    # pika keeps it, but has no public name for it.
-    return one_line(str(getattr(channel, "_closing_reason", None) or "it did not say why"))
+    # pika stores the reason, but has no public name for it.
+    return one_line(str(getattr(channel, "_closing_reason", None) or "it gave no reason"))

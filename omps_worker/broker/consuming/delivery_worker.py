@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What happens to a relevant message, in a thread of its own: do the work, tell, park what failed.
+"""``DeliveryWorker``: process a relevant message in a worker thread, publish its results, retry or park what failed.
 
-When ``Work.perform`` says so, and not before, the message may be acked.
+The message may be acked once ``DeliveryWorker.perform`` returns a value, and not before.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class ResultMessage(Protocol):
 
 
 class Decode(Protocol):
-    """Reads a message; see ``messages.events.decode``."""
+    """Decodes a message; see ``messages.events.decode``."""
 
     def __call__(
         self,
@@ -71,21 +71,20 @@ class Decode(Protocol):
         message_type: str | None = None,
         topic: str = "",
     ) -> BuildEvent | Ignored:
-        """The event, or why there is none; MessageError if the message cannot be read."""
+        """Return the event, or the reason why there is none. Raises MessageError if the message cannot be decoded."""
         ...
 
 
 @dataclass(frozen=True)
 class MessageHandler:
-    """What a worker does with messages; the broker's side knows nothing of builds and registries.
+    """What a worker does with messages; the code for the broker knows nothing about builds and registries.
 
-    ``decode`` and ``dismiss`` are asked in the connection's thread and must be quick; ``dismiss``
-    tells why a build is surely none of our business, or None if it may be. ``process`` does the
-    work, in one of several threads, and ``messages_for`` writes the results. ``reload`` is called
-    after a SIGHUP, ``housekeeping`` about once a second, both in the connection's thread.
-    ``observer`` hears of everything.
+    ``decode`` and ``dismiss`` are called in the connection's thread and must be quick. ``dismiss`` returns the reason
+    why a build is certainly irrelevant, or None if it may be relevant. ``process`` does the work, in one of several
+    threads, and ``messages_for`` writes the results. ``reload`` is called after a SIGHUP, ``housekeeping`` about once a
+    second, both in the connection's thread. ``observer`` receives all counts and times.
 
-    An exception in any of them parks the message at hand and never stops the worker.
+    An exception in any of them parks the current message and never stops the worker.
     """
 
     decode: Decode
@@ -99,17 +98,17 @@ class MessageHandler:
 
 @dataclass(frozen=True)
 class CompletedWork:
-    """The outcome is recorded and the message may be acked. ``ignored``: that is all there was."""
+    """The outcome is recorded, and the message may be acked. With ``ignored``, there was nothing to do."""
 
     statuses: tuple[Status, ...] = ()
     ignored: Ignored | None = None
 
 
 class DeliveryWorker:
-    """Performs work on deliveries, from any thread. ``restore`` asks for the queues to be set up anew.
+    """Processes deliveries and records their outcomes, in any thread.
 
-    ``parked_before`` is asked of a message that was handed over before whether its failure, an error's name and the
-    targets, is parked already.
+    ``restore_topology`` requests that the queues are declared again. ``already_parked`` is called for a redelivered
+    message, with the name of its error and the targets that failed; it returns whether this failure is parked already.
     """
 
     def __init__(
@@ -120,40 +119,43 @@ class DeliveryWorker:
         queue: str,
         publish_exchange: str,
         publish_priority: int | None,
-        ladder: retry.RetrySchedule,
-        restore: Callable[[], object],
-        parked_before: Callable[[Delivery, str, Sequence[str] | None], bool] = lambda *_: False,
+        schedule: retry.RetrySchedule,
+        restore_topology: Callable[[], object],
+        already_parked: Callable[[Delivery, str, Sequence[str] | None], bool] = lambda *_: False,
     ) -> None:
         self._handler = handler
         self._publisher = publisher
         self._queue = queue
-        self._ladder = ladder
+        self._ladder = schedule
         self._exchange = publish_exchange
         self._priority = publish_priority
-        self._restore = restore
-        self._parked_before = parked_before
+        self._restore_topology = restore_topology
+        self._already_parked = already_parked
         self._abandoned = threading.Event()
         self._processing = WorkTimes()
-        self._untold: dict[object, str] = {}
+        self._recording_problems: dict[object, str] = {}
 
     @property
-    def untold(self) -> str | None:
-        """Why an outcome cannot be recorded, though somebody tries again and again; None: all can."""
-        return next(iter(self._untold.copy().values()), None)
+    def recording_problem(self) -> str | None:
+        """Why an outcome cannot be recorded, although the worker keeps trying; None: there is no such outcome."""
+        return next(iter(self._recording_problems.copy().values()), None)
 
     @property
     def longest_work(self) -> float:
-        """For how many seconds the slowest piece of work goes on; recording outcomes does not count. 0: none."""
+        """For how many seconds the slowest work has been under way; 0: there is none.
+
+        The recording of its outcome does not count.
+        """
         return self._processing.longest
 
     def abandon(self) -> None:
-        """Stop waiting for the broker: what is not recorded yet stays un-acked."""
+        """Stop waiting for the broker: messages whose outcome is not recorded yet stay un-acked."""
         self._abandoned.set()
 
     def perform(self, delivery: Delivery, fault: WorkerError | None) -> CompletedWork | None:
-        """Do the work and record the outcome; None if it could not be recorded.
+        """Do the work and record the outcome. Return None if it could not be recorded.
 
-        ``fault`` is given where the message itself is at fault, and there is no work to do.
+        ``fault`` is the error of a message that cannot be processed at all, such as one that cannot be decoded.
         """
         attempt, source = delivery.attempt, delivery.source
         with self._processing.measure():
@@ -161,13 +163,13 @@ class DeliveryWorker:
         if isinstance(outcomes, Ignored):
             return CompletedWork(ignored=outcomes)
         with self._handler.observer.timing("result"):
-            return self._recorded(outcomes, delivery, attempt, source)
+            return self._record_outcomes(outcomes, delivery, attempt, source)
 
-    def _recorded(
+    def _record_outcomes(
         self, outcomes: Sequence[Outcome], delivery: Delivery, attempt: Attempt, source: Source
     ) -> CompletedWork | None:
         observer = self._handler.observer
-        disposition, messages = self._told(self._decide(outcomes, delivery), delivery)
+        disposition, messages = self._with_results(self._decide(outcomes, delivery), delivery)
         for outcome in disposition.outcomes:
             log_outcome(outcome, source, attempt)
             observer.outcome(outcome.status.value, outcome.error_name)
@@ -175,27 +177,25 @@ class DeliveryWorker:
             if not self._record(lambda message=message: result(message, self._exchange, self._priority)):  # type: ignore[misc]
                 return None
         parked, again = disposition.parked, disposition.again
-        if parked is not None and not self._is_double(delivery, parked):
-            if not self._record(lambda: self._parked(delivery, parked)):
+        if parked is not None and not self._is_duplicate(delivery, parked):
+            if not self._record(lambda: self._parked_message(delivery, parked)):
                 return None
             observer.parked(parked.error.name)
         if again is not None:
-            if not self._record(lambda: self._waiting(delivery, again)):
+            if not self._record(lambda: self._waiting_message(delivery, again)):
                 return None
             observer.retry(again.delay.text)
         return CompletedWork(tuple(outcome.status for outcome in disposition.outcomes))
 
     def _outcomes(self, delivery: Delivery, attempt: Attempt, fault: WorkerError | None) -> Sequence[Outcome] | Ignored:
         if fault is not None or delivery.event is None:
-            fault = fault or UnexpectedError("The message was taken without being read.")
+            fault = fault or UnexpectedError("The message was accepted without being decoded.")
             nvr = delivery.event.nvr if delivery.event else None
             return [Outcome(Status.FAILED, nvr=nvr, error=fault)]
         try:
             return self._handler.process(delivery.event, attempt)
         except BaseException as error:
-            machine.log_failure(
-                log, error, "the work on message %s ended in an exception", one_line(delivery.message_id)
-            )
+            machine.log_failure(log, error, "the work on message %s raised an exception", one_line(delivery.message_id))
             return [Outcome(Status.FAILED, nvr=delivery.event.nvr, error=unforeseen(error))]
 
     def _decide(self, outcomes: Sequence[Outcome], delivery: Delivery) -> retry.Disposition:
@@ -207,7 +207,7 @@ class DeliveryWorker:
             ladder=self._ladder,
         )
 
-    def _told(
+    def _with_results(
         self, disposition: retry.Disposition, delivery: Delivery
     ) -> tuple[retry.Disposition, Sequence[ResultMessage]]:
         source, attempt = delivery.source, delivery.attempt
@@ -220,19 +220,19 @@ class DeliveryWorker:
         try:
             return disposition, self._handler.messages_for([failed], source, attempt)
         except Exception:
-            log.exception("nor can the result that says so")
+            log.exception("the result that reports this cannot be written either")
             return disposition, ()
 
-    def _is_double(self, delivery: Delivery, parked: retry.Park) -> bool:
+    def _is_duplicate(self, delivery: Delivery, parked: retry.Park) -> bool:
         if not delivery.redelivered or self._abandoned.is_set():
             return False
         try:
-            return self._parked_before(delivery, parked.error.name, parked.targets)
+            return self._already_parked(delivery, parked.error.name, parked.targets)
         except Exception:
-            log.exception("whether message %s is parked already is not known", one_line(delivery.message_id))
+            log.exception("cannot find out whether message %s is parked already", one_line(delivery.message_id))
             return False
 
-    def _waiting(self, delivery: Delivery, again: retry.Retry) -> OutgoingMessage:
+    def _waiting_message(self, delivery: Delivery, again: retry.Retry) -> OutgoingMessage:
         properties = copies.waiting_copy(
             delivery,
             again.error,
@@ -243,7 +243,7 @@ class DeliveryWorker:
         )
         return OutgoingMessage("", retry_queue(self._queue, again.delay), delivery.body, properties, mandatory=True)
 
-    def _parked(self, delivery: Delivery, parked: retry.Park) -> OutgoingMessage:
+    def _parked_message(self, delivery: Delivery, parked: retry.Park) -> OutgoingMessage:
         properties = copies.parked_copy(
             delivery,
             parked.error,
@@ -254,26 +254,26 @@ class DeliveryWorker:
         return OutgoingMessage("", failed_queue(self._queue), delivery.body, properties, mandatory=True)
 
     def _record(self, write: Callable[[], OutgoingMessage]) -> bool:
-        """Publish until the broker has it; False if that was given up."""
-        me = object()
+        """Publish the message until the broker confirms it. Return False if that was abandoned."""
+        key = object()
         try:
-            return self._record_as(me, write)
+            return self._record_with_retries(key, write)
         finally:
-            self._untold.pop(me, None)
+            self._recording_problems.pop(key, None)
 
-    def _record_as(self, me: object, write: Callable[[], OutgoingMessage]) -> bool:
+    def _record_with_retries(self, key: object, write: Callable[[], OutgoingMessage]) -> bool:
         backoff = Backoff()
         while not self._abandoned.is_set():
             try:
                 self._publisher.publish(write(), alarm_seconds=math.inf)
             except BrokerError as error:
-                self._untold[me] = error.message
-                log.error("kept un-acked, tried again: %s", error.message)
+                self._recording_problems[key] = error.message
+                log.error("cannot record an outcome; its message stays un-acked, trying again: %s", error.message)
                 if isinstance(error, BrokerRefused):
-                    self._restore()
+                    self._restore_topology()
             except Exception as error:
-                self._untold[me] = f"an outcome cannot be published: {type(error).__name__}"
-                log.exception("kept un-acked, tried again: an outcome cannot be published")
+                self._recording_problems[key] = f"an outcome cannot be published: {type(error).__name__}"
+                log.exception("cannot publish an outcome; its message stays un-acked, trying again")
             else:
                 return True
             self._abandoned.wait(backoff.next())
@@ -281,7 +281,10 @@ class DeliveryWorker:
 
 
 def result(message: ResultMessage, exchange: str, priority: int | None) -> OutgoingMessage:
-    """How a result goes out. Not mandatory: a bus on which nobody listens is no fault."""
+    """Return the message that publishes a result.
+
+    It is not mandatory: a bus without a monitor is no fault.
+    """
     properties = BasicProperties(
         content_type="application/json",
         content_encoding="utf-8",

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Takes messages from a channel: how many at a time, and which are acked, worked on, or have to wait to be alone.
+"""``Dispatcher``: receive messages from a channel, and decide which are acked, processed, or have to wait to be alone.
 
-A message is read just far enough to see whether it can concern us. What cannot is acked, many at
-once. A suspect (``suspects.py``) is not even read before it is alone (``window.py``).
+A message is decoded just enough to see whether it is relevant. Irrelevant messages are acked, many at once. A suspect
+(``suspects.py``) is not even decoded before it is alone (``prefetch_window.py``).
 """
 
 from __future__ import annotations
@@ -32,61 +32,64 @@ log = logging.getLogger(__name__)
 
 
 class Dispatcher:
-    """Belongs to the connection's thread. While ``may_begin`` says no, nothing is subscribed anew."""
+    """Receives messages, acks irrelevant ones, and hands the others to ``InFlight``. Use it in the connection's thread.
+
+    While ``may_begin`` returns False, there is no new subscription.
+    """
 
     def __init__(
         self,
         handler: MessageHandler,
-        in_hand: InFlight,
+        in_flight_messages: InFlight,
         topology: Topology,
         prefetch: int,
         may_begin: Callable[[], bool],
     ) -> None:
         self._handler = handler
-        self._in_hand = in_hand
+        self._in_flight = in_flight_messages
         self._queue = topology.queue
         self._prefetch = prefetch
         self._may_begin = may_begin
         self._limits = DeathLimits.below(None if topology.passive else topology.arguments.get("x-delivery-limit"))
         self._window: PrefetchWindow[Delivery] = PrefetchWindow(prefetch)
-        self._strangers = UnconfiguredBindings(topology.queue, topology.bindings)
+        self._unconfigured_bindings = UnconfiguredBindings(topology.queue, topology.bindings)
         self._generation = 0
-        self._give_back: list[int] = []
+        self._to_return: list[int] = []
         self._channel: BlockingChannel | None = None
         self._acks: Acks | None = None
         self._subscription: Subscription | None = None
         self.consuming = False
-        """Whether messages that come now would be taken, if need be after one that is worked on alone."""
+        """Whether messages that arrive now would be processed, possibly after one that is processed alone."""
 
     def open(self, channel: BlockingChannel) -> None:
-        """From now on messages come from this channel, once ``adjust`` was called."""
+        """Use this channel for the messages from now on. ``adjust`` subscribes."""
         self._generation += 1
         self._channel, self._acks = channel, Acks(channel, self._prefetch // 2)
         self._subscription = Subscription(channel, self._queue, self._on_message)
-        self._in_hand.attach(self._acks, self._generation)
-        self._give_back.clear()
-        self._window.open(working=self._in_hand.alone)
+        self._in_flight.attach(self._acks, self._generation)
+        self._to_return.clear()
+        self._window.open(working=self._in_flight.alone)
 
     def detach(self) -> None:
-        """The channel is gone."""
+        """Forget the channel, which is gone."""
         self._channel = self._acks = self._subscription = None
         self.consuming = False
-        self._in_hand.detach()
+        self._in_flight.detach()
 
     def adjust(self) -> bool:
-        """Subscribe as the window wants it, and begin the suspect whose turn it is. True when it begins to consume."""
+        """Subscribe as the window wants, and begin the suspect whose turn it is. Return True if consuming begins."""
         subscription = self._subscription
         if subscription is None:
             return False
-        idle = self._in_hand.idle
+        idle = self._in_flight.idle
         if idle:
             self._window.idle()
         wanted = self._window.wanted
         if wanted != subscription.size and (wanted == 0 or self._may_begin()):
             if subscription.size and not wanted:
-                log.info("no more messages are taken until what may have killed workers was worked on alone")
+                log.info("no more messages are taken until a message that may have killed workers was processed alone")
             subscription.resize(wanted)
-        self._nack(self._give_back)
+        self._nack(self._to_return)
         if idle and (suspect := self._window.begin()) is not None:
             self.flush()
             self._begin_alone(suspect)
@@ -95,26 +98,26 @@ class Dispatcher:
         return begins
 
     def flush(self) -> None:
-        """Ack what is done."""
+        """Ack what is finished."""
         if self._acks is not None:
             self._acks.flush()
 
     def close(self) -> None:
-        """Take nothing more, and give back what was not begun."""
+        """Take no more messages, and return to the broker what was not begun."""
         self.consuming = False
         if self._subscription is not None:
             self._subscription.resize(0)
         suspect = self._window.close()
         if suspect is not None:
-            self._give_back.append(suspect.tag.number)
-        self._nack([*self._in_hand.close(), *self._give_back])
+            self._to_return.append(suspect.tag.number)
+        self._nack([*self._in_flight.close(), *self._to_return])
 
     def _nack(self, tags: list[int]) -> None:
         for tag in tags:
             if self._channel is not None and self._acks is not None:
                 self._acks.drop(tag)
                 self._channel.basic_nack(tag, requeue=True)
-        self._give_back.clear()
+        self._to_return.clear()
 
     def _on_message(
         self, channel: BlockingChannel, method: Basic.Deliver, properties: BasicProperties, body: bytes
@@ -122,12 +125,12 @@ class Dispatcher:
         if self._channel is not channel:
             return
         self._handler.observer.received()
-        self._strangers.saw(headers.text(method.exchange), headers.text(method.routing_key))
+        self._unconfigured_bindings.record(headers.text(method.exchange), headers.text(method.routing_key))
         suspect = self._limits.suspect(properties.headers, bool(method.redelivered))
         if suspect is not None:
             delivery = self._delivery(method, properties, body)
-            if not self._in_hand.knows(delivery):
-                self._wait_to_be_alone(delivery)
+            if not self._in_flight.knows(delivery):
+                self._queue_suspect(delivery)
                 return
         self._window.ordinary()
         event, found = read(self._handler, properties, body, headers.text(method.routing_key))
@@ -136,15 +139,15 @@ class Dispatcher:
         else:
             delivery = self._delivery(method, properties, body)
             delivery.event = event
-            self._in_hand.take(delivery, found)
+            self._in_flight.take(delivery, found)
 
-    def _wait_to_be_alone(self, delivery: Delivery) -> None:
+    def _queue_suspect(self, delivery: Delivery) -> None:
         tag = delivery.tag.number
         if self._acks is not None and self._subscription is not None:
-            # Or an ack of many would cover it.
+            # Otherwise an ack for many deliveries could cover it.
             self._acks.hold(tag)
             if not self._window.suspect(delivery, self._subscription.size):
-                self._give_back.append(tag)
+                self._to_return.append(tag)
 
     def _begin_alone(self, delivery: Delivery) -> None:
         suspect = self._limits.suspect(delivery.headers, delivery.redelivered)
@@ -156,21 +159,21 @@ class Dispatcher:
         if isinstance(found, Ignored):
             self._ignore(found, delivery.tag.number)
             return
-        if suspect is not None and suspect.convicted:
+        if suspect is not None and suspect.to_be_parked:
             fault = suspect.error
-            what = "it is parked"
+            consequence = "it is parked"
         else:
-            what = "it is worked on alone"
+            consequence = "it is processed alone"
         log.warning(
-            "message %s was in hand %d times when a worker died, or lost the broker: %s",
+            "message %s was in flight %d times when a worker died, or lost the broker: %s",
             one_line(delivery.message_id),
             0 if suspect is None else suspect.total,
-            what,
+            consequence,
         )
-        self._in_hand.take(delivery, fault or found, alone=True)
+        self._in_flight.take(delivery, fault or found, alone=True)
 
     def _ignore(self, ignored: Ignored, tag: int) -> None:
-        self._in_hand.count_ignored(ignored)
+        self._in_flight.count_ignored(ignored)
         if self._acks is not None:
             self._acks.settle(tag)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a worker does beside its messages: reload when SIGHUP asks, and look after its files now and then."""
+"""``Housekeeping``: what a worker does apart from its messages: reload on SIGHUP, and look after its files."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from omps_worker.broker.consuming.signals import Signals
 log = logging.getLogger(__name__)
 
 PERIOD_SECONDS = 1.0
-"""How often files are looked after."""
+"""Interval in seconds between two calls of the handler's ``housekeeping``."""
 
 
 class Housekeeping:
-    """``turn`` it often, in the thread that handles signals."""
+    """Runs the handler's ``reload`` and ``housekeeping`` when they are due.
+
+    Call ``turn`` often, in the thread that handles signals.
+    """
 
     def __init__(self, handler: MessageHandler, signals: Signals) -> None:
         self._handler = handler
@@ -25,10 +28,10 @@ class Housekeeping:
         self._next = 0.0
 
     def turn(self) -> None:
-        """Do what is due; what fails is logged."""
+        """Do what is due, and log what fails."""
         if self._signals.reload_wanted:
             self._signals.reload_wanted = False
-            log.info("reloading, as SIGHUP asks")
+            log.info("reloading after SIGHUP")
             _call(self._handler.reload, "reloading")
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + PERIOD_SECONDS

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The relevant messages that a worker has in hand: waiting, being worked on, finished.
+"""``InFlight``: the relevant messages that a worker has in flight: waiting, being processed, or finished.
 
-They outlive the connection that brought them. When it is lost, work that was begun goes on; the
-broker delivers its message again, and the new delivery joins the old work instead of doing it twice.
+They outlive the connection that delivered them. When the connection is lost, work that was begun continues. The broker
+redelivers its message, and the new delivery joins the existing work instead of repeating it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from omps_worker.common.work_times import WorkTimes
 log = logging.getLogger(__name__)
 
 REMEMBERED = 256
-"""How many finished messages are remembered, to ack a redelivery of one whose ack was lost."""
+"""How many finished messages are remembered, so that a redelivery of one whose ack was lost is only acked."""
 
 Perform = Callable[[Delivery, WorkerError | None], CompletedWork | None]
 
@@ -36,18 +36,19 @@ Perform = Callable[[Delivery, WorkerError | None], CompletedWork | None]
 @dataclass(eq=False)
 class _Work:
     delivery: Delivery
-    """Its tag is where to ack it, if that channel still lives."""
+    """The message. It is acked with this delivery's tag, if that channel still exists."""
     fault: WorkerError | None
     alone: bool = False
     done: CompletedWork | None = None
     followers: list[tuple[Delivery, WorkerError | None]] = field(default_factory=list)
-    """Further copies of the very same message, to be looked at when this one is finished."""
+    """Further copies of the same message, which are examined when this one is finished."""
 
 
 class InFlight:
-    """Belongs to the connection's thread; only ``perform`` and ``wake`` are called in others.
+    """The messages in flight and the threads that process them.
 
-    While ``may_begin`` says no, what has come waits.
+    Use it in the connection's thread; only ``perform`` and ``wake`` are called in other threads. While ``may_begin``
+    returns False, received messages wait.
     """
 
     def __init__(
@@ -72,41 +73,44 @@ class InFlight:
         self._acks: Acks | None = None
         self._generation = 0
         self.closing = False
-        """Whether nothing more is begun."""
+        """Whether no more work is begun."""
         self.running = 0
-        """How many messages are being worked on."""
+        """The number of messages that are being processed."""
         self.left_to_broker = False
-        """Whether, while closing, something could not be acked, so that the broker redelivers it."""
+        """Whether, while closing, a message could not be acked, so that the broker redelivers it."""
         self.counts: Counter[str] = Counter()
         """How many messages ended as ``ignored:<reason>``, and how many outcomes had which status."""
 
     @property
     def waiting(self) -> int:
-        """How many messages wait for a thread."""
+        """The number of messages that wait for a thread."""
         return len(self._waiting)
 
     @property
     def idle(self) -> bool:
-        """Whether nothing at all is in hand."""
+        """Whether nothing is in flight."""
         return not self._works
 
     @property
     def alone(self) -> bool:
-        """Whether something is in hand that was to be alone."""
+        """Whether a message is in flight that has to be alone."""
         return any(work.alone for work in self._works.values())
 
     @property
     def oldest(self) -> float:
-        """For how many seconds the oldest work has been under way; 0: none is."""
+        """For how many seconds the oldest work has been under way; 0: there is none."""
         return self._under_way.longest
 
     def attach(self, acks: Acks, generation: int) -> None:
-        """From now on deliveries come from this channel. Raises ResourcesExhausted if there is no thread to work in."""
+        """Use this channel for deliveries from now on.
+
+        Raises ResourcesExhausted if the machine does not allow the threads.
+        """
         self._threads.begin()
         self._acks, self._generation = acks, generation
 
     def detach(self) -> None:
-        """The channel is gone: what was not begun comes again, and is forgotten here."""
+        """Forget the channel, which is gone, and the messages that were not begun: the broker redelivers them."""
         self._acks = None
         for work in self._waiting:
             del self._works[work.delivery.key]
@@ -115,14 +119,17 @@ class InFlight:
             work.followers.clear()
 
     def knows(self, delivery: Delivery) -> bool:
-        """Whether it is a new copy of what is in hand or finished here: ``take`` begins nothing for it."""
+        """Return whether this is another delivery of a message that is in flight or finished.
+
+        ``take`` begins no work for such a delivery.
+        """
         known = self._works.get(delivery.key)
         if known is not None:
             return known.delivery.tag.generation != self._generation
         return delivery.redelivered and delivery.key in self._recent
 
     def take(self, delivery: Delivery, fault: WorkerError | None, *, alone: bool = False) -> None:
-        """Work on a message as soon as there is a thread for it. ``alone`` is only remembered."""
+        """Process a message as soon as a thread is free. ``alone`` is only recorded."""
         acks, tag, key = self._acks, delivery.tag.number, delivery.key
         if acks is None:
             return
@@ -131,11 +138,11 @@ class InFlight:
             acks.hold(tag)
             known.followers.append((delivery, fault))
         elif known is not None:
-            log.info("message %s came again and is still being worked on", one_line(delivery.message_id))
+            log.info("message %s was redelivered and is still being processed", one_line(delivery.message_id))
             acks.hold(tag)
             known.delivery.tag = delivery.tag
         elif delivery.redelivered and key in self._recent:
-            log.info("message %s came again though its outcome is recorded", one_line(delivery.message_id))
+            log.info("message %s was redelivered although its outcome is recorded", one_line(delivery.message_id))
             acks.settle(tag)
         else:
             acks.hold(tag)
@@ -144,7 +151,7 @@ class InFlight:
             self._start_waiting()
 
     def collect(self) -> None:
-        """Settle what is finished and begin what waits."""
+        """Settle what is finished, and begin what waits."""
         while True:
             try:
                 work = self._finished.get_nowait()
@@ -158,7 +165,10 @@ class InFlight:
         self._start_waiting()
 
     def close(self) -> list[int]:
-        """Begin nothing more. Returns the tags of what was not begun, to be given back."""
+        """Begin no more work; return the tags of the messages that were not begun.
+
+        The caller returns these messages to the broker.
+        """
         self.closing = True
         untouched = [work.delivery for work in self._waiting]
         for work in self._works.values():
@@ -174,7 +184,7 @@ class InFlight:
         return tags
 
     def end_threads(self) -> None:
-        """Let the threads end when they have nothing left to do."""
+        """Let the threads end when they have no more work."""
         self._threads.close()
 
     def _start_waiting(self) -> None:
@@ -188,13 +198,13 @@ class InFlight:
             with self._under_way.measure():
                 work.done = self._perform(work.delivery, work.fault)
         except BaseException as error:
-            log.exception("message %s stays un-acked", one_line(work.delivery.message_id))
+            log.exception("message %s stays un-acked because of an exception", one_line(work.delivery.message_id))
             let_go(error)
         self._finished.put(work)
         self._wake()
 
     def count_ignored(self, ignored: Ignored) -> None:
-        """Count a message that there is nothing to do for, and say why."""
+        """Count a message that needs no work, and log the reason."""
         self.counts[f"ignored:{ignored.reason}"] += 1
         self._observer.ignored(ignored.reason)
         if log.isEnabledFor(logging.DEBUG):

@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How many messages the broker may hand over at a time, so that a suspect is worked on alone. Pure.
+"""``PrefetchWindow``: how many messages the broker may deliver ahead, so that a suspect is processed alone. No I/O.
 
 ::
 
               an ordinary message came
       narrow ─────────────────────────► wide
-     one, to look                 as many as configured
+     one message                  as many as configured
       ▲  │                              │
       │  │ a suspect came               │ a suspect came: no more are taken,
-      │  ▼                              ▼ what is in hand is finished first
+      │  ▼                              ▼ messages in flight are finished first
       └─ alone ◄────────────────────────┘
       its work is over
 
-Every conversation with the broker begins narrow: what workers died of comes back at the head of the
-queue, and whoever takes it is to have nothing else in hand. With a ``prefetch`` of one, narrow is wide.
+Every connection to the broker begins narrow: the messages that killed workers come back at the head of the queue, and
+the worker that receives one of them should have nothing else in flight. With a ``prefetch`` of one, narrow is wide.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ Message = TypeVar("Message")
 
 
 class PrefetchWindow(Generic[Message]):
-    """Belongs to one thread. ``wanted`` is what to subscribe with; the rest tells it what happens."""
+    """The state of the window; use it in one thread.
+
+    Subscribe with ``wanted``, and report what happens with the other methods.
+    """
 
     def __init__(self, prefetch: int) -> None:
         self._full = prefetch
@@ -35,25 +38,29 @@ class PrefetchWindow(Generic[Message]):
 
     @property
     def wanted(self) -> int:
-        """How many un-acked messages to subscribe with; 0: not at all."""
+        """The number of un-acked messages to subscribe with; 0: do not subscribe."""
         if self._suspect is None and not self._working:
             return self._width
-        # One that fills the only slot keeps all others out by itself.
+        # A suspect that fills the only slot keeps out all other messages.
         return 1 if self._fills_the_slot else 0
 
     def open(self, *, working: bool) -> None:
-        """A new conversation begins. ``working``: on a suspect of the last one, which the broker sends again."""
+        """Begin a new connection.
+
+        ``working``: whether a suspect of the previous connection is still being processed; the broker redelivers it.
+        """
         self._width, self._suspect, self._working, self._fills_the_slot = 1, None, working, False
 
     def ordinary(self) -> None:
-        """A message came that may be worked on beside others."""
+        """Report a message that may be processed alongside others."""
         if self._suspect is None and not self._working:
             self._width = self._full
 
     def suspect(self, message: Message, subscribed: int) -> bool:
-        """A suspect came to a subscription of that size: whether it is kept until its turn, or given back.
+        """Report a suspect; return whether the caller keeps it until its turn.
 
-        Give back when the subscription is what is ``wanted``, not before, or it comes again at once.
+        If not, the caller returns it to the broker. ``subscribed`` is the size of the subscription that delivered it.
+        Return it only once the subscription has the ``wanted`` size; otherwise it is delivered again at once.
         """
         if self._suspect is not None or self._working:
             return False
@@ -61,17 +68,17 @@ class PrefetchWindow(Generic[Message]):
         return True
 
     def idle(self) -> None:
-        """Nothing is being worked on: what was begun alone is over."""
+        """Report that nothing is being processed: the work on a suspect is over."""
         if self._working:
             self._working, self._fills_the_slot, self._width = False, False, 1
 
     def begin(self) -> Message | None:
-        """The suspect to begin now, if there is one; to be asked when ``idle``, with a subscription as ``wanted``."""
+        """Return the suspect to begin now, or None. Call it when idle, with a subscription of the ``wanted`` size."""
         suspect, self._suspect = self._suspect, None
         self._working = suspect is not None
         return suspect
 
     def close(self) -> Message | None:
-        """Nothing more is begun: the suspect that waits, to be given back."""
+        """Stop: return the suspect that waits for its turn, or None. The caller returns it to the broker."""
         suspect, self._suspect = self._suspect, None
         return suspect

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reading a message just far enough to see whether it can concern us. Quick: it happens in the connection's thread."""
+"""Decoding of a message just enough to see whether it is relevant.
+
+It must be quick, because the connection's thread does it.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +23,10 @@ log = logging.getLogger(__name__)
 def read(
     handler: MessageHandler, properties: BasicProperties, body: bytes, topic: str
 ) -> tuple[BuildEvent | None, Ignored | WorkerError | None]:
-    """The build that a message is about, and why there is nothing to do for it, or why it cannot be done.
+    """Return the build that a message is about, and the reason to ignore it, or its error.
 
-    Raises nothing: what nobody thought of is a fault of the message, too, or it would come again and again.
+    Both are None where that does not apply. Raises nothing: an unexpected exception counts as an error of the message,
+    which would otherwise be redelivered again and again.
     """
     event: BuildEvent | None = None
     try:
@@ -41,7 +45,7 @@ def read(
     except MessageError as error:
         return event, error.as_value()
     except Exception as error:
-        machine.log_failure(log, error, "a message cannot be looked at")
+        machine.log_failure(log, error, "a message cannot be examined")
         return event, unforeseen(error)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""SIGTERM, SIGINT and SIGHUP, while a worker runs."""
+"""Handling of SIGTERM, SIGINT and SIGHUP while a worker runs."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ from typing import Any
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 GRACE_SECONDS = 2.0
-"""How long after the deadline a main thread that hangs, say in a broker that is silent, is torn away."""
+"""How long after the shutdown deadline StopNow is raised in a main thread that hangs, for example on a silent broker.
+"""
 
 
 class Interrupted(BaseException):
-    """Told to stop in the middle of connecting."""
+    """A stop was requested in the middle of connecting."""
 
 
 class StopNow(BaseException):
-    """Told to stop a second time, or out of patience."""
+    """A stop was requested a second time, or the shutdown took too long."""
 
 
 class Signals:
-    """Handles signals between ``__enter__`` and ``__exit__``, if that is in the main thread.
+    """Handles signals between ``__enter__`` and ``__exit__``, if these are called in the main thread.
 
-    The first SIGTERM or SIGINT sets ``stopping``; work in hand then has ``patience`` seconds. The
-    second raises StopNow wherever the main thread is, and so does the end of all patience.
+    The first SIGTERM or SIGINT sets ``stopping``; work in flight then has ``patience`` seconds to finish. The second
+    one raises StopNow wherever the main thread is. So does the end of ``patience`` plus GRACE_SECONDS.
     """
 
     def __init__(self, patience: float) -> None:
@@ -56,18 +57,18 @@ class Signals:
 
     @property
     def overdue(self) -> bool:
-        """Whether the work in hand has had its time."""
+        """Whether the time for work in flight is over."""
         return self._deadline is not None and time.monotonic() > self._deadline
 
     def stop(self) -> None:
-        """Begin to stop, as the first signal does."""
+        """Begin to stop, like the first signal."""
         if not self.stopping:
             self._deadline = time.monotonic() + self._patience
             self.stopping = True
 
     @contextmanager
     def interrupting(self) -> Iterator[None]:
-        """The first signal raises Interrupted inside: for waits that nothing is lost in."""
+        """Let the first signal raise Interrupted inside the block: for waits in which nothing can be lost."""
         self._interruptible = True
         try:
             if self.stopping:

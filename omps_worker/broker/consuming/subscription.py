@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A consumer on a channel, whose window can be changed while it lives.
+"""``Subscription``: a consumer on a channel, with a prefetch that can be changed.
 
-A quorum queue has no limit for a channel as a whole, and a consumer keeps the one that it began with.
-So a new window means a new consumer on the same channel; what the old one received stays in hand.
+A quorum queue has no prefetch limit for a channel as a whole, and a consumer keeps the limit that it began with. A new
+limit therefore requires a new consumer on the same channel. Messages that the old consumer received stay in flight.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 
 
 class Subscription:
-    """To ``queue``; at first there is none."""
+    """A subscription to ``queue``; there is none at first."""
 
     def __init__(self, channel: BlockingChannel, queue: str, on_message: Callable[..., Any]) -> None:
         self._channel = channel
@@ -22,12 +22,12 @@ class Subscription:
         self._on_message = on_message
         self._tag = ""
         self.size = 0
-        """How many messages the broker hands over ahead of their acks; 0: it hands over none."""
+        """How many messages the broker delivers ahead of their acks; 0: it delivers none."""
 
     def resize(self, size: int) -> None:
-        """From now on so many. What was received before does not count.
+        """Receive this many messages ahead from now on. Messages received before do not count.
 
-        What arrives in that very moment is given back by pika.
+        pika returns messages that arrive at the same moment to the broker.
         """
         if self._tag:
             tag, self._tag, self.size = self._tag, "", 0

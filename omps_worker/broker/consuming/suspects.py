@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which messages may be what kills their workers, and when that is sure enough to park one. Pure.
+"""Which messages may be what kills their workers, and after how many deaths a message is parked. No I/O.
 
-A worker that dies leaves no word of what it died of. The broker counts, in ``x-delivery-count``, how
-often it had to hand over a message again; but it counts for everything that the worker had in hand,
-begun or not. So a count makes a message a *suspect*, and no more. A suspect is worked on alone: then a
-further death counts for it and for nothing else. One whose workers go on dying is parked before it
-is begun again, long before the broker's own limit would move it, and without a word.
+A worker that dies does not report the cause. The broker counts in ``x-delivery-count`` how often it redelivered a
+message, but it does so for everything that the worker had in flight, begun or not. A high count therefore makes a
+message a *suspect*, and no more. A suspect is processed alone, so a further death counts for it and for no other
+message. If its workers continue to die, it is parked before it is begun again, long before the broker's own limit would
+move it without a result.
 
-How many it takes: a count grows as well where nobody is guilty (a lost connection, a worker that was
-stopped with work in hand, on RabbitMQ 3 even what was given back untouched). A guilty message has a
-worker die each time. An innocent one must be unlucky six times running, each time while it is alone.
+Counts also grow when no message is at fault: when a connection is lost, when a worker is stopped with work in flight,
+and on RabbitMQ 3 even for messages that are returned untouched. A guilty message kills a worker each time. An innocent
+one would have to be in flight at six consecutive deaths, each time alone.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from omps_worker.broker import headers
 from omps_worker.common.errors import PoisonMessage
 
 UNREADABLE = 3
-"""So many deaths beyond the last one allowed: reading the message is what kills, so it is parked unread."""
+"""After this many deaths beyond the limit, the message is parked undecoded: decoding it is what kills workers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Suspect:
-    """A message under suspicion: ``deaths`` as a copy of its own, after ``before`` of an earlier one."""
+    """A suspect: ``deaths`` of this copy of the message, and ``before`` of an earlier copy that was replayed."""
 
     deaths: int
     before: int
     allowed: int
-    """From how many ``deaths`` on it is parked."""
+    """The number of ``deaths`` from which on the message is parked."""
 
     @property
-    def convicted(self) -> bool:
-        """Whether it is not begun again."""
+    def to_be_parked(self) -> bool:
+        """Whether the message is parked instead of being begun again."""
         return self.deaths >= self.allowed
 
     @property
@@ -46,15 +46,15 @@ class Suspect:
 
     @property
     def readable(self) -> bool:
-        """Whether looking into it is worth the risk."""
+        """Whether decoding the message is worth the risk."""
         return self.deaths < self.allowed + UNREADABLE
 
     @property
     def error(self) -> PoisonMessage:
-        """Why it is parked."""
+        """The error with which the message is parked."""
         error = PoisonMessage(
-            f"{self.total} times a worker died, or lost the broker, with this message in hand, the last times with "
-            "nothing else. It was not begun again.",
+            f"{self.total} times a worker died, or lost the broker, with this message in flight; the last times it was "
+            "the only message in flight. It was not begun again.",
             details={"deaths": self.total},
         )
         error.deaths = self.total
@@ -63,18 +63,18 @@ class Suspect:
 
 @dataclass(frozen=True, slots=True)
 class DeathLimits:
-    """After how many deaths what becomes of a message."""
+    """The numbers of deaths at which the treatment of a message changes."""
 
     alone: int = 3
-    """It is worked on alone."""
+    """From this number on, the message is processed alone."""
     parked: int = 9
-    """It is parked."""
+    """From this number on, the message is parked."""
     replayed: int = 3
-    """It is parked again, when it was parked for that before and somebody sent it again."""
+    """From this number on, a message that was parked for this reason and then replayed is parked again."""
 
     @classmethod
     def below(cls, delivery_limit: Any) -> DeathLimits:
-        """Such that all of it comes before the broker's own limit, if that is known."""
+        """Return limits that take effect before the broker's own delivery limit, if that is known."""
         usual = cls()
         if not isinstance(delivery_limit, int) or delivery_limit < 1:
             return usual
@@ -82,11 +82,11 @@ class DeathLimits:
         return cls(min(usual.alone, max(parked // 2, 1)), parked, min(usual.replayed, parked))
 
     def suspect(self, table: Mapping[Any, Any] | None, redelivered: bool) -> Suspect | None:
-        """What speaks against a message with these headers; None: too little."""
+        """Return the suspect that a message with these headers is, or None if there are too few deaths."""
         if not table:
             return None
         before = headers.deaths(table)
-        # What comes for the first time was not counted by this queue, whatever it says of itself.
+        # On a first delivery, this queue has not counted yet: the header comes from the publisher.
         deaths = headers.deliveries(table) if redelivered else 0
         if not before and deaths < self.alone:
             return None

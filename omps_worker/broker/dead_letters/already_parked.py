@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether a failure is parked already: asked before one is parked that may be (see ``doubles.py``)."""
+"""``AlreadyParked``: check whether a failure is parked already, before it is parked again (see ``duplicates.py``)."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ from omps_worker.messages.dead_letter import FailureSelection
 
 log = logging.getLogger(__name__)
 
-MOST_LOOKED_AT = 1000
-"""In a failed queue with more messages a double is not looked for, as that would take long."""
+LARGEST_SCAN = 1000
+"""If the failed queue has more messages than this, it is not searched, because that would take too long."""
 
 TURN_SECONDS = 5.0
-"""How long to wait for others who look at failures."""
+"""How long to wait for other scans of the failed queue, in seconds."""
 
 
 class AlreadyParked:
-    """Asks whether a failure is parked already; from any thread."""
+    """Checks whether a failure is parked already, in any thread."""
 
-    def __init__(self, where: BrokerAccess, topology: Topology) -> None:
-        self._where = where
+    def __init__(self, access: BrokerAccess, topology: Topology) -> None:
+        self._access = access
         self._topology = topology
 
     def __call__(self, delivery: Delivery, error: str, targets: Sequence[str] | None) -> bool:
-        """Whether a copy of this failure is seen in the failed queue. False where that cannot be found out."""
+        """Return whether a copy of this failure is found in the failed queue. False if that cannot be determined."""
         if self._topology.passive:
-            # Each look counts there, and may wear out a message in a queue that others declared.
+            # Each scan counts as a delivery, and the delivery limit of a queue that others declared is unknown.
             return False
         copies = SeenFailures()
-        queue = FailedQueue(self._where, self._topology, take_turns=self._topology.locks, turn_seconds=TURN_SECONDS)
+        queue = FailedQueue(self._access, self._topology, take_turns=self._topology.locks, turn_seconds=TURN_SECONDS)
         try:
-            with queue.look(FailureSelection(ids=frozenset({delivery.message_id}))) as look:
-                if look.ready <= MOST_LOOKED_AT:
-                    for message in look:
+            with queue.scan(FailureSelection(ids=frozenset({delivery.message_id}))) as scan:
+                if scan.ready <= LARGEST_SCAN:
+                    for message in scan:
                         copies.add(message)
-        except BrokerError as error_of_look:
-            log.warning("it is not known whether a failure is parked already: %s", error_of_look.message)
+        except BrokerError as scan_error:
+            log.warning("cannot find out whether a failure is parked already: %s", scan_error.message)
             return False
         found = copies.has_failure(delivery, error, targets)
         if found:

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Parked messages in fedora-messaging's dump format, and back without any loss.
+"""Parked messages in fedora-messaging's dump format, written and read back without loss.
 
-The format is JSON, ``{topic, headers, id, body, queue, priority}``, and holds less than an AMQP
-message: header values have no types, the body is a JSON document, and there is no content type. So a
-key of our own goes with it, which other tools ignore: ``amqp``, with ``properties`` (base64 of all
-properties as AMQP encodes them) and, where the body is not what ``json.dumps`` writes, ``body``
-(base64). Where ``headers``, ``id``, ``topic`` or ``body`` were edited in the file, the edit counts.
+The format is JSON, ``{topic, headers, id, body, queue, priority}``, and holds less than an AMQP message: header values
+have no types, the body is a JSON document, and there is no content type. An additional key, which other tools ignore,
+holds the rest: ``amqp``, with ``properties`` (base64 of all properties as AMQP encodes them) and, if the body differs
+from what ``json.dumps`` writes, ``body`` (base64). If ``headers``, ``id``, ``topic`` or ``body`` were edited in the
+file, the edit takes precedence.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from omps_worker.messages.files import StoredMessage, json_in
 
 
 def dump(message: ParkedMessage) -> dict[str, Any]:
-    """The message as one JSON object; the same for every look at it."""
+    """Return the message as one JSON object, which is the same for every scan."""
     properties = copy.copy(message.properties)
     properties.headers = {
-        name: value for name, value in (properties.headers or {}).items() if name not in headers.OF_THE_QUEUE
+        name: value for name, value in (properties.headers or {}).items() if name not in headers.QUEUE_HEADERS
     }
     exact = {"properties": _base64(b"".join(properties.encode()))}
     found, body = json_in(message.body)
@@ -49,9 +49,9 @@ def dump(message: ParkedMessage) -> dict[str, Any]:
 
 
 def restored(stored: StoredMessage, queue: str) -> ParkedMessage:
-    """The message that a file holds, as if it were parked by a worker of ``queue``.
+    """Return the message in a file, as if it had been parked by a worker of ``queue``.
 
-    Raises MessageError if what stands under ``amqp`` is damaged.
+    Raises MessageError if the content of ``amqp`` is damaged.
     """
     properties = _properties(stored)
     table = dict(properties.headers or {})
@@ -66,7 +66,7 @@ def restored(stored: StoredMessage, queue: str) -> ParkedMessage:
 
 
 def details(message: ParkedMessage) -> dict[str, Any]:
-    """Everything that is known about a parked message, as JSON: what ``failed show --json`` prints."""
+    """Return everything that is known about a parked message, as JSON: the output of ``failed show --json``."""
     delivery, properties = message.delivery, message.properties
     found, body = json_in(message.body)
     return {
@@ -95,7 +95,7 @@ def details(message: ParkedMessage) -> dict[str, Any]:
 
 
 def json_safe(value: Any) -> Any:
-    """A header's value as JSON: times as ISO 8601, bytes as ``base64:…``, other strange things as text."""
+    """Return a header's value as JSON: times as ISO 8601, bytes as ``base64:…``, other unusual values as text."""
     if value is None or isinstance(value, (str, bool, int)):
         return value
     if isinstance(value, float):
@@ -124,7 +124,9 @@ def _properties(stored: StoredMessage) -> BasicProperties:
         properties = BasicProperties().decode(stored.properties)
         properties.encode()
     except Exception as error:
-        raise MessageError("The properties under amqp are damaged; without that key it can be sent.") from error
+        raise MessageError(
+            "The properties under the key amqp are damaged. Without that key the message can be sent."
+        ) from error
     return properties
 
 

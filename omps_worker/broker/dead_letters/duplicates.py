@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Copies of one failure that lie in the failed queue twice: how they come, how they are kept out, how they are told.
+"""Duplicate copies of one failure in the failed queue: how they arise, and how they are recognised.
 
-A worker that dies between the broker's confirmation of a parked copy and its ack leaves the copy and the
-message. The message is handed over again, fails again, and would be parked again. So before the failure of a
-message that was redelivered is parked, the failed queue is looked at. That look may miss something: somebody else
-may have the messages in hand, or there may be too many. Then a double is parked, for nothing may be lost; who looks
-at failures takes such doubles for one.
+A worker can die after the broker confirmed a parked copy and before the worker acked the original. Then the copy and
+the message both exist. The message is redelivered, fails again, and would be parked again. The worker therefore scans
+the failed queue before it parks the failure of a redelivered message. The scan may miss the copy, because another
+process has messages in flight, or because there are too many. Then a duplicate is parked, because nothing may be lost.
+The ``omps-worker failed`` commands treat duplicates as one message.
 
-A double is a copy with the same id, body, error and number of replays, for no other targets. Everything else that
-shares an id is another fact, and stays.
+A duplicate is a copy with the same id, body, error and number of replays, for no other targets. Any other message with
+the same id is a different failure, and is kept.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from omps_worker.broker.delivery import Delivery
 
 
 class SeenFailures:
-    """Which failures were met already."""
+    """The failures that were found so far."""
 
     def __init__(self) -> None:
         self._targets: defaultdict[bytes, list[frozenset[str] | None]] = defaultdict(list)
 
     def has(self, message: ParkedMessage) -> bool:
-        """Whether this one is a double of one that was added."""
+        """Return whether this message is a duplicate of one that was added."""
         return self._has(_key(message.delivery, message.parked.error), headers.open_targets(message.delivery.headers))
 
     def add(self, message: ParkedMessage) -> None:
-        """Remember one."""
+        """Add a message."""
         targets = headers.open_targets(message.delivery.headers)
         key = _key(message.delivery, message.parked.error)
         self._targets[key].append(None if targets is None else frozenset(targets))
 
     def has_failure(self, delivery: Delivery, error: str, targets: Sequence[str] | None) -> bool:
-        """Whether the copy that would be parked of a message is a double of one that was added."""
+        """Return whether the copy that would be parked for this delivery is a duplicate of one that was added."""
         if targets is None:
             targets = headers.open_targets(delivery.headers)
         return self._has(_key(delivery, error), targets)

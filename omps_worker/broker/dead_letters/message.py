@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A message of the failed queue, read: why it is there, and where it came from.
+"""``ParkedMessage``: a message of the failed queue, decoded, with the reason why it is there and where it came from.
 
-Two ways lead there. What a worker parked carries our headers. What the broker dead-lettered (the
-message crashed worker after worker, or somebody rejected it) carries none that say why; the broker
-tells in ``x-death``: a list of tables, the latest death first, each with queue, reason, time,
-count, and the exchange and routing keys that the message had in that queue.
-See https://www.rabbitmq.com/docs/dlx#effects.
+There are two ways into the queue. A message that a worker parked has ``omps-`` headers. A message that the broker
+dead-lettered (it crashed worker after worker, or a consumer rejected it) has none that give a reason. The broker's
+reason is in ``x-death``: a list of tables, the latest death first, each with queue, reason, time, count, and the
+exchange and routing keys that the message had in that queue. See https://www.rabbitmq.com/docs/dlx#effects.
 
-Headers come from outside: whatever they hold, a message can be listed.
+Headers come from outside: a message can be listed whatever they contain.
 """
 
 from __future__ import annotations
@@ -28,18 +27,18 @@ from omps_worker.messages import events
 from omps_worker.messages.dead_letter import ParkedFailure
 
 DEAD_LETTERED = "DeadLettered"
-"""Stands for an error's name where the broker parked a message by itself."""
+"""Replaces the name of the error if the broker itself parked a message."""
 
 DEATHS_READ = 50
-"""How many deaths of a message are looked at."""
+"""How many deaths of a message are read."""
 
 TEXT_LIMIT = 4096
-"""How many characters of a header are taken as an error's name or sentence."""
+"""Maximum number of characters that are read from a header with an error's name or message."""
 
 
 @dataclass(frozen=True)
 class Death:
-    """One entry of ``x-death``: the broker took the message out of ``queue``."""
+    """One entry of ``x-death``: the broker removed the message from ``queue``."""
 
     queue: str
     reason: str
@@ -48,44 +47,44 @@ class Death:
     count: int
     time: datetime | None
 
-    def words(self, delivery_limit: int | None) -> str:
-        """Why, as a sentence."""
+    def sentence(self, delivery_limit: int | None) -> str:
+        """Return the reason as a sentence."""
         if self.reason == "delivery_limit":
             limit = "delivery limit" if delivery_limit is None else f"delivery limit of {delivery_limit}"
             return (
-                f"Workers died, or lost the broker, with it in hand until the {limit} was reached. It may be what they "
-                "died of, or one of those that were in hand beside it."
+                f"Workers died, or lost the broker, with it in flight until the {limit} was reached. It may be the "
+                "cause, or one of the other messages that were in flight."
             )
         if self.reason == "rejected":
             return f"A consumer of the queue {self.queue} rejected it."
         if self.reason == "expired":
-            return f"It stayed in the queue {self.queue} for longer than it may."
+            return f"It expired in the queue {self.queue}."
         if self.reason == "maxlen":
             return f"The queue {self.queue} was full."
-        return f"The broker took it out of the queue {self.queue} ({self.reason or 'for no known reason'})."
+        return f"The broker removed it from the queue {self.queue} ({self.reason or 'for an unknown reason'})."
 
 
 @dataclass(frozen=True)
 class ParkedMessage:
-    """One copy. ``delivery`` is the message as a worker would have taken it from the bus."""
+    """One copy in the failed queue. ``delivery`` is the message as a worker would have received it from the bus."""
 
     delivery: Delivery
     parked: ParkedFailure
     deaths: tuple[Death, ...]
-    looks: int
-    """How often it was delivered from the failed queue before, which the broker may limit."""
+    deliveries: int
+    """How often it was delivered from the failed queue before; the broker may have a limit."""
     body: bytes = field(repr=False, default=b"")
 
     @property
     def properties(self) -> BasicProperties:
-        """The AMQP properties, headers included, as they lie in the queue."""
+        """The AMQP properties, including headers, as they are in the queue."""
         return self.delivery.properties
 
 
 def read(
     properties: BasicProperties, body: bytes, queue: str, *, tag: int = 0, delivery_limit: int | None = None
 ) -> ParkedMessage:
-    """What lies in the failed queue of ``queue``, whose delivery limit is named if it is known."""
+    """Return a message from the failed queue of ``queue``. The delivery limit of ``queue`` is named if it is known."""
     table: Mapping[Any, Any] = properties.headers or {}
     deaths = tuple(_deaths(table))
     first = _first_death(deaths)
@@ -100,8 +99,8 @@ def read(
     )
     error, message = _text(table.get(headers.ERROR)), _text(table.get(headers.ERROR_MESSAGE))
     parked_at = headers.moment(table, headers.PARKED_AT)
-    if deaths and _died_since(deaths[0], queue, parked_at):
-        error, message, parked_at = DEAD_LETTERED, deaths[0].words(delivery_limit), deaths[0].time
+    if deaths and _died_after_parking(deaths[0], queue, parked_at):
+        error, message, parked_at = DEAD_LETTERED, deaths[0].sentence(delivery_limit), deaths[0].time
     return ParkedMessage(
         delivery,
         ParkedFailure(
@@ -116,24 +115,27 @@ def read(
             parked_at=parked_at,
         ),
         deaths,
-        _whole(table.get("x-delivery-count")),
+        _positive_int(table.get("x-delivery-count")),
         body,
     )
 
 
 def deaths_of_workers(table: Mapping[Any, Any], queue: str) -> int:
-    """How many workers are known to have died with a parked message in hand; 1 where the broker parked it for that."""
+    """Return how many workers are known to have died with a parked message in flight.
+
+    It is 1 if the broker parked the message at its delivery limit.
+    """
     known = headers.deaths(table)
     if known:
         return known
     latest = next(_deaths(table), None)
     if latest is None or latest.reason != "delivery_limit":
         return 0
-    return int(_died_since(latest, queue, headers.moment(table, headers.PARKED_AT)))
+    return int(_died_after_parking(latest, queue, headers.moment(table, headers.PARKED_AT)))
 
 
 def event_in(properties: BasicProperties, body: bytes) -> BuildEvent | None:
-    """The build that a message speaks of; None where it cannot be read or speaks of none."""
+    """Return the build that a message is about; None if it cannot be decoded or is about none."""
     try:
         found = events.decode(body, headers=properties.headers)
     except MessageError:
@@ -141,16 +143,16 @@ def event_in(properties: BasicProperties, body: bytes) -> BuildEvent | None:
     return found if isinstance(found, BuildEvent) else None
 
 
-def _died_since(death: Death, queue: str, parked_at: datetime | None) -> bool:
-    # Somebody may have moved a parked message back by hand, and it died then.
+def _died_after_parking(death: Death, queue: str, parked_at: datetime | None) -> bool:
+    # An operator may have moved a parked message back manually, and the broker dead-lettered it after that.
     return parked_at is None or (death.queue == queue and death.time is not None and death.time > parked_at)
 
 
 def _first_death(deaths: tuple[Death, ...]) -> Death | None:
-    """The death that knows best where the message was published.
+    """Return the death that best shows where the message was published.
 
-    It is the oldest one in which an exchange is named. In the default exchange, through which
-    copies and dead letters travel, the routing key is but the name of a queue.
+    It is the oldest one that names an exchange. In the default exchange, through which copies and dead letters travel,
+    the routing key is only the name of a queue.
     """
     known = [death for death in reversed(deaths) if death.exchange and death.topic]
     return next(iter(known), deaths[-1] if deaths else None)
@@ -167,7 +169,7 @@ def _deaths(table: Mapping[Any, Any]) -> Iterator[Death]:
             reason=_text(entry.get("reason")) or "",
             exchange=headers.short_text(entry, "exchange"),
             topic=headers.short_text({"key": keys[0]}, "key") if isinstance(keys, list) and keys else None,
-            count=_whole(entry.get("count")),
+            count=_positive_int(entry.get("count")),
             time=headers.moment(entry, "time"),
         )
 
@@ -177,5 +179,5 @@ def _text(value: Any) -> str | None:
     return text[:TEXT_LIMIT] or None
 
 
-def _whole(value: Any) -> int:
+def _positive_int(value: Any) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A look through the queues in which messages wait, or are parked: what may still publish something.
+"""Queries of the retry queues and the failed queue: which messages may still publish something.
 
-A look costs a message nothing: the failed queue has a limit that looks cannot use up, and a retry queue that
-RabbitMQ 4 gives a limit of 20 hands over what reaches it to the worker, as it does when the time comes. The
-worker's own queue is not looked at: what is handed over there counts as the death of a worker.
+A query does not harm a message. The failed queue's delivery limit is so high that queries cannot use it up. RabbitMQ 4
+gives a retry queue a limit of 20, but a message that reaches it goes to the worker, as it does when its delay is over.
+The worker's main queue is not queried: a delivery from it counts as the death of a worker.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from omps_worker.messages.dead_letter import FailureSelection
 from omps_worker.publishing.pending import PendingMessage
 
 Concerns = Callable[[BuildEvent | None, tuple[str, ...] | None], bool | None]
-"""Whether a message about a build, for those targets, is meant: None if it may be."""
+"""Returns whether a message about a build, for those targets, is relevant; None: it may be."""
 
 
-def look(
-    where: BrokerAccess,
+def pending_messages(
+    access: BrokerAccess,
     topology: Topology,
     concerns: Concerns,
     *,
@@ -34,33 +34,33 @@ def look(
     notice: Callable[[str], object],
     missed: Callable[[str], object],
 ) -> list[PendingMessage]:
-    """What waits and is parked of what is meant, the queue with the shortest delay first.
+    """Return the relevant messages that wait for a retry or are parked, the queue with the shortest delay first.
 
-    ``take_turns`` and ``notice`` are as for ``FailedQueue``; ``missed`` is told why a look did not see everything.
-    Raises BrokerError.
+    ``take_turns`` and ``notice`` are as for ``FailedQueue``. ``missed`` is called with the reason if a query did not
+    see everything. Raises BrokerError.
     """
     found = []
-    for name in _filled(where, topology):
-        queue = FailedQueue(where, topology, take_turns=take_turns, notice=notice, name=name)
-        with queue.look(FailureSelection()) as messages:
+    for name in _non_empty_queues(access, topology):
+        queue = FailedQueue(access, topology, take_turns=take_turns, notice=notice, name=name)
+        with queue.scan(FailureSelection()) as messages:
             for message in messages:
                 delivery = message.delivery
                 event = event_in(message.properties, message.body)
-                meant = concerns(event, headers.open_targets(delivery.headers))
-                if meant is not False:
+                relevant = concerns(event, headers.open_targets(delivery.headers))
+                if relevant is not False:
                     nvr = event.nvr if event else None
                     parked = name == failed_queue(topology.queue)
-                    found.append(PendingMessage(delivery.message_id, name, nvr, parked, meant is True))
+                    found.append(PendingMessage(delivery.message_id, name, nvr, parked, relevant is True))
         if queue.incomplete:
             missed(queue.incomplete)
     return found
 
 
-def _filled(where: BrokerAccess, topology: Topology) -> Iterator[str]:
-    """The queues that hold something; one that is missing holds nothing."""
+def _non_empty_queues(access: BrokerAccess, topology: Topology) -> Iterator[str]:
+    """Return the queues that are not empty. A missing queue counts as empty."""
     names = [*(retry_queue(topology.queue, delay) for delay in topology.delays), failed_queue(topology.queue)]
     found = []
-    with connected(where) as connection:
+    with connected(access) as connection:
         for name in names:
             try:
                 method = connection.channel().queue_declare(name, passive=True).method

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Sending a message to ``<queue>`` once more, as if it were the first time.
+"""``Replay``: send a message to ``<queue>`` again, as if it came for the first time.
 
-The copy goes through the default exchange, so that nobody else on the bus hears of it. Its attempts
-and its time to give up count anew, and ``omps-replayed-at`` tells the worker that earlier work may
-have got further than anybody knows. ``omps-replayed`` counts how often that was done, so that what comes of it
-is told from what came before. The error that parked it is left behind. What workers died of
-stays marked as such (``omps-deaths``), so that it is worked on alone from the first time on.
+The copy goes through the default exchange, so no other consumer on the bus receives it. Its attempts count from 1
+again, and so does the time until it is given up. ``omps-replayed-at`` tells the worker that earlier work may have got
+further than is known. ``omps-replayed`` counts the replays, which distinguishes the results from earlier ones. The
+error with which it was parked is dropped. A message that killed workers stays marked with ``omps-deaths``, so that it
+is processed alone from the first delivery on.
 
-``x-death`` is left behind too: RabbitMQ 3 takes it for the message's own history and drops without a word
-what would expire from a retry queue into a queue where it died before (measured;
+``x-death`` is dropped, too: RabbitMQ 3 takes it for the message's own history, and silently drops a message that would
+expire from a retry queue into a queue in which it died before (measured;
 https://www.rabbitmq.com/docs/dlx#automatic-dead-lettering-cycles).
 """
 
@@ -21,16 +21,16 @@ from pika.spec import BasicProperties
 
 from omps_worker.broker import headers
 from omps_worker.broker.connection.access import BrokerAccess, connected
-from omps_worker.broker.connection.failures import declined
-from omps_worker.broker.copies import DEFAULT_FRAME, fit, moved
+from omps_worker.broker.connection.failures import refusal_error
+from omps_worker.broker.copies import DEFAULT_FRAME, base_copy, fit_in_frame
 from omps_worker.broker.dead_letters.dumps import restored
 from omps_worker.broker.dead_letters.message import ParkedMessage, deaths_of_workers
 from omps_worker.broker.delivery import Delivery
 from omps_worker.broker.outbox import OutgoingMessage
-from omps_worker.broker.publisher import SOON_SECONDS, Publisher
+from omps_worker.broker.publisher import ALARM_SECONDS, Publisher
 from omps_worker.messages.files import StoredMessage
 
-LEFT_BEHIND = (
+DROPPED_HEADERS = (
     headers.ATTEMPT,
     headers.WAITS,
     headers.FIRST_SEEN,
@@ -48,34 +48,34 @@ LEFT_BEHIND = (
 def replayed_copy(
     delivery: Delivery, now: datetime, *, queue: str = "", frame_max: int = DEFAULT_FRAME
 ) -> BasicProperties:
-    """The properties of the copy for ``queue``; its body is the message's."""
-    properties = moved(delivery)
-    kept = {name: value for name, value in (properties.headers or {}).items() if name not in LEFT_BEHIND}
+    """Return the properties of the copy for ``queue``. Its body is the message's."""
+    properties = base_copy(delivery)
+    kept = {name: value for name, value in (properties.headers or {}).items() if name not in DROPPED_HEADERS}
     times = headers.replayed(delivery.headers) + 1
     properties.headers = {**kept, headers.REPLAYED_AT: headers.iso(now), headers.REPLAYED: times}
     deaths = deaths_of_workers(delivery.headers, queue)
     if deaths:
         properties.headers[headers.DEATHS] = deaths
-    fit(properties, frame_max)
+    fit_in_frame(properties, frame_max)
     return properties
 
 
 class Replay:
-    """Sends messages to one queue, each confirmed; a context manager."""
+    """Sends messages to one queue, each with a confirmation; a context manager."""
 
-    def __init__(self, where: BrokerAccess, queue: str) -> None:
-        self._where = where
+    def __init__(self, access: BrokerAccess, queue: str) -> None:
+        self._access = access
         self._queue = queue
-        self._publisher = Publisher(where)
+        self._publisher = Publisher(access)
 
     def __enter__(self) -> Replay:
-        """Make sure that the queue is there. Raises BrokerUnavailable or BrokerRefused."""
-        with connected(self._where) as connection:
+        """Check that the queue exists, and begin to connect. Raises BrokerUnavailable or BrokerRefused."""
+        with connected(self._access) as connection:
             try:
                 connection.channel().queue_declare(self._queue, passive=True)
             except ChannelClosedByBroker as error:
-                advice = "`omps-worker run` declares it; with passive_declares it must be there."
-                raise declined(error, f"messages for the queue {self._queue}", advice) from None
+                advice = "`omps-worker run` declares it; with passive_declares you have to."
+                raise refusal_error(error, f"access to the queue {self._queue}", advice) from None
         self._publisher.start()
         return self
 
@@ -83,15 +83,18 @@ class Replay:
         self._publisher.close()
 
     def read(self, stored: StoredMessage) -> ParkedMessage:
-        """A message from a file, ready to be sent. Asks nobody. Raises MessageError if it is damaged."""
+        """Return a message from a file, ready to be sent; the broker is not needed.
+
+        Raises MessageError if it is damaged.
+        """
         return restored(stored, self._queue)
 
     def send(self, delivery: Delivery) -> None:
         """Return when the broker has confirmed that the copy is in the queue.
 
-        Raises BrokerRefused, then it is not there, or BrokerUnavailable, then it may be.
+        Raises BrokerRefused if the copy is not in the queue, and BrokerUnavailable if it may be.
         """
         now = datetime.now(timezone.utc)
         properties = replayed_copy(delivery, now, queue=self._queue, frame_max=self._publisher.frame_max)
         copy = OutgoingMessage("", self._queue, delivery.body, properties, mandatory=True)
-        self._publisher.publish(copy, alarm_seconds=SOON_SECONDS)
+        self._publisher.publish(copy, alarm_seconds=ALARM_SECONDS)

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One look through the failed queue: every message that was there when it began, in order.
+"""``Scan``: one pass over the failed queue: every message that was there when it began, in order.
 
-* Messages come in windows, a channel with one consumer each, so that neither side ever has more
-  than a window on its way. The order survives, too: RabbitMQ 3.10 gives back what one consumer
-  held in order, but what was got one by one (``basic.get``), or nacked, in any order (measured).
-* A message on its way to us is no longer *ready*, just like one that somebody else has in hand. So
-  a queue without a ready message proves nothing. What does: on one channel the broker answers in
-  order. Asked there, it answers after everything that it sent before, however long that takes;
-  what has not come by then, nobody is sending.
-* Nothing is cut off for being slow. A link on which nothing comes any more is ended by the
-  heartbeats (``slow_link.py``), a broker that is there and hands over nothing by ``PATIENCE_SECONDS``.
+* Messages come in windows, a channel with one consumer each, so that at most one window is on its way at a time. This
+  also preserves the order: RabbitMQ 3.10 returns the messages that one consumer held in their order, but messages from
+  ``basic.get`` and nacked ones in any order (measured).
+* A message on its way to the scan is no longer *ready*, like a message that another process has in flight. A queue
+  without a ready message therefore proves nothing. But the broker answers in order on a channel. Asked there, it
+  answers after everything that it sent before, however long that takes. If a message has not arrived by then, the
+  broker is not sending it.
+* Nothing is cut off for being slow. Heartbeats end a link on which nothing arrives any more (``slow_link.py``), and
+  ``PATIENCE_SECONDS`` limits the wait for a broker that is there and delivers nothing.
 """
 
 from __future__ import annotations
@@ -31,37 +31,40 @@ from omps_worker.common.errors import BrokerUnavailable
 from omps_worker.messages.dead_letter import FailureSelection
 
 FIRST_WINDOW, GROWTH, LARGEST_WINDOW = 1, 16, 4000
-"""How many messages are on their way at once: one, to see how large it is, then more, so that a huge queue needs
-few channels."""
+"""How many messages are on their way at once: first one, to see how large it is, then more, so that even a huge queue
+needs only a few channels.
+"""
 
 WINDOW_BYTES = 32 * 1024 * 1024
-"""About how much is on its way at once, if the next messages are no larger than the largest so far."""
+"""About how many bytes are on their way at once, if the next messages are no larger than the largest one so far."""
 
 MOST_WINDOWS = 500
-"""Channels of one look; a broker allows about two thousand on a connection. Beyond, windows grow whatever they hold."""
+"""Maximum number of channels of a scan. A broker allows about two thousand on a connection. Near this number, windows
+grow regardless of their size in bytes.
+"""
 
 QUIET_SECONDS = 1.0
-"""After how long without a message to ask the broker whether there is one on its way."""
+"""After how many seconds without a message the broker is asked whether one is on its way."""
 
 TAKEN_SECONDS = 5.0
-"""For how long no message is ready, and none on its way, until the rest counts as taken by somebody else."""
+"""If for this many seconds no message is ready and none is on its way, another process has taken the rest."""
 
 PATIENCE_SECONDS = 30.0
-"""For how long messages are ready, and none on its way, until the broker counts as unable to hand them over."""
+"""If for this many seconds messages are ready and none is on its way, the broker counts as unable to deliver them."""
 
 RETURN_SECONDS = 5.0
-"""How long to wait until the broker has everything back; it has it sooner or later in any case."""
+"""How long to wait until the broker has everything back, in seconds. It gets everything back in any case."""
 
 Seen = Callable[[int, int], object]
-"""Called with how many messages were seen, and of how many."""
+"""Called with the number of messages seen, and the number of messages to see."""
 
 
 class Scan:
-    """An iterator over the selected messages that were there when the look began, of which ``ready`` were ready.
+    """An iterator over the selected messages that were in the queue when the scan began; ``ready`` of all were ready.
 
-    ``name`` is the queue's: the failed queue of ``topology``, or another one of ours. Raises BrokerUnavailable where
-    the broker hands over nothing though messages are there. Where somebody else took some of them, it ends, and
-    ``missing`` is how many.
+    ``name`` is the queue's name: the failed queue of ``topology``, or another queue of the worker. Raises
+    BrokerUnavailable if the broker delivers nothing although messages are there. If another process took some of them,
+    the iterator ends, and ``missing`` is their number.
     """
 
     def __init__(
@@ -78,52 +81,52 @@ class Scan:
         self._name = name
         self._selection = selection
         self.ready = ready
-        """How many messages were ready when the look began."""
-        self._report = seen
+        """The number of messages that were ready when the scan began."""
+        self._report_progress = seen
         limit = None if topology.passive else topology.arguments.get("x-delivery-limit")
         self._delivery_limit = limit if isinstance(limit, int) else None
         self._windows: list[_ScanChannel] = []
         self._arrived: deque[tuple[_ScanChannel, ParkedMessage]] = deque()
-        self._at_hand: tuple[_ScanChannel, ParkedMessage] | None = None
+        self._current: tuple[_ScanChannel, ParkedMessage] | None = None
         self._largest = 1
         self._now = datetime.now(timezone.utc)
         self.seen = 0
-        """How many messages were seen, selected or not."""
+        """The number of messages seen so far, selected or not."""
         self.missing = 0
-        """How many were there and could not be seen, for somebody else had taken them."""
-        self.most_looks = 0
-        """How often the message was delivered before that was delivered most often."""
+        """The number of messages that could not be seen because another process had taken them."""
+        self.most_deliveries = 0
+        """The highest number of earlier deliveries of any message."""
 
     def __iter__(self) -> Iterator[ParkedMessage]:
         while self.seen < self.ready:
             if not self._arrived and not self._receive():
                 self.missing = self.ready - self.seen
                 return
-            self._at_hand = self._arrived.popleft()
-            message = self._at_hand[1]
+            self._current = self._arrived.popleft()
+            message = self._current[1]
             self.seen += 1
-            self.most_looks = max(self.most_looks, message.looks)
-            self._report(self.seen, self.ready)
+            self.most_deliveries = max(self.most_deliveries, message.deliveries)
+            self._report_progress(self.seen, self.ready)
             if self._selection.means(message.parked, self._now):
                 yield message
 
     def remove(self, message: ParkedMessage) -> None:
-        """Take the message that was yielded last out of the queue."""
-        if self._at_hand is None or self._at_hand[1] is not message:
-            raise ValueError("only the message at hand can be removed")
-        window = self._at_hand[0]
+        """Remove the message that was yielded last from the queue."""
+        if self._current is None or self._current[1] is not message:
+            raise ValueError("only the message that was yielded last can be removed")
+        window = self._current[0]
         window.channel.basic_ack(message.delivery.tag.number)
         window.removed += 1
 
     def give_back(self) -> None:
-        """Return what was not removed, in order, and wait until the broker has it."""
+        """Return what was not removed to the queue, in order, and wait until the broker has it."""
         control = self._connection.channel()
         end = time.monotonic() + RETURN_SECONDS
         for window in self._windows:
-            # Or it would be sent what the others give back, and so change the order.
-            window.close_for_more()
+            # Otherwise it would receive what the other channels return, which would change the order.
+            window.stop_receiving()
         for window in self._windows:
-            expected = self._depth(control) + window.kept
+            expected = self._depth(control) + window.in_flight
             window.channel.close()
             while self._depth(control) < expected and time.monotonic() < end:
                 self._connection.sleep(0.01)
@@ -132,15 +135,15 @@ class Scan:
         return channel.queue_declare(self._name, passive=True).method.message_count
 
     def _receive(self) -> bool:
-        """Wait for the next messages; False if somebody else took what is left."""
+        """Wait for the next messages; return False if another process took the rest."""
         if not self._windows or self._windows[-1].closed:
             self._open_window()
         window = self._windows[-1]
         none_ready_since = none_coming_since = None
-        while not self._comes(window, QUIET_SECONDS):
-            # The answer may take long: it comes behind everything that is on its way.
+        while not self._arrives(window, QUIET_SECONDS):
+            # The answer may take long: it arrives after everything that is on its way.
             ready = self._depth(window.channel)
-            if self._comes(window, 0):
+            if self._arrives(window, 0):
                 break
             now = time.monotonic()
             none_coming_since = none_coming_since or now
@@ -149,20 +152,20 @@ class Scan:
                 return False
             if now > none_coming_since + PATIENCE_SECONDS:
                 raise BrokerUnavailable(
-                    f"The broker hands over nothing, though {ready} message(s) are parked in {self._name}; "
+                    f"The broker delivers nothing, although {ready} message(s) are parked in {self._name}; "
                     "try again later."
                 )
         if window.full:
-            window.close_for_more()
+            window.stop_receiving()
         return True
 
-    def _comes(self, window: _ScanChannel, seconds: float) -> bool:
-        """Whether a message comes within so many seconds."""
+    def _arrives(self, window: _ScanChannel, seconds: float) -> bool:
+        """Return whether a message arrives within this many seconds."""
         end = time.monotonic() + seconds
         while not self._arrived:
             self._connection.process_data_events(time_limit=max(end - time.monotonic(), 0))
             if not window.channel.is_open:
-                raise BrokerUnavailable("The broker closed the channel; everything that is parked is still there.")
+                raise BrokerUnavailable("The broker closed the channel; all parked messages are still there.")
             if time.monotonic() >= end:
                 break
         return bool(self._arrived)
@@ -195,7 +198,7 @@ class Scan:
 
 
 class _ScanChannel:
-    """A channel on which so many messages are in hand, and no more."""
+    """A channel on which ``size`` messages may be in flight, and no more."""
 
     def __init__(self, channel: BlockingChannel, size: int) -> None:
         self.channel = channel
@@ -204,20 +207,20 @@ class _ScanChannel:
         self.removed = 0
         self.consumer_tag = ""
         self.closed = False
-        """Whether nothing more is received on it."""
+        """Whether it receives no more messages."""
 
-    def close_for_more(self) -> None:
-        """Receive nothing more; what is in hand stays there."""
+    def stop_receiving(self) -> None:
+        """Receive no more messages; those in flight stay."""
         if not self.closed:
             self.closed = True
             self.channel.basic_cancel(self.consumer_tag)
 
     @property
-    def kept(self) -> int:
-        """How many are in hand."""
+    def in_flight(self) -> int:
+        """The number of messages in flight."""
         return self.arrived - self.removed
 
     @property
     def full(self) -> bool:
-        """Whether the broker sends no more on it."""
-        return self.kept >= self.size
+        """Whether the broker sends no more messages on it."""
+        return self.in_flight >= self.size

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The connection that locks belong to: in a thread of its own, for all threads of this process.
+"""The connection that locks belong to, run by a separate thread and shared by all threads of the process.
 
-It is made when a lock is first asked for, and again when one is asked for after it was lost. When
-it is lost, so are all locks on it, at once and on the broker's side too. So each connection has a
-number, its session, and who holds a lock names the session that it was taken in.
+It is opened when a lock is first requested, and again when one is requested after the connection was lost. When it is
+lost, all locks on it are lost at the same moment, on the broker's side, too. Each connection therefore has a number,
+its session, and a holder names the session in which its lock was taken.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from omps_worker.broker.connection import timed
 from omps_worker.broker.connection.access import BrokerAccess
 from omps_worker.broker.connection.backoff import Backoff
 from omps_worker.broker.connection.parameters import HEARTBEAT_SECONDS
-from omps_worker.broker.connection.timed import Blocked, TimedConnection, takes_nothing
+from omps_worker.broker.connection.timed import Blocked, TimedConnection, blocked_error
 from omps_worker.broker.locks.lock_queues import LockQueues
 from omps_worker.common import machine
 from omps_worker.common.errors import BrokerBlocked, BrokerError, BrokerRefused, BrokerUnavailable
@@ -33,71 +33,73 @@ from omps_worker.common.errors import BrokerBlocked, BrokerError, BrokerRefused,
 log = logging.getLogger(__name__)
 
 ANSWER_SECONDS = 10.0
-"""How long the broker may take for an answer, a connection to it included."""
+"""Timeout in seconds for an answer of the broker, including the time to connect."""
 
 CLOSE_SECONDS = 2.0
-"""How long saying goodbye may take."""
+"""Timeout in seconds for closing the connection."""
 
 TURN_SECONDS = 1.0
 LONGEST_PAUSE = 2.0
-"""Seconds between tries to connect, while somebody waits for a lock."""
+"""Longest pause in seconds between attempts to connect."""
 
 T = TypeVar("T")
 
 
 @dataclass(eq=False)
 class _Task:
-    act: Callable[[LockQueues], Any]
+    action: Callable[[LockQueues], Any]
     session: int | None
     patient: bool
-    """It waits for another try to connect when one failed."""
+    """Whether the task waits for another attempt when one attempt to connect fails."""
     done: Future[Any] = field(default_factory=Future)
 
 
 class LockConnection:
-    """``do`` things with lock queues, from any thread. Connects by itself, in its own thread."""
+    """Runs actions on lock queues for any thread; ``do`` submits one. It connects automatically, in its own thread."""
 
-    def __init__(self, where: BrokerAccess, *, answer_seconds: float = ANSWER_SECONDS) -> None:
-        # A frozen holder loses its locks after two or three times as long: less than others wait for one.
-        self._where = where.with_heartbeat(HEARTBEAT_SECONDS)
+    def __init__(self, access: BrokerAccess, *, answer_seconds: float = ANSWER_SECONDS) -> None:
+        # A frozen holder loses its locks after two or three heartbeats, which is less than others wait for a lock.
+        self._access = access.with_heartbeat(HEARTBEAT_SECONDS)
         self._answer_seconds = answer_seconds
-        self._news = threading.Condition()
+        self._changed = threading.Condition()
         self._tasks: deque[_Task] = deque()
         self._connection: BlockingConnection | None = None
         self._thread: threading.Thread | None = None
-        self._doubtful = False
+        self._must_reconnect = False
         self._closing = False
         self._session = 0
 
     def begin(self) -> None:
-        """Begin to connect, instead of when somebody needs it. Returns at once. Raises ResourcesExhausted."""
+        """Begin to connect now, instead of when a lock is needed. Return at once. Raises ResourcesExhausted."""
         self._add(_Task(lambda _queues: None, None, patient=True))
 
-    def do(self, act: Callable[[LockQueues], T], session: int | None = None, *, patient: bool = True) -> tuple[T, int]:
-        """Call ``act`` in the connection's thread; returns its result, and the session it ran in.
+    def do(
+        self, action: Callable[[LockQueues], T], session: int | None = None, *, patient: bool = True
+    ) -> tuple[T, int]:
+        """Call ``action`` in the connection's thread; return its result, and the session in which it ran.
 
-        With ``session``: only if that is still the session. Raises BrokerUnavailable if it is not,
-        if there is no connection or no answer in time (without ``patient``: if one try to connect
-        fails), or if the connection is lost meanwhile; BrokerRefused if the broker refuses; and
-        ResourcesExhausted if there is no thread for the connection.
+        With ``session``, the action runs only if that session is still the current one. Raises BrokerUnavailable if it
+        is not, if there is no connection or no answer in time (without ``patient``: if one attempt to connect fails),
+        or if the connection is lost in the meantime; BrokerRefused if the broker refuses; and ResourcesExhausted if the
+        machine does not allow a thread for the connection.
         """
-        task = _Task(act, session, patient)
+        task = _Task(action, session, patient)
         self._add(task)
         try:
             return cast("tuple[T, int]", task.done.result(self._answer_seconds))
         except TookTooLong:
             if not task.done.cancel():
-                # What becomes of it is not known, nor what is locked then: let go of everything.
-                self._doubtful = True
+                # The task may still take a lock that nobody releases, so the connection is closed, with all locks.
+                self._must_reconnect = True
             raise BrokerUnavailable(
-                f"The broker ({self._where.place}) has not answered a question about a lock within "
+                f"The broker ({self._access.place}) has not answered a request about a lock within "
                 f"{self._answer_seconds:g} s."
             ) from None
         finally:
-            del task  # it may hold the error that is raised
+            del task  # it may refer to the error that is raised, which would be a cycle
 
     def _add(self, task: _Task) -> None:
-        with self._news:
+        with self._changed:
             if self._closing:
                 raise BrokerUnavailable("The connection for locks is closed.")
             if self._thread is None:
@@ -108,8 +110,8 @@ class LockConnection:
         self._wake()
 
     def close(self) -> None:
-        """Let go of all locks and disconnect."""
-        with self._news:
+        """Release all locks and disconnect."""
+        with self._changed:
             self._closing = True
             thread = self._thread
         self._wake()
@@ -117,28 +119,28 @@ class LockConnection:
             thread.join(CLOSE_SECONDS)
 
     def _wake(self) -> None:
-        with self._news:
-            self._news.notify_all()
+        with self._changed:
+            self._changed.notify_all()
             connection = self._connection
         if connection is not None:
-            # A connection that has ended needs no waking.
+            # There is nothing to wake if the connection has ended.
             with contextlib.suppress(Exception):
                 connection.add_callback_threadsafe(_nothing)
 
-    # From here on everything runs in the connection's own thread.
+    # The methods below run in the connection's own thread.
 
     def _run(self) -> None:
         backoff = Backoff()
-        while self._wanted():
+        while self._wait_for_task():
             error: BrokerError | None = None
             try:
-                with _connected(self._where) as connection:
+                with _connected(self._access) as connection:
                     backoff.reset()
-                    self._converse(connection)
+                    self._run_session(connection)
             except BrokerError as failure:
                 error = failure.as_value()
             except Exception as failure:
-                log.exception("the connection for locks ended in an exception that nobody thought of")
+                log.exception("the connection for locks failed unexpectedly")
                 error = BrokerUnavailable(f"The connection for locks failed: {type(failure).__name__}.")
             self._end_session(error)
             if error is not None:
@@ -146,38 +148,38 @@ class LockConnection:
                 self._pause(min(backoff.next(), LONGEST_PAUSE))
         self._end_session(None)
 
-    def _wanted(self) -> bool:
-        """Wait until somebody needs a connection; False when closing."""
-        with self._news:
+    def _wait_for_task(self) -> bool:
+        """Wait until a task needs a connection. Return False when closing."""
+        with self._changed:
             while not self._tasks and not self._closing:
-                self._news.wait()
+                self._changed.wait()
             return not self._closing
 
     def _pause(self, seconds: float) -> None:
-        with self._news:
-            self._news.wait_for(lambda: self._closing, seconds)
+        with self._changed:
+            self._changed.wait_for(lambda: self._closing, seconds)
 
-    def _converse(self, connection: BlockingConnection) -> None:
+    def _run_session(self, connection: BlockingConnection) -> None:
         queues = LockQueues(connection)
         limits = TimedConnection(connection)
-        with limits.to(self._answer_seconds):
-            # A lock that is taken in an alarm can neither be used nor given back before its end.
-            queues.ask()
+        with limits.limit(self._answer_seconds):
+            # A lock that is taken during an alarm can neither be used nor released before the alarm ends.
+            queues.check_publishing()
         self._session += 1
-        self._doubtful = False
-        with self._news:
+        self._must_reconnect = False
+        with self._changed:
             self._connection = connection
         while not self._closing:
             while not self._closing and (task := self._next()) is not None:
                 self._perform(task, queues, limits)
             if limits.blocked is not None:
                 raise Blocked(limits.blocked)
-            if self._doubtful:
-                raise BrokerUnavailable("An answer of the broker came too late: all locks are given up.")
+            if self._must_reconnect:
+                raise BrokerUnavailable("An answer of the broker came too late; all locks are released.")
             connection.process_data_events(time_limit=TURN_SECONDS)
 
     def _next(self) -> _Task | None:
-        with self._news:
+        with self._changed:
             return self._tasks.popleft() if self._tasks else None
 
     def _perform(self, task: _Task, queues: LockQueues, limits: TimedConnection) -> None:
@@ -187,23 +189,23 @@ class LockConnection:
         if not task.done.set_running_or_notify_cancel():
             return
         try:
-            with limits.to(self._answer_seconds):
-                result = task.act(queues)
+            with limits.limit(self._answer_seconds):
+                result = task.action(queues)
         except BrokerError as error:
             task.done.set_exception(error.as_value())
         except Blocked as blocked:
-            task.done.set_exception(takes_nothing(self._where.place, str(blocked)))
+            task.done.set_exception(blocked_error(self._access.place, str(blocked)))
             raise
         except BaseException:
-            # Whatever is half done on this connection is undone with it.
+            # A half-finished action is undone when the connection ends.
             task.done.set_exception(self._lost())
             raise
         else:
             task.done.set_result((result, self._session))
 
     def _end_session(self, error: BrokerError | None) -> None:
-        """Tell those who cannot be helped by another connection."""
-        with self._news:
+        """Fail the tasks that another connection cannot help; keep the others."""
+        with self._changed:
             self._connection = None
             tasks, self._tasks = self._tasks, deque()
             for task in tasks:
@@ -219,21 +221,21 @@ class LockConnection:
                     self._tasks.append(task)
 
     def _lost(self) -> BrokerUnavailable:
-        return BrokerUnavailable(f"The connection to the broker ({self._where.place}) that locks belong to was lost.")
+        return BrokerUnavailable(f"The connection for locks to the broker ({self._access.place}) was lost.")
 
 
 @contextlib.contextmanager
-def _connected(where: BrokerAccess) -> Iterator[BlockingConnection]:
-    connection, goodbye = where.connect(), CLOSE_SECONDS
+def _connected(access: BrokerAccess) -> Iterator[BlockingConnection]:
+    connection, close_seconds = access.connect(), CLOSE_SECONDS
     try:
         yield connection
     except Blocked as blocked:
-        goodbye = 0.0
-        raise takes_nothing(where.place, str(blocked)) from None
+        close_seconds = 0.0
+        raise blocked_error(access.place, str(blocked)) from None
     except (AMQPError, OSError) as error:
-        raise where.named(error) from None
+        raise access.as_broker_error(error) from None
     finally:
-        timed.close(connection, goodbye)
+        timed.close(connection, close_seconds)
 
 
 def _fail(task: _Task, error: BrokerError) -> None:
@@ -242,4 +244,4 @@ def _fail(task: _Task, error: BrokerError) -> None:
 
 
 def _nothing() -> None:
-    """Called to end a wait."""
+    """Do nothing: scheduling this call ends a wait."""

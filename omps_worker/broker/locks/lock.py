@@ -1,16 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The lock per package over all replicas, kept by the broker; see ``locks`` for what it promises.
+"""The lock per package across all replicas, held at the broker; ``common.locks`` says what it promises.
 
-To hold a package is to own an exclusive queue of its name, on a connection that this process has
-for nothing else. The broker lets go of it within milliseconds when the process dies, and when its
-connection falls silent. Among the threads of the process, which share the connection, a lock in
-memory comes first.
+A process holds a package by owning an exclusive queue of the package's name, on a connection that it uses for nothing
+else. The broker deletes the queue within milliseconds when the process dies, and it deletes the queue when the
+connection falls silent. The threads of a process share the connection, so a lock in memory separates them first.
 
-A push leaves a mark on the broker: another queue, which outlives its writer, and vanishes by itself
-once the push can have no effect any more. Putting it up is also the proof, right before the push,
-that the lock's connection still lives: whoever was frozen for long enough to lose the lock finds
-no connection, and does not push. Who was frozen only after that has less time left for the push
-than the mark stands.
+A push sets a mark on the broker: another queue, which survives its writer, and expires once the push can have no effect
+any more. Setting the mark also proves, right before the push, that the lock's connection is still alive. A process that
+was frozen until it lost the lock finds no connection, and does not push. A process that is frozen after that has less
+time left for the push than the mark lasts.
 """
 
 from __future__ import annotations
@@ -40,55 +38,57 @@ from omps_worker.common.locks import (
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.25
-"""Seconds between tries to take a lock. A holder needs longer to take it again than a try takes, so
-that processes take turns without further arrangement."""
+"""Shortest and longest pause in seconds between attempts to take a lock.
+
+A holder needs longer to take the lock again than an attempt takes, so processes take turns without further arrangement.
+"""
 
 
 class BrokerLock:
-    """A PackageLock among everybody on one broker.
+    """A PackageLock for all processes that share a broker.
 
-    ``push_seconds``: how long a push may take; ``patience``: how long to wait for a package.
+    ``push_seconds``: how long a push may take. ``patience``: how long to wait for a package. Both in seconds.
     """
 
     def __init__(
         self,
-        where: BrokerAccess,
+        access: BrokerAccess,
         push_seconds: float = PUSH_SECONDS,
         *,
         patience: float = PATIENCE,
         answer_seconds: float = ANSWER_SECONDS,
     ) -> None:
-        self._link = LockConnection(where, answer_seconds=answer_seconds)
+        self._link = LockConnection(access, answer_seconds=answer_seconds)
         self._push_seconds = push_seconds
         self._patience = patience
-        self._turns = NamedLocks()
+        self._local_locks = NamedLocks()
 
     def begin(self) -> None:
-        """Begin to connect, so that nothing is left to be started when a package is to be held. Returns at once.
+        """Begin to connect, so that the thread exists before a package is locked. Return at once.
 
         Raises ResourcesExhausted.
         """
         self._link.begin()
 
     def connect(self) -> None:
-        """Connect, if that was not done before. Raises BrokerError at the first failure."""
+        """Connect, unless that was done before. Raises BrokerError at the first failure."""
         self._link.do(lambda _queues: None, patient=False)
 
     def close(self) -> None:
-        """Let go of everything. Who holds a package notices before the next push."""
+        """Release everything. A holder of a package notices this before its next push."""
         self._link.close()
 
     @contextmanager
     def hold(self, registry: str, organization: str, repository: str) -> Iterator[HeldPackage]:
-        """Wait for the package and hold it; see ``common.locks.PackageLock``.
+        """Wait for the package and lock it; see ``common.locks.PackageLock``.
 
-        Raises PackageBusy when it is not free in time, BrokerUnavailable when the broker is away,
-        and BrokerRefused when it does not let us lock; all are transient.
+        Raises PackageBusy if the package is not free in time, BrokerUnavailable if the broker is away, and
+        BrokerRefused if the broker refuses the lock. All are transient.
         """
         deadline = time.monotonic() + self._patience
         package = LockedPackage.of(registry, organization, repository)
-        with self._turns.take(package, self._patience) as ours:
-            if not ours:
+        with self._local_locks.take(package, self._patience) as taken:
+            if not taken:
                 raise busy(package.label, self._patience)
             hold = self._acquire(package, deadline)
             try:
@@ -107,7 +107,7 @@ class BrokerLock:
         except _OutOfTime:
             raise busy(package.label, self._patience) from None
         except BrokerRefused as error:
-            # What was granted at the start may be granted again.
+            # The permission existed when the worker started, and may be restored.
             error.transient = True
             raise
         return hold
@@ -129,25 +129,25 @@ class _HeldPackage:
         self._push_seconds = push_seconds
         self._latest = float("inf")
         self._marked = False
-        self._known = False
+        self._outcome_known = False
 
     def wait_for_mark(self, deadline: float) -> None:
         """Wait until no earlier push can have an effect any more."""
-        package, pauses, told = self._package, _RetryPauses(deadline), False
+        package, pauses, logged = self._package, _RetryPauses(deadline), False
         while self._link.do(lambda queues: queues.marked(package), self._session)[0]:
-            if not told:
+            if not logged:
                 log.info("the outcome of an earlier push to %s is not known yet: waiting", package.label)
-                told = True
+                logged = True
             pauses.next()
         self._latest = time.monotonic() + 2 * self._push_seconds
 
     def begin_push(self) -> float:
         package, seconds = self._package, self._push_seconds + STORING_SECONDS
         while True:
-            asked = time.monotonic()
-            if asked > self._latest:
+            requested_at = time.monotonic()
+            if requested_at > self._latest:
                 raise held_too_long(package.label)
-            self._marked, self._known = True, False
+            self._marked, self._outcome_known = True, False
             try:
                 self._link.do(lambda queues: queues.mark(package, seconds), self._session)
             except BrokerBlocked:
@@ -156,16 +156,16 @@ class _HeldPackage:
                 raise BrokerUnavailable(
                     f"The lock on {package.label} was lost before the push, and nothing was pushed: {error.message}"
                 ) from error
-            # The mark stands from some moment after ``asked``. Was this process frozen meanwhile?
-            if time.monotonic() - asked < self._push_seconds / 2:
-                return asked + self._push_seconds
+            # The mark was set some time after ``requested_at``. If the process was frozen since, renew the mark.
+            if time.monotonic() - requested_at < self._push_seconds / 2:
+                return requested_at + self._push_seconds
 
     def end_push(self) -> None:
-        self._known = True
+        self._outcome_known = True
 
     def release(self) -> None:
-        """Let others have the package, and take down the mark if it is known what the push did."""
-        package, unmark = self._package, self._marked and self._known
+        """Release the package, and remove the mark if the outcome of the push is known."""
+        package, unmark = self._package, self._marked and self._outcome_known
         try:
             self._link.do(lambda queues: queues.release(package, unmark=unmark), self._session)
         except BrokerError as error:
@@ -177,14 +177,14 @@ class _OutOfTime(Exception):
 
 
 class _RetryPauses:
-    """Pauses between tries: growing, and random so that processes do not try in step."""
+    """Pauses between attempts: growing, and random, so that processes do not try in step."""
 
     def __init__(self, deadline: float) -> None:
         self._deadline = deadline
         self._pause = FIRST_PAUSE
 
     def next(self) -> None:
-        """Pause; raises _OutOfTime at the deadline."""
+        """Pause. Raises _OutOfTime at the deadline."""
         if time.monotonic() >= self._deadline:
             raise _OutOfTime
         time.sleep(self._pause * random.uniform(0.5, 1.0))  # noqa: S311  no secret
@@ -192,37 +192,37 @@ class _RetryPauses:
 
 
 class BrokerLockWithFallback:
-    """A PackageLock for work by hand: the broker's, or ``otherwise`` when the broker is away.
+    """A PackageLock for commands: the broker's lock, or ``fallback`` if the broker is away.
 
-    It is decided at the first hold, and said loudly. A broker that only takes no messages is not away: a worker
-    may be connected to it, and in the middle of a push.
+    The first ``hold`` decides between them, and logs a warning for the fallback. A broker that only accepts no messages
+    is not away: a worker may be connected to it, and in the middle of a push.
     """
 
-    def __init__(self, first: BrokerLock, otherwise: PackageLock) -> None:
+    def __init__(self, first: BrokerLock, fallback: PackageLock) -> None:
         self._first = first
-        self._otherwise = otherwise
+        self._fallback = fallback
         self._guard = threading.Lock()
-        self._decided: PackageLock | None = None
+        self._chosen: PackageLock | None = None
 
     @contextmanager
     def hold(self, registry: str, organization: str, repository: str) -> Iterator[HeldPackage]:
-        """As the lock that was decided for.
+        """Hold the package with the lock that was chosen.
 
-        Raises BrokerRefused when the broker is there but does not let us in, BrokerBlocked when it takes no messages.
+        Raises BrokerRefused if the broker is there but refuses the login, and BrokerBlocked if it accepts no messages.
         """
         with self._guard:
-            decided = self._decided = self._decided or self._decide()
-        with decided.hold(registry, organization, repository) as hold:
+            chosen = self._chosen = self._chosen or self._choose()
+        with chosen.hold(registry, organization, repository) as hold:
             yield hold
 
-    def _decide(self) -> PackageLock:
+    def _choose(self) -> PackageLock:
         try:
             self._first.connect()
         except BrokerUnavailable as error:
             log.warning(
-                "no lock against pushes by others: %s Should a worker push to the same package at this very moment, "
-                "two contents may get one version.",
+                "pushing without a lock against other processes: %s If a worker pushes to the same package at the same "
+                "time, two contents may get the same version.",
                 error.message,
             )
-            return self._otherwise
+            return self._fallback
         return self._first

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The two queues that keep pushes to a package apart.
+"""The two queues that separate pushes to a package.
 
 ============================  =================================================================
-``omps-worker.lock.<hash>``     exclusive: it belongs to one connection and dies with it. To declare
-                              it is to take the lock; everybody else gets 405 RESOURCE_LOCKED
-``omps-worker.pushing.<hash>``  the mark of a push under way: durable, so that it outlives its writer
+``omps-worker.lock.<hash>``     exclusive: it belongs to one connection and disappears with it. Declaring it
+                              takes the lock; every other connection gets 405 RESOURCE_LOCKED
+``omps-worker.pushing.<hash>``  the mark of a push under way: durable, so that it survives its writer
                               and a restart of the broker, with x-expires
 ============================  =================================================================
 
-Facts about RabbitMQ (3.10, measured) on which this rests: threads that share a connection all
-"get" an exclusive queue. A passive declare counts as a use of a queue, so that who asks for it again and
-again keeps it from expiring; and when the queue is gone, the broker writes an error into its log. A
-mandatory message does neither: it is returned when there is no such queue, and else goes with it.
+This relies on the following facts about RabbitMQ (measured on 3.10). Threads that share a connection all "get" an
+exclusive queue. A passive declare counts as a use of a queue, so repeated checks would keep a mark from expiring; and
+if the queue is gone, the broker writes an error to its log. A mandatory message does neither: it is returned if there
+is no such queue, and otherwise expires with the queue.
 """
 
 from __future__ import annotations
@@ -23,70 +23,71 @@ from dataclasses import dataclass, field
 from pika.adapters.blocking_connection import BlockingChannel, BlockingConnection
 from pika.exceptions import ChannelClosedByBroker, NackError, UnroutableError
 
-from omps_worker.broker.connection.failures import declined
+from omps_worker.broker.connection.failures import refusal_error
 from omps_worker.common.errors import BrokerError
 
 LOCK, MARK = "omps-worker.lock.", "omps-worker.pushing."
-"""How the names of the two queues begin."""
+"""The prefixes of the names of the two queues."""
 
 _NOT_FOUND, _RESOURCE_LOCKED = 404, 405
 _ADVICE = (
-    f"To keep replicas from pushing at once, the user needs to declare and delete queues called {LOCK}* and {MARK}*, "
-    'and to write to the default exchange. For a single replica, lock = "process" in [consumer_config] needs none.'
+    "To keep replicas from pushing at the same time, the user needs permission to declare and delete queues named "
+    f'{LOCK}* and {MARK}*, and to write to the default exchange. For a single replica, lock = "process" in '
+    "[consumer_config] needs no such queues."
 )
 
 
 @dataclass(frozen=True)
 class LockedPackage:
-    """A package that can be locked; ``label`` is for people."""
+    """A package that can be locked. ``label`` is its name in messages."""
 
     hash: str
     label: str = field(compare=False)
 
     @classmethod
     def of(cls, registry: str, organization: str, repository: str) -> LockedPackage:
-        """The package; ``registry`` is the configured base URL."""
+        """Return the package. ``registry`` is the configured base URL."""
         name = f"{registry}/{organization}/{repository}"
         return cls(hashlib.sha256(name.encode()).hexdigest()[:32], f"{organization}/{repository}")
 
     @property
     def lock(self) -> str:
-        """The name of its lock."""
+        """The name of the package's lock queue."""
         return LOCK + self.hash
 
     @property
     def mark(self) -> str:
-        """The name of the mark of a push to it."""
+        """The name of the queue that marks a push to the package."""
         return MARK + self.hash
 
 
 class LockQueues:
-    """The queues as seen from one connection, and to be used in its thread alone.
+    """The lock queues as seen from one connection. Use it in the connection's thread only.
 
-    Each call waits for the broker's answer. Raises BrokerRefused where the broker does not let us,
-    BrokerUnavailable where it cannot for now, and AMQPError when the connection is lost, and with it every
-    lock taken on it. ``marked`` and ``ask`` publish: in an alarm the broker then reads nothing more from
-    the connection until it is over.
+    Each call waits for the broker's answer. Raises BrokerRefused if the broker refuses, BrokerUnavailable if it cannot
+    answer for now, and AMQPError if the connection is lost, and with it every lock taken on it. ``marked`` and
+    ``check_publishing`` publish: during an alarm, the broker then reads nothing more from the connection until the
+    alarm ends.
     """
 
     def __init__(self, connection: BlockingConnection) -> None:
         self._connection = connection
         self._last_channel: BlockingChannel | None = None
-        self._last_asking_channel: BlockingChannel | None = None
+        self._last_publishing_channel: BlockingChannel | None = None
 
     def take(self, package: LockedPackage) -> bool:
-        """Take the lock; False if another connection has it."""
+        """Take the lock; return False if another connection has it."""
         try:
             self._channel.queue_declare(package.lock, exclusive=True)
         except ChannelClosedByBroker as error:
-            # 404: in a cluster, its holder's node went away and the queue is not yet forgotten.
+            # 404: in a cluster, the holder's node went away, and the cluster has not removed the queue yet.
             if error.reply_code in (_RESOURCE_LOCKED, _NOT_FOUND):
                 return False
             raise _refused(error, package.lock) from None
         return True
 
     def mark(self, package: LockedPackage, seconds: float) -> None:
-        """Put up the mark, or renew it, for so many seconds from now."""
+        """Set the mark, or renew it, so that it expires this number of seconds from now."""
         arguments = {"x-expires": round(seconds * 1000)}
         try:
             self._channel.queue_declare(package.mark, durable=True, arguments=arguments)
@@ -94,32 +95,36 @@ class LockQueues:
             raise _refused(error, package.mark) from None
 
     def marked(self, package: LockedPackage) -> bool:
-        """Whether the mark stands. Asking does not prolong it."""
+        """Return whether the mark is set. This does not extend it."""
         try:
-            self._asking_channel.basic_publish("", package.mark, b"", mandatory=True)
+            self._publishing_channel.basic_publish("", package.mark, b"", mandatory=True)
         except UnroutableError:
             return False
         except NackError:
-            # In a cluster, while the queue's node is down: then nobody knows.
+            # In a cluster, while the queue's node is down: the mark may exist.
             return True
         except ChannelClosedByBroker as error:
             raise _refused(error, package.mark) from None
         return True
 
     def release(self, package: LockedPackage, *, unmark: bool) -> None:
-        """Give up the lock, and with ``unmark`` take down the mark before."""
+        """Release the lock; with ``unmark``, remove the mark first."""
         if unmark:
             self._channel.queue_delete(package.mark)
         self._channel.queue_delete(package.lock)
 
-    def ask(self) -> None:
-        """Ask whether a mark stands that nobody puts up: whether the broker takes messages, and ours."""
+    def check_publishing(self) -> None:
+        """Check that the broker accepts messages and that this user may publish.
+
+        It looks for a mark that is never set.
+        """
         self.marked(LockedPackage(secrets.token_hex(16), "a probe"))
 
     def probe(self) -> None:
-        """Do everything on names that nobody uses, except to ``ask``, which ends the connection in an alarm.
+        """Try everything but ``check_publishing`` on names that nothing else uses.
 
-        Raises BrokerRefused if a lock cannot work here.
+        ``check_publishing`` is left out because it would make the connection unusable during an alarm. Raises
+        BrokerRefused if a lock cannot work here.
         """
         package = LockedPackage(secrets.token_hex(16), "a probe")
         try:
@@ -130,16 +135,16 @@ class LockQueues:
             raise _refused(error, package.lock) from None
 
     @property
-    def _asking_channel(self) -> BlockingChannel:
-        channel = self._last_asking_channel
+    def _publishing_channel(self) -> BlockingChannel:
+        channel = self._last_publishing_channel
         if channel is None or not channel.is_open:
-            channel = self._last_asking_channel = self._connection.channel()
+            channel = self._last_publishing_channel = self._connection.channel()
             channel.confirm_delivery()
         return channel
 
     @property
     def _channel(self) -> BlockingChannel:
-        # A refusal closes the channel, but not the connection, which is what locks belong to.
+        # A refusal closes the channel, but not the connection, to which the locks belong.
         channel = self._last_channel
         if channel is None or not channel.is_open:
             channel = self._last_channel = self._connection.channel()
@@ -147,4 +152,4 @@ class LockQueues:
 
 
 def _refused(error: ChannelClosedByBroker, queue: str) -> BrokerError:
-    return declined(error, f"the queue {queue}", _ADVICE)
+    return refusal_error(error, f"the queue {queue}", _ADVICE)

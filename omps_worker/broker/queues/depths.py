@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How many messages wait in the queues: asked on a connection of its own, kept between questions."""
+"""The depths of the worker's queues, queried on a separate connection and kept between queries."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAIN, RETRY, FAILED = "main", "retry", "failed"
 
 @dataclass(frozen=True, slots=True)
 class QueueDepth:
-    """The messages of one queue that are ready: not those that somebody has in hand."""
+    """The number of messages in a queue that are ready; messages that a consumer has in flight do not count."""
 
     queue: str
     kind: str
@@ -28,10 +28,13 @@ class QueueDepth:
 
 
 class QueueDepths:
-    """Looks at the worker's queues; ``look`` belongs to one thread, ``known`` and ``seen_at`` to all."""
+    """Queries the depths of the worker's queues.
 
-    def __init__(self, where: BrokerAccess, topology: Topology) -> None:
-        self._where = where
+    Call ``refresh`` and ``close`` in one thread only. ``known`` and ``seen_at`` may be read in any thread.
+    """
+
+    def __init__(self, access: BrokerAccess, topology: Topology) -> None:
+        self._access = access
         self._queues = [
             (topology.queue, MAIN),
             *((retry_queue(topology.queue, delay), RETRY) for delay in topology.delays),
@@ -39,37 +42,37 @@ class QueueDepths:
         ]
         self._connection: BlockingConnection | None = None
         self.known: tuple[QueueDepth, ...] = ()
-        """What the last look showed; nothing while the broker is away."""
+        """The depths found by the last query; empty while the broker is away."""
         self.seen_at = 0.0
-        """When that was, in seconds since the epoch; 0: never."""
+        """When that query was made, in seconds since the epoch; 0: never."""
 
-    def look(self) -> None:
-        """Look at all queues. Raises BrokerUnavailable and BrokerRefused."""
+    def refresh(self) -> None:
+        """Query all queues. Raises BrokerUnavailable and BrokerRefused."""
         try:
-            self._look()
+            self._query()
         except (AMQPError, AMQPConnectorException, OSError) as error:
             self.known = ()
             self.close()
-            raise self._where.named(error) from None
+            raise self._access.as_broker_error(error) from None
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(Exception):
                 connection.close()
 
-    def _look(self) -> None:
+    def _query(self) -> None:
         connection = self._connection
         if connection is None or not connection.is_open:
-            connection = self._connection = self._where.connect()
+            connection = self._connection = self._access.connect()
         channel: Any = connection.channel()
         found = []
         for queue, kind in self._queues:
             try:
                 ready = channel.queue_declare(queue, passive=True).method.message_count
             except ChannelClosedByBroker:
-                # It is missing, or just without a leader; the worker itself tells what that means.
+                # The queue is missing or has no leader at the moment. The consumer reports this.
                 channel = connection.channel()
                 continue
             found.append(QueueDepth(queue, kind, ready))

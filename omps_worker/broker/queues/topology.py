@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The queues of the worker: made as the contract says, or only checked.
+"""The worker's queues: declared as documented, or only checked.
 
 ====================  =========================================================================
 ``<queue>``           quorum, x-delivery-limit 20, dead letters through '' to ``<queue>.failed``,
@@ -9,8 +9,8 @@
 ``<queue>.failed``    quorum, x-delivery-limit 1000000, no TTL
 ====================  =========================================================================
 
-The failed queue has a limit that looking cannot use up: without one RabbitMQ 4 deletes a message
-after 20 looks, and with -1 RabbitMQ 3.10 deletes it at the first.
+The delivery limit of the failed queue is so high that scans cannot use it up. Without a limit, RabbitMQ 4 deletes a
+message after 20 deliveries; with -1, RabbitMQ 3.10 deletes it at the first.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from pika.adapters.blocking_connection import BlockingChannel, BlockingConnection
 from pika.exceptions import ChannelClosedByBroker
 
-from omps_worker.broker.connection.failures import declined
+from omps_worker.broker.connection.failures import refusal_error
 from omps_worker.broker.locks.lock_queues import LockQueues
 from omps_worker.configuration.settings.broker import contract_arguments
 from omps_worker.publishing.retry import RetryDelay
@@ -35,17 +35,17 @@ FAILED_ARGUMENTS: Mapping[str, Any] = {"x-queue-type": "quorum", "x-delivery-lim
 
 
 def failed_queue(queue: str) -> str:
-    """The name of the queue where failures are parked."""
+    """Return the name of the queue where failures are parked."""
     return f"{queue}.failed"
 
 
 def retry_queue(queue: str, delay: RetryDelay) -> str:
-    """The name of the queue where retries wait for ``delay``."""
+    """Return the name of the queue where retries wait for ``delay``."""
     return f"{queue}.retry.{delay.text}"
 
 
 def retry_arguments(queue: str, delay: RetryDelay) -> dict[str, Any]:
-    """A queue that holds each message for ``delay`` and then sends it back to ``queue``."""
+    """Return the arguments of a queue that holds each message for ``delay`` and then returns it to ``queue``."""
     return {
         "x-queue-type": "quorum",
         "x-message-ttl": max(round(delay.seconds * 1000), 1),
@@ -58,7 +58,7 @@ def retry_arguments(queue: str, delay: RetryDelay) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Topology:
-    """What must be on the broker. ``bindings`` are pairs of exchange and routing key."""
+    """What must exist on the broker. ``bindings`` are pairs of exchange and routing key."""
 
     queue: str
     arguments: Mapping[str, Any]
@@ -68,12 +68,12 @@ class Topology:
     passive: bool = False
     delays: tuple[RetryDelay, ...] = ()
     locks: bool = False
-    """Whether packages are locked by queues, which then must be possible."""
+    """Whether packages are locked with queues, so that the user must be able to declare these."""
     failed_arguments: Mapping[str, Any] = field(default_factory=lambda: FAILED_ARGUMENTS)
 
     @classmethod
     def of(cls, settings: Settings) -> Topology:
-        """As the configuration says."""
+        """Return the topology that the configuration describes."""
         return cls(
             queue=settings.queue.name,
             arguments=settings.queue.arguments,
@@ -87,15 +87,15 @@ class Topology:
 
     @classmethod
     def named(cls, queue: str, **more: Any) -> Topology:
-        """The contract's topology for a queue of that name."""
+        """Return the default topology for a queue of that name."""
         return cls(queue=queue, arguments=contract_arguments(queue), **more)
 
     def set_up(self, connection: BlockingConnection) -> None:
-        """Declare queues and bindings; when passive, only check that the queues are there.
+        """Declare queues and bindings; if passive, only check that the queues exist.
 
-        Exchanges are only checked: they belong to others. Nothing is published, as that would end the use of
-        the connection in an alarm. Raises BrokerRefused, which names what is wrong and what to do; trying again
-        does not help until somebody did it. Raises BrokerUnavailable for what passes.
+        Exchanges are only checked, because they belong to others. Nothing is published, because that would make the
+        connection unusable during an alarm. Raises BrokerRefused, which says what is wrong and what to do; trying again
+        does not help before the cause is fixed. Raises BrokerUnavailable for conditions that pass.
         """
         channel = connection.channel()
         try:
@@ -105,16 +105,16 @@ class Topology:
                 self._set_up_queue(channel, retry_queue(self.queue, delay), retry_arguments(self.queue, delay))
             if self.publish_exchange:
                 with _explained(
-                    f"to let us publish to the exchange {self.publish_exchange} (publish_exchange)",
-                    "Have it declared, or name another one.",
+                    f"access to the exchange {self.publish_exchange} (publish_exchange)",
+                    "Declare it, or name another exchange.",
                 ):
                     channel.exchange_declare(self.publish_exchange, passive=True)
             if not self.passive:
                 for exchange, key in self.bindings:
                     with _explained(
                         f"to bind the queue {self.queue} to the exchange {exchange} with {key!r} ([[bindings]])",
-                        "The exchange must exist; the user needs to write to the queue and to read from the exchange, "
-                        "where topic permissions are set also this topic.",
+                        "The exchange must exist, and the user needs permission to write to the queue and to read from "
+                        "the exchange. If topic permissions are set, they must allow this topic.",
                     ):
                         channel.queue_bind(self.queue, exchange, key)
         finally:
@@ -126,28 +126,28 @@ class Topology:
     def _set_up_queue(self, channel: BlockingChannel, name: str, arguments: Mapping[str, Any]) -> None:
         if self.passive:
             with _explained(
-                f"to let us use the queue {name}",
-                "With passive_declares it must exist: have it declared, or set passive_declares = false.",
+                f"access to the queue {name}",
+                "With passive_declares the queue must exist: declare it, or set passive_declares = false.",
             ):
                 channel.queue_declare(name, passive=True)
         else:
             with _explained(
-                f"to declare the queue {name} with {_shown(arguments)}",
-                "A queue's arguments cannot be changed: drain and delete the queue so that it is declared anew, "
+                f"to declare the queue {name} with {_formatted(arguments)}",
+                "The arguments of a queue cannot be changed: drain and delete the queue, so that it is declared anew, "
                 "or set passive_declares = true to use it as it is.",
-                "The user needs the right to configure this queue, to write to the default exchange and to read the "
-                "queue; with passive_declares = true and a queue that others declare, it need not configure it.",
+                "The user needs permission to configure this queue, to write to the default exchange and to read the "
+                "queue. With passive_declares = true and a queue that others declare, configuring is not needed.",
             ):
                 channel.queue_declare(name, durable=True, arguments=dict(arguments))
 
 
 @contextmanager
-def _explained(what: str, advice: str, rights: str | None = None) -> Iterator[None]:
+def _explained(what: str, advice: str, missing_permission_advice: str | None = None) -> Iterator[None]:
     try:
         yield
     except ChannelClosedByBroker as error:
-        raise declined(error, what, advice, rights) from error
+        raise refusal_error(error, what, advice, missing_permission_advice) from error
 
 
-def _shown(arguments: Mapping[str, Any]) -> str:
+def _formatted(arguments: Mapping[str, Any]) -> str:
     return ", ".join(f"{key}={value}" for key, value in arguments.items())
