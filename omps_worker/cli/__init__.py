@@ -70,9 +70,9 @@ main.add_command(watch)
 @main.command()
 @with_site
 def run(site: Site) -> None:
-    """Listen for finished builds and publish them, until stopped by a signal.
+    """Publish every finished build, until stopped by a signal.
 
-    SIGTERM or Ctrl-C: finish the work in progress, then stop. A second signal stops immediately. SIGHUP reloads the
+    Listens for Koji's messages on RabbitMQ. SIGTERM or Ctrl-C: finish the work in progress, then stop. A second signal stops immediately. SIGHUP reloads the
     mapping.
     """
     from omps_worker import running
@@ -107,9 +107,10 @@ def explain(site: Site, build: str, json_output: bool) -> None:
 @main.command()
 @click.argument("what", type=click.Choice(["mapping", "config", "results"]))
 def schema(what: str) -> None:
-    """Print the JSON Schema of the mapping, the configuration or the results.
+    """Print a JSON Schema: mapping, config or results.
 
-    For editors and validators. Needs no configuration.
+    The schemas of the mapping file, the configuration file and the result messages are for editors and validators.
+    Needs no configuration.
     """
     from omps_worker.configuration.schema import schema_of
 
@@ -124,9 +125,9 @@ def schema(what: str) -> None:
     help="Keep the sandbox's files in this directory. Default: a temporary directory, deleted at the end.",
 )
 def sandbox(directory: Path | None) -> None:
-    """Run a private broker, Koji and app registry until interrupted.
+    """Run a private broker, Koji and app registry.
 
-    They listen on loopback only. Prints how to use them. Needs RabbitMQ, but no configuration.
+    They listen on loopback only, until you press Ctrl-C. Prints how to use them. Needs RabbitMQ, but no configuration.
     """
     from omps_worker.sandbox.command import keep_running
 
@@ -136,9 +137,10 @@ def sandbox(directory: Path | None) -> None:
 @main.command()
 @click.option("--plain", is_flag=True, help="Print without colours, even on a terminal.")
 def demo(plain: bool) -> None:
-    """Show the worker at work: builds of every kind, and their outcomes.
+    """Show the worker at work in a private sandbox.
 
-    Runs in a private sandbox for less than a minute, and leaves nothing behind. Needs RabbitMQ, but no configuration.
+    Sends messages about builds of every kind and shows the outcome of each, in less than a minute. Leaves nothing
+    behind. Needs RabbitMQ, but no configuration.
     """
     from omps_worker.sandbox.demo import play
 

@@ -39,10 +39,10 @@ def _moment(_context: click.Context, _parameter: click.Parameter, value: str | N
 @as_json
 @with_site
 def catch_up(site: Site, since: datetime, until: datetime | None, dry_run: bool, json_output: bool) -> None:
-    """Send the missing messages of operator builds that have no release.
+    """Find builds without a release and send their messages.
 
-    Queries Koji for the builds that were completed in a period, and sends the messages to the worker's queue. Builds
-    that are superseded by a newer build are skipped.
+    Queries Koji for the operator builds that were completed in a period. For each build that has no release, sends the
+    missing message to the worker's queue. Builds that are superseded by a newer build are skipped.
     """
     from omps_worker.cli.progress import Progress
     from omps_worker.publishing.catch_up import UNDECIDED, summary

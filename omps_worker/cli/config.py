@@ -21,10 +21,10 @@ from omps_worker.cli.common import print_to_stderr
     help="Write the OAuth tokens into the output, not the names of environment variables for them.",
 )
 def config_from_omps(file: Path, section: str | None, with_secrets: bool) -> None:
-    """Print a configuration for omps-worker that is equivalent to OMPS's.
+    """Convert OMPS's configuration to one for omps-worker.
 
-    FILE is OMPS's configuration. It is read and never executed. Settings that OMPS did not have, such as the broker,
-    are marked FILL IN.
+    FILE is OMPS's configuration. It is read and never executed. Prints an equivalent configuration, in which settings
+    that OMPS did not have, such as the broker, are marked FILL IN.
     """
     from omps_worker.configuration.omps import file as omps_file
     from omps_worker.configuration.omps.translation import translate

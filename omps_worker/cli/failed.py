@@ -100,7 +100,7 @@ def failed() -> None:
 @as_json
 @with_broker
 def list_failures(site: BrokerSite, selection: FailureSelection, json_output: bool) -> None:
-    """List parked messages, in the order in which they were parked. Changes nothing."""
+    """List parked messages, the longest parked first. Changes nothing."""
     with _progress_and_notes() as (seen, notice):
         failures = site.failed_queue(notice)
         found = [parked for parked, _ in failures.records(selection, seen)]
@@ -113,7 +113,7 @@ def list_failures(site: BrokerSite, selection: FailureSelection, json_output: bo
 @as_json
 @with_broker
 def show(site: BrokerSite, ids: tuple[str, ...], json_output: bool) -> None:
-    """Show parked messages: error, attempts, history, and the message itself. Changes nothing."""
+    """Show parked messages in full: error, attempts, history, and the message itself. Changes nothing."""
     from omps_worker.messages.dead_letter import FailureSelection, details_text
 
     selection = FailureSelection(frozenset(ids))
@@ -137,10 +137,11 @@ def show(site: BrokerSite, ids: tuple[str, ...], json_output: bool) -> None:
 def replay_failures(
     site: BrokerSite, selection: FailureSelection, everything: bool, dry_run: bool, json_output: bool
 ) -> None:
-    """Send parked messages to the worker's queue again, as if they arrived for the first time.
+    """Send parked messages to the worker's queue again.
 
-    Choose the messages by ID, with filters, or with --all. A message leaves the failed queue only after the broker has
-    confirmed that it is in the worker's queue. A build that is already published is not published twice.
+    The worker handles them as if they arrived for the first time. Choose them by ID, by filters, or with --all. A
+    message leaves the failed queue only after the broker has confirmed that it is in the worker's queue. A build that
+    is already published is not published twice.
     """
     _require_one_selection(selection, everything)
     with _reporting("would be replayed" if dry_run else "replayed", json_output) as work:
@@ -168,7 +169,7 @@ def discard(
 ) -> None:
     """Delete parked messages permanently.
 
-    Choose the messages by ID, with filters, or with --all. Lists them, asks for confirmation, and then deletes only the
+    Choose them by ID, by filters, or with --all. Lists them, asks for confirmation, and then deletes only the
     messages that it listed.
     """
     _require_one_selection(selection, everything)
@@ -203,10 +204,10 @@ def discard(
 @as_json
 @with_broker
 def export(site: BrokerSite, selection: FailureSelection, directory: Path, dry_run: bool, json_output: bool) -> None:
-    """Write a copy of each parked message to its own file in DIR.
+    """Copy parked messages to files, one file each.
 
-    Without IDs or filters, exports all parked messages. They stay in the failed queue. The files are in
-    fedora-messaging's dump format; `omps-worker replay FILE...` sends them. Never overwrites a file.
+    The files are written to DIR, in fedora-messaging's dump format; `omps-worker replay FILE...` sends them. Without
+    IDs or filters, all parked messages are exported. They stay in the failed queue. No file is ever overwritten.
     """
     from omps_worker.messages.export import Export
 

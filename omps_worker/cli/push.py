@@ -135,9 +135,10 @@ def _push_options(command: Command) -> Command:
 @as_json
 @with_site
 def push(site: Site, nvr: str, request: PushRequest, held: bool, json_output: bool) -> None:
-    """Publish a build now, as the worker would do on receiving its message.
+    """Publish a build now.
 
-    Without --organization, the mapping decides where the build goes.
+    Does what the worker would do on receiving the build's message. Without --organization, the mapping decides where
+    the build goes.
     """
     request = replace(request, held=held)
     _show(f"publishing {nvr}", lambda: site.push(nvr, request), json_output, request.dry_run)
@@ -177,7 +178,7 @@ def delete(
     authorization: SecretStr | None,
     json_output: bool,
 ) -> None:
-    """Delete one release of a repository, or all of its releases.
+    """Delete one release of a repository, or all of them.
 
     The repository stays. Before it asks for confirmation, the command lists the messages that may publish the package
     again: those that are waiting for a retry, and parked ones.

@@ -33,9 +33,10 @@ def _exchange(context: click.Context, parameter: click.Parameter, value: str) ->
 @as_json
 @with_broker
 def unbind(site: BrokerSite, exchange: str, routing_key: str, dry_run: bool, json_output: bool) -> None:
-    """Remove a binding of the worker's queue that is no longer in the configuration.
+    """Remove a binding of the worker's queue.
 
-    The broker then routes no more messages by it. Messages that are already in the queue stay there.
+    For a binding that is no longer in the configuration, but still on the broker. The broker then routes no more
+    messages by it. Messages that are already in the queue stay there.
     """
     topology = site.topology
     if (exchange, routing_key) in topology.bindings:

@@ -66,9 +66,9 @@ def watch(
     seconds: float | None,
     json_output: bool,
 ) -> None:
-    """Print the results on the bus from now on, until interrupted.
+    """Print the results on the bus as they arrive.
 
-    Uses its own queue, which the broker deletes when the command ends; workers are not affected. A result is shown if
+    Prints the results from now on, until interrupted. Uses its own queue, which the broker deletes when the command ends; workers are not affected. A result is shown if
     it matches every kind of filter that you give: one of the organizations, one of the statuses, and one of the
     components. On a terminal, the last line counts the results shown.
     """
