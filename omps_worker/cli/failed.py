@@ -113,7 +113,7 @@ def list_failures(site: BrokerSite, selection: FailureSelection, json_output: bo
 @as_json
 @with_broker
 def show(site: BrokerSite, ids: tuple[str, ...], json_output: bool) -> None:
-    """Show parked messages in full: error, attempts, history, and the message itself. Changes nothing."""
+    """Show parked messages in full. Changes nothing."""
     from omps_worker.messages.dead_letter import FailureSelection, details_text
 
     selection = FailureSelection(frozenset(ids))
