@@ -72,8 +72,8 @@ main.add_command(watch)
 def run(site: Site) -> None:
     """Publish every finished build, until stopped by a signal.
 
-    Listens for Koji's messages on RabbitMQ. SIGTERM or Ctrl-C: finish the work in progress, then stop. A second signal stops immediately. SIGHUP reloads the
-    mapping.
+    Listens for Koji's messages on RabbitMQ. SIGTERM or Ctrl-C: finish the work in progress, then stop. A second signal
+    stops immediately. SIGHUP reloads the mapping.
     """
     from omps_worker import running
 

@@ -68,9 +68,10 @@ def watch(
 ) -> None:
     """Print the results on the bus as they arrive.
 
-    Prints the results from now on, until interrupted. Uses its own queue, which the broker deletes when the command ends; workers are not affected. A result is shown if
-    it matches every kind of filter that you give: one of the organizations, one of the statuses, and one of the
-    components. On a terminal, the last line counts the results shown.
+    Begins with the results from now on, and runs until interrupted. Uses its own queue, which the broker deletes when
+    the command ends; workers are not affected. A result is shown if it matches every kind of filter that you give: one
+    of the organizations, one of the statuses, and one of the components. On a terminal, the last line counts the
+    results shown.
     """
     from omps_worker.cli.watch_view import ResultFilter, Tally
 

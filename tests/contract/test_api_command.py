@@ -218,7 +218,7 @@ def test_being_told_to_stop_while_it_starts_is_a_good_end(tmp_path):
     with SandboxKoji() as koji, SandboxRegistry() as registry:
         process = command(write_configuration(tmp_path, koji, registry), "--workers", "1")
         said = process.stderr.readline()
-        assert "listens on" in said or "take turns" in said
+        assert "listens on" in said or "locks on packages" in said
         process.send_signal(signal.SIGTERM)
         _, rest = process.communicate(timeout=30)
         assert process.returncode == 0, said + rest
