@@ -269,7 +269,7 @@ class Site(BrokerSite):
         Raises SettingsError if the request itself is invalid; trying again does not help.
         """
         attempt = Attempt()
-        return self._by_hand(
+        return self._publish_manually(
             request, nvr, ManualRequest(), lambda processor: processor.process(BuildEvent(nvr=nvr), attempt, request)
         )
 
@@ -277,9 +277,11 @@ class Site(BrokerSite):
         """Publish an archive of manifests in a file now; otherwise like ``push``."""
         with brought(archive_file, self.settings.worker.limits.archive_bytes) as (file, archive):
             origin = ManualRequest(archive)
-            return self._by_hand(request, None, origin, lambda processor: processor.process_archive(file, request))
+            return self._publish_manually(
+                request, None, origin, lambda processor: processor.process_archive(file, request)
+            )
 
-    def _by_hand(
+    def _publish_manually(
         self,
         request: PushRequest,
         nvr: str | None,
@@ -290,7 +292,7 @@ class Site(BrokerSite):
         if request.organization is not None and request.organization not in known and request.authorization is None:
             raise unknown_organization(request.organization, self.settings.file)
         with self.locks():
-            outcomes = process(self._processor(self._lock_by_hand()))
+            outcomes = process(self._processor(self._manual_lock()))
         if isinstance(outcomes, Ignored):
             reason = f"{outcomes.reason}: {outcomes.detail}"
             outcomes = [Outcome(Status.SKIPPED, nvr=nvr, build=outcomes.build, reason=reason)]
@@ -298,7 +300,7 @@ class Site(BrokerSite):
             outcomes = foreseen(self.mapping.current, outcomes, waits=False)
         else:
             # Nothing was begun for a paused organization, so there is no result for the bus, only for the caller.
-            self._tell([each for each in outcomes if not isinstance(each.error, OrganizationPaused)], origin)
+            self._report([each for each in outcomes if not isinstance(each.error, OrganizationPaused)], origin)
         return outcomes, [result_body(outcome, origin, Attempt()) for outcome in outcomes]
 
     def delete(
@@ -317,13 +319,13 @@ class Site(BrokerSite):
         """
         origin = ManualRequest()
         with self.locks():
-            destination = self._destination(self._lock_by_hand())
+            destination = self._destination(self._manual_lock())
             if dry_run:
                 versions = destination.would_delete(organization, repository, version, authorization)
                 outcomes = [Outcome(Status.DELETED, organization, repository, each) for each in versions]
             else:
                 outcomes = destination.delete(organization, repository, version, authorization)
-                self._tell(outcomes, origin)
+                self._report(outcomes, origin)
         return outcomes, [result_body(outcome, origin, Attempt()) for outcome in outcomes]
 
     def pending(
@@ -353,12 +355,12 @@ class Site(BrokerSite):
             return [], error.message
         return found, " ".join(missed) or None
 
-    def _lock_by_hand(self) -> PackageLock:
+    def _manual_lock(self) -> PackageLock:
         from omps_worker.broker.locks.lock import BrokerLockWithFallback
 
         return BrokerLockWithFallback(self.broker_lock, self.process_lock) if self.broker_lock else self.process_lock
 
-    def _tell(self, outcomes: list[Outcome], origin: ManualRequest) -> None:
+    def _report(self, outcomes: list[Outcome], origin: ManualRequest) -> None:
         """Log the outcomes, and publish their results on the bus if it can be reached."""
         from omps_worker.broker.connection.access import BrokerAccess
         from omps_worker.broker.consuming.delivery_worker import result

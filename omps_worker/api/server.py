@@ -65,7 +65,7 @@ It doubles each time that a process dies earlier.
 WORKERS_VARIABLE, TIMEOUT_VARIABLE = "WORKERS_NUM", "WORKER_TIMEOUT"
 
 
-def workers_wanted(requested: int | None, environment: Mapping[str, str] = os.environ) -> int:
+def worker_count(requested: int | None, environment: Mapping[str, str] = os.environ) -> int:
     """Return the number of processes: ``requested``, or $WORKERS_NUM, or one per CPU core. Raises SettingsError."""
     if requested is not None:
         return requested
@@ -113,7 +113,7 @@ def listen(address: str, port: int) -> socket.socket:
 def run(path: Path | None, workers: int | None = None) -> int:
     """Serve until stopped by a signal, and return the exit code. Raises SettingsError."""
     settings = read_settings(path)
-    wanted, seconds = workers_wanted(workers), upload_seconds()
+    count, seconds = worker_count(workers), upload_seconds()
     for number in (signal.SIGTERM, signal.SIGINT):
         # Nothing is in progress yet, so a signal ends the process immediately.
         signal.signal(number, _exit)
@@ -124,10 +124,10 @@ def run(path: Path | None, workers: int | None = None) -> int:
     with listen(settings.worker.api.address, settings.worker.api.port) as listener:
         host, port = listener.getsockname()[:2]
         scratch.sweep()
-        log.info("the REST API listens on %s, port %d, with %d process(es)", host, port, wanted)
-        if wanted == 1:
+        log.info("the REST API listens on %s, port %d, with %d process(es)", host, port, count)
+        if count == 1:
             return _serve_alone(settings, listener, seconds)
-        processes = _Processes(wanted, path, listener, seconds, settings.worker.shutdown_timeout.seconds)
+        processes = _Processes(count, path, listener, seconds, settings.worker.shutdown_timeout.seconds)
         with shared_counts(settings) as directory:
             monitoring = ApiMonitoring(settings, directory)
             parts = {"machine": machine.trouble, "processes": processes.trouble, **locks_of_this_host(settings)}

@@ -119,7 +119,7 @@ def exit_code_of(error: WorkerError) -> int:
 def not_empty(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
     """Return a name without surrounding blanks, which copying may add. A click callback; raises if it is empty."""
     if not value.strip():
-        raise click.BadParameter("is empty.")
+        raise click.BadParameter("must not be empty.")
     return value.strip()
 
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 def _directory(_context: click.Context, _parameter: click.Parameter, value: str) -> Path:
     # An unset shell variable gives an empty name, which Path would take for the current directory.
     if not value.strip():
-        raise click.BadParameter("is empty.")
+        raise click.BadParameter("must not be empty.")
     return Path(value)
 
 

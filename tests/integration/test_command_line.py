@@ -298,7 +298,7 @@ def test_schemas_are_printed_for_editors(site, what, sample):
 def test_no_build_is_a_fault_of_usage(site, command):
     ran = site.command(command, " ")
     assert (ran.code, ran.out) == (2, "")
-    assert "is empty" in ran.err
+    assert "must not be empty" in ran.err
 
 
 def test_an_organization_that_is_not_configured_is_named_with_the_file(site):

@@ -298,7 +298,7 @@ def test_failures_can_be_looked_after_while_the_mapping_and_the_secrets_are_brok
 def test_an_export_to_nowhere_is_refused(site, bus):
     fill_with(bus, 1)
     ran = site.command("failed", "export", "")
-    assert (ran.code, "is empty" in ran.err) == (2, True)
+    assert (ran.code, "must not be empty" in ran.err) == (2, True)
 
 
 @pytest.mark.parametrize(
