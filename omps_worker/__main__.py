@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``python -m omps_worker`` is ``omps-worker``."""
+"""Runs ``omps-worker``, as ``python -m omps_worker``."""
 
 from omps_worker.cli import main
 

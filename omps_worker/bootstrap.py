@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Wires the parts of a configured site together; ``running`` and ``api.wiring`` add what only they need."""
+"""Builds the parts of a configured site that all commands use.
+
+``running`` and ``api.wiring`` add the parts that only ``run`` and ``api`` need.
+"""
 
 from __future__ import annotations
 
@@ -49,25 +52,25 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ANNOUNCE_SECONDS = 10.0
-"""How long a push by hand waits for the broker to take its result; the release is made anyway."""
+"""How many seconds a manual push waits for the broker to confirm its result; the release is made in any case."""
 
 
 class BrokerSite:
-    """What looking after failures takes of a configured site: the broker."""
+    """A configured site for commands that need only the broker, such as those for parked messages."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
 
     @classmethod
     def from_file(cls, path: Path | None) -> BrokerSite:
-        """The site that a configuration file describes, with logs set up. Raises SettingsError."""
+        """Return the site that a configuration file describes, and set up logging. Raises SettingsError."""
         settings = configuration.load_broker(path)
         logs.set_up(settings.worker.log_format, settings.worker.log_level)
         return cls(settings)
 
     @cached_property
     def topology(self) -> Topology:
-        """The queues."""
+        """The names and the bindings of the queues."""
         from omps_worker.broker.queues.topology import Topology
 
         return Topology.of(self.settings)
@@ -75,35 +78,35 @@ class BrokerSite:
     def failed_queue(
         self,
         notice: Callable[[str], object],
-        whole: Callable[[], AbstractContextManager[object]] = nullcontext,
+        uninterrupted: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> FailedQueue:
-        """The failures that are parked; ``notice`` is told what a person should know.
+        """Return the failed queue, with the parked messages.
 
-        Inside ``whole`` is done what is not to be interrupted.
+        ``notice`` gets notes for the user. Each message is handled inside ``uninterrupted``.
         """
         from omps_worker.broker.connection.access import BrokerAccess
         from omps_worker.broker.dead_letters.failed_queue import FailedQueue
 
         take_turns = self.settings.worker.lock == "broker"
-        where = BrokerAccess.of(self.settings, "failed")
-        return FailedQueue(where, self.topology, take_turns=take_turns, notice=notice, whole=whole)
+        access = BrokerAccess.of(self.settings, "failed")
+        return FailedQueue(access, self.topology, take_turns=take_turns, notice=notice, whole=uninterrupted)
 
     def replay(self) -> Replay:
-        """Sends messages to the queue once more, as a context manager."""
+        """Return a context manager that sends messages to the worker's queue again."""
         from omps_worker.broker.connection.access import BrokerAccess
         from omps_worker.broker.dead_letters.replay import Replay
 
         return Replay(BrokerAccess.of(self.settings, "replay"), self.topology.queue)
 
     def unbind(self, exchange: str, routing_key: str) -> None:
-        """Take a binding of the queue away. Raises BrokerError."""
+        """Remove a binding of the worker's queue. Raises BrokerError."""
         from omps_worker.broker.connection.access import BrokerAccess
         from omps_worker.broker.queues.bindings import unbind
 
         unbind(BrokerAccess.of(self.settings, "unbind"), self.topology.queue, exchange, routing_key)
 
     def watch(self, notice: Callable[[str], object]) -> Watch:
-        """Follows the results on the bus; ``notice`` is told what a person should know."""
+        """Return a subscription to the results on the bus. ``notice`` gets notes for the user."""
         from omps_worker.broker.connection.access import BrokerAccess
         from omps_worker.broker.watch import Watch
 
@@ -117,30 +120,30 @@ class BrokerSite:
 
 
 class Site(BrokerSite):
-    """The parts of one configured site, each made when it is first asked for."""
+    """A configured site with all its parts, each created on first use."""
 
     def __init__(self, settings: Settings, mapping: MappingFile) -> None:
         super().__init__(settings)
         self.mapping = mapping
         self.observer = SILENT
-        """Who hears what the parts do; to be set before they are made."""
+        """The observer of all parts. Set it before the first part is used."""
 
     @classmethod
     def from_file(cls, path: Path | None) -> Site:
-        """The site that a configuration file describes, with logs set up. Raises SettingsError."""
+        """Return the site that a configuration file describes, and set up logging. Raises SettingsError."""
         settings, mapping = configuration.load(path)
         logs.set_up(settings.worker.log_format, settings.worker.log_level)
         return cls(settings, mapping)
 
     @cached_property
     def builds(self) -> KojiBuilds:
-        """Koji."""
+        """The client of Koji."""
         worker = self.settings.worker
         return KojiBuilds(worker.koji, worker.limits, worker.ca_bundle, observer=self.observer)
 
     @cached_property
     def registry(self) -> AppRegistry:
-        """The app registry."""
+        """The client of the app registry."""
         worker = self.settings.worker
         return AppRegistry(
             worker.registry.url,
@@ -151,7 +154,7 @@ class Site(BrokerSite):
 
     @cached_property
     def processor(self) -> Processor:
-        """The story of a build, with real parts."""
+        """The processor, which publishes builds under the lock that the configuration selects."""
         return self._processor(self.broker_lock or self.process_lock)
 
     def _processor(self, lock: PackageLock) -> Processor:
@@ -175,19 +178,22 @@ class Site(BrokerSite):
 
     @cached_property
     def greenwave(self) -> Greenwave | None:
-        """Greenwave, where the configuration has one."""
+        """The client of Greenwave, or None if none is configured."""
         worker = self.settings.worker
         timeout, bundle = worker.koji.timeout, worker.ca_bundle
         return Greenwave.of(worker.greenwave, timeout=timeout, ca_bundle=bundle, observer=self.observer)
 
     @cached_property
     def process_lock(self) -> ProcessLock:
-        """What keeps this process from pushing twice at once."""
+        """The lock that serialises pushes to one package within this process."""
         return ProcessLock(self.settings.worker.registry.timeout)
 
     @cached_property
     def broker_lock(self) -> BrokerLock | None:
-        """What keeps all replicas from it, if the configuration wants that. Connects when it is first needed."""
+        """The lock that serialises pushes to one package across all replicas, or None if it is not configured.
+
+        It connects to the broker on first use.
+        """
         from omps_worker.broker.connection.access import BrokerAccess
         from omps_worker.broker.locks.lock import BrokerLock
 
@@ -198,7 +204,7 @@ class Site(BrokerSite):
 
     @contextmanager
     def locks(self) -> Iterator[None]:
-        """Release the locks at the end, also of work that did not end."""
+        """Release all locks at the end of the block, including those of unfinished work."""
         try:
             yield
         finally:
@@ -207,14 +213,14 @@ class Site(BrokerSite):
 
     @cached_property
     def reporter(self) -> Reporter:
-        """Writes result messages."""
+        """The reporter, which creates result messages."""
         return Reporter(self.settings.topic_prefix, self.registry.url)
 
     def catch_up(self, since: datetime, until: datetime | None, *, dry_run: bool) -> Iterator[tuple[BuildReport, int]]:
-        """What there is to say about each operator build of a period, and how many there are.
+        """Yield a report on each operator build that was completed in a period, with the number of builds.
 
-        Those that are missing are sent to the queue, unless this is a dry run. Raises KojiError,
-        BrokerError and SettingsError.
+        The messages of builds without a release are sent to the worker's queue, unless ``dry_run`` is true. ``until``:
+        None means now. Raises KojiError, BrokerError and SettingsError.
         """
         from omps_worker.broker.connection.access import BrokerAccess
         from omps_worker.broker.publisher import Publisher
@@ -222,19 +228,19 @@ class Site(BrokerSite):
         work = self.catching_up
         builds = work.completed(since, until)
         if dry_run:
-            yield from ((found, len(builds)) for found in work.look_into(builds))
+            yield from ((report, len(builds)) for report in work.look_into(builds))
             return
         with Publisher(BrokerAccess.of(self.settings, "catch-up")) as publisher:
-            for found in work.send(builds, partial(self.send_missing, publisher)):
-                yield found, len(builds)
+            for report in work.send(builds, partial(self.send_missing, publisher)):
+                yield report, len(builds)
 
     @property
     def catching_up(self) -> CatchUp:
-        """Finds builds without a release."""
+        """The search for builds without a release."""
         return CatchUp(self.builds, self.mapping, self.processor)
 
     def send_missing(self, publisher: Publisher, message: MissingMessage) -> None:
-        """Send the message of a build that was missed to the queue. Raises BrokerError."""
+        """Send the message of a build without a release to the worker's queue. Raises BrokerError."""
         from omps_worker.broker.catch_up import catch_up_message
         from omps_worker.broker.publisher import ALARM_SECONDS
 
@@ -243,34 +249,39 @@ class Site(BrokerSite):
         publisher.publish(missing, alarm_seconds=ALARM_SECONDS)
 
     def dismiss(self, facts: BuildFacts) -> Ignored | None:
-        """Why a build is surely none of our business, going by the mapping alone; None if it may be."""
+        """Return why the worker ignores a build, or None if it may have to publish it.
+
+        Decides by the mapping alone, without any request.
+        """
         verdict = self.mapping.current.possible(facts)
         if verdict is Verdict.POSSIBLE:
             return None
         return Ignored(NO_RULE if verdict is Verdict.NO_RULE else IGNORED_BY_RULE, facts.nvr or facts.component or "")
 
     def explain(self, build: str) -> Explanation:
-        """What would become of a build; ``build`` is an NVR, or a file that holds a message."""
+        """Return what the worker would do with a build, and why. ``build`` is an NVR, or a file with a message."""
         event = message_files.event_named(build, self.settings.worker.koji.instance)
         return explain(event, self.mapping, self.builds, self.processor)
 
     def push(self, nvr: str, request: PushRequest) -> tuple[list[Outcome], list[dict[str, Any]]]:
-        """Publish one build now and tell the bus; what became of it, and the bodies of the results.
+        """Publish one build now and its results on the bus; return the outcomes, and the bodies of the results.
 
-        Raises SettingsError for what is wrong with the request itself.
+        Raises SettingsError if the request itself is invalid; trying again does not help.
         """
         attempt = Attempt()
-        return self._by_hand(
+        return self._publish_manually(
             request, nvr, ManualRequest(), lambda processor: processor.process(BuildEvent(nvr=nvr), attempt, request)
         )
 
     def push_archive(self, archive_file: Path, request: PushRequest) -> tuple[list[Outcome], list[dict[str, Any]]]:
-        """The same for an archive of manifests in a file."""
+        """Publish an archive of manifests in a file now; otherwise like ``push``."""
         with open_archive(archive_file, self.settings.worker.limits.archive_bytes) as (file, archive):
             origin = ManualRequest(archive)
-            return self._by_hand(request, None, origin, lambda processor: processor.process_archive(file, request))
+            return self._publish_manually(
+                request, None, origin, lambda processor: processor.process_archive(file, request)
+            )
 
-    def _by_hand(
+    def _publish_manually(
         self,
         request: PushRequest,
         nvr: str | None,
@@ -281,15 +292,15 @@ class Site(BrokerSite):
         if request.organization is not None and request.organization not in known and request.authorization is None:
             raise unknown_organization(request.organization, self.settings.file)
         with self.locks():
-            outcomes = process(self._processor(self._lock_by_hand()))
+            outcomes = process(self._processor(self._manual_lock()))
         if isinstance(outcomes, Ignored):
-            why = f"{outcomes.reason}: {outcomes.detail}"
-            outcomes = [Outcome(Status.SKIPPED, nvr=nvr, build=outcomes.build, reason=why)]
+            reason = f"{outcomes.reason}: {outcomes.detail}"
+            outcomes = [Outcome(Status.SKIPPED, nvr=nvr, build=outcomes.build, reason=reason)]
         elif request.dry_run:
             outcomes = foreseen(self.mapping.current, outcomes, waits=False)
         else:
-            # Of what is paused nothing was begun: there is nothing to tell the bus, only whoever asked.
-            self._tell([each for each in outcomes if not isinstance(each.error, OrganizationPaused)], origin)
+            # Nothing was begun for a paused organization, so there is no result for the bus, only for the caller.
+            self._report([each for each in outcomes if not isinstance(each.error, OrganizationPaused)], origin)
         return outcomes, [result_body(outcome, origin, Attempt()) for outcome in outcomes]
 
     def delete(
@@ -301,27 +312,28 @@ class Site(BrokerSite):
         authorization: SecretStr | None = None,
         dry_run: bool = False,
     ) -> tuple[list[Outcome], list[dict[str, Any]]]:
-        """Delete one release, or all of a package, and tell the bus; an Outcome and a result for each.
+        """Delete one release of a package, or all, and publish the results on the bus.
 
-        Raises SettingsError, RegistryError and the errors of the lock.
+        Returns an outcome per release, and the bodies of the results. Raises SettingsError, RegistryError, and the
+        errors of the lock.
         """
         origin = ManualRequest()
         with self.locks():
-            destination = self._destination(self._lock_by_hand())
+            destination = self._destination(self._manual_lock())
             if dry_run:
                 versions = destination.would_delete(organization, repository, version, authorization)
                 outcomes = [Outcome(Status.DELETED, organization, repository, each) for each in versions]
             else:
                 outcomes = destination.delete(organization, repository, version, authorization)
-                self._tell(outcomes, origin)
+                self._report(outcomes, origin)
         return outcomes, [result_body(outcome, origin, Attempt()) for outcome in outcomes]
 
     def pending(
         self, organization: str, repository: str, notice: Callable[[str], object]
     ) -> tuple[list[PendingMessage], str | None]:
-        """The messages that may still publish a package, and why they are not known, or not all: None if they are.
+        """Return the messages that may still publish a package, and why not all of them are known, or None.
 
-        ``notice`` is told what a person should know of the look.
+        ``notice`` gets notes for the user about the search.
         """
         from omps_worker.broker.connection.access import BrokerAccess
         from omps_worker.broker.dead_letters import pending
@@ -343,13 +355,13 @@ class Site(BrokerSite):
             return [], error.message
         return found, " ".join(missed) or None
 
-    def _lock_by_hand(self) -> PackageLock:
+    def _manual_lock(self) -> PackageLock:
         from omps_worker.broker.locks.lock import BrokerLockWithFallback
 
         return BrokerLockWithFallback(self.broker_lock, self.process_lock) if self.broker_lock else self.process_lock
 
-    def _tell(self, outcomes: list[Outcome], origin: ManualRequest) -> None:
-        """Tell the log, and the bus if it can be reached."""
+    def _report(self, outcomes: list[Outcome], origin: ManualRequest) -> None:
+        """Log the outcomes, and publish their results on the bus if it can be reached."""
         from omps_worker.broker.connection.access import BrokerAccess
         from omps_worker.broker.consuming.delivery_worker import result
         from omps_worker.broker.publisher import Publisher
@@ -364,4 +376,4 @@ class Site(BrokerSite):
                 for message in self.reporter.messages(outcomes, origin, attempt):
                     publisher.publish(result(message, self.settings.publish_exchange, self.settings.publish_priority))
         except (BrokerError, ResourcesExhausted) as error:
-            log.warning("the result was not announced on the bus: %s", error)
+            log.warning("the result was not published on the bus: %s", error)

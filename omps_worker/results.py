@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Result messages as fedora-messaging's tools read them.
+"""The message classes for results, for fedora-messaging's tools.
 
-The classes are registered under the entry point group ``fedora.messages``; whoever has this
-package installed gets summaries, links and notifications for the result topics. They are never
-published through fedora-messaging itself; ``reporting`` writes the same headers and bodies.
+The classes are registered in the entry point group ``fedora.messages``. Where this package is installed, the tools
+therefore show summaries, links and notifications for the result topics. The worker does not publish through
+fedora-messaging; ``messages.reporting`` writes the same headers and bodies.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from omps_worker.common.model import Status
 from omps_worker.messages.result_schema import body_schema
 
 REGISTRY_HEADER = "omps-registry"
-"""Holds the base URL of the registry, which the body does not name."""
+"""The header with the base URL of the registry, which is not in the body."""
 
 
 class ReleaseResultV1(message.Message):
-    """What all results have in common."""
+    """The base class of all results."""
 
     @property
     def app_name(self) -> str:
-        """Who tells."""
+        """The name of the application that publishes the message."""
         return "omps-worker"
 
     @property
     def summary(self) -> str:
-        """One line, fit for the subject of a mail."""
+        """A summary on one line, suitable as the subject of an email."""
         return f"{self._subject()}: {self.body.get('status')}"
 
     @property
     def url(self) -> str | None:
-        """The page of the package in the registry, where both are known."""
+        """The page of the package in the registry; None if the registry or the package is not known."""
         registry = self._headers.get(REGISTRY_HEADER)
         organization, repository = self.body.get("organization"), self.body.get("repo")
         if not isinstance(registry, str) or not organization or not repository:
@@ -45,13 +45,13 @@ class ReleaseResultV1(message.Message):
 
     @property
     def packages(self) -> list[str]:
-        """The component that was built."""
+        """The component of the build."""
         build = self.body.get("build")
         return [build["name"]] if build else []
 
     @property
     def usernames(self) -> list[str]:
-        """Who built it."""
+        """The owner of the build."""
         build = self.body.get("build")
         return [build["owner"]] if build and build.get("owner") else []
 
@@ -64,7 +64,7 @@ class ReleaseResultV1(message.Message):
         if self.body.get("superseded_by"):
             lines.append(f"superseded by: {self.body['superseded_by']}")
         if self.body.get("held_by"):
-            lines.append(f"held by: {self.body['held_by']} of the mapping; omps-worker push --held publishes it")
+            lines.append(f"held by: {self.body['held_by']} of the mapping; to publish it, use omps-worker push --held")
         lines += [f"warning: {warning}" for warning in self.body.get("warnings") or ()]
         source = self.body.get("source") or {}
         if "file" in source:
@@ -78,8 +78,8 @@ class ReleaseResultV1(message.Message):
         return "\n".join(lines)
 
     def _subject(self) -> str:
-        brought = (self.body.get("source") or {}).get("file")
-        return str(self.body.get("nvr") or self._package() or brought or "a build")
+        file = (self.body.get("source") or {}).get("file")
+        return str(self.body.get("nvr") or self._package() or file or "a build")
 
     def _package(self) -> str:
         return "/".join(part for part in (self.body.get("organization"), self.body.get("repo")) if part)
@@ -89,25 +89,25 @@ class ReleaseResultV1(message.Message):
 
 
 class ReleasePublishedV1(ReleaseResultV1):
-    """The content of a build became a release."""
+    """The content of a build was published as a release."""
 
     body_schema: ClassVar[dict[str, Any]] = body_schema(Status.PUBLISHED)
 
     @property
     def summary(self) -> str:
-        """One line, fit for the subject of a mail."""
+        """A summary on one line, suitable as the subject of an email."""
         return f"{self._subject()} was published as {self._release()}"
 
 
 class ReleaseUnchangedV1(ReleaseResultV1):
-    """The content of a build had been released before."""
+    """The content of a build was already released."""
 
     severity = message.DEBUG
     body_schema: ClassVar[dict[str, Any]] = body_schema(Status.UNCHANGED)
 
     @property
     def summary(self) -> str:
-        """One line, fit for the subject of a mail."""
+        """A summary on one line, suitable as the subject of an email."""
         return f"{self._subject()} is already released as {self._release()}"
 
 
@@ -119,35 +119,35 @@ class ReleaseSkippedV1(ReleaseResultV1):
 
     @property
     def summary(self) -> str:
-        """One line, fit for the subject of a mail."""
+        """A summary on one line, suitable as the subject of an email."""
         return f"{self._subject()} was skipped: {self.body.get('reason')}"
 
 
 class ReleaseFailedV1(ReleaseResultV1):
-    """A build was not published and will not be without somebody's help."""
+    """A build was not published, and will not be without intervention."""
 
     severity = message.ERROR
     body_schema: ClassVar[dict[str, Any]] = body_schema(Status.FAILED)
 
     @property
     def summary(self) -> str:
-        """One line, fit for the subject of a mail."""
+        """A summary on one line, suitable as the subject of an email."""
         error = (self.body.get("error") or {}).get("name", "unknown error")
         package = self._package()
         return f"{self._subject()} could not be published{' to ' + package if package else ''}: {error}"
 
 
 class ReleaseRetryingV1(ReleaseResultV1):
-    """A build was not published yet; it is tried again by itself."""
+    """A build is not published yet; the worker retries it automatically."""
 
     severity = message.WARNING
     body_schema: ClassVar[dict[str, Any]] = body_schema(Status.RETRYING)
 
     @property
     def summary(self) -> str:
-        """One line, fit for the subject of a mail."""
+        """A summary on one line, suitable as the subject of an email."""
         error = (self.body.get("error") or {}).get("name") or self.body.get("reason") or "unknown error"
-        return f"{self._subject()} is tried again at {self.body.get('next_attempt_at')}: {error}"
+        return f"{self._subject()} will be retried at {self.body.get('next_attempt_at')}: {error}"
 
 
 class ReleaseDeletedV1(ReleaseResultV1):
@@ -157,5 +157,5 @@ class ReleaseDeletedV1(ReleaseResultV1):
 
     @property
     def summary(self) -> str:
-        """One line, fit for the subject of a mail."""
+        """A summary on one line, suitable as the subject of an email."""
         return f"{self._release()} was deleted"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Wires what ``omps-worker run`` is made of: the consumer, its helpers, and what is to be seen of them.
+"""Builds and runs the parts of ``omps-worker run``: the consumer, its helpers, and their monitoring.
 
-The parts that other commands use as well come from ``bootstrap.Site``.
+The parts that other commands also use come from ``bootstrap.Site``.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ log = logging.getLogger(__name__)
 
 
 def run(site: Site) -> int:
-    """Listen until told to stop; the exit code.
+    """Consume messages until stopped by a signal, and return the exit code.
 
-    Raises BrokerRefused, SettingsError, and ResourcesExhausted where the threads cannot be started.
+    Raises BrokerRefused, SettingsError, and ResourcesExhausted if the threads cannot be started.
     """
     mapping = site.mapping.current
     log.info("the mapping has %s", mapping.summary)
@@ -55,8 +55,8 @@ class _Worker:
     def __init__(self, site: Site) -> None:
         self._site = site
         self._settings = settings = site.settings
-        self._observation = ServiceMonitoring(settings.monitoring, self._states)
-        site.observer = site.mapping.observer = self._observation.observer
+        self._monitoring = ServiceMonitoring(settings.monitoring, self._states)
+        site.observer = site.mapping.observer = self._monitoring.observer
         worker = settings.worker
         handler = MessageHandler(
             decode=partial(events.decode, instance=worker.koji.instance),
@@ -81,7 +81,7 @@ class _Worker:
         )
         self._services = CheckClients.of(worker, ANSWER_SECONDS, site.builds)
         mapping = site.mapping
-        self._looks = OrganizationProbes(
+        self._probes = OrganizationProbes(
             self._services.registry, worker.organizations, lambda: mapping.current.organizations
         )
         self._depths = QueueDepths(BrokerAccess.of(settings, "depths"), site.topology)
@@ -93,39 +93,39 @@ class _Worker:
             "publisher": self._publisher_trouble,
             "mapping": self._mapping_trouble,
         }
-        port = self._observation.port(
+        port = self._monitoring.port(
             self._vital,
             parts,
             self._questions,
             warnings=self._warnings,
-            back=self._is_back,
-            goodbye=self._is_over,
+            back=self._service_is_back,
+            goodbye=self._close_health_check,
         )
         session.prepare()
         with self._site.locks(), port, SystemdNotifier(self._vital), ExitStack() as stack:
             if self._site.broker_lock is not None:
                 self._site.broker_lock.begin()
-            self._begin_rounds(stack)
+            self._start_periodic_catch_up(stack)
             return self._consumer.run()
 
-    # What is to be seen.
+    # Monitoring.
 
     def _questions(self) -> Questions:
-        asked: Questions = {"broker": self._depths.refresh, **self._services.questions()}
-        return {**asked, "organizations": self._looks.question()} if self._settings.worker.organizations else asked
+        probes: Questions = {"broker": self._depths.refresh, **self._services.questions()}
+        return {**probes, "organizations": self._probes.question()} if self._settings.worker.organizations else probes
 
-    def _is_back(self, service: str) -> None:
+    def _service_is_back(self, service: str) -> None:
         if service == "broker":
             self._publisher.reconnect_now()
             self._consumer.reconnect_now()
 
-    def _is_over(self, service: str) -> None:
+    def _close_health_check(self, service: str) -> None:
         if service == "broker":
             self._depths.close()
 
     def _warnings(self) -> list[str]:
         paused = self._site.mapping.current.kept_back.paused()
-        return [*self._looks.warnings(), *(f"mapping: {sentence}" for sentence in paused)]
+        return [*self._probes.warnings(), *(f"mapping: {sentence}" for sentence in paused)]
 
     def _vital(self) -> list[str]:
         return vital(self._consumer.seconds_since_turn, self._consumer.deliveries.longest_work, self._settings.worker)
@@ -135,7 +135,7 @@ class _Worker:
             return None
         if self._publisher.blocked is not None:
             return "not consuming until the broker takes messages again"
-        return "not consuming: the broker is away, or the worker is stopping"
+        return "not consuming: the broker is unavailable, or the worker is stopping"
 
     def _publisher_trouble(self) -> str | None:
         untold = self._consumer.deliveries.recording_problem
@@ -143,7 +143,7 @@ class _Worker:
 
     def _mapping_trouble(self) -> str | None:
         error = self._site.mapping.last_error
-        return f"its last edit is broken: {error}" if error else None
+        return f"the last edit of the file is invalid: {error}" if error else None
 
     def _states(self) -> Iterator[Gauge]:
         from omps_worker.monitoring.metrics import Gauge
@@ -161,7 +161,7 @@ class _Worker:
         yield Gauge("stuck_after_seconds", "How long work may take before /live fails.", [((), limit)])
         yield Gauge("concurrency", "How many builds are worked on at once.", [((), worker.concurrency)])
         yield Gauge("broker_blocked", "Whether the broker blocks publishers.", [((), bool(self._publisher.blocked))])
-        known = [((name,), float(trouble is None)) for name, trouble in self._looks.troubles().items()]
+        known = [((name,), float(trouble is None)) for name, trouble in self._probes.troubles().items()]
         yield Gauge("organization_up", "Whether an organization can be published to.", known, ("organization",))
         pausing = self._site.mapping.current.pauses
         paused = [((name,), float(pausing(name))) for name in worker.organizations]
@@ -172,22 +172,23 @@ class _Worker:
         yield Gauge("queue_messages", "Messages that wait in a queue.", samples, ("queue", "kind"))
         yield Gauge("queues_seen_timestamp_seconds", "When the queues were last looked at.", [((), depths.seen_at)])
 
-    # Catching up.
+    # Catch-up.
 
-    def _begin_rounds(self, stack: ExitStack) -> None:
-        """Catch up now and then, if the configuration wants that."""
+    def _start_periodic_catch_up(self, stack: ExitStack) -> None:
+        """Start the periodic catch-up, if it is configured."""
         site, worker = self._site, self._settings.worker
         period, window = worker.catch_up.period.seconds, worker.catch_up.window.seconds
         if not period:
             return
-        looking_back = ScheduledCatchUp(site.catching_up, period, window, partial(site.send_missing, self._publisher))
+        catch_up = ScheduledCatchUp(site.catching_up, period, window, partial(site.send_missing, self._publisher))
 
-        def go(over: Callable[[], bool]) -> None:
+        def run_once(stopping: Callable[[], bool]) -> None:
             sent: int | None = None
             try:
-                sent = looking_back.once(over)
+                sent = catch_up.once(stopping)
             finally:
                 site.observer.round_ended(sent)
 
-        link = LockConnection(BrokerAccess.of(self._settings, "catch-up")) if worker.lock == "broker" else None
-        stack.enter_context(PeriodicCatchUp(go, period, Leadership(link, self._settings.queue.name) if link else None))
+        connection = LockConnection(BrokerAccess.of(self._settings, "catch-up")) if worker.lock == "broker" else None
+        leadership = Leadership(connection, self._settings.queue.name) if connection else None
+        stack.enter_context(PeriodicCatchUp(run_once, period, leadership))

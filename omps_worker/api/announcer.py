@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Telling the bus in the background: a broker that is slow or away holds up no reply."""
+"""Publishes results on the bus in the background, so that a slow or unavailable broker delays no reply."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from omps_worker.common.errors import BrokerError
 log = logging.getLogger(__name__)
 
 WAITING = 1000
-"""How many results wait for the broker at most; what comes then is only in the log."""
+"""The maximum number of results that wait for the broker; further results are only logged."""
 
 T = TypeVar("T")
 
 
 class Announcer(Generic[T]):
-    """Sends results one by one, in a thread of its own. ``send`` may take its time, and raise BrokerError."""
+    """Sends results one by one in a separate thread. ``send`` may block, and may raise BrokerError."""
 
     def __init__(self, send: Callable[[T], object]) -> None:
         self._send = send
@@ -30,14 +30,14 @@ class Announcer(Generic[T]):
         machine.start(self._thread)
 
     def announce(self, result: T) -> None:
-        """Send ``result`` soon. Returns at once, and never raises."""
+        """Queue ``result`` to be sent. Returns immediately and never raises; logs a warning if the queue is full."""
         try:
             self._waiting.put_nowait(result)
         except queue.Full:
-            log.warning("a result was not announced on the bus: %d others are waiting", WAITING)
+            log.warning("a result was not published on the bus: %d others are already waiting", WAITING)
 
     def close(self, seconds: float = 5.0) -> None:
-        """Send what is waiting, for at most so many seconds."""
+        """Send the waiting results, for at most ``seconds``."""
         try:
             self._waiting.put(None, timeout=seconds)
         except queue.Full:
@@ -49,6 +49,6 @@ class Announcer(Generic[T]):
             try:
                 self._send(result)
             except BrokerError as error:
-                log.warning("a result was not announced on the bus: %s", error)
+                log.warning("a result was not published on the bus: %s", error)
             except Exception:
-                log.exception("a result was not announced on the bus")
+                log.exception("a result was not published on the bus")

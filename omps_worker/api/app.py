@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The routes: what comes in by HTTP, and who answers it."""
+"""The routes and endpoints of the REST API, as an ASGI application."""
 
 from __future__ import annotations
 
@@ -43,84 +43,87 @@ Lifespan = Callable[[Starlette], AbstractAsyncContextManager[None]]
 
 @dataclass(frozen=True)
 class Limits:
-    """What one request may bring: bytes in all, and seconds until it is here."""
+    """Limits of one request: its size in bytes, and the seconds in which its upload must arrive."""
 
     max_content_length: int
     upload_seconds: float
 
 
 class Api:
-    """The endpoints."""
+    """The endpoints of the REST API."""
 
     def __init__(
         self,
         service: Service,
-        flow: PushScheduler,
+        scheduler: PushScheduler,
         keys: IdempotencyKeys,
         health: HealthEndpoint,
         limits: Limits,
         about: Mapping[str, str],
     ) -> None:
         self._service = service
-        self._flow = flow
+        self._scheduler = scheduler
         self._keys = keys
         self._health = health
         self._limits = limits
         self._about = dict(about)
 
     async def push_archive(self, request: Request) -> Reply:
-        """POST …/zipfile: the upload is read before it waits for its turn."""
-        asked = await self._asked(request)
+        """Handle POST …/zipfile. The upload is received before the push waits for its turn."""
+        arguments = await self._push_arguments(request)
         limits = self._limits
-        with self._flow.admitted(asked.owner):
+        with self._scheduler.admitted(arguments.owner):
             upload = await uploads.receive(
                 request.headers.get("Content-Type"),
                 _body(request),
-                most=limits.max_content_length,
+                max_bytes=limits.max_content_length,
                 seconds=limits.upload_seconds,
             )
             try:
                 push = self._service.push_archive(
-                    upload.path, upload.archive, asked.authorization, asked.client, **request.path_params
+                    upload.path, upload.archive, arguments.authorization, arguments.client, **request.path_params
                 )
                 part = request.path_params.get("repository") or upload.archive.sha256
             except BaseException:
                 upload.close()
                 raise
-            return Reply(200, await asked.client.wait_for(self._flow.push(asked.owner, part, push, upload.close)))
+            work = self._scheduler.push(arguments.owner, part, push, upload.close)
+            return Reply(200, await arguments.client.wait_for(work))
 
     async def push_build(self, request: Request) -> Reply:
-        """POST …/koji/NVR."""
-        asked = await self._asked(request)
-        push = self._service.push_build(authorization=asked.authorization, caller=asked.client, **request.path_params)
+        """Handle POST …/koji/NVR."""
+        arguments = await self._push_arguments(request)
+        push = self._service.push_build(
+            authorization=arguments.authorization, caller=arguments.client, **request.path_params
+        )
         part = request.path_params.get("repository") or request.path_params["nvr"].rsplit("-", 2)[0]
-        with self._flow.admitted(asked.owner):
-            return Reply(200, await asked.client.wait_for(self._flow.push(asked.owner, part, push)))
+        with self._scheduler.admitted(arguments.owner):
+            return Reply(200, await arguments.client.wait_for(self._scheduler.push(arguments.owner, part, push)))
 
     async def delete(self, request: Request) -> Reply:
-        """DELETE …/ORGANIZATION/REPOSITORY."""
-        authorization = self._judged(request)
+        """Handle DELETE …/ORGANIZATION/REPOSITORY."""
+        authorization = self._authorization(request)
         organization, repository = request.path_params["organization"], request.path_params["repository"]
-        owner = await self._flow.owner_or_stranger(organization, authorization)
+        owner = await self._scheduler.owner_even_if_refused(organization, authorization)
         client = Client(request.receive, self._limits.max_content_length)
         work = partial(self._service.delete, authorization, **request.path_params)
-        with self._flow.admitted(owner):
-            return Reply(200, await client.wait_for(self._flow.alone(owner, f"{organization}/{repository}", work)))
+        with self._scheduler.admitted(owner):
+            return Reply(200, await client.wait_for(self._scheduler.alone(owner, f"{organization}/{repository}", work)))
 
     async def ping(self, _request: Request) -> Reply:
-        """GET …/health/ping."""
+        """Handle GET …/health/ping."""
         return await self._health.look()
 
     async def about(self, _request: Request) -> Reply:
-        """GET …/about."""
+        """Handle GET …/about."""
         return Reply(200, self._about)
 
     async def describe(self, _request: Request) -> Reply:
-        """GET /openapi.json."""
+        """Handle GET /openapi.json."""
         return Reply(200, openapi.document())
 
-    def _judged(self, request: Request) -> SecretStr:
-        """The token for the registry, if nothing is wrong with the request at first sight."""
+    def _authorization(self, request: Request) -> SecretStr:
+        """Return the token for the registry, after the checks that need only the head of the request."""
         authorization = _authorization(request)
         _check_path(request)
         if fault := organization_name_fault(request.path_params["organization"]):
@@ -128,22 +131,23 @@ class Api:
         uploads.check_length(request.headers.get("Content-Length"), self._limits.max_content_length)
         return authorization
 
-    async def _asked(self, request: Request) -> _PushArguments:
-        """Who wants a push, if nothing is wrong with them and with the request at first sight."""
-        authorization = self._judged(request)
+    async def _push_arguments(self, request: Request) -> _PushArguments:
+        """Return the arguments of a push, after all checks that can be made before its body is read."""
+        authorization = self._authorization(request)
         organization, repository = request.path_params["organization"], request.path_params.get("repository")
         key = checked(request.headers.get(HEADER))
         self._service.check(organization)
         if repository is not None:
-            self._flow.check(f"{organization}/{repository}")
-        owner = await self._flow.owner(organization, authorization)
-        told = None if key is None else self._keys.of(key, organization, authorization)
-        return _PushArguments(owner, authorization, Client(request.receive, self._limits.max_content_length, told))
+            self._scheduler.check(f"{organization}/{repository}")
+        owner = await self._scheduler.owner(organization, authorization)
+        idempotency_key = None if key is None else self._keys.of(key, organization, authorization)
+        client = Client(request.receive, self._limits.max_content_length, idempotency_key)
+        return _PushArguments(owner, authorization, client)
 
 
 @dataclass(frozen=True)
 class _PushArguments:
-    """A push that somebody asked for."""
+    """What a push request brings in its head."""
 
     owner: Hashable
     authorization: SecretStr
@@ -151,7 +155,7 @@ class _PushArguments:
 
 
 def create_app(api: Api, lifespan: Lifespan | None = None, observer: Observer = SILENT) -> ASGIApp:
-    """The ASGI application; ``lifespan`` is entered when a server starts with it, and left at its end."""
+    """Return the ASGI application. The server enters ``lifespan`` when it starts, and leaves it when it ends."""
     table = (
         ("GET", openapi.ABOUT, api.about),
         ("GET", openapi.PING, api.ping),
@@ -165,14 +169,14 @@ def create_app(api: Api, lifespan: Lifespan | None = None, observer: Observer = 
     ]
     routes.append(Route("/docs", _docs, methods=["GET"]))
 
-    async def not_there(request: Request, _error: Exception) -> Response:
+    async def no_route(request: Request, _error: Exception) -> Response:
         try:
             _check_path(request)
         except InvalidOrganizationName as error:
             return _response(reply_to(error))
-        return _not_there(request, routes)
+        return _no_route(request, routes)
 
-    app = Starlette(routes=routes, exception_handlers={HTTPException: not_there}, lifespan=lifespan)
+    app = Starlette(routes=routes, exception_handlers={HTTPException: no_route}, lifespan=lifespan)
     app.router.redirect_slashes = False
     return RequestMiddleware(app, observer)
 
@@ -183,8 +187,9 @@ def _answering(endpoint: Callable[[Request], Awaitable[Reply]], path: str) -> En
         try:
             return _response(await endpoint(request))
         except asyncio.CancelledError:
-            # The server has no more time. Whoever waits is told, as far as there is something to tell.
-            return _response(reply_to(ServiceStopping("The service is stopping: whether this was done is not known.")))
+            # The shutdown timeout is over; clients that still wait get this reply.
+            stopping = ServiceStopping("The service is stopping. It is not known whether the request was carried out.")
+            return _response(reply_to(stopping))
         except Exception as error:
             reply = reply_to(error)
             let_go(error)
@@ -203,27 +208,29 @@ async def _docs(_request: Request) -> Response:
 
 
 def _check_path(request: Request) -> None:
-    """Refuse a path with an escaped slash: InvalidOrganizationName."""
+    """Raise InvalidOrganizationName for a path with an escaped slash."""
     if b"%2f" in request.scope.get("raw_path", b"").lower():
-        # It is a / by now: what stands in front of this service may have seen another path.
-        raise InvalidOrganizationName("No organization, repository, build or version has a / in its name.")
+        # It is already decoded to a slash here; a proxy in front of the service may have seen a different path.
+        raise InvalidOrganizationName(
+            "The path contains an escaped slash: no organization, repository, build or version has a / in its name."
+        )
 
 
-def _not_there(request: Request, routes: list[Route]) -> Response:
+def _no_route(request: Request, routes: list[Route]) -> Response:
     matches = [(route, route.matches(request.scope)[0]) for route in routes]
     allowed = {method for route, match in matches if match is not Match.NONE for method in route.methods or ()}
     if not allowed:
-        return _response(error_reply(404, "NotFound", "There is nothing at this path; /docs lists what there is."))
+        return _response(error_reply(404, "NotFound", "This path does not exist; /docs lists the paths that do."))
     names = ", ".join(sorted(allowed))
-    reply = error_reply(405, "MethodNotAllowed", f"{request.method} cannot be done here, but {names} can.")
+    reply = error_reply(405, "MethodNotAllowed", f"This path does not support {request.method}, only {names}.")
     return _response(Reply(reply.status, reply.body, {"Allow": names}))
 
 
 def _authorization(request: Request) -> SecretStr:
-    """The token for the registry, as the client wrote it."""
+    """Return the token for the registry, exactly as the client sent it. Raises OMPSAuthorizationHeaderRequired."""
     value = request.headers.get("Authorization", "")
     if not value.strip():
-        raise OMPSAuthorizationHeaderRequired("The header Authorization is missing: it is the token for the registry.")
+        raise OMPSAuthorizationHeaderRequired("The header Authorization, with the token for the registry, is missing.")
     return SecretStr(value)
 
 
@@ -232,4 +239,4 @@ async def _body(request: Request) -> AsyncIterator[bytes]:
         async for piece in request.stream():
             yield piece
     except ClientDisconnect:
-        raise OMPSExpectedFileError("The client went away before its request was complete.") from None
+        raise OMPSExpectedFileError("The client disconnected before its request was complete.") from None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The monitoring port of the REST API: one for all its processes, where the configuration has one."""
+"""The monitoring port of the REST API: one port for all its processes, if it is configured."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from omps_worker.configuration.settings import Settings
 
 _SHARED = "PROMETHEUS_MULTIPROC_DIR"
-"""Where processes share their counts, as Prometheus's client wants to be told."""
+"""The environment variable in which Prometheus's client library expects the directory of shared metrics."""
 
 
 class ApiMonitoring(ServiceMonitoring):
-    """Counts what the REST API does, and shows it.
+    """The metrics and health of the REST API.
 
-    ``directory``: that of ``shared_counts``, in the process that shows the counts of all.
+    ``directory``: the one of ``shared_counts``, in the process that serves the metrics of all processes.
     """
 
     def __init__(self, settings: Settings, directory: Path | None = None) -> None:
@@ -33,13 +33,13 @@ class ApiMonitoring(ServiceMonitoring):
         self._worker = settings.worker
 
     def api_port(self, vital: Callable[[], list[str]], parts: Mapping[str, Trouble]) -> AbstractContextManager[None]:
-        """The port, with the services that the REST API needs; see ``ServiceMonitoring.port``."""
+        """Return the port, with checks of the services that the REST API needs; see ``ServiceMonitoring.port``."""
         return self.port(vital, parts, lambda: CheckClients.of(self._worker, ANSWER_SECONDS).questions())
 
 
 @contextmanager
 def shared_counts(settings: Settings) -> Iterator[Path | None]:
-    """A directory in which this process and those that it starts share their counts; None: nobody reads them."""
+    """Yield a directory in which this process and its children share their metrics; None without a monitoring port."""
     if settings.monitoring is None:
         yield None
         return

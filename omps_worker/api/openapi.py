@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the API is, for machines (OpenAPI 3.1) and, made of the same, a page to try it on."""
+"""The description of the API: an OpenAPI 3.1 document, and an HTML page, generated from it, to try the API."""
 
 from __future__ import annotations
 
@@ -31,50 +31,54 @@ DELETE = (
     "/v2/{organization}/{repository}",
     "/v2/{organization}/{repository}/{version}",
 )
-"""The paths, each with what OpenAPI and the router both call its parameters."""
+"""The paths, in the syntax that OpenAPI and the router share."""
 
 _PARAMETERS = {
-    "organization": "The organization, or namespace, of the registry.",
-    "repository": "The repository; when pushing it must be the packageName.",
-    "version": "The version of the release: three integers joined by dots. When pushing: without it the next one.",
+    "organization": "The organization (namespace) in the registry.",
+    "repository": "The repository. In a push, it must be the packageName.",
+    "version": "The version of the release: three integers joined by dots. A push without it gets the next version.",
     "nvr": "The name-version-release of a build in Koji.",
 }
-_AGAIN = {
+_IDEMPOTENCY_KEY = {
     "name": HEADER,
     "in": "header",
     "required": False,
     "schema": {"type": "string", "minLength": 1, "maxLength": 255},
-    "description": "The same whenever the same push is sent again: then it makes one release.",
+    "description": "A unique key for this push. If you repeat the push with the same key, it makes only one release.",
 }
-_TAKEN = (400, 403, 404, 413, 500, 503)
+_PUSH_STATUSES = (400, 403, 404, 413, 500, 503)
 _TEXT: dict[str, Any] = {"type": "string"}
 _TEXTS: dict[str, Any] = {"type": "array", "items": _TEXT}
 
 
 @cache
 def document() -> dict[str, Any]:
-    """The OpenAPI document."""
+    """Return the OpenAPI document."""
     paths: dict[str, Any] = {}
     for path in PUSH_ARCHIVE:
-        what = _operation(path, "Publish an uploaded archive of manifests", "Pushed", (*_TAKEN, 408))
-        paths[path] = {"post": {**what, "requestBody": _FORM}}
+        operation = _operation(path, "Publish an uploaded archive of manifests", "Pushed", (*_PUSH_STATUSES, 408))
+        paths[path] = {"post": {**operation, "requestBody": _FORM}}
     for path in PUSH_BUILD:
-        paths[path] = {"post": _operation(path, "Publish the manifests of a build", "PushedBuild", _TAKEN)}
+        paths[path] = {"post": _operation(path, "Publish the manifests of a build", "PushedBuild", _PUSH_STATUSES)}
     for path in DELETE:
-        some = "one release" if "{version}" in path else "all releases"
-        what = _operation(path, f"Delete {some} of a package", "Deleted", (403, 404, 413, 500, 503))
-        paths[path] = {"delete": what}
+        scope = "one release" if "{version}" in path else "all releases"
+        operation = _operation(path, f"Delete {scope} of a package", "Deleted", (403, 404, 413, 500, 503))
+        paths[path] = {"delete": operation}
     for path in PING:
-        health = {"200": _answer("All is well", "Health"), "503": _answer("Something is not", "Health")}
-        paths[path] = {"get": {**_named(path, "Ask Koji, the registry and Greenwave how they do"), "responses": health}}
+        health = {
+            "200": _answer("All services are healthy", "Health"),
+            "503": _answer("A service is unhealthy", "Health"),
+        }
+        paths[path] = {"get": {**_named(path, "Check Koji, the registry and Greenwave"), "responses": health}}
     for path in ABOUT:
-        paths[path] = {"get": {**_named(path, "Ask for versions"), "responses": {"200": _answer("Versions", "About")}}}
+        about = {"200": _answer("The versions", "About")}
+        paths[path] = {"get": {**_named(path, "Get the versions of this service"), "responses": about}}
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "omps-worker",
             "version": __version__,
-            "description": "OMPS's REST API: operator manifests into an app registry.",
+            "description": "OMPS's REST API: publishes operator manifests to an app registry.",
             "license": {"name": "GPL-3.0-or-later", "identifier": "GPL-3.0-or-later"},
         },
         "paths": paths,
@@ -85,7 +89,7 @@ def document() -> dict[str, Any]:
                     "type": "apiKey",
                     "in": "header",
                     "name": "Authorization",
-                    "description": "The token for the registry, as its login gives it: `basic …`.",
+                    "description": "The token for the registry, as the registry's login returns it: `basic …`.",
                 }
             },
         },
@@ -103,7 +107,7 @@ _FORM: dict[str, Any] = {
                     "file": {
                         "type": "string",
                         "contentMediaType": "application/zip",
-                        "description": "The zip of manifests; its name ends with .zip.",
+                        "description": "The zip archive of manifests. Its file name must end with .zip.",
                     }
                 },
             }
@@ -127,7 +131,7 @@ def _operation(path: str, summary: str, result: str, statuses: tuple[int, ...]) 
         if f"{{{name}}}" in path
     ]
     if result != "Deleted":
-        parameters.append(_AGAIN)
+        parameters.append(_IDEMPOTENCY_KEY)
     errors = {str(status): _answer(_names(status), "Error") for status in statuses}
     return {
         **named,
@@ -154,7 +158,7 @@ def _object(required: dict[str, Any], optional: dict[str, Any] | None = None) ->
 def _schemas() -> dict[str, Any]:
     pushed = {"organization": _TEXT, "repo": _TEXT, "version": _TEXT, "extracted_files": _TEXTS}
     service = _object({"ok": {"type": "boolean"}, "details": _TEXT})
-    extras = {name: {"type": "object", "description": _told_by(name)} for name in sorted(set(EXTRAS.values()))}
+    extras = {name: {"type": "object", "description": _errors_with(name)} for name in sorted(set(EXTRAS.values()))}
     deleted = {"organization": _TEXT, "repo": _TEXT, "deleted": _TEXTS}
     return {
         "Pushed": _object(pushed),
@@ -163,7 +167,7 @@ def _schemas() -> dict[str, Any]:
         "Error": _object(
             {
                 "status": {"type": "integer"},
-                "error": {"type": "string", "enum": [*(kind.__name__ for kind in STATUSES), *_OF_ROUTES]},
+                "error": {"type": "string", "enum": [*(kind.__name__ for kind in STATUSES), *_ROUTING_ERRORS]},
                 "message": _TEXT,
             },
             {**extras, **deleted},
@@ -181,11 +185,11 @@ def _schemas() -> dict[str, Any]:
     }
 
 
-_OF_ROUTES = ("NotFound", "MethodNotAllowed")
+_ROUTING_ERRORS = ("NotFound", "MethodNotAllowed")
 
 
-def _told_by(extra: str) -> str:
-    return "With " + ", ".join(kind.__name__ for kind, name in EXTRAS.items() if name == extra)
+def _errors_with(extra: str) -> str:
+    return "Only with " + ", ".join(kind.__name__ for kind, name in EXTRAS.items() if name == extra)
 
 
 PAGE = """<!DOCTYPE html>
@@ -203,7 +207,7 @@ pre { background: #f4f4f4; padding: .6em; overflow: auto; white-space: pre-wrap 
 .method { display: inline-block; width: 5em; font-weight: bold }
 </style>
 <h1>omps-worker: REST API</h1>
-<p>Made from <a href="openapi.json">openapi.json</a>. What is sent from here is really done.</p>
+<p>Generated from <a href="openapi.json">openapi.json</a>. Requests that you send from this page are carried out.</p>
 <label>Authorization: the token for the registry <input id="token" type="password" size="50" autocomplete="off"></label>
 <main></main>
 <script>
@@ -229,12 +233,12 @@ const show = (method, path, about) => {
   }
   let file = null;
   if (about.requestBody) {
-    file = make("input", "", make("label", "The zip ", form));
+    file = make("input", "", make("label", "The zip archive ", form));
     file.type = "file";
     file.required = true;
   }
   make("button", "Send", form);
-  const said = make("pre", Object.entries(about.responses).map(([s, r]) => s + " " + r.description).join("\\n"), box);
+  const output = make("pre", Object.entries(about.responses).map(([s, r]) => s + " " + r.description).join("\\n"), box);
   form.addEventListener("submit", async event => {
     event.preventDefault();
     const target = path.replace(/{(\\w+)}/g, (_, name) => encodeURIComponent(form.elements[name].value));
@@ -248,12 +252,12 @@ const show = (method, path, about) => {
       options.body = new FormData();
       options.body.append("file", file.files[0]);
     }
-    said.textContent = "…";
+    output.textContent = "…";
     try {
       const reply = await fetch(target.slice(1), options);
-      said.textContent = reply.status + " " + JSON.stringify(await reply.json(), null, 2);
+      output.textContent = reply.status + " " + JSON.stringify(await reply.json(), null, 2);
     } catch (error) {
-      said.textContent = String(error);
+      output.textContent = String(error);
     }
   });
 };
@@ -264,4 +268,4 @@ fetch("openapi.json").then(reply => reply.json()).then(all => {
 </script>
 </html>
 """
-"""The page: everything it needs is in it, and it asks nobody but this server."""
+"""The HTML page. It is self-contained, and sends requests to this server only."""

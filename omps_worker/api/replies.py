@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Errors as replies: the status and the body that clients of OMPS know.
+"""Replies to errors, with the status and the body that clients of OMPS know.
 
-``{status, error, message}``, and for some errors what a peer said in full. No reply holds a traceback, a
-secret, or a path of this machine; what nobody thought of is a neutral sentence, and its traceback is in the log.
+The body is ``{status, error, message}``; for some errors it also has the full answer of another service. A reply never
+contains a traceback, a secret, or a path of this machine. The reply to an unexpected exception is a neutral sentence;
+the traceback is in the log.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from omps_worker.common.text import one_line
 log = logging.getLogger(__name__)
 
 RETRY_AFTER = 10
-"""After how many seconds to try again when this service cannot work for now and nobody knows better."""
+"""The default Retry-After of a 503, in seconds."""
 
 STATUSES: Mapping[type[WorkerError], int] = {
     errors.OMPSUploadedFileError: 400,
@@ -58,7 +59,7 @@ STATUSES: Mapping[type[WorkerError], int] = {
     errors.ServiceBusy: 503,
     errors.ServiceStopping: 503,
 }
-"""The status of each error that a request can end with."""
+"""The HTTP status of each error that can end a request."""
 
 EXTRAS: Mapping[type[WorkerError], str] = {
     errors.PackageValidationError: "validation_info",
@@ -67,18 +68,18 @@ EXTRAS: Mapping[type[WorkerError], str] = {
     errors.QuayAuthorizationError: "quay_response",
     errors.QuayCourierError: "quay_response",
 }
-"""The further key that the reply to some errors has; {} where there is nothing to tell."""
+"""The extra key in the reply to some errors; its value is {} if there is nothing to report."""
 
 _NEUTRAL: Mapping[type[WorkerError], str] = {
-    errors.SettingsError: "The configuration of this service is at fault; its log says what is.",
-    errors.BrokerError: "The lock on the package cannot be had for now: nothing was changed.",
+    errors.SettingsError: "The configuration of this service has a fault; the log of the service names it.",
+    errors.BrokerError: "The lock on the package is currently unavailable: nothing was changed.",
 }
-"""What is said instead of messages that are for the operator of this service alone."""
+"""Messages that replace those that only the operator of this service should see."""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """One reply: ``body`` becomes JSON."""
+    """One reply; ``body`` is sent as JSON."""
 
     status: int
     body: Mapping[str, Any]
@@ -86,7 +87,7 @@ class Reply:
 
 
 class RequestRefused(Exception):
-    """The request ends with ``error``; ``more`` is what else the reply says."""
+    """Ends a request with ``error``; ``more`` has further keys for the reply."""
 
     def __init__(self, error: WorkerError, more: Mapping[str, Any] | None = None) -> None:
         super().__init__(error.message)
@@ -95,38 +96,38 @@ class RequestRefused(Exception):
 
 
 def as_json(body: object) -> bytes:
-    """``body`` as JSON in UTF-8, on one line that can be printed: letters stay, what moves a cursor is escaped."""
+    """Return ``body`` as JSON in UTF-8, on one printable line: letters stay, control characters are escaped."""
     text = json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     if not text.isprintable():
-        # Outside of texts JSON has none of these; \ud800, which no UTF-8 can say, is one as well.
+        # Unprintable characters occur only inside strings. They include lone surrogates, which UTF-8 cannot encode.
         text = "".join(letter if letter.isprintable() else json.dumps(letter)[1:-1] for letter in text)
     return text.encode()
 
 
 def error_reply(status: int, name: str, message: str, more: Mapping[str, Any] | None = None) -> Reply:
-    """The reply that tells of an error."""
+    """Return the reply to an error; ``more`` has further keys of the body."""
     return Reply(status, {"status": status, "error": name, "message": one_line(message), **(more or {})})
 
 
 def reply_to(error: BaseException) -> Reply:
-    """The reply to a request that ended with ``error``, whatever it is. Logs what only the log may know."""
+    """Return the reply to a request that ended with ``error``, any exception. Logs what the reply must not contain."""
     more: Mapping[str, Any] = {}
     if isinstance(error, RequestRefused):
         more, error = error.more, error.error
     if not isinstance(error, WorkerError):
-        machine.log_failure(log, error, "an exception that nobody thought of ended a request")
+        machine.log_failure(log, error, "an unexpected exception ended a request")
         error = errors.unforeseen(error)
-    neutral = _of(error, _NEUTRAL)
+    neutral = _entry_for(error, _NEUTRAL)
     if neutral is not None:
         log.error("%s: %s", error.name, error.message)
-    extra = _of(error, EXTRAS)
+    extra = _entry_for(error, EXTRAS)
     if extra is not None:
         more = {**more, extra: error.details.get(extra, {})}
-    reply = error_reply(_of(error, STATUSES) or 500, error.name, neutral or error.message, more)
+    reply = error_reply(_entry_for(error, STATUSES) or 500, error.name, neutral or error.message, more)
     seconds = error.retry_after or (RETRY_AFTER if reply.status == 503 else None)
     return Reply(reply.status, reply.body, {"Retry-After": str(math.ceil(seconds))} if seconds else {})
 
 
-def _of(error: WorkerError, table: Mapping[type[WorkerError], Any]) -> Any:
-    """What ``table`` has for the error's class, or for the nearest one above it."""
+def _entry_for(error: WorkerError, table: Mapping[type[WorkerError], Any]) -> Any:
+    """Return the entry of ``table`` for the error's class, or for its nearest base class; None if there is none."""
     return next((table[kind] for kind in type(error).__mro__ if kind in table), None)

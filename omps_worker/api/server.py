@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs the REST API: one socket, and one process or several that answer on it.
+"""Runs the REST API: one listening socket, served by one process or several.
 
-SIGTERM ends it: no new connections, and the requests in hand are finished, for ``shutdown_timeout``
-seconds at most. A process that dies is replaced; one whose parent died ends.
+On SIGTERM, it accepts no new connections and finishes the requests in progress, for at most ``shutdown_timeout``. A
+process that dies is replaced. A child process ends when its parent dies.
 """
 
 from __future__ import annotations
@@ -42,45 +42,48 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MOST_WORKERS = 8
-"""How many processes are started at most when nobody says how many."""
+"""The maximum of the default number of processes."""
 
 KEEP_ALIVE_SECONDS = 15
-"""How long a connection without a request is kept."""
+"""How long a connection without a request is kept open."""
 
 HEADER_SECONDS = 15.0
-"""How long a client may take to send the head of a request."""
+"""How long a client may take to send the head of a request, in seconds."""
 
 EVERY_ADDRESS = "::"
 BACKLOG = 1024
 UPLOAD_SECONDS = 30.0
 STILL_SECONDS = 2 * 60.0
-"""How long nothing may have been looked after, a pause before a restart included, until that counts as dead."""
+"""After how many seconds without supervision, pauses before restarts included, the parent counts as stuck."""
 
 RESTART_SECONDS, LONGEST_RESTART_SECONDS = 1.0, 30.0
-"""How long a process must have lived to be replaced at once; longer each time that one dies sooner."""
+"""The minimum lifetime of a process that is replaced immediately, in seconds: the first, and the maximum.
+
+It doubles each time that a process dies earlier.
+"""
 
 WORKERS_VARIABLE, TIMEOUT_VARIABLE = "WORKERS_NUM", "WORKER_TIMEOUT"
 
 
-def workers_wanted(asked: int | None, environment: Mapping[str, str] = os.environ) -> int:
-    """How many processes: as asked, or as $WORKERS_NUM says, or one for each core. Raises SettingsError."""
-    if asked is not None:
-        return asked
-    told = environment.get(WORKERS_VARIABLE)
-    if not told:
+def worker_count(requested: int | None, environment: Mapping[str, str] = os.environ) -> int:
+    """Return the number of processes: ``requested``, or $WORKERS_NUM, or one per CPU core. Raises SettingsError."""
+    if requested is not None:
+        return requested
+    value = environment.get(WORKERS_VARIABLE)
+    if not value:
         return min(os.cpu_count() or 1, MOST_WORKERS)
-    if not (told.isascii() and told.isdigit() and 1 <= int(told[:6]) <= 256):
+    if not (value.isascii() and value.isdigit() and 1 <= int(value[:6]) <= 256):
         raise SettingsError([Fault("environment", WORKERS_VARIABLE, "must be a whole number from 1 to 256")])
-    return int(told)
+    return int(value)
 
 
 def upload_seconds(environment: Mapping[str, str] = os.environ) -> float:
-    """How many seconds an upload may take, as $WORKER_TIMEOUT says. Raises SettingsError."""
-    told = environment.get(TIMEOUT_VARIABLE)
-    if not told:
+    """Return how many seconds an upload may take: $WORKER_TIMEOUT, or 30. Raises SettingsError."""
+    value = environment.get(TIMEOUT_VARIABLE)
+    if not value:
         return UPLOAD_SECONDS
     try:
-        seconds = float(told)
+        seconds = float(value)
     except ValueError:
         seconds = 0.0
     if not 0 < seconds <= 86400:
@@ -89,7 +92,10 @@ def upload_seconds(environment: Mapping[str, str] = os.environ) -> float:
 
 
 def listen(address: str, port: int) -> socket.socket:
-    """The socket to answer on; ``::`` means all of IPv4, and of IPv6 if there is that. Raises SettingsError."""
+    """Return the listening socket. ``::`` means all IPv4 addresses, and all IPv6 addresses if the host has IPv6.
+
+    Raises SettingsError.
+    """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         if address == EVERY_ADDRESS:
@@ -105,12 +111,12 @@ def listen(address: str, port: int) -> socket.socket:
 
 
 def run(path: Path | None, workers: int | None = None) -> int:
-    """Serve until told to stop; the exit code. Raises SettingsError."""
+    """Serve until stopped by a signal, and return the exit code. Raises SettingsError."""
     settings = read_settings(path)
-    wanted, seconds = workers_wanted(workers), upload_seconds()
+    count, seconds = worker_count(workers), upload_seconds()
     for number in (signal.SIGTERM, signal.SIGINT):
-        # Until there is something to finish: whoever is told to stop now just does.
-        signal.signal(number, _leave)
+        # Nothing is in progress yet, so a signal ends the process immediately.
+        signal.signal(number, _exit)
     set_up_logs(settings)
     check_locks(settings)
     for warning in settings.warnings:
@@ -118,10 +124,10 @@ def run(path: Path | None, workers: int | None = None) -> int:
     with listen(settings.worker.api.address, settings.worker.api.port) as listener:
         host, port = listener.getsockname()[:2]
         scratch.sweep()
-        log.info("the REST API listens on %s, port %d, with %d process(es)", host, port, wanted)
-        if wanted == 1:
+        log.info("the REST API listens on %s, port %d, with %d process(es)", host, port, count)
+        if count == 1:
             return _serve_alone(settings, listener, seconds)
-        processes = _Processes(wanted, path, listener, seconds, settings.worker.shutdown_timeout.seconds)
+        processes = _Processes(count, path, listener, seconds, settings.worker.shutdown_timeout.seconds)
         with shared_counts(settings) as directory:
             monitoring = ApiMonitoring(settings, directory)
             parts = {"machine": machine.trouble, "processes": processes.trouble, **locks_of_this_host(settings)}
@@ -130,12 +136,12 @@ def run(path: Path | None, workers: int | None = None) -> int:
                 return processes.run()
 
 
-def _leave(_number: int, _frame: FrameType | None) -> None:
+def _exit(_number: int, _frame: FrameType | None) -> None:
     raise SystemExit(0)
 
 
 class Server(uvicorn.Server):
-    """uvicorn, with the limits of this service."""
+    """uvicorn's server, configured with the limits of this service."""
 
     def __init__(self, app: ASGIApp, *, shutdown_timeout: float) -> None:
         super().__init__(
@@ -156,24 +162,24 @@ class Server(uvicorn.Server):
 
 
 class Protocol(H11Protocol):
-    """uvicorn's HTTP, with a deadline for the head of a request, and JSON for what is no HTTP."""
+    """uvicorn's HTTP protocol, with a timeout for the head of a request, and a JSON reply to invalid HTTP."""
 
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Wait for the first request, but not for ever."""
+        """Begin to wait for the first request."""
         super().connection_made(transport)
-        # Its line would have the query, and there is one in our own log already.
+        # uvicorn's access log would contain the query; RequestMiddleware writes the access log without it.
         self.access_log = False
         self._watch()
 
     def data_received(self, data: bytes) -> None:
-        """Take what the client sent."""
+        """Process data from the client."""
         super().data_received(data)
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client is gone."""
+        """Clean up after the client disconnected."""
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
@@ -197,11 +203,11 @@ class Protocol(H11Protocol):
         return cycle is None or bool(cycle.response_complete)
 
     def send_400_response(self, msg: str) -> None:
-        """Tell of a request that is none."""
+        """Reply to invalid HTTP, and close the connection."""
         import h11
         from starlette.responses import JSONResponse
 
-        reply = error_reply(400, "BadRequest", "This is no HTTP request.")
+        reply = error_reply(400, "BadRequest", "This is not a valid HTTP request.")
         response = JSONResponse(dict(reply.body))
         headers = [*response.raw_headers, (b"connection", b"close")]
         try:
@@ -212,17 +218,17 @@ class Protocol(H11Protocol):
             ):
                 self.transport.write(self.conn.send(event) or b"")
         except h11.LocalProtocolError:
-            # Somewhere in the middle of a reply already.
-            log.debug("a request turned out to be none: %s", msg)
+            # A reply is already being sent.
+            log.debug("a client sent invalid HTTP: %s", msg)
         self.transport.close()
         if self.cycle is not None:
-            # Whoever works on the request that was taken for one has nobody to reply to.
+            # Work on this request may have begun: make its endpoint notice that the client is gone.
             self.cycle.disconnected = True
             self.cycle.message_event.set()
 
 
 def _serve_alone(settings: Settings, listener: socket.socket, seconds: float) -> int:
-    """Serve in this process, which is the only one; the exit code."""
+    """Serve in this process only, and return the exit code."""
     monitoring = ApiMonitoring(settings)
     site = ApiSite(settings, upload_seconds=seconds, observer=monitoring.observer)
     with monitoring.api_port(site.vital, site.parts()), SystemdNotifier(site.vital):
@@ -237,20 +243,20 @@ def _serve(site: ApiSite, settings: Settings, listener: socket.socket) -> int:
         server.should_exit = True
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        # For a signal that comes before uvicorn looks, and for the one that it raises again at its end.
+        # For a signal before uvicorn installs its handlers, and for the signal that uvicorn raises again at its end.
         signal.signal(number, stop)
     server.run(sockets=[listener])
     if not server.started:
         return 1
     if site.pool.idle:
         return 0
-    log.error("pushes that were under way are given up: the time to finish them is over")
+    log.error("the shutdown timeout is over: pushes in progress are abandoned")
     logging.shutdown()
     os._exit(1)
 
 
 def _serve_as_child(path: Path | None, listener: socket.socket, seconds: float) -> None:
-    # Until there is a server to tell: whoever is told to stop now just does.
+    # The parent handles Ctrl-C, and sends SIGTERM, which until the server runs ends this process immediately.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _end_with_parent()
     settings = read_settings(path)
@@ -274,7 +280,7 @@ def _end_with_parent() -> None:
 
 
 class _Processes:
-    """Keeps so many processes running until told to stop."""
+    """Keeps ``count`` processes running until stopped by a signal."""
 
     def __init__(
         self, count: int, path: Path | None, listener: socket.socket, seconds: float, shutdown_timeout: float
@@ -285,29 +291,29 @@ class _Processes:
         self._started: dict[SpawnProcess, float] = {}
         self._stopping = False
         self._pause = RESTART_SECONDS
-        self._turned_at = time.monotonic()
+        self._supervised_at = time.monotonic()
 
     def run(self) -> int:
-        """The exit code: 0 if all ended well."""
+        """Run the processes, and return the exit code: 0 if all of them finished their work, otherwise 1."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         for _ in range(self._count):
             self._start()
         while not self._stopping:
-            self._turned_at = time.monotonic()
+            self._supervised_at = time.monotonic()
             connection.wait([process.sentinel for process in self._started], timeout=0.5)
-            self._replace_the_dead()
+            self._replace_ended()
         return self._end()
 
     def vital(self) -> list[str]:
-        """Why all of this should be started anew."""
-        still = time.monotonic() - self._turned_at
-        return [f"the processes have not been looked after for {still:.0f} s"] if still > STILL_SECONDS else []
+        """Return the reasons to restart the whole service; empty if there are none."""
+        still = time.monotonic() - self._supervised_at
+        return [f"the processes have not been supervised for {still:.0f} s"] if still > STILL_SECONDS else []
 
     def trouble(self) -> str | None:
-        """What is wrong with the processes; None: nothing is."""
+        """Return what is wrong with the processes, or None."""
         alive = sum(process.is_alive() for process in tuple(self._started))
-        return None if alive == self._count else f"{alive} of {self._count} serve"
+        return None if alive == self._count else f"{alive} of {self._count} processes are running"
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
         self._stopping = True
@@ -318,13 +324,13 @@ class _Processes:
         process.start()
         self._started[process] = time.monotonic()
 
-    def _replace_the_dead(self) -> None:
+    def _replace_ended(self) -> None:
         for process in [process for process in self._started if process.exitcode is not None]:
-            began = self._started.pop(process)
+            started_at = self._started.pop(process)
             if self._stopping:
                 return
             log.error("the process %s ended (%s) and is replaced", process.pid, process.exitcode)
-            early = began + self._pause - time.monotonic()
+            early = started_at + self._pause - time.monotonic()
             self._pause = min(2 * self._pause, LONGEST_RESTART_SECONDS) if early > 0 else RESTART_SECONDS
             end = time.monotonic() + max(early, 0.0)
             while not self._stopping and time.monotonic() < end:
@@ -338,8 +344,8 @@ class _Processes:
         for process in self._started:
             process.join(max(deadline - time.monotonic(), 0.0))
             if process.exitcode is None:
-                log.error("the process %s does not end and is killed", process.pid)
+                log.error("the process %s did not end in time and is killed", process.pid)
                 process.kill()
                 process.join()
-        # One that was told before it had begun to serve has nothing to finish.
+        # A process that got SIGTERM before it served had nothing to finish.
         return 0 if all(process.exitcode in (0, -signal.SIGTERM) for process in self._started) else 1

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What requests mean: the work that each asks for, and the body of the reply when it is done.
+"""What each request does: its work, and the body of its reply.
 
-Everything here takes its time, and runs in a thread.
+The work blocks, so it runs in threads.
 """
 
 from __future__ import annotations
@@ -47,72 +47,72 @@ from omps_worker.publishing.superseded import SUPERSEDED
 log = logging.getLogger(__name__)
 
 PAUSES = (0.5, 2.0)
-"""How many seconds to wait before asking Koji or Greenwave again when they could not answer."""
+"""The pauses before the retries of a request that Koji or Greenwave could not answer, in seconds."""
 
 SOON = 10.0
-"""How many seconds a try may have taken that is made again: a client waits for the reply."""
+"""An attempt that took longer than this many seconds is not retried, because a client is waiting for the reply."""
 
 NO_VERSION = "invalid"
-"""What the story of a build is told instead of a version that is none: there, texts may be templates."""
+"""Stands for an invalid version in a PushRequest: the text of the client must not be taken for a version template."""
 
 Found = PreparedBuild | list[Outcome] | Ignored
-"""What becomes of a push before anything is released."""
+"""The result of preparing a push: a prepared build, or the outcomes if there is nothing to release."""
 
 Work = Callable[[PushRequest], Found]
 
 
 class BuildPublisher(Protocol):
-    """The part of the core that publishes; see ``processor.Processor``."""
+    """The part of the processor that the API needs; see ``processor.Processor``."""
 
     def prepare(self, event: BuildEvent, attempt: Attempt | None = None, request: PushRequest | None = None) -> Found:
-        """Prepare what a build releases."""
+        """Prepare the release of a build."""
         ...
 
     def prepare_archive(self, archive_file: Path, request: PushRequest) -> Found:
-        """Prepare what an archive of manifests releases."""
+        """Prepare the release of an archive of manifests."""
         ...
 
     def release(self, prepared: PreparedBuild) -> list[Outcome]:
-        """Release what is prepared."""
+        """Release a prepared build."""
         ...
 
 
 class Deletions(Protocol):
-    """The part of a destination that deletes; see ``destinations.Destination``."""
+    """The part of a destination that deletes releases; see ``destinations.Destination``."""
 
     def delete(
         self, name: str, repository: str, version: str | None = None, authorization: SecretStr | None = None
     ) -> list[Outcome]:
-        """Delete one release of a package, or all."""
+        """Delete one release of a package, or all of them."""
         ...
 
 
 class Service:
-    """The requests of v1 and v2, for any number of threads.
+    """The work of all requests, of v1 and v2. Thread-safe.
 
-    ``tell`` is told what became of each, and who asked; it must return at once. ``deduplicate``: a push
-    without a version makes no new release of content that is released already.
+    ``report`` is called with the outcomes of each request and its origin; it must return immediately. ``deduplicate``:
+    a push without a version makes no new release of content that is already released. ``pauses``: see PAUSES.
     """
 
     def __init__(
         self,
-        story: BuildPublisher,
+        publisher: BuildPublisher,
         deletions: Deletions,
         mapping: MappingHolder,
-        tell: Callable[[Sequence[Outcome], ManualRequest], object],
+        report: Callable[[Sequence[Outcome], ManualRequest], object],
         *,
         deduplicate: bool = False,
         pauses: Sequence[float] = PAUSES,
     ) -> None:
-        self._story = story
+        self._publisher = publisher
         self._deletions = deletions
         self._mapping = mapping
-        self._tell = tell
+        self._report = report
         self._deduplicate = deduplicate
         self._pauses = tuple(pauses)
 
     def check(self, organization: str) -> None:
-        """Return if something may be pushed to ``organization`` for now; raises OrganizationPaused. Asks nobody."""
+        """Raise OrganizationPaused if the mapping pauses ``organization``. Sends no requests."""
         mapping_pauses.check(self._mapping.current, organization)
 
     def push_archive(
@@ -125,9 +125,9 @@ class Service:
         repository: str | None = None,
         version: str | None = None,
     ) -> Push:
-        """The push of an uploaded archive, of which ``archive`` says what it is. Nothing is done yet."""
+        """Return the push of an uploaded archive, without beginning it. ``archive`` has its name and checksum."""
         request = self._request(authorization, caller, organization, repository, version)
-        work = partial(self._story.prepare_archive, archive_file)
+        work = partial(self._publisher.prepare_archive, archive_file)
         return Push(self, work, request, ManualRequest(archive), version)
 
     def push_build(
@@ -139,25 +139,28 @@ class Service:
         repository: str | None = None,
         version: str | None = None,
     ) -> Push:
-        """The push of the archive of a build. Nothing is done yet."""
+        """Return the push of a build, without beginning it."""
         request = self._request(authorization, caller, organization, repository, version)
-        work = partial(self._story.prepare, BuildEvent(nvr=nvr), Attempt())
+        work = partial(self._publisher.prepare, BuildEvent(nvr=nvr), Attempt())
         return Push(self, work, request, ManualRequest(), version, nvr)
 
     def delete(
         self, authorization: SecretStr, organization: str, repository: str, version: str | None = None
     ) -> dict[str, Any]:
-        """Delete one release of a package, or all; raises WorkerError, and Refused for what went only half."""
+        """Delete one release of a package, or all of them; return the body of the reply.
+
+        Raises WorkerError, or RequestRefused with the deleted releases if some could not be deleted.
+        """
         if not (is_name(organization) and is_name(repository)):
             shown = printable(f"{organization}/{repository}", 200)
-            raise QuayPackageNotFound(f"There is no package {shown}: no organization or repository is called that.")
+            raise QuayPackageNotFound(f"There is no package {shown}: the organization or repository name is invalid.")
         try:
             outcomes = self._deletions.delete(organization, repository, version, authorization)
         except QuayAuthorizationError as error:
             if version is None:
                 raise
             raise QuayPackageError(error.message, details=error.details) from None
-        self._tell(outcomes, ManualRequest())
+        self._report(outcomes, ManualRequest())
         deleted = [outcome.version for outcome in outcomes if outcome.error is None]
         body = {"organization": organization, "repo": repository, "deleted": deleted}
         failures = [outcome.error for outcome in outcomes if outcome.error is not None]
@@ -165,8 +168,8 @@ class Service:
             kind: type[RegistryError] = QuayPackageError
             message = failures[0].message
             if len(outcomes) > 1:
-                message = f"{len(failures)} of {len(outcomes)} releases could not be deleted; the first: {message}"
-            # OMPS names missing rights when it looks at a package, which it does not for a single release.
+                message = f"{len(failures)} of {len(outcomes)} releases could not be deleted. First error: {message}"
+            # OMPS reports missing rights when it queries a package, which it does not do for a single release.
             forbidden = all(isinstance(failure, QuayAuthorizationError) for failure in failures)
             if forbidden and not deleted and version is None:
                 kind = QuayAuthorizationError
@@ -190,35 +193,35 @@ class Service:
             caller=caller,
         )
 
-    def insist(self, work: Work, request: PushRequest) -> Found:
-        """Do it, and again as long as somebody who is asked before anything is pushed only needs a moment."""
+    def prepare(self, work: Work, request: PushRequest) -> Found:
+        """Prepare a push; retry after each of the pauses if Koji or Greenwave has a transient failure."""
         pauses = list(self._pauses)
         while True:
             start = time.monotonic()
             found = work(request)
             if isinstance(found, Ignored):
                 log.info("nothing to publish: %s: %s", found.reason, found.detail)
-            passing = isinstance(found, list) and _passing(found[0].error)
-            if not (pauses and passing and time.monotonic() - start < SOON):
+            retry = isinstance(found, list) and _retry_soon(found[0].error)
+            if not (pauses and retry and time.monotonic() - start < SOON):
                 return found
             time.sleep(pauses.pop(0))
 
     def release(self, prepared: PreparedBuild) -> Outcome:
-        """What became of a push that is prepared."""
-        (outcome,) = self._story.release(prepared)
+        """Release a prepared push, and return its outcome."""
+        (outcome,) = self._publisher.release(prepared)
         if outcome.reason == SUPERSEDED:
-            # Whoever asks for a push by name means that build, old or not.
-            (outcome,) = self._story.release(prepared.asked_again(new_release=True))
+            # A client that names a build wants that build, even if a newer one exists.
+            (outcome,) = self._publisher.release(prepared.asked_again(new_release=True))
         return outcome
 
-    def tell(self, outcome: Outcome, origin: ManualRequest) -> None:
-        """Say what became of it to whoever wants to know, unless it was never begun."""
+    def report(self, outcome: Outcome, origin: ManualRequest) -> None:
+        """Report the outcome of a push, unless the push was never begun."""
         if not isinstance(outcome.error, (RequestAbandoned, OrganizationPaused)):
-            self._tell([outcome], origin)
+            self._report([outcome], origin)
 
 
 class Push:
-    """One push in two steps, which are done in a thread each, one after the other."""
+    """One push, in two steps: ``prepare``, then ``release``. Each step may run in a different thread."""
 
     def __init__(
         self,
@@ -239,26 +242,29 @@ class Push:
 
     @property
     def package(self) -> str:
-        """Where it goes, as ``organization/repository``; known when it is prepared and not over."""
+        """The package, as ``organization/repository``; empty unless ``prepare`` has left something to release."""
         return self._prepared.packages[0] if self._prepared else ""
 
     def prepare(self) -> dict[str, Any] | None:
-        """Fetch, look at and pack what is to be released; the reply, if there is nothing left. Raises WorkerError."""
-        found = self._service.insist(self._work, self._request)
+        """Fetch, validate and pack the manifests. Return the body of the reply if there is nothing to release.
+
+        Raises WorkerError.
+        """
+        found = self._service.prepare(self._work, self._request)
         if isinstance(found, PreparedBuild):
             self._prepared = found
             return None
-        return self._replied(found if isinstance(found, Ignored) else found[0])
+        return self._reply_body(found if isinstance(found, Ignored) else found[0])
 
     def release(self) -> dict[str, Any]:
-        """Release it; the reply. Raises WorkerError."""
+        """Release the prepared build, and return the body of the reply. Raises WorkerError."""
         if self._prepared is None:
-            raise UnexpectedError("A push was to be released that is not prepared.")
-        return self._replied(self._service.release(self._prepared))
+            raise UnexpectedError("A push was to be released before it was prepared.")
+        return self._reply_body(self._service.release(self._prepared))
 
-    def _replied(self, outcome: Outcome | Ignored) -> dict[str, Any]:
+    def _reply_body(self, outcome: Outcome | Ignored) -> dict[str, Any]:
         if isinstance(outcome, Outcome):
-            self._service.tell(outcome, self._origin)
+            self._service.report(outcome, self._origin)
             if self._version is not None and isinstance(outcome.error, OMPSInvalidVersionFormat):
                 versions.checked(self._version, "from the request")
             if self._nvr is not None and isinstance(outcome.error, KojiNVRBuildNotFound):
@@ -273,13 +279,13 @@ class Push:
         if isinstance(outcome, Ignored):
             raise KojiNotAnOperatorImage(f"Not an operator image: {shown}")
         if outcome.reason == HELD:
-            raise BuildHeld(f"The mapping of this service holds {shown}, by {outcome.held_by}.")
+            raise BuildHeld(f"The mapping of this service holds {shown}, by the entry {outcome.held_by}.")
         if outcome.status is Status.SKIPPED:
             raise KojiNotAnOperatorImage(f"Not an operator image: {shown}")
         return {**_pushed(outcome), "nvr": outcome.nvr}
 
 
-def _passing(error: WorkerError | None) -> bool:
+def _retry_soon(error: WorkerError | None) -> bool:
     if isinstance(error, KojiError) and error.insisted:
         return False
     return isinstance(error, (KojiError, GreenwaveError)) and error.transient and not error.retry_after
@@ -287,8 +293,8 @@ def _passing(error: WorkerError | None) -> bool:
 
 def _pushed(outcome: Outcome | Ignored) -> dict[str, Any]:
     if isinstance(outcome, Ignored) or outcome.extracted_files is None:
-        # A push without a fault says what it pushed.
-        raise UnexpectedError("A push ended without saying how; the log may tell.")
+        # A successful push always names its files.
+        raise UnexpectedError("The push ended without an outcome; the log may say why.")
     return {
         "organization": outcome.organization,
         "repo": outcome.repo,

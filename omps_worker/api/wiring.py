@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Puts the parts of a configured site together for the REST API, of which each process has its own."""
+"""Builds the parts of the REST API of a configured site; each process has its own."""
 
 from __future__ import annotations
 
@@ -51,31 +51,31 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NO_RULES = "version: 1\nrules: []\n"
-"""The mapping of a service whose clients say themselves where things go."""
+"""The mapping of a service without a mapping file: its clients name the organization themselves."""
 
 
 def read_settings(path: Path | None) -> Settings:
-    """The configuration as the REST API needs it. Raises SettingsError."""
+    """Return the configuration, checked for what the REST API needs. Raises SettingsError."""
     return settings_file.load(path, api=True)
 
 
 def set_up_logs(settings: Settings) -> None:
-    """Send the logs of this process to standard error, with the ids of requests."""
+    """Set up logging to standard error, with the IDs of requests."""
     logs.set_up(settings.worker.log_format, settings.worker.log_level)
     for handler in logging.getLogger().handlers:
         handler.addFilter(RequestIds())
-    # Its warnings are about what clients send, who are told in their replies.
+    # Its warnings are about invalid uploads, which clients learn from the replies.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 
 def check_locks(settings: Settings) -> None:
-    """Make sure that the files of locks can be written, where files they are. Raises SettingsError."""
+    """Check that the directory of locks is usable, if the locks are files. Raises SettingsError."""
     if not _locks_by_broker(settings):
         state_directory()
 
 
 def locks_of_this_host(settings: Settings) -> dict[str, Trouble]:
-    """What is wrong with the directory of locks, where they are files."""
+    """Return the health check of the directory of locks; none if the broker keeps the locks."""
     if _locks_by_broker(settings):
         return {}
     return {"state_directory": partial(directory_trouble, state_directory())}
@@ -86,26 +86,29 @@ def _locks_by_broker(settings: Settings) -> bool:
 
 
 class _NoMapping:
-    """Nothing goes anywhere by itself."""
+    """Stands for the mapping file where there is none: an empty mapping."""
 
     def __init__(self) -> None:
         self.current: Mapping = parse(NO_RULES, "no mapping")
 
     def reload_if_changed(self) -> bool:
-        """There is no file that could change."""
+        """Return False: there is no file that could change."""
         return False
 
 
 def _mapping_of(settings: Settings) -> MappingFile | _NoMapping:
-    """The mapping, whose hold and pause count for the API too, if there is one. Raises MappingError."""
+    """Return the mapping, or an empty one without a mapping file; ``hold`` and ``pause`` apply to the API as well.
+
+    Raises MappingError.
+    """
     path = settings.worker.mapping
     return MappingFile(path) if path.is_file() else _NoMapping()
 
 
 class ApiSite:
-    """One process's parts. ``upload_seconds``: how long an upload may take.
+    """The parts of one process. ``upload_seconds``: how long an upload may take; ``pauses``: see ``service.PAUSES``.
 
-    Raises SettingsError, and ResourcesExhausted where its threads cannot be started.
+    Raises SettingsError, and ResourcesExhausted if its threads cannot be started.
     """
 
     def __init__(
@@ -119,8 +122,8 @@ class ApiSite:
         session.prepare()
         self._settings = settings
         self._observer = observer
-        self._turned_at = time.monotonic()
-        self._told_to_stop: float | None = None
+        self._loop_seen_at = time.monotonic()
+        self._stopping_since: float | None = None
         self._closing = ExitStack()
         worker = settings.worker
         bundle = worker.ca_bundle
@@ -148,57 +151,57 @@ class ApiSite:
             processor,
             destination,
             mapping,
-            self._tell,
+            self._report,
             deduplicate=worker.api.deduplicate,
             pauses=pauses,
         )
         self.health = self._make_health()
-        asking = AppRegistry(worker.registry.url, timeout=permissions.ASK_SECONDS, ca_bundle=bundle, observer=observer)
-        self._flow = PushScheduler(permissions.PermissionChecker(asking), worker.concurrency)
-        self.pool = self._flow.pool
+        probing = AppRegistry(worker.registry.url, timeout=permissions.ASK_SECONDS, ca_bundle=bundle, observer=observer)
+        self._scheduler = PushScheduler(permissions.PermissionChecker(probing), worker.concurrency)
+        self.pool = self._scheduler.pool
         self._limits = Limits(worker.api.max_content_length, upload_seconds)
 
     def app(self) -> ASGIApp:
-        """The ASGI application; its shutdown closes the site."""
+        """Return the ASGI application; its shutdown closes the site."""
         about = {"version": __version__, "operatorcourier": metadata.version("operator-courier")}
         return create_app(
-            Api(self.service, self._flow, IdempotencyKeys(state_directory), self.health, self._limits, about),
+            Api(self.service, self._scheduler, IdempotencyKeys(state_directory), self.health, self._limits, about),
             self._lifespan,
             self._observer,
         )
 
     @asynccontextmanager
     async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
-        turning = asyncio.create_task(self._turn())
+        housekeeping = asyncio.create_task(self._housekeeping())
         yield
-        # All replies are given. What goes on was asked for by clients that left.
+        # All replies are sent. Work that still runs belongs to clients that disconnected.
         seconds = self._settings.worker.shutdown_timeout.seconds
-        await self.pool.finish((self._told_to_stop or time.monotonic()) + seconds)
-        turning.cancel()
+        await self.pool.finish((self._stopping_since or time.monotonic()) + seconds)
+        housekeeping.cancel()
         self.close()
 
     def stopping(self) -> None:
-        """From now on ``shutdown_timeout`` counts."""
-        self._told_to_stop = self._told_to_stop or time.monotonic()
+        """Start the shutdown timeout."""
+        self._stopping_since = self._stopping_since or time.monotonic()
 
     def vital(self) -> list[str]:
-        """Why this process should be started anew."""
-        return vital(time.monotonic() - self._turned_at, self.pool.longest, self._settings.worker)
+        """Return the reasons to restart this process; empty if there are none."""
+        return vital(time.monotonic() - self._loop_seen_at, self.pool.longest, self._settings.worker)
 
     def parts(self) -> dict[str, Trouble]:
-        """What is wrong with the parts of this process."""
+        """Return the health checks of the parts of this process."""
         publisher = self.publisher
         parts: dict[str, Trouble] = {"machine": machine.trouble, **locks_of_this_host(self._settings)}
         return parts if publisher is None else {**parts, "publisher": publisher.trouble}
 
-    async def _turn(self) -> None:
+    async def _housekeeping(self) -> None:
         while True:
-            self._turned_at = time.monotonic()
+            self._loop_seen_at = time.monotonic()
             self._mapping.reload_if_changed()
             await asyncio.sleep(1.0)
 
     def close(self) -> None:
-        """Begin nothing more, tell the bus what there is to tell, and let go of everything."""
+        """Begin no more work, publish the waiting results on the bus, and release all resources."""
         self.pool.close()
         self.health.close()
         self._closing.close()
@@ -215,7 +218,7 @@ class ApiSite:
             lock.begin()
             return lock
         directory = state_directory()
-        log.info("pushes to one package take turns among the processes of this host that use %s", directory)
+        log.info("locks on packages are files in %s, shared by the processes of this host", directory)
         return FileLock(directory, push_seconds)
 
     def _make_announcer(self) -> Announcer[ResultMessage] | None:
@@ -248,7 +251,7 @@ class ApiSite:
             }
         )
 
-    def _tell(self, outcomes: Sequence[Outcome], origin: ManualRequest) -> None:
+    def _report(self, outcomes: Sequence[Outcome], origin: ManualRequest) -> None:
         attempt = Attempt()
         for outcome in outcomes:
             log_outcome(outcome, origin, attempt)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The command line, one file for each group of commands: each asks ``bootstrap`` for parts and prints what they say.
+"""The command line: one module per group of commands.
 
-May know: every room. Exit codes: 0 done; 1 failed or skipped; 2 usage or configuration; 75 transient, try later.
-Imports are made inside the commands, so that ``--help`` answers at once.
+Each command gets its parts from ``bootstrap`` and prints their results. May know: every room. Exit codes: 0 done;
+1 failed or skipped; 2 usage or configuration; 75 transient failure, try again later. Commands import what they need
+inside their functions, so that ``--help`` answers quickly.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ from omps_worker.cli.common import (
     ErrorReportingGroup,
     as_json,
     exit_code_of,
+    no_named_pipe,
     not_empty,
-    readable_at_once,
-    say,
-    say_json,
+    print_json,
+    print_lines,
     with_site,
 )
 from omps_worker.cli.config import config_from_omps
@@ -42,13 +43,14 @@ if TYPE_CHECKING:
 @click.group(cls=ErrorReportingGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--config",
+    metavar="FILE",
     type=click.Path(path_type=Path),
-    help="The configuration file; otherwise $FEDORA_MESSAGING_CONF, or /etc/fedora-messaging/config.toml.",
+    help="Configuration file. Default: $FEDORA_MESSAGING_CONF, or /etc/fedora-messaging/config.toml.",
 )
 @click.version_option(__version__, prog_name="omps-worker")
 @click.pass_context
 def main(context: click.Context, config: Path | None) -> None:
-    """Publish the operator manifests of finished Koji builds to an app registry."""
+    """Publish the operator manifests of Koji builds to an app registry."""
     context.obj = config
 
 
@@ -68,9 +70,10 @@ main.add_command(watch)
 @main.command()
 @with_site
 def run(site: Site) -> None:
-    """Listen for finished builds and publish them, until told to stop.
+    """Publish every finished build, until stopped by a signal.
 
-    SIGTERM finishes the work in hand; a second one stops at once. SIGHUP reads the mapping again.
+    Listens for Koji's messages on RabbitMQ. SIGTERM or Ctrl-C: finish the work in progress, then stop. A second signal
+    stops immediately. SIGHUP reloads the mapping.
     """
     from omps_worker import running
 
@@ -78,7 +81,7 @@ def run(site: Site) -> None:
 
 
 def _build_or_file(context: click.Context, parameter: click.Parameter, value: str) -> str:
-    readable_at_once(context, parameter, Path(value))
+    no_named_pipe(context, parameter, Path(value))
     return not_empty(context, parameter, value)
 
 
@@ -87,42 +90,58 @@ def _build_or_file(context: click.Context, parameter: click.Parameter, value: st
 @as_json
 @with_site
 def explain(site: Site, build: str, json_output: bool) -> None:
-    """Say what would become of a build, and why. Changes nothing.
+    """Show what the worker would do with a build, and why. Changes nothing.
 
-    Names a build, or a file that holds a message about one.
+    The argument is the NVR of a build, or a file that contains a message about a build.
     """
     explanation = site.explain(build)
     if json_output:
-        say_json(explanation.as_json())
+        print_json(explanation.as_json())
     else:
         from omps_worker.publishing.explain import as_text
 
-        say(as_text(explanation))
+        print_lines(as_text(explanation))
     sys.exit(exit_code_of(explanation.error) if explanation.error else DONE)
 
 
 @main.command()
 @click.argument("what", type=click.Choice(["mapping", "config", "results"]))
 def schema(what: str) -> None:
-    """Print the JSON Schema of a file or a message, for editors and validators."""
+    """Print a JSON Schema: mapping, config or results.
+
+    The schemas of the mapping file, the configuration file and the result messages are for editors and validators.
+    Needs no configuration.
+    """
     from omps_worker.configuration.schema import schema_of
 
-    say(json.dumps(schema_of(what), indent=2))
+    print_lines(json.dumps(schema_of(what), indent=2))
 
 
 @main.command()
-@click.option("--directory", type=click.Path(path_type=Path), help="Keep its files here; otherwise a temporary place.")
+@click.option(
+    "--directory",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Keep the sandbox's files in this directory. Default: a temporary directory, deleted at the end.",
+)
 def sandbox(directory: Path | None) -> None:
-    """Keep a broker, a Koji and an app registry of one's own running on loopback, until interrupted."""
+    """Run a private broker, Koji and app registry.
+
+    They listen on loopback only, until you press Ctrl-C. Prints how to use them. Needs RabbitMQ, but no configuration.
+    """
     from omps_worker.sandbox.command import keep_running
 
     sys.exit(keep_running(directory))
 
 
 @main.command()
-@click.option("--plain", is_flag=True, help="No colours, even on a terminal.")
+@click.option("--plain", is_flag=True, help="Print without colours, even on a terminal.")
 def demo(plain: bool) -> None:
-    """Play a story on the sandbox: builds of every kind, and what becomes of them."""
+    """Show the worker at work in a private sandbox.
+
+    Sends messages about builds of every kind and shows the outcome of each, in less than a minute. Leaves nothing
+    behind. Needs RabbitMQ, but no configuration.
+    """
     from omps_worker.sandbox.demo import play
 
     sys.exit(play(colours=not plain and sys.stdout.isatty()))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from omps_worker.cli.common import USAGE, tell
+from omps_worker.cli.common import USAGE, print_to_stderr
 
 _LIBRARIES = ("starlette", "uvicorn", "python_multipart", "h11", "anyio")
 
@@ -16,15 +16,16 @@ _LIBRARIES = ("starlette", "uvicorn", "python_multipart", "h11", "anyio")
 @click.command()
 @click.option(
     "--workers",
+    metavar="NUMBER",
     type=click.IntRange(1, 256),
-    help="How many processes; otherwise $WORKERS_NUM, or one for each core, at most 8.",
+    help="Number of processes. Default: $WORKERS_NUM, or one per CPU core, at most 8.",
 )
 @click.pass_context
 def api(context: click.Context, workers: int | None) -> None:
-    """Serve OMPS's REST API, until told to stop.
+    """Serve OMPS's REST API, until stopped by a signal.
 
-    Address and port are those of [consumer_config.api]; no broker and no mapping are needed. SIGTERM finishes
-    the requests in hand. $WORKER_TIMEOUT is how many seconds an upload may take, 30 if it is not set.
+    [consumer_config.api] sets the address and the port. A broker and a mapping are optional. SIGTERM: finish the
+    requests in progress, then stop. $WORKER_TIMEOUT limits how long an upload may take, in seconds (default 30).
     """
     path: Path | None = context.obj
     try:
@@ -32,6 +33,8 @@ def api(context: click.Context, workers: int | None) -> None:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] not in _LIBRARIES:
             raise
-        tell(f"error: the REST API needs {error.name}, which is not installed: pip install 'omps-worker[api]'")
+        print_to_stderr(
+            f"error: the REST API needs {error.name}, which is not installed: pip install 'omps-worker[api]'"
+        )
         sys.exit(USAGE)
     sys.exit(server.run(path, workers))

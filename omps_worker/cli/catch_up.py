@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The command for builds whose messages never came."""
+"""The command ``catch-up``, for builds whose messages never arrived."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from omps_worker.cli.common import DONE, TRANSIENT, as_json, say, say_json, tell, with_site
-from omps_worker.cli.interrupts import InterruptibleCommand, Interrupts, counting
+from omps_worker.cli.common import DONE, TRANSIENT, as_json, print_json, print_lines, print_to_stderr, with_site
+from omps_worker.cli.interrupts import InterruptibleCommand, Interrupts, reports_interrupts_itself
 
 if TYPE_CHECKING:
     from omps_worker.bootstrap import Site
@@ -26,22 +26,23 @@ def _moment(_context: click.Context, _parameter: click.Parameter, value: str | N
         raise click.BadParameter(str(error)) from None
 
 
-@click.command("catch-up", cls=InterruptibleCommand, nothing="0 builds looked into, 0 sent")
+@click.command("catch-up", cls=InterruptibleCommand, nothing_done="0 builds checked, 0 sent")
 @click.option(
     "--since",
     required=True,
     callback=_moment,
     metavar="WHEN",
-    help='A date or time (UTC unless it has an offset), or an age such as "24h" or "7d".',
+    help='Start of the period: a date or time (UTC unless it has an offset), or an age such as "24h" or "7d".',
 )
-@click.option("--until", callback=_moment, metavar="WHEN", help="The same; otherwise now.")
-@click.option("--dry-run", is_flag=True, help="Only say what would be sent.")
+@click.option("--until", callback=_moment, metavar="WHEN", help="End of the period, in the same formats. Default: now.")
+@click.option("--dry-run", is_flag=True, help="Show what would be sent, and send nothing.")
 @as_json
 @with_site
 def catch_up(site: Site, since: datetime, until: datetime | None, dry_run: bool, json_output: bool) -> None:
-    """Find operator builds that have no release, and send them to the worker's queue.
+    """Find builds without a release and send their messages.
 
-    Asks Koji for the builds completed in a period. Those that a newer build supersedes are skipped.
+    Queries Koji for the operator builds that were completed in a period. For each build that has no release, sends the
+    missing message to the worker's queue. Builds that are superseded by a newer build are skipped.
     """
     from omps_worker.cli.progress import Progress
     from omps_worker.publishing.catch_up import UNDECIDED, summary
@@ -49,30 +50,32 @@ def catch_up(site: Site, since: datetime, until: datetime | None, dry_run: bool,
     if until is not None and until <= since:
         raise click.BadParameter("must be later than --since", param_hint="--until")
     found: list[BuildReport] = []
-    of = 0
+    total = 0
 
     def show() -> None:
         if json_output:
-            say_json([each.as_json() for each in found])
+            print_json([each.as_json() for each in found])
         else:
             _show(found)
-            say(summary(found))
+            print_lines(summary(found))
             if dry_run:
-                say("dry run: nothing was sent")
+                print_lines("dry run: nothing was sent")
 
-    counting()
+    reports_interrupts_itself()
     try:
         with Interrupts(), Progress() as progress:
-            progress.show("asking Koji for builds")
-            for each, of in site.catch_up(since, until, dry_run=dry_run):
+            progress.show("querying Koji for builds")
+            for each, total in site.catch_up(since, until, dry_run=dry_run):
                 found.append(each)
-                progress.show(f"{len(found)} of {of} builds: {each.build.nvr} is {each.status}")
+                progress.show(f"{len(found)} of {total} builds: {each.build.nvr} is {each.status}")
     except BaseException as error:
         if found:
             show()
-            tell(f"ended early: {len(found)} of {of} build(s) looked into; begin anew for the rest")
+            print_to_stderr(
+                f"ended early: {len(found)} of {total} build(s) checked; run the same command again to check the rest"
+            )
         elif isinstance(error, KeyboardInterrupt):
-            tell("ended early: 0 builds looked into, 0 sent")
+            print_to_stderr("ended early: 0 builds checked, 0 sent")
         raise
     show()
     sys.exit(TRANSIENT if any(each.status == UNDECIDED for each in found) else DONE)
@@ -88,4 +91,4 @@ def _show(found: list[BuildReport]) -> None:
         if each.status != IGNORED
     ]
     if rows:
-        say(table(["completed", "build", "status", "detail"], rows))
+        print_lines(table(["completed", "build", "status", "detail"], rows))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``check``: whether all would work."""
+"""The command ``check``: test whether everything works."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ import sys
 
 import click
 
-from omps_worker.cli.common import DONE, FAILED, TRANSIENT, USAGE, as_json, exit_code_of, say, say_json
+from omps_worker.cli.common import DONE, FAILED, TRANSIENT, USAGE, as_json, exit_code_of, print_json, print_lines
 
 
 @click.command()
-@click.option("--offline", is_flag=True, help="Only read the files, and ask nobody.")
+@click.option("--offline", is_flag=True, help="Check only the files, and make no connections.")
 @as_json
 @click.pass_context
 def check(context: click.Context, offline: bool, json_output: bool) -> None:
-    """Ask every part whether it would work: files, broker, queues, Koji, registry, each organization."""
+    """Test whether everything works. Changes nothing.
+
+    Tests the files, the broker and its queues, Koji, Greenwave, the registry, and each organization.
+    """
     from omps_worker import configuration
     from omps_worker.cli import site_checks
     from omps_worker.common import logs
@@ -24,21 +27,21 @@ def check(context: click.Context, offline: bool, json_output: bool) -> None:
 
     examined = configuration.examine(context.obj)
     logs.set_up(examined.settings.worker.log_format, examined.settings.worker.log_level)
-    questions = list(site_checks.about_files(examined, offline=offline))
+    to_run = list(site_checks.file_checks(examined, offline=offline))
     if not offline:
-        questions += site_checks.to_parts(examined)
-    # Known before the answers, so that each row can be shown as soon as it is there.
+        to_run += site_checks.service_checks(examined)
+    # The widths are fixed before any check ends, so that each row can be printed as soon as its result is known.
     heads = ("part", "state", "detail")
-    widths = (min(max(width_of(question.part) for question in questions), WIDEST), len(checks.WARNING), len(heads[2]))
+    widths = (min(max(width_of(each.part) for each in to_run), WIDEST), len(checks.WARNING), len(heads[2]))
     if not json_output:
-        say(row(heads, widths))
-        say(row(["-" * width for width in widths], widths))
+        print_lines(row(heads, widths))
+        print_lines(row(["-" * width for width in widths], widths))
     findings = []
-    for finding in checks.answers(questions):
+    for finding in checks.answers(to_run):
         findings.append(finding)
         if not json_output:
-            say(row((finding.part, finding.state, finding.detail), widths))
+            print_lines(row((finding.part, finding.state, finding.detail), widths))
     if json_output:
-        say_json([finding.as_json() for finding in findings])
+        print_json([finding.as_json() for finding in findings])
     codes = {exit_code_of(finding.error) for finding in findings if finding.error}
     sys.exit(next((code for code in (USAGE, FAILED, TRANSIENT) if code in codes), DONE))

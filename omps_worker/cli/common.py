@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What all commands share: exit codes, clear errors, options, and the site that ``--config`` describes."""
+"""Helpers for all commands: exit codes, error output, shared options, and the site that ``--config`` describes."""
 
 from __future__ import annotations
 
@@ -25,122 +25,133 @@ log = logging.getLogger(__name__)
 DONE, FAILED, USAGE, TRANSIENT = 0, 1, 2, 75
 
 SHOWN = 100
-"""How many characters of a name that is none are repeated."""
+"""The number of characters of an invalid name that an error message repeats."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-dry_run_option = click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+dry_run_option = click.option("--dry-run", is_flag=True, help="Show what would be done, and change nothing.")
 
 as_json = click.option("--json", "json_output", is_flag=True, help="Print one JSON document.")
 
 
 class ErrorReportingGroup(click.Group):
-    """Turns the errors of our tree into one clear text and the right exit code."""
+    """A command group that turns the project's errors into one line of text and the right exit code."""
 
     def make_context(self, *args: Any, **options: Any) -> click.Context:
-        """Read the options before the command."""
+        """Parse the options that precede the command."""
         with _printable_errors():
-            _refuse_what_is_no_text(args[1] if len(args) > 1 else options["args"])
+            _refuse_undecodable(args[1] if len(args) > 1 else options["args"])
             return super().make_context(*args, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command."""
+        """Run the command, and exit with the code that its error calls for."""
         try:
             with _printable_errors():
                 return super().invoke(ctx)
         except SettingsError as error:
             for fault in error.faults:
-                tell(f"error: {fault}")
+                print_to_stderr(f"error: {fault}")
             sys.exit(USAGE)
         except WorkerError as error:
-            tell(f"error: {error.name}: {error.message}")
+            print_to_stderr(f"error: {error.name}: {error.message}")
             sys.exit(exit_code_of(error))
         except OSError as error:
-            # A reader that has heard enough, such as `head`, is no fault: click ends in silence then.
+            # A reader that closes the pipe early, such as `head`, is not an error: click then exits silently.
             if error.errno == errno.EPIPE:
                 raise
-            log.debug("where it happened", exc_info=True)
-            tell(f"error: {error}")
-            _forget_output()
+            log.debug("traceback of the error", exc_info=True)
+            print_to_stderr(f"error: {error}")
+            _discard_output()
             sys.exit(FAILED)
 
 
-def tell(text: str) -> None:
-    """Say something to the person at the terminal, on one line of standard error that moves no cursor."""
+def print_to_stderr(text: str) -> None:
+    """Print a message for the user on standard error: one line, with control characters made harmless."""
     click.echo(one_line(text), err=True)
 
 
-def say(text: str, *, err: bool = False) -> None:
-    """Print an answer for people: its lines, and nothing in them that moves a cursor."""
+def print_lines(text: str, *, err: bool = False) -> None:
+    """Print a result for the user: its lines, with control characters made harmless."""
     click.echo(printable_lines(text), err=err)
 
 
-def say_json(document: object) -> None:
-    """Print an answer for programs."""
+def print_json(document: object) -> None:
+    """Print a result for programs, as one JSON document."""
     click.echo(json.dumps(document))
 
 
-def _refuse_what_is_no_text(arguments: Sequence[str]) -> None:
-    """Only the name of a file that is there may be no UTF-8: nothing else that has a name can be called so."""
+def _refuse_undecodable(arguments: Sequence[str]) -> None:
+    """Raise UsageError for an argument that is not UTF-8, unless it names an existing file: nothing else has such
+    names."""
     for argument in arguments:
         if not is_utf8(argument) and not any(map(os.path.lexists, (argument, argument.partition("=")[2]))):
-            raise click.UsageError(f"{shell_word(argument)} is no text in UTF-8, and no file that is there.")
+            raise click.UsageError(f"{shell_word(argument)} is neither UTF-8 text nor the name of an existing file.")
 
 
 @contextlib.contextmanager
 def _printable_errors() -> Iterator[None]:
-    """Arguments that click's own errors repeat reach no terminal as they are: a script may have them from elsewhere."""
+    """Make click's own errors safe to print: they repeat arguments, which a script may pass from untrusted input."""
     try:
         yield
     except click.ClickException as error:
-        # Since click 8.2 the help of a group is such an error too.
+        # Since click 8.2, the help of a group is raised as such an error, and must keep its lines.
         if not isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):
             error.message = one_line(with_single_stops(error.message))  # type: ignore[misc]
         raise
 
 
-def _forget_output() -> None:
-    """What could not be written to standard output is not tried again at the end, which would change the exit code."""
-    with contextlib.suppress(OSError, ValueError), Path(os.devnull).open("w") as nowhere:
-        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+def _discard_output() -> None:
+    """Drop what could not be written to standard output.
+
+    Otherwise Python would try to write it again at exit, fail, and change the exit code.
+    """
+    with contextlib.suppress(OSError, ValueError), Path(os.devnull).open("w") as null:
+        os.dup2(null.fileno(), sys.stdout.fileno())
 
 
 def exit_code_of(error: WorkerError) -> int:
-    """The exit code that tells a script what ``error`` means."""
+    """Return the exit code for ``error``: USAGE, TRANSIENT or FAILED."""
     if isinstance(error, (SettingsError, BrokerRefused)) or (isinstance(error, KojiError) and error.misplaced):
         return USAGE
     return TRANSIENT if error.transient else FAILED
 
 
 def not_empty(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
-    """A click callback for names: blanks around one, as they come with copying, are no part of it."""
+    """Return a name without surrounding blanks, which copying may add. A click callback; raises if it is empty."""
     if not value.strip():
-        raise click.BadParameter("is empty.")
+        raise click.BadParameter("must not be empty.")
     return value.strip()
 
 
-def name_of(fault: Callable[[str], str | None]) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
-    """A click callback for names of which ``fault`` tells why they cannot be one; None without the option."""
+def valid_name(
+    fault: Callable[[str], str | None],
+) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
+    """Return a click callback that checks a name.
+
+    ``fault`` returns why a name is invalid, or None. The callback returns None if the option is not given.
+    """
 
     def checked(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
         name = value if value is None else not_empty(context, parameter, value)
-        if name is not None and (why := fault(name)):
-            raise click.BadParameter(f"{printable(name, SHOWN)} {why}.")
+        if name is not None and (reason := fault(name)):
+            raise click.BadParameter(f"{printable(name, SHOWN)} {reason}.")
         return name
 
     return checked
 
 
-def readable_at_once(_context: click.Context, _parameter: click.Parameter, value: Path) -> Path:
-    """A click callback for a file that is read once, such as standard input: a named pipe is none, and may say nothing
-    for ever."""
+def no_named_pipe(_context: click.Context, _parameter: click.Parameter, value: Path) -> Path:
+    """Return the path of a file that is read once, such as /dev/stdin. A click callback.
+
+    Refuses a named pipe: reading it could block forever.
+    """
     if keeps_waiting(value):
         raise click.BadParameter(f"{value} {NOT_PLAIN}.")
     return value
 
 
 def plain_files(_context: click.Context, _parameter: click.Parameter, value: tuple[Path, ...]) -> tuple[Path, ...]:
-    """A click callback for files that are read more than once."""
+    """Return the paths of files that are read more than once. A click callback; refuses everything but plain files."""
     for path in value:
         if not is_plain(path):
             raise click.BadParameter(f"{path} {NOT_PLAIN}.")
@@ -148,7 +159,10 @@ def plain_files(_context: click.Context, _parameter: click.Parameter, value: tup
 
 
 def duration_seconds(_context: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
-    """A click callback for durations such as ``10s`` or a number of seconds: seconds, None without the option."""
+    """Return a duration such as ``10s``, or a number of seconds, in seconds. A click callback.
+
+    Returns None if the option is not given.
+    """
     from omps_worker.configuration.settings.units import Duration
 
     try:
@@ -158,7 +172,7 @@ def duration_seconds(_context: click.Context, _parameter: click.Parameter, value
 
 
 def with_broker(command: Command) -> Command:
-    """Gives the command the BrokerSite that ``--config`` describes, with logs set up."""
+    """Pass the BrokerSite that ``--config`` describes to the command as its first argument; logging is set up."""
 
     @click.pass_context
     @functools.wraps(command)
@@ -171,7 +185,7 @@ def with_broker(command: Command) -> Command:
 
 
 def with_site(command: Command) -> Command:
-    """Gives the command the Site that ``--config`` describes, with logs set up."""
+    """Pass the Site that ``--config`` describes to the command as its first argument; logging is set up."""
 
     @click.pass_context
     @functools.wraps(command)

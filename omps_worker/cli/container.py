@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The way into the container image: heeds what OMPS's image heeded in the environment, then becomes ``omps-worker``.
+"""The entry point of the container image: honours ``CA_URL`` as OMPS's image did, then becomes ``omps-worker``.
 
-``CA_URL`` names certificates to trust on top of the image's own; they are fetched before the start, and without
-them there is none. (``WORKERS_NUM`` and ``WORKER_TIMEOUT`` are heeded by ``omps-worker api`` everywhere.)
+``CA_URL`` is the URL of certificates to trust in addition to the image's own. They are fetched before the start; if
+that fails, the container does not start. (``omps-worker api`` itself reads ``WORKERS_NUM`` and ``WORKER_TIMEOUT``.)
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from omps_worker.common.http_client.client import HttpClient, HttpFault, place_o
 from omps_worker.common.text import one_line
 
 SYSTEM_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
-"""Where Debian keeps the certificates that it trusts, all in one file."""
+"""The file in which Debian keeps all certificates that it trusts."""
 
 MAX_BYTES = 1024 * 1024
 FETCH_SECONDS = 30.0
@@ -29,11 +29,14 @@ USAGE = 2
 
 
 class CertificatesUnavailable(Exception):
-    """The certificates cannot be had; the text says why."""
+    """The certificates could not be fetched, or are not certificates; the text says why."""
 
 
-def trusted(url: str, directory: Path) -> Path:
-    """A file in ``directory`` with the certificates at ``url`` and the image's own. Raises CertificatesUnavailable."""
+def certificate_bundle(url: str, directory: Path) -> Path:
+    """Write the certificates at ``url`` and the image's own to one file in ``directory``, and return its path.
+
+    Raises CertificatesUnavailable.
+    """
     try:
         answer = HttpClient(timeout=FETCH_SECONDS).request("GET", url, max_bytes=MAX_BYTES)
     except HttpFault as fault:
@@ -44,27 +47,25 @@ def trusted(url: str, directory: Path) -> Path:
     try:
         ssl.create_default_context().load_verify_locations(cadata=answer.body.decode())
     except (ValueError, ssl.SSLError):
-        raise CertificatesUnavailable(
-            f"{place_of(url)} answered with something that holds no PEM certificates"
-        ) from None
+        raise CertificatesUnavailable(f"the answer of {place_of(url)} contains no PEM certificates") from None
     file = directory / "certificates.pem"
     file.write_bytes(answer.body.rstrip() + b"\n" + own.read_bytes())
     return file
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Prepare the environment and become ``omps-worker ARGUMENTS``."""
+    """Prepare the environment, then replace this process by ``omps-worker ARGUMENTS``."""
     arguments = sys.argv[1:] if arguments is None else arguments
     url = os.environ.get("CA_URL", "").strip()
     if url:
         try:
             directory = ScratchDirectory()
-            os.environ["SSL_CERT_FILE"] = str(trusted(url, directory.path))
+            os.environ["SSL_CERT_FILE"] = str(certificate_bundle(url, directory.path))
             directory.outlive_exec()
         except (CertificatesUnavailable, OSError) as error:
             print(one_line(f"error: CA_URL: {error}"), file=sys.stderr)
             sys.exit(USAGE)
-    os.execv(sys.executable, [sys.executable, "-m", "omps_worker", *arguments])  # noqa: S606  no shell is meant
+    os.execv(sys.executable, [sys.executable, "-m", "omps_worker", *arguments])  # noqa: S606  no shell is wanted
 
 
 if __name__ == "__main__":

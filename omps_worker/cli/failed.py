@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The commands for failures: see them, understand them, send them again, throw them away, keep them in files."""
+"""The commands for parked messages (the group ``failed``), and ``replay`` for messages in files."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from omps_worker.cli.common import (
     dry_run_option,
     duration_seconds,
     plain_files,
-    say,
-    say_json,
-    tell,
+    print_json,
+    print_lines,
+    print_to_stderr,
     with_broker,
 )
-from omps_worker.cli.interrupts import InterruptibleCommand, Interrupts, counting
+from omps_worker.cli.interrupts import InterruptibleCommand, Interrupts, reports_interrupts_itself
 
 if TYPE_CHECKING:
     from omps_worker.bootstrap import BrokerSite
@@ -35,16 +35,16 @@ if TYPE_CHECKING:
 
 
 def _directory(_context: click.Context, _parameter: click.Parameter, value: str) -> Path:
-    # An empty name is what an unset variable of a shell leaves; to Path it would be the current directory.
+    # An unset shell variable gives an empty name, which Path would take for the current directory.
     if not value.strip():
-        raise click.BadParameter("is empty.")
+        raise click.BadParameter("must not be empty.")
     return Path(value)
 
 
-def filters(command: Command) -> Command:
-    """Adds the options that choose among failures; the command gets them as a Selection."""
+def selection_options(command: Command) -> Command:
+    """Add the options that select parked messages; the command gets them as ``selection``, a FailureSelection."""
 
-    def chosen(**options: Any) -> Any:
+    def wrapper(**options: Any) -> Any:
         from omps_worker.messages.dead_letter import FailureSelection
 
         selection = FailureSelection(
@@ -56,47 +56,56 @@ def filters(command: Command) -> Command:
         )
         return command(selection=selection, **options)
 
-    chosen.__name__, chosen.__doc__ = command.__name__, command.__doc__
-    chosen.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]
+    wrapper.__name__, wrapper.__doc__ = command.__name__, command.__doc__
+    wrapper.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]
     for option in (
         click.option(
             "--newer-than",
             callback=duration_seconds,
             metavar="DURATION",
-            help="Those parked for a shorter time than this.",
+            help="Only messages that were parked less than this long ago.",
         ),
         click.option(
             "--older-than",
             callback=duration_seconds,
             metavar="DURATION",
-            help='Those parked for longer than this, such as "30m" or "2d".',
+            help='Only messages that were parked longer ago than this, such as "30m" or "2d".',
         ),
-        click.option("--error", "errors", multiple=True, metavar="GLOB", help="Those with this error."),
-        click.option("--nvr", "nvrs", multiple=True, metavar="GLOB", help="Those about this build."),
+        click.option(
+            "--error",
+            "errors",
+            multiple=True,
+            metavar="GLOB",
+            help="Only messages whose error has this name. Can be repeated.",
+        ),
+        click.option(
+            "--nvr", "nvrs", multiple=True, metavar="GLOB", help="Only messages about this build. Can be repeated."
+        ),
     ):
-        chosen = option(chosen)
-    return chosen  # type: ignore[return-value]
+        wrapper = option(wrapper)
+    return wrapper  # type: ignore[return-value]
 
 
 @click.group()
 def failed() -> None:
-    """See, understand, replay, discard and export the messages whose builds could not be published.
+    """List, show, replay, discard or export parked messages.
 
-    They wait in <queue>.failed. An ID may name several copies of a message; then all of them are meant.
+    These are the messages whose builds could not be published. They stay in <queue>.failed until you replay or discard
+    them. If an ID names several copies of a message, the command applies to all of them.
     """
 
 
 @failed.command("list")
-@filters
+@selection_options
 @as_json
 @with_broker
 def list_failures(site: BrokerSite, selection: FailureSelection, json_output: bool) -> None:
-    """List failures, the longest parked first. Changes nothing."""
-    with _looking() as (seen, notice):
+    """List parked messages, the longest parked first. Changes nothing."""
+    with _progress_and_notes() as (seen, notice):
         failures = site.failed_queue(notice)
         found = [parked for parked, _ in failures.records(selection, seen)]
     _print(found, json_output)
-    sys.exit(_verdict(selection, (), failures.incomplete))
+    sys.exit(_exit_code(selection, (), failures.incomplete))
 
 
 @failed.command()
@@ -104,100 +113,106 @@ def list_failures(site: BrokerSite, selection: FailureSelection, json_output: bo
 @as_json
 @with_broker
 def show(site: BrokerSite, ids: tuple[str, ...], json_output: bool) -> None:
-    """Show a failure: its error, attempts and history, and the message. Changes nothing."""
+    """Show parked messages in full. Changes nothing."""
     from omps_worker.messages.dead_letter import FailureSelection, details_text
 
     selection = FailureSelection(frozenset(ids))
-    with _looking() as (seen, notice):
+    with _progress_and_notes() as (seen, notice):
         failures = site.failed_queue(notice)
         found = failures.details(selection, seen)
     if json_output:
-        say_json(found)
+        print_json(found)
     elif found:
-        say("\n\n".join(map(details_text, found)))
-    sys.exit(_verdict(selection, (one["id"] for one in found), failures.incomplete))
+        print_lines("\n\n".join(map(details_text, found)))
+    sys.exit(_exit_code(selection, (one["id"] for one in found), failures.incomplete))
 
 
-@failed.command("replay", cls=InterruptibleCommand, nothing="0 messages replayed")
+@failed.command("replay", cls=InterruptibleCommand, nothing_done="0 messages replayed")
 @click.argument("ids", nargs=-1, metavar="[ID]...")
-@click.option("--all", "everything", is_flag=True, help="All that are parked.")
-@filters
+@click.option("--all", "everything", is_flag=True, help="Replay all parked messages.")
+@selection_options
 @dry_run_option
 @as_json
 @with_broker
 def replay_failures(
     site: BrokerSite, selection: FailureSelection, everything: bool, dry_run: bool, json_output: bool
 ) -> None:
-    """Send failures to the queue again, as if they came for the first time.
+    """Send parked messages to the worker's queue again.
 
-    Each leaves the failed queue once the broker has confirmed that it is in the other. A build that is
-    published already is not published twice.
+    The worker handles them as if they arrived for the first time. Choose them by ID, by filters, or with --all. A
+    message leaves the failed queue only after the broker has confirmed that it is in the worker's queue. A build that
+    is already published is not published twice.
     """
-    _one_choice(selection, everything)
-    with _reported("would be replayed" if dry_run else "replayed", json_output) as work:
-        failures = site.failed_queue(work.notice, work.interrupts.whole)
+    _require_one_selection(selection, everything)
+    with _reporting("would be replayed" if dry_run else "replayed", json_output) as work:
+        failures = site.failed_queue(work.notice, work.interrupts.uninterrupted)
         if dry_run:
             work.done += [parked for parked, _ in failures.records(selection, work.seen)]
         else:
             with site.replay() as replay:
-                # One by one, so that what was done is known when it ends too early.
+                # One by one, so that the count is right if the command is interrupted.
                 for parked in failures.replay(selection, replay, work.seen):
                     work.done.append(parked)
-    sys.exit(_verdict(selection, (one.id for one in work.done), failures.incomplete))
+    sys.exit(_exit_code(selection, (one.id for one in work.done), failures.incomplete))
 
 
-@failed.command(cls=InterruptibleCommand, nothing="0 messages discarded")
+@failed.command(cls=InterruptibleCommand, nothing_done="0 messages discarded")
 @click.argument("ids", nargs=-1, metavar="[ID]...")
-@click.option("--all", "everything", is_flag=True, help="All that are parked.")
-@filters
+@click.option("--all", "everything", is_flag=True, help="Discard all parked messages.")
+@selection_options
 @dry_run_option
-@click.option("--yes", is_flag=True, help="Do not ask; needed where there is no terminal.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation. Required without a terminal.")
 @as_json
 @with_broker
 def discard(
     site: BrokerSite, selection: FailureSelection, everything: bool, dry_run: bool, yes: bool, json_output: bool
 ) -> None:
-    """Destroy failures for good. Asks first, and then destroys only what it has shown."""
-    _one_choice(selection, everything)
+    """Delete parked messages permanently.
+
+    Choose them by ID, by filters, or with --all. Lists them, asks for confirmation, and then deletes only the
+    messages that it listed.
+    """
+    _require_one_selection(selection, everything)
     ask = not (yes or dry_run)
     if ask and not sys.stdin.isatty():
-        raise click.UsageError("This destroys messages: say --yes, for there is no terminal to ask on.")
+        raise click.UsageError("This deletes messages permanently: --yes is required without a terminal.")
     shown: list[tuple[ParkedFailure, bytes]] = []
-    not_shown: str | None = None
+    listing_incomplete: str | None = None
     if ask:
-        with _looking() as (seen, notice):
+        with _progress_and_notes() as (seen, notice):
             failures = site.failed_queue(notice)
-            shown, not_shown = failures.records(selection, seen), failures.incomplete
+            shown, listing_incomplete = failures.records(selection, seen), failures.incomplete
         if shown:
             _print([parked for parked, _ in shown], json_output=False, to_stderr=True)
-            click.confirm(f"Destroy {_count(len(shown))}?", abort=True, err=True)
-    with _reported("would be discarded" if dry_run else "discarded", json_output) as work:
-        failures = site.failed_queue(work.notice, work.interrupts.whole)
+            click.confirm(f"Delete {_count(len(shown))} permanently?", abort=True, err=True)
+    with _reporting("would be discarded" if dry_run else "discarded", json_output) as work:
+        failures = site.failed_queue(work.notice, work.interrupts.uninterrupted)
         if dry_run:
             work.done += [parked for parked, _ in failures.records(selection, work.seen)]
         else:
             only = frozenset(mark for _, mark in shown) if ask else None
             for parked in failures.discard(selection, work.seen, only):
                 work.done.append(parked)
-    sys.exit(_verdict(selection, (one.id for one in work.done), failures.incomplete or not_shown))
+    sys.exit(_exit_code(selection, (one.id for one in work.done), failures.incomplete or listing_incomplete))
 
 
-@failed.command(cls=InterruptibleCommand, nothing="0 messages exported")
+@failed.command(cls=InterruptibleCommand, nothing_done="0 messages exported")
 @click.argument("directory", type=click.Path(file_okay=False), metavar="DIR", callback=_directory)
 @click.argument("ids", nargs=-1, metavar="[ID]...")
-@filters
+@selection_options
 @dry_run_option
 @as_json
 @with_broker
 def export(site: BrokerSite, selection: FailureSelection, directory: Path, dry_run: bool, json_output: bool) -> None:
-    """Keep failures in files as well, one each, in fedora-messaging's dump format; without IDs or filters all.
+    """Copy parked messages to files, one file each.
 
-    They stay in the failed queue. `omps-worker replay FILE...` sends such files. No file is ever replaced.
+    The files are written to DIR, in fedora-messaging's dump format; `omps-worker replay FILE...` sends them. Without
+    IDs or filters, all parked messages are exported. They stay in the failed queue. No file is ever overwritten.
     """
     from omps_worker.messages.export import Export
 
-    with _reported("would be exported" if dry_run else "exported", json_output) as work:
-        failures = site.failed_queue(work.notice, work.interrupts.whole)
+    with _reporting("would be exported" if dry_run else "exported", json_output) as work:
+        failures = site.failed_queue(work.notice, work.interrupts.uninterrupted)
         if dry_run:
             work.done += [parked for parked, _ in failures.records(selection, work.seen)]
         else:
@@ -207,11 +222,11 @@ def export(site: BrokerSite, selection: FailureSelection, directory: Path, dry_r
                 work.files.append(str(path))
                 work.done.append(parked)
                 if not fresh:
-                    work.notice(f"{path} is there already.")
-    sys.exit(_verdict(selection, (one.id for one in work.done), failures.incomplete))
+                    work.notice(f"{path} already exists, with the same content.")
+    sys.exit(_exit_code(selection, (one.id for one in work.done), failures.incomplete))
 
 
-@click.command(cls=InterruptibleCommand, nothing="sent 0 messages")
+@click.command(cls=InterruptibleCommand, nothing_done="sent 0 messages")
 @click.argument(
     "files",
     nargs=-1,
@@ -224,9 +239,10 @@ def export(site: BrokerSite, selection: FailureSelection, directory: Path, dry_r
 @as_json
 @with_broker
 def replay(site: BrokerSite, files: tuple[Path, ...], dry_run: bool, json_output: bool) -> None:
-    """Send messages from files to the queue: fedora-messaging's dump format, one message per line.
+    """Send messages from files to the worker's queue.
 
-    So do the files that `failed export` writes, and bare bodies. All files are read before anything is sent.
+    FILE is in fedora-messaging's dump format, one message per line, as `failed export` and `fedora-messaging record`
+    write it, or contains a bare body. All files are read before anything is sent.
     """
     from omps_worker.common.errors import MessageError
     from omps_worker.messages.files import in_file
@@ -240,56 +256,53 @@ def replay(site: BrokerSite, files: tuple[Path, ...], dry_run: bool, json_output
                     message = sender.read(stored)
                 except MessageError as error:
                     raise MessageError(f"{file}: {error.message}") from None
-                about = message.parked
-                yield {"file": str(file), "id": about.id, "topic": about.topic, "nvr": about.nvr}, message
+                parked = message.parked
+                yield {"file": str(file), "id": parked.id, "topic": parked.topic, "nvr": parked.nvr}, message
 
-    told = [about for about, _ in messages()]
+    listed = [row for row, _ in messages()]
     if not dry_run:
-        of, told = len(told), []
-        counting()
+        total, listed = len(listed), []
+        reports_interrupts_itself()
         try:
-            with Interrupts() as interrupts, _looking() as (seen, _), sender:
-                for about, message in messages():
-                    with interrupts.whole():
+            with Interrupts() as interrupts, _progress_and_notes() as (seen, _), sender:
+                for row, message in messages():
+                    with interrupts.uninterrupted():
                         sender.send(message.delivery)
-                        told.append(about)
-                        seen(len(told), of)
+                        listed.append(row)
+                        seen(len(listed), total)
         finally:
-            if len(told) < of:
-                tell(f"sent {len(told)} of {of}; sending all of them again does no harm")
+            if len(listed) < total:
+                print_to_stderr(f"sent {len(listed)} of {total}; it is safe to send all of them again")
     if json_output:
-        say_json(told)
+        print_json(listed)
     else:
         from omps_worker.common.text import table
 
-        say(
-            table(
-                ["file", "id", "nvr", "topic"], [list(map(about.get, ("file", "id", "nvr", "topic"))) for about in told]
-            )
-        )
-        say(f"{'would be sent' if dry_run else 'sent'}: {_count(len(told))}")
+        columns = ("file", "id", "nvr", "topic")
+        print_lines(table(list(columns), [list(map(row.get, columns)) for row in listed]))
+        print_lines(f"{'would be sent' if dry_run else 'sent'}: {_count(len(listed))}")
 
 
 @contextmanager
-def _looking() -> Iterator[tuple[Callable[[int, int], None], Callable[[str], None]]]:
-    """Two ways to tell what is going on: how far it is, on a terminal, and what a person should know."""
+def _progress_and_notes() -> Iterator[tuple[Callable[[int, int], None], Callable[[str], None]]]:
+    """Yield two functions: one shows the progress on a terminal, the other prints a note on standard error."""
     from omps_worker.cli.progress import Progress
 
     with Progress() as progress:
         shown_at = 0.0
 
-        def seen(number: int, of: int) -> None:
+        def seen(number: int, total: int) -> None:
             nonlocal shown_at
             if time.monotonic() - shown_at > 0.1:
                 shown_at = time.monotonic()
-                progress.show(f"message {number} of {of}")
+                progress.show(f"message {number} of {total}")
 
-        yield seen, lambda text: tell(f"note: {text}")
+        yield seen, lambda text: print_to_stderr(f"note: {text}")
 
 
 @dataclass
 class _FailedMessageRun:
-    """What a command does with one failure after the other, and how far it got."""
+    """A command that handles parked messages one by one, and how far it got."""
 
     seen: Callable[[int, int], None]
     notice: Callable[[str], None]
@@ -299,32 +312,35 @@ class _FailedMessageRun:
 
 
 @contextmanager
-def _reported(verb: str, json_output: bool) -> Iterator[_FailedMessageRun]:
-    """Collects what is done, and prints it, also when it ends too early; then with how much is left."""
+def _reporting(verb: str, json_output: bool) -> Iterator[_FailedMessageRun]:
+    """Yield a run that collects the messages that are done, and print them at the end.
+
+    If the command ends early, they are printed too, with the number of messages that are left.
+    """
     done: list[ParkedFailure] = []
     files: list[str] = []
-    at, of = 0, 0
-    counting()
+    position, total = 0, 0
+    reports_interrupts_itself()
     try:
-        with Interrupts() as interrupts, _looking() as (show, notice):
+        with Interrupts() as interrupts, _progress_and_notes() as (show, notice):
 
-            def seen(number: int, total: int) -> None:
-                nonlocal at, of
-                at, of = number, total
-                show(number, total)
+            def seen(number: int, in_queue: int) -> None:
+                nonlocal position, total
+                position, total = number, in_queue
+                show(number, in_queue)
 
             yield _FailedMessageRun(seen, notice, interrupts, done, files)
     except BaseException as error:
         if done:
             _print(done, json_output, verb, files)
-        if of:
-            left = of - max(at - 1, len(done))
-            tell(
-                f"ended early: {_count(len(done))} {verb}, and {left} of {of} in the queue not come to yet. "
-                "The same command goes on with them."
+        if total:
+            left = total - max(position - 1, len(done))
+            print_to_stderr(
+                f"ended early: {_count(len(done))} {verb}, {left} of {total} in the queue not reached. "
+                "Run the same command again to continue with those."
             )
         elif isinstance(error, KeyboardInterrupt):
-            tell(f"ended early: {_count(len(done))} {verb}")
+            print_to_stderr(f"ended early: {_count(len(done))} {verb}")
         raise
     _print(done, json_output, verb, files)
 
@@ -343,32 +359,38 @@ def _print(
     found = by_time(found)
     if json_output:
         more = [{"file": names[id(one)]} if names else {} for one in found]
-        say_json([{**one.as_json(), **file} for one, file in zip(found, more, strict=True)])
+        print_json([{**one.as_json(), **file} for one, file in zip(found, more, strict=True)])
         return
     if found:
-        say(as_table(found), err=to_stderr)
+        print_lines(as_table(found), err=to_stderr)
     if verb or not found:
-        say(f"{verb or 'parked'}: {_count(len(found))}", err=to_stderr)
+        print_lines(f"{verb or 'parked'}: {_count(len(found))}", err=to_stderr)
 
 
-def _one_choice(selection: FailureSelection, everything: bool) -> None:
-    """What changes something is told plainly what: IDs, or filters, or everything."""
+def _require_one_selection(selection: FailureSelection, everything: bool) -> None:
+    """Raise UsageError unless the messages are chosen in exactly one way: by IDs, by filters, or with --all."""
     from dataclasses import replace
 
     filtered = not replace(selection, ids=frozenset()).everything
     if (bool(selection.ids), filtered, everything).count(True) != 1:
-        raise click.UsageError("Name IDs, or use filters (--nvr, --error, --older-than, --newer-than), or say --all.")
+        raise click.UsageError(
+            "Choose the messages in one way only: by ID, by filters (--nvr, --error, --older-than, --newer-than), "
+            "or with --all."
+        )
 
 
-def _verdict(selection: FailureSelection, found: Iterable[str], incomplete: str | None) -> int:
-    """The exit code; names the IDs that nothing has. Where a look was ``incomplete``, what it missed may have them."""
+def _exit_code(selection: FailureSelection, found: Iterable[str], incomplete: str | None) -> int:
+    """Return the exit code, and print the IDs that no message has.
+
+    ``incomplete``: why not all messages of the queue could be read; the others may have the missing IDs.
+    """
     missing = sorted(selection.ids - frozenset(found))
     if incomplete:
-        for one in missing:
-            tell(f"error: none of the messages that could be seen has the ID {one}")
+        for message_id in missing:
+            print_to_stderr(f"error: none of the messages that could be read has the ID {message_id}")
         return TRANSIENT
-    for one in missing:
-        tell(f"error: no parked message has the ID {one}")
+    for message_id in missing:
+        print_to_stderr(f"error: no parked message has the ID {message_id}")
     return FAILED if missing else DONE
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Ctrl-C and SIGTERM for commands that do many things one after the other, so that each is done whole and counted."""
+"""Ctrl-C and SIGTERM for commands that handle many messages: each message is handled completely, and counted."""
 
 from __future__ import annotations
 
@@ -11,86 +11,85 @@ from typing import Any
 
 import click
 
-from omps_worker.cli.common import tell
+from omps_worker.cli.common import print_to_stderr
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
-_COUNTING = "omps_worker.cli.interrupts.counting"
+_REPORTS_ITSELF = "omps_worker.cli.interrupts.reports_itself"
 
 
 class InterruptibleCommand(click.Command):
-    """A command that says ``nothing``, what is done by then, when it is interrupted while it still prepares itself.
+    """A command that, if it is interrupted before it has begun, prints that nothing was done.
 
-    Reading options and configuration, and connecting, are such preparations. From ``counting`` on the command says for
-    itself how far it got.
+    ``nothing_done`` is the text, such as "0 messages replayed". Parsing options, reading the configuration and
+    connecting come before the beginning. After ``reports_interrupts_itself``, the command itself prints how far it got.
     """
 
-    def __init__(self, *arguments: Any, nothing: str, **options: Any) -> None:
+    def __init__(self, *arguments: Any, nothing_done: str, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._nothing = nothing
+        self._nothing_done = nothing_done
 
     def make_context(self, *arguments: Any, **options: Any) -> click.Context:
-        """Read the options."""
-        with self._told():
+        """Parse the options."""
+        with self._reporting_interrupts():
             return super().make_context(*arguments, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
-        with self._told():
+        with self._reporting_interrupts():
             return super().invoke(ctx)
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _reporting_interrupts(self) -> Iterator[None]:
         with Interrupts():
             try:
                 yield
             except KeyboardInterrupt:
                 context = click.get_current_context(silent=True)
-                if context is None or not context.meta.get(_COUNTING):
-                    tell(f"ended early: {self._nothing}")
+                if context is None or not context.meta.get(_REPORTS_ITSELF):
+                    print_to_stderr(f"ended early: {self._nothing_done}")
                 raise
 
 
-def counting() -> None:
-    """From now on the command says how far it got."""
-    click.get_current_context().meta[_COUNTING] = True
+def reports_interrupts_itself() -> None:
+    """Leave it to the running command to print how far it got, from now on."""
+    click.get_current_context().meta[_REPORTS_ITSELF] = True
 
 
 class Interrupts:
-    """Makes KeyboardInterrupt of SIGINT and SIGTERM, as a context manager; in the main thread alone.
+    """A context manager that turns SIGINT and SIGTERM into KeyboardInterrupt; it acts in the main thread only.
 
-    What is done inside ``whole`` is not torn apart: the exception comes when it is over, unless somebody insists by a
-    second signal.
+    Inside ``uninterrupted``, the exception is raised at the end of the block, or immediately at a second signal.
     """
 
     def __init__(self) -> None:
-        self._before: dict[signal.Signals, Any] = {}
-        self._whole = False
-        self._asked = False
+        self._previous_handlers: dict[signal.Signals, Any] = {}
+        self._uninterrupted = False
+        self._interrupted = False
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():
             for number in _STOPPING:
-                self._before[number] = signal.signal(number, self._on_signal)
+                self._previous_handlers[number] = signal.signal(number, self._on_signal)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._previous_handlers.items():
             signal.signal(number, handler)
-        self._before.clear()
+        self._previous_handlers.clear()
 
     @contextmanager
-    def whole(self) -> Iterator[None]:
-        """Something that is to be done whole, or else fail by itself. Raises KeyboardInterrupt after it."""
-        self._whole = True
+    def uninterrupted(self) -> Iterator[None]:
+        """Run the block to its end; if a signal arrived meanwhile, raise KeyboardInterrupt after it."""
+        self._uninterrupted = True
         try:
             yield
         finally:
-            self._whole = False
-        if self._asked:
+            self._uninterrupted = False
+        if self._interrupted:
             raise KeyboardInterrupt
 
     def _on_signal(self, _number: int, _frame: object) -> None:
-        if self._whole and not self._asked:
-            self._asked = True
+        if self._uninterrupted and not self._interrupted:
+            self._interrupted = True
             return
         raise KeyboardInterrupt

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A line on the terminal that says what is being done; nothing where nobody looks."""
+"""A progress line on a terminal; nothing is shown if the output is not a terminal."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import TextIO
 from omps_worker.common.text import one_line
 
 ERASE = "\r\x1b[K"
-"""What empties the line that a terminal's cursor is on."""
+"""The characters that erase the terminal's current line."""
 
 
 class Progress:
-    """Shows one line at a time on a terminal and erases it at the end, as a context manager."""
+    """A context manager that shows one progress line on a terminal, and erases it at the end."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        """``stream`` defaults to standard error; when it is no terminal, nothing is shown."""
+        """Write to ``stream``, standard error by default. If it is not a terminal, nothing is shown."""
         self._stream = sys.stderr if stream is None else stream
         self._shown = self._stream.isatty()
 
     def show(self, text: str) -> None:
-        """Replace the line."""
+        """Replace the line by ``text``."""
         if self._shown:
             self._stream.write(f"{ERASE}{one_line(text)} …")
             self._stream.flush()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The commands that do by hand what the worker does by itself, and undo it: push, push-zip, delete."""
+"""The commands that publish and delete by hand: ``push``, ``push-zip`` and ``delete``."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from omps_worker.cli.common import (
     as_json,
     dry_run_option,
     exit_code_of,
-    name_of,
+    no_named_pipe,
     not_empty,
-    readable_at_once,
-    say,
-    say_json,
-    tell,
+    print_json,
+    print_lines,
+    print_to_stderr,
+    valid_name,
     with_site,
 )
 from omps_worker.common.names import organization_name_fault, repository_name_fault
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 
 def exit_code(outcomes: Sequence[Outcome]) -> int:
-    """The worst of several: failed or skipped before transient before done."""
+    """Return the exit code of several outcomes: usage before failed or skipped before transient before done."""
     from omps_worker.common.model import Status
 
     codes = {DONE}
@@ -58,7 +58,7 @@ def _version(_context: click.Context, _parameter: click.Parameter, value: str | 
 
     if value is None or versions.is_valid(value) or value in (versions.INCREMENT, versions.CSV):
         return value
-    raise click.BadParameter(f"{value!r} is not three integers joined by dots, like 1.0.0; nor increment, nor csv.")
+    raise click.BadParameter(f"{value!r} is not a version: three integers joined by dots (1.0.0), increment or csv.")
 
 
 def _token(_context: click.Context, _parameter: click.Parameter, value: Path | None) -> SecretStr | None:
@@ -76,79 +76,95 @@ def _token(_context: click.Context, _parameter: click.Parameter, value: Path | N
 token_option = click.option(
     "--token-file",
     "authorization",
+    metavar="FILE",
     type=click.Path(path_type=Path),
     callback=_token,
-    help='A file with the whole Authorization value, "basic …"; otherwise as the configuration says.',
+    help='File with the whole Authorization value, "basic …". Default: the credentials in the configuration.',
 )
 
 
-def _wishes(command: Command) -> Command:
-    """Adds the options that say what is to be pushed where; the command gets them as a Request."""
+def _push_options(command: Command) -> Command:
+    """Add the options that ``push`` and ``push-zip`` share; the command gets them as ``request``, a PushRequest."""
 
-    def wished(**options: Any) -> Any:
+    def wrapper(**options: Any) -> Any:
         from omps_worker.common.push_request import PushRequest
 
         names = ("organization", "repository", "version", "new_release", "dry_run", "authorization")
         request = PushRequest(**{name: options.pop(name) for name in names})
         if request.authorization is not None and request.organization is None:
-            raise click.UsageError("--token-file is for one organization: give --organization too.")
+            raise click.UsageError("--token-file applies to one organization: give --organization as well.")
         return command(request=request, **options)
 
-    wished.__name__, wished.__doc__ = command.__name__, command.__doc__
-    wished.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]
+    wrapper.__name__, wrapper.__doc__ = command.__name__, command.__doc__
+    wrapper.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]
     for option in (
         token_option,
         dry_run_option,
-        click.option("--new-release", is_flag=True, help="Make a release even of unchanged or superseded content."),
+        click.option(
+            "--new-release",
+            is_flag=True,
+            help="Make a new release even if the content is already released or superseded.",
+        ),
         click.option(
             "--version",
             callback=_version,
-            help="The version of the release; otherwise as the mapping says, or the next one.",
+            metavar="VERSION",
+            help="Version of the release: 1.2.3, increment or csv. Default: as the mapping says, or increment.",
         ),
         click.option(
-            "--repository", callback=name_of(repository_name_fault), help="The repository that the packageName must be."
+            "--repository",
+            metavar="NAME",
+            callback=valid_name(repository_name_fault),
+            help="Expected repository. Fail if the packageName is a different one.",
         ),
         click.option(
-            "--organization", callback=name_of(organization_name_fault), help="Push there, whatever the mapping says."
+            "--organization",
+            metavar="NAME",
+            callback=valid_name(organization_name_fault),
+            help="Push to this organization, whatever the mapping says.",
         ),
     ):
-        wished = option(wished)
-    return wished  # type: ignore[return-value]
+        wrapper = option(wrapper)
+    return wrapper  # type: ignore[return-value]
 
 
 @click.command()
 @click.argument("nvr", callback=not_empty)
-@_wishes
-@click.option("--held", is_flag=True, help="Even if the mapping holds the build.")
+@_push_options
+@click.option("--held", is_flag=True, help="Publish the build even if the mapping holds it.")
 @as_json
 @with_site
 def push(site: Site, nvr: str, request: PushRequest, held: bool, json_output: bool) -> None:
-    """Publish one build now; without an organization the mapping decides where."""
+    """Publish a build now.
+
+    Does what the worker would do on receiving the build's message. Without --organization, the mapping decides where
+    the build goes.
+    """
     request = replace(request, held=held)
     _show(f"publishing {nvr}", lambda: site.push(nvr, request), json_output, request.dry_run)
 
 
 @click.command("push-zip")
 @click.argument(
-    "file", type=click.Path(exists=True, dir_okay=False, readable=True, path_type=Path), callback=readable_at_once
+    "file", type=click.Path(exists=True, dir_okay=False, readable=True, path_type=Path), callback=no_named_pipe
 )
-@_wishes
+@_push_options
 @as_json
 @with_site
 def push_zip(site: Site, file: Path, request: PushRequest, json_output: bool) -> None:
-    """Publish an archive of operator manifests, a zip, now.
+    """Publish a zip archive of operator manifests now.
 
-    Without an organization the mapping decides where, as for a build of which nothing is known.
+    Nothing is known about its build, so without --organization only a rule with `match: {}` can decide where it goes.
     """
     _show(f"publishing {file}", lambda: site.push_archive(file, request), json_output, request.dry_run)
 
 
 @click.command()
-@click.argument("organization", callback=name_of(organization_name_fault))
-@click.argument("repository", callback=name_of(repository_name_fault))
+@click.argument("organization", callback=valid_name(organization_name_fault))
+@click.argument("repository", callback=valid_name(repository_name_fault))
 @click.argument("version", required=False)
 @dry_run_option
-@click.option("--yes", is_flag=True, help="Do not ask first.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation. Required without a terminal.")
 @token_option
 @as_json
 @with_site
@@ -162,9 +178,10 @@ def delete(
     authorization: SecretStr | None,
     json_output: bool,
 ) -> None:
-    """Delete one release of a package, or all of them. The repository stays.
+    """Delete one release of a repository, or all of them.
 
-    Says before which messages may publish it again: those that wait for their next attempt, and parked ones.
+    The repository stays. Before it asks for confirmation, the command lists the messages that may publish the package
+    again: those that are waiting for a retry, and parked ones.
     """
     from omps_worker.publishing.pending import told
 
@@ -172,12 +189,12 @@ def delete(
     what = f"release {version} of {package}" if version else package
     needs_yes = not (dry_run or yes)
     if needs_yes and not sys.stdin.isatty():
-        raise click.UsageError("Give --yes to delete where there is no terminal to ask on.")
+        raise click.UsageError("This deletes releases: --yes is required without a terminal.")
     pending, unknown = _pending(site, organization, repository)
     for line in told(pending, package):
-        tell(line)
+        print_to_stderr(line)
     if unknown:
-        tell(f"It is not known what else may publish {package} again: {unknown}")
+        print_to_stderr(f"Not all messages that may publish {package} again are known: {unknown}")
     if needs_yes:
         question = f"Delete {what}?" if version else f"Delete all releases of {what}?"
         click.confirm(one_line(question), abort=True, err=True)
@@ -194,31 +211,34 @@ def delete(
 
 
 def _pending(site: Site, organization: str, repository: str) -> tuple[list[PendingMessage], str | None]:
-    """What may publish the package again, and why that is not known, if so; what a look finds odd goes to stderr."""
+    """Return the messages that may publish the package again, and why not all of them are known, or None.
+
+    Notes about the search go to standard error.
+    """
     from omps_worker.cli.progress import Progress
 
     with Progress() as progress:
-        progress.show("looking for messages about it")
-        return site.pending(organization, repository, lambda text: tell(f"note: {text}"))
+        progress.show("searching for messages that may publish it again")
+        return site.pending(organization, repository, lambda text: print_to_stderr(f"note: {text}"))
 
 
 def _show(
-    what: str, act: Callable[[], tuple[list[Outcome], list[dict[str, Any]]]], json_output: bool, dry_run: bool
+    activity: str, action: Callable[[], tuple[list[Outcome], list[dict[str, Any]]]], json_output: bool, dry_run: bool
 ) -> None:
-    """Do it, show what came of it, and exit."""
+    """Run ``action`` while ``activity`` is shown as its progress, print the outcomes, and exit with their code."""
     from omps_worker.cli.progress import Progress
 
     with Progress() as progress:
-        progress.show(what)
-        outcomes, bodies = act()
+        progress.show(activity)
+        outcomes, bodies = action()
     if json_output:
-        say_json(bodies)
+        print_json(bodies)
     else:
         from omps_worker.messages.reporting import outcomes_table, warnings_of
 
-        say(outcomes_table(outcomes, dry_run=dry_run))
+        print_lines(outcomes_table(outcomes, dry_run=dry_run))
         for warning in warnings_of(outcomes):
-            say(f"warning: {one_line(warning)}")
+            print_lines(f"warning: {one_line(warning)}")
         if dry_run:
-            say("dry run: nothing was changed")
+            print_lines("dry run: nothing was changed")
     sys.exit(exit_code(outcomes))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The questions of ``omps-worker check``: about the files of a site, and to every part that its work needs."""
+"""The checks of ``omps-worker check``: the files of a site, and every service that its work needs."""
 
 from __future__ import annotations
 
@@ -23,45 +23,46 @@ from omps_worker.monitoring.checks import Check
 from omps_worker.publishing.gate import Greenwave
 
 
-def about_files(examined: CheckedConfiguration, *, offline: bool = False) -> Iterator[Check]:
-    """One for each fault and each doubt about the configuration and the mapping, one for a file without; asks nobody.
+def file_checks(examined: CheckedConfiguration, *, offline: bool = False) -> Iterator[Check]:
+    """Yield one check per fault or warning about the configuration and the mapping, or one per file without any.
 
-    ``offline``: what is not there is only doubted, as it may be where the worker runs.
+    They make no connections. ``offline``: a missing file or variable is only a warning, because it may exist where the
+    worker runs.
     """
     settings, rules = examined.settings, examined.mapping
     for fault in examined.unusable:
         yield Check("configuration", partial(_fail, SettingsError([fault])))
     for fault in examined.absent:
-        yield Check("configuration", partial(_doubt, str(fault)) if offline else partial(_fail, SettingsError([fault])))
-    yield from _doubts("configuration", settings.warnings)
+        yield Check("configuration", partial(_warn, str(fault)) if offline else partial(_fail, SettingsError([fault])))
+    yield from _warnings("configuration", settings.warnings)
     if not (examined.unusable or examined.absent or settings.warnings):
         yield Check("configuration", lambda: "valid")
     for fault in examined.mapping_faults:
         yield Check("mapping", partial(_fail, MappingError([fault])))
     if rules is not None:
         paused = rules.kept_back.paused()
-        yield from _doubts("mapping", rules.warnings)
-        yield from (Check("mapping", partial(_doubt, sentence)) for sentence in paused)
+        yield from _warnings("mapping", rules.warnings)
+        yield from (Check("mapping", partial(_warn, sentence)) for sentence in paused)
         if not (rules.warnings or paused):
             yield Check("mapping", lambda: f"{len(rules)} rule(s)")
 
 
-def to_parts(examined: CheckedConfiguration) -> Iterator[Check]:
-    """One for every part, and one for every organization; none changes anything."""
+def service_checks(examined: CheckedConfiguration) -> Iterator[Check]:
+    """Yield one check per service and one per organization, and one of this machine. They change nothing."""
     settings, worker = examined.settings, examined.settings.worker
     bundle = worker.ca_bundle
-    yield Check("machine", _look_at_machine)
+    yield Check("machine", _check_machine)
     if settings.has_broker:
-        where, topology = BrokerAccess.of(settings, "check"), Topology.of(settings)
-        yield Check("broker", partial(inspection.check_broker, where, topology))
-        yield Check("queue", partial(inspection.check_queue, where, topology))
-        yield Check("failed queue", partial(inspection.check_queue, where, topology, failed=True))
+        access, topology = BrokerAccess.of(settings, "check"), Topology.of(settings)
+        yield Check("broker", partial(inspection.check_broker, access, topology))
+        yield Check("queue", partial(inspection.check_queue, access, topology))
+        yield Check("failed queue", partial(inspection.check_queue, access, topology, failed=True))
         if (url := worker.broker.management_url) is not None:
-            look = partial(management.check_bindings, url, where, topology.queue, topology.bindings)
+            look = partial(management.check_bindings, url, access, topology.queue, topology.bindings)
             yield Check("bindings", partial(look, settings.tls.ca_cert or bundle))
     files = HttpClient(timeout=worker.koji.timeout, ca_bundle=bundle)
     yield Check("Koji hub", KojiBuilds(worker.koji, worker.limits, bundle).version)
-    yield Check("Koji files", partial(checks.look_at_files, worker.koji.root_url, files))
+    yield Check("Koji files", partial(checks.check_files, worker.koji.root_url, files))
     greenwave = Greenwave.of(worker.greenwave, timeout=worker.koji.timeout, ca_bundle=bundle)
     if greenwave is not None:
         yield Check("Greenwave", greenwave.version)
@@ -71,22 +72,22 @@ def to_parts(examined: CheckedConfiguration) -> Iterator[Check]:
     yield from (Check(part, ask) for part, ask in destination.checks())
 
 
-def _look_at_machine() -> str:
+def _check_machine() -> str:
     try:
         machine.check()
     except StorageError as error:
         raise StorageError(f"{error.message} ({machine.temporary_place()})") from None
-    return f"threads, and room for temporary files in {machine.temporary_place()}"
+    return f"can start threads, and write temporary files in {machine.temporary_place()}"
 
 
 def _fail(error: SettingsError) -> str:
     raise error
 
 
-def _doubts(part: str, warnings: Sequence[Fault]) -> Iterator[Check]:
+def _warnings(part: str, warnings: Sequence[Fault]) -> Iterator[Check]:
     for warning in warnings:
-        yield Check(part, partial(_doubt, f"{warning.key} {warning.reason}"))
+        yield Check(part, partial(_warn, f"{warning.key} {warning.reason}"))
 
 
-def _doubt(why: str) -> str:
-    raise Inconclusive(why)
+def _warn(text: str) -> str:
+    raise Inconclusive(text)

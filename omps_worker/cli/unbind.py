@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The command that takes a binding of the queue away."""
+"""The command ``unbind``, which removes a binding of the worker's queue."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from omps_worker.cli.common import as_json, dry_run_option, not_empty, say, say_json, with_broker
+from omps_worker.cli.common import as_json, dry_run_option, not_empty, print_json, print_lines, with_broker
 from omps_worker.common.text import one_line
 
 if TYPE_CHECKING:
@@ -33,20 +33,21 @@ def _exchange(context: click.Context, parameter: click.Parameter, value: str) ->
 @as_json
 @with_broker
 def unbind(site: BrokerSite, exchange: str, routing_key: str, dry_run: bool, json_output: bool) -> None:
-    """Take away a binding of the queue that is no longer in the configuration.
+    """Remove a binding of the worker's queue.
 
-    Nothing more comes by it; what is in the queue stays there.
+    For a binding that is no longer in the configuration, but still on the broker. The broker then routes no more
+    messages by it. Messages that are already in the queue stay there.
     """
     topology = site.topology
     if (exchange, routing_key) in topology.bindings:
         raise click.UsageError(
-            f"{exchange} {routing_key!r} stands under [[bindings]] in the configuration: take it out there first, "
-            "or `omps-worker run` binds it again."
+            f"{exchange} {routing_key!r} is still in [[bindings]] of the configuration. Remove it there first; "
+            "otherwise `omps-worker run` would bind it again."
         )
     if not dry_run:
         site.unbind(exchange, routing_key)
     if json_output:
-        say_json({"queue": topology.queue, "exchange": exchange, "routing_key": routing_key})
+        print_json({"queue": topology.queue, "exchange": exchange, "routing_key": routing_key})
     else:
         verb = "would be unbound" if dry_run else "unbound"
-        say(f"{verb}: {topology.queue} from {one_line(exchange)} {routing_key!r}")
+        print_lines(f"{verb}: {topology.queue} from {one_line(exchange)} {routing_key!r}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The command that follows the results on the bus."""
+"""The command ``watch``, which follows the results on the bus."""
 
 from __future__ import annotations
 
@@ -26,21 +26,35 @@ if TYPE_CHECKING:
     from omps_worker.cli.watch_view import ReceivedResult, Tally
 
 ENDING_SECONDS = 3.0
-"""How long the last words to broker and terminal may take."""
+"""How many seconds closing the connection and printing the summary may take."""
 
 
 @click.command()
-@click.option("--organization", "organizations", multiple=True, metavar="NAME", help="Only results for this one.")
+@click.option(
+    "--organization",
+    "organizations",
+    multiple=True,
+    metavar="NAME",
+    help="Only results for this organization. Can be repeated.",
+)
 @click.option(
     "--status",
     "statuses",
     multiple=True,
     type=click.Choice([status.value for status in Status]),
-    help="Only results of this status.",
+    help="Only results with this status. Can be repeated.",
 )
-@click.option("--component", "components", multiple=True, metavar="GLOB", help="Only builds of these components.")
-@click.option("--count", type=click.IntRange(min=1), help="End after so many results.")
-@click.option("--for", "seconds", callback=duration_seconds, metavar="DURATION", help="End after so long, such as 10m.")
+@click.option(
+    "--component",
+    "components",
+    multiple=True,
+    metavar="GLOB",
+    help="Only results about this component. Can be repeated.",
+)
+@click.option("--count", metavar="N", type=click.IntRange(min=1), help="End after this number of results.")
+@click.option(
+    "--for", "seconds", callback=duration_seconds, metavar="DURATION", help="End after this time, such as 10m."
+)
 @click.option("--json", "json_output", is_flag=True, help="Print one JSON document per line.")
 @with_broker
 def watch(
@@ -52,17 +66,19 @@ def watch(
     seconds: float | None,
     json_output: bool,
 ) -> None:
-    """Follow the results on the bus, from now on, until interrupted.
+    """Print the results on the bus as they arrive.
 
-    Uses a queue of its own, which ends with it: workers notice nothing. Options of one kind widen each other, those of
-    different kinds narrow. On a terminal the last line counts what was shown.
+    Begins with the results from now on, and runs until interrupted. Uses its own queue, which the broker deletes when
+    the command ends; workers are not affected. A result is shown if it matches every kind of filter that you give: one
+    of the organizations, one of the statuses, and one of the components. On a terminal, the last line counts the
+    results shown.
     """
     from omps_worker.cli.watch_view import ResultFilter, Tally
 
     choice = ResultFilter(frozenset(organizations), frozenset(statuses), components)
     tally = Tally()
     screen = _Screen(sys.stdout, sys.stderr, tally, json_output=json_output)
-    with contextlib.suppress(KeyboardInterrupt), _WatchUntil(seconds) as ending:
+    with contextlib.suppress(KeyboardInterrupt), _EndBySignal(seconds) as ending:
         with contextlib.suppress(KeyboardInterrupt), contextlib.closing(_results(site, screen)) as results:
             shown = 0
             for seen in results:
@@ -86,52 +102,52 @@ def _results(site: BrokerSite, screen: _Screen) -> Generator[ReceivedResult, Non
             try:
                 seen = read(arrival.topic, arrival.id, arrival.headers, arrival.body)
             except MessageError as error:
-                screen.note(f"a message to {one_line(arrival.topic[:255])} {error.message}: passed over")
+                screen.note(f"ignored a message to {one_line(arrival.topic[:255])}: {error.message}")
             else:
                 yield seen
 
 
-class _WatchUntil:
-    """SIGTERM, Ctrl-C and the end of ``seconds`` raise KeyboardInterrupt: they are how this ends.
+class _EndBySignal:
+    """A context manager in which SIGTERM, Ctrl-C and the end of ``seconds`` raise KeyboardInterrupt to end the command.
 
-    Whoever is told a second time, or is not done with ending after a while, goes at once: neither a broker that says
-    nothing nor a terminal that takes nothing holds it up.
+    A second signal ends the process immediately, and so does an ending that takes longer than ENDING_SECONDS: neither a
+    silent broker nor a blocked terminal can delay it.
     """
 
     def __init__(self, seconds: float | None) -> None:
         self._seconds = seconds
         self._begun = False
-        self._before: dict[int, Any] = {}
+        self._previous_handlers: dict[int, Any] = {}
 
-    def __enter__(self) -> _WatchUntil:
-        self._before = {
+    def __enter__(self) -> _EndBySignal:
+        self._previous_handlers = {
             number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
         }
         if self._seconds is not None:
-            # Zero would mean never.
+            # Zero would disable the timer.
             signal.setitimer(signal.ITIMER_REAL, max(self._seconds, 0.001))
         return self
 
     def __exit__(self, *_: object) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        for number, handler in self._before.items():
+        for number, handler in self._previous_handlers.items():
             signal.signal(number, handler)
 
     def begin(self) -> None:
-        """From now on there is only so much time."""
+        """Begin the ending, which may take ENDING_SECONDS."""
         if not self._begun:
             self._begun = True
             signal.setitimer(signal.ITIMER_REAL, ENDING_SECONDS)
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         if self._begun:
-            os._exit(DONE)  # what could not be written or said by now, nobody takes
+            os._exit(DONE)  # the broker or the terminal does not respond: what is not written yet is lost
         self.begin()
         raise KeyboardInterrupt
 
 
 class _Screen:
-    """Where results go: lines with a summary below them, plain lines, or JSON."""
+    """The output of ``watch``: lines with a summary below them on a terminal; otherwise plain lines, or JSON."""
 
     def __init__(self, out: TextIO, err: TextIO, tally: Tally, *, json_output: bool) -> None:
         self._out, self._err, self._tally = out, err, tally
@@ -139,11 +155,11 @@ class _Screen:
         self._live = out.isatty() and not json_output and os.environ.get("TERM") != "dumb"
         self._colours = self._live and not os.environ.get("NO_COLOR")
         if isinstance(out, io.TextIOWrapper):
-            # A letter that the terminal's encoding lacks must not end it.
+            # A character that the terminal's encoding lacks must not raise.
             out.reconfigure(errors="replace")
 
     def show(self, seen: ReceivedResult) -> None:
-        """One result."""
+        """Print one result."""
         from omps_worker.cli.watch_view import line
 
         width = self._width() if self._live else None
@@ -153,7 +169,7 @@ class _Screen:
         self._out.flush()
 
     def note(self, text: str) -> None:
-        """Something that a person should know."""
+        """Print a note for the user on standard error."""
         if self._live:
             self._out.write(ERASE)
             self._out.flush()
@@ -163,7 +179,7 @@ class _Screen:
         self._out.flush()
 
     def close(self) -> None:
-        """The last word."""
+        """Print the summary."""
         if self._live:
             self._out.write(f"{ERASE}{self._tally.line(self._width())}\n")
             self._out.flush()
@@ -173,9 +189,9 @@ class _Screen:
 
     def _summarize(self) -> None:
         if self._live:
-            # With room for what the terminal shows of a Ctrl-C, which would begin a new line.
+            # Leave room for the "^C" that a terminal echoes; it would wrap to a new line.
             self._out.write(ERASE + self._tally.line(max(self._width() - len("^C"), 0)))
 
     def _width(self) -> int:
-        # Not to the last column: some terminals then begin a new line.
+        # Not the last column: some terminals wrap the line when it is used.
         return max(shutil.get_terminal_size((160, 24)).columns - 1, 1)

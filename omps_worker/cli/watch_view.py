@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Results as a person or a script follows them: read, chosen, laid out on lines, counted."""
+"""Received results: reading, filtering, formatting and counting them for ``watch``."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from omps_worker.common.model import Status
 from omps_worker.common.text import fit, one_line, width_of
 
 MAX_BYTES = 2**20
-"""How large the body of a result may be; its details have at most 64 KiB."""
+"""The maximum size of a result's body; its ``details`` have at most 64 KiB."""
 
 STATUSES = tuple(status.value for status in Status)
 
 _FIXED = 8 + 9 + 10 + 5 * 2
-"""The columns that time, status and version take, and the gaps."""
+"""The width of the columns time, status and version, with the gaps."""
 
 _USUAL_WIDTH = 120
 
@@ -38,7 +38,7 @@ _COLOURS = {
 
 @dataclass(frozen=True)
 class ReceivedResult:
-    """One result from the bus. ``sent_at``: as its header says; None if it says nothing of use."""
+    """One result from the bus. ``sent_at`` comes from its header; None if that is missing or invalid."""
 
     topic: str
     id: str | None
@@ -47,24 +47,27 @@ class ReceivedResult:
 
     @property
     def status(self) -> str:
-        """One of ``STATUSES``."""
+        """The status, one of ``STATUSES``."""
         return str(self.body["status"])
 
     def as_json(self) -> dict[str, Any]:
-        """For a program: ``topic``, ``id``, ``sent_at`` (ISO 8601) and ``body``."""
+        """Return ``topic``, ``id``, ``sent_at`` (ISO 8601) and ``body`` for the JSON output."""
         sent_at = self.sent_at.isoformat() if self.sent_at else None
         return {"topic": self.topic, "id": self.id, "sent_at": sent_at, "body": self.body}
 
 
 def read(topic: str, message_id: str | None, headers: Mapping[str, Any], body: bytes) -> ReceivedResult:
-    """The result in a message. Raises MessageError: anybody may send what is none."""
+    """Return the result in a message.
+
+    Raises MessageError if the message is not a result: any client of the bus can publish to these topics.
+    """
     if len(body) > MAX_BYTES:
-        raise MessageError(f"has {len(body)} bytes, more than any result")
+        raise MessageError(f"it has {len(body)} bytes, more than any result")
     found = parse_json(body)
     if not isinstance(found, dict):
-        raise MessageError("is no JSON object")
+        raise MessageError("it is not a JSON object")
     if found.get("status") not in STATUSES:
-        raise MessageError("has no status of a result")
+        raise MessageError("it has no result status")
     return ReceivedResult(topic, message_id, _time_of(headers.get("sent-at")), found)
 
 
@@ -79,14 +82,14 @@ def _time_of(value: object) -> datetime | None:
 
 @dataclass(frozen=True)
 class ResultFilter:
-    """Which results are wanted; an empty set wants all. ``components`` are globs."""
+    """Selects results. An empty set selects all. ``components`` are globs."""
 
     organizations: frozenset[str] = frozenset()
     statuses: frozenset[str] = frozenset()
     components: tuple[str, ...] = ()
 
     def wants(self, seen: ReceivedResult) -> bool:
-        """Whether this is one of them."""
+        """Return whether the result is selected."""
         if self.organizations and _text(seen.body, "organization") not in self.organizations:
             return False
         if self.statuses and seen.status not in self.statuses:
@@ -97,18 +100,18 @@ class ResultFilter:
 
 
 class Tally:
-    """How many results of which status there were."""
+    """Counts results by status."""
 
     def __init__(self, now: datetime | None = None) -> None:
         self._since = now or datetime.now(timezone.utc)
         self._counts: Counter[str] = Counter()
 
     def count(self, seen: ReceivedResult) -> None:
-        """One more."""
+        """Count one result."""
         self._counts[seen.status] += 1
 
     def line(self, width: int | None = None) -> str:
-        """All of it on one line, at most ``width`` columns wide."""
+        """Return the counts on one line, at most ``width`` columns wide."""
         total = self._counts.total() if hasattr(self._counts, "total") else sum(self._counts.values())
         named = ", ".join(f"{self._counts[status]} {status}" for status in STATUSES if self._counts[status])
         text = f"{total} result(s) since {_clock(self._since)}{': ' if named else ''}{named}"
@@ -116,19 +119,19 @@ class Tally:
 
 
 def line(seen: ReceivedResult, width: int | None = None, *, colours: bool = False) -> str:
-    """One result on one line: time, status, place, version, NVR (or the file that was brought) and detail.
+    """Return one result as one line: time, status, package, version, NVR (or the name of the archive) and detail.
 
-    Within ``width`` columns, each cell cut to its share; without a width nothing is cut.
+    With ``width``, each cell is cut to its share of the columns; without, nothing is cut.
     """
     body = seen.body
-    place = "/".join(part for part in (_text(body, "organization"), _text(body, "repo")) if part)
-    left = max((width or _USUAL_WIDTH) - _FIXED, 0)
+    package = "/".join(part for part in (_text(body, "organization"), _text(body, "repo")) if part)
+    remaining = max((width or _USUAL_WIDTH) - _FIXED, 0)
     cells = (
         (_clock(seen.sent_at or datetime.now(timezone.utc)), 8),
         (seen.status, 9),
-        (place or "-", max(left * 3 // 10, 12)),
+        (package or "-", max(remaining * 3 // 10, 12)),
         (_text(body, "version") or "-", 10),
-        (_text(body, "nvr") or _file(body) or "-", max(left * 4 // 10, 16)),
+        (_text(body, "nvr") or _file(body) or "-", max(remaining * 4 // 10, 16)),
     )
     shown = [fit(text, columns if width else max(columns, width_of(text))) for text, columns in cells]
     text = "  ".join([*shown, _detail(body)])
@@ -143,9 +146,9 @@ def _detail(body: Mapping[str, Any]) -> str:
     error = body.get("error")
     if not isinstance(error, dict):
         return _text(body, "reason")
-    told = f"{_text(error, 'name')}: {_text(error, 'message')}"
-    again = _time_of(body.get("next_attempt_at"))
-    return f"again at {_clock(again)}: {told}" if again else told
+    text = f"{_text(error, 'name')}: {_text(error, 'message')}"
+    next_attempt_at = _time_of(body.get("next_attempt_at"))
+    return f"retry at {_clock(next_attempt_at)}: {text}" if next_attempt_at else text
 
 
 def _file(body: Mapping[str, Any]) -> str:
@@ -159,7 +162,7 @@ def _text(table: Mapping[str, Any], key: str) -> str:
 
 
 def _clock(moment: datetime) -> str:
-    """The time of day, where the reader is."""
+    """Return the local time of day."""
     try:
         return moment.astimezone().strftime("%H:%M:%S")
     except (OverflowError, ValueError, OSError):

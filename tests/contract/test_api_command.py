@@ -138,13 +138,13 @@ def test_a_port_that_is_taken_and_odd_environments_are_told_before_anything_runs
         assert process.returncode == 2
     for told in ("0", "-1", "many", "1" * 5000):
         with pytest.raises(SettingsError, match="WORKERS_NUM"):
-            api_server.workers_wanted(None, {"WORKERS_NUM": told})
+            api_server.worker_count(None, {"WORKERS_NUM": told})
     for told in ("0", "soon", "nan", "-3", "1e9"):
         with pytest.raises(SettingsError, match="WORKER_TIMEOUT"):
             api_server.upload_seconds({"WORKER_TIMEOUT": told})
-    assert api_server.workers_wanted(3, {"WORKERS_NUM": "5"}) == 3
-    assert api_server.workers_wanted(None, {"WORKERS_NUM": "5"}) == 5
-    assert 1 <= api_server.workers_wanted(None, {}) <= 8
+    assert api_server.worker_count(3, {"WORKERS_NUM": "5"}) == 3
+    assert api_server.worker_count(None, {"WORKERS_NUM": "5"}) == 5
+    assert 1 <= api_server.worker_count(None, {}) <= 8
     assert (api_server.upload_seconds({}), api_server.upload_seconds({"WORKER_TIMEOUT": "1.5"})) == (30.0, 1.5)
 
 
@@ -218,7 +218,7 @@ def test_being_told_to_stop_while_it_starts_is_a_good_end(tmp_path):
     with SandboxKoji() as koji, SandboxRegistry() as registry:
         process = command(write_configuration(tmp_path, koji, registry), "--workers", "1")
         said = process.stderr.readline()
-        assert "listens on" in said or "take turns" in said
+        assert "listens on" in said or "locks on packages" in said
         process.send_signal(signal.SIGTERM)
         _, rest = process.communicate(timeout=30)
         assert process.returncode == 0, said + rest

@@ -113,7 +113,7 @@ def check(reply, status, error):
 
 
 def waiting(server):
-    return server.site._flow._releasing.waiting
+    return server.site._scheduler._releasing.waiting
 
 
 # ---- one package, one client
@@ -144,7 +144,7 @@ def test_a_package_has_a_line_of_its_own_and_no_longer_one_than_can_be_served(se
 
 
 def test_there_is_a_limit_to_what_one_client_may_have_waiting(server, monkeypatch):
-    monkeypatch.setattr(server.site._flow._admitted, "_per_owner", 3)
+    monkeypatch.setattr(server.site._scheduler._admitted, "_per_owner", 3)
     with slow_package(server) as held:
         held.push(2)
         wait_until(lambda: waiting(server) == 2)
@@ -173,9 +173,9 @@ def test_a_token_is_looked_at_once_and_forgotten_in_time(server):
     robot = SecretStr(server.registry.add_robot("community", "other"))
     known = PermissionChecker(AppRegistry(server.registry.url, timeout=5), clock=lambda: now[0])
     assert known.kept("community", robot) is None
-    assert known.ask("community", robot).standing is Permission.KNOWN
+    assert known.ask("community", robot).permission is Permission.KNOWN
     asked = len(server.registry.log)
-    assert known.ask("community", robot).standing is Permission.KNOWN
+    assert known.ask("community", robot).permission is Permission.KNOWN
     assert len(server.registry.log) == asked
     assert known.kept("partners", robot) is None
     now[0] = permissions.KEPT_SECONDS[Permission.KNOWN]
@@ -186,7 +186,7 @@ def test_what_is_kept_of_tokens_has_a_limit(server, monkeypatch):
     monkeypatch.setattr(permissions, "KEPT", 3)
     known = PermissionChecker(AppRegistry(server.registry.url, timeout=5))
     for number in range(5):
-        assert known.ask("community", SecretStr(f"x{number}")).standing is Permission.REFUSED
+        assert known.ask("community", SecretStr(f"x{number}")).permission is Permission.REFUSED
     assert [known.kept("community", SecretStr(f"x{number}")) is None for number in range(5)] == [True] * 2 + [False] * 3
 
 
@@ -201,17 +201,17 @@ def test_everybody_who_may_push_is_known_and_nobody_else(server, tmp_path):
         "nothing of the kind": known.ask("community", SecretStr("Bearer abc")),
         "robot of others": known.ask("community", SecretStr(registry.add_robot("partners"))),
     }
-    assert {name for name, found in standing.items() if found.standing is Permission.KNOWN} == {"creator", "owner"}
+    assert {name for name, found in standing.items() if found.permission is Permission.KNOWN} == {"creator", "owner"}
     assert "unauthorized-access" in str(standing["wrong"].response)
     with CnrServer(tmp_path) as reference:
         # It asks nobody who they are.
         everybody = PermissionChecker(AppRegistry(reference.url, timeout=10))
-        assert everybody.ask("community", SecretStr("anything")).standing is Permission.KNOWN
+        assert everybody.ask("community", SecretStr("anything")).permission is Permission.KNOWN
 
 
 def test_where_the_registry_cannot_be_asked_the_push_itself_tells(server):
     known = PermissionChecker(AppRegistry("http://127.0.0.1:9", timeout=5))
-    assert known.ask("community", SecretStr(server.token)).standing is Permission.UNKNOWN
+    assert known.ask("community", SecretStr(server.token)).permission is Permission.UNKNOWN
     server.registry.faults.add(Fault("GET .*omps-worker-probe", status=502, times=None))
     token = server.registry.add_robot("community", "other")
     assert server.push("v2", OTTER, "otter", token=token).status_code == 200
@@ -234,9 +234,9 @@ def test_strangers_that_cannot_be_told_apart_share_what_one_client_gets(server):
             ending.callback(thread.join)
         ending.callback(gate.set)
         wait_until(lambda: server.koji.faults.fired(held))
-        statuses = server.site._flow._admitted._owners
-        wait_until(lambda: statuses[scheduler.STRANGERS] == 4 or len(replies) == 4)
-        assert server.site._flow._preparing._owners[scheduler.STRANGERS] == 1
+        statuses = server.site._scheduler._admitted._owners
+        wait_until(lambda: statuses[scheduler.UNKNOWN_TOKENS] == 4 or len(replies) == 4)
+        assert server.site._scheduler._preparing._owners[scheduler.UNKNOWN_TOKENS] == 1
 
 
 # ---- clients that go away
@@ -261,7 +261,7 @@ def test_nor_if_it_leaves_while_somebody_elsewhere_has_the_package(server, caplo
     lock = FileLock(state_directory())
     with lock.hold(server.registry.url, "community", "otter"):
         with closing(leave_behind(server, zip_path("v2", "otter"), OTTER)):
-            busy = server.site._flow._releasing._parts
+            busy = server.site._scheduler._releasing._parts
             wait_until(lambda: busy["community/otter"] == 1)
         wait_until(lambda: "/v2/community/zipfile: 499" in caplog.text)
     wait_until(lambda: server.site.pool.idle)

@@ -156,7 +156,7 @@ def test_a_broken_edit_of_the_mapping_is_no_good_state(seen, site: TestSite):
     good = mapping.read_text()
     edit(mapping, good, "version: 1\nrules: 7\n")
     wait_until(lambda: not seen.ready(), SECONDS, "the broken mapping to be told")
-    assert any(reason.startswith("mapping: its last edit is broken") for reason in seen.reasons())
+    assert any(reason.startswith("mapping: the last edit of the file is invalid") for reason in seen.reasons())
     assert seen.metric('omps_worker_mapping_reloads_total{result="broken"}') == 1
     edit(mapping, "version: 1\nrules: 7\n", good.replace("version: 1\n", "version: 1\npause: [partners]\n", 1))
     wait_until(seen.ready, SECONDS, "the mended mapping to be read")

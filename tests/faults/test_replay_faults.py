@@ -169,7 +169,7 @@ def test_a_replay_whose_connection_is_cut_says_what_it_did_and_loses_nothing(sit
         out, err = replay.communicate(timeout=60)
     assert replay.returncode == 75
     assert "BrokerUnavailable" in err
-    assert "120 messages replayed, and 80 of 200 in the queue not come to yet" in err
+    assert "120 messages replayed, 80 of 200 in the queue not reached" in err
     assert "Traceback" not in err
     assert [one["id"] for one in json.loads(out)] == [f"id-{number}" for number in range(120)]
     all_back(bus, 80)

@@ -133,7 +133,7 @@ def test_an_id_that_somebody_else_has_in_hand_is_not_said_to_be_unknown(site, bu
     with another_consumer(bus, 2):
         ran = site.command("failed", "show", "id-0", "id-3")
     assert ran.code == 75
-    assert "none of the messages that could be seen has the ID id-0" in ran.err
+    assert "none of the messages that could be read has the ID id-0" in ran.err
     assert "id         id-3" in ran.out
 
 

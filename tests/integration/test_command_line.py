@@ -264,7 +264,7 @@ def test_the_exit_code_tells_a_script_what_happened(site, build):
 def test_push_needs_no_broker_to_publish(site, build):
     ran = site.command("push", NVR, "--json", environment={"OMPS_WORKER_AMQP_URL": "amqp://127.0.0.1:9"})
     assert (ran.code, ran.json[0]["status"]) == (0, "published")
-    assert "not announced" in ran.err
+    assert "not published on the bus" in ran.err
 
 
 def test_every_fault_of_both_files_is_reported_at_once(site):
@@ -298,7 +298,7 @@ def test_schemas_are_printed_for_editors(site, what, sample):
 def test_no_build_is_a_fault_of_usage(site, command):
     ran = site.command(command, " ")
     assert (ran.code, ran.out) == (2, "")
-    assert "is empty" in ran.err
+    assert "must not be empty" in ran.err
 
 
 def test_an_organization_that_is_not_configured_is_named_with_the_file(site):

@@ -127,9 +127,9 @@ def parts_asked(directory: Path, config: str, environment: Mapping[str, str]) ->
     (directory / "mapping.yaml").write_text("version: 2\n")
     (directory / "config.toml").write_text(config)
     examined = configuration.examine(directory / "config.toml", environment=environment)
-    found = {(finding.part, finding.state) for finding in answers(list(site_checks.about_files(examined)))}
+    found = {(finding.part, finding.state) for finding in answers(list(site_checks.file_checks(examined)))}
     assert {("configuration", "failed"), ("mapping", "failed")} <= found
-    return [question.part for question in site_checks.to_parts(examined)]
+    return [question.part for question in site_checks.service_checks(examined)]
 
 
 def test_without_secrets_and_without_a_mapping_all_parts_would_be_asked(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_the_machine_has_a_row_which_names_the_place_that_is_full(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     typed(tmp_path, MINIMAL, MAPPING)
-    question = next(site_checks.to_parts(configuration.examine(tmp_path / "config.toml")))
+    question = next(site_checks.service_checks(configuration.examine(tmp_path / "config.toml")))
     assert (question.part, answer(question).state) == ("machine", "ok")
     monkeypatch.setattr(machine.tempfile, "TemporaryFile", full)
     found = answer(question)

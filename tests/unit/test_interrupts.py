@@ -13,7 +13,7 @@ from omps_worker.configuration.settings import units
 
 
 def sent(interrupts: Interrupts, number: signal.Signals, times: int, done: list[str]) -> None:
-    with interrupts.whole():
+    with interrupts.uninterrupted():
         for _ in range(times):
             signal.raise_signal(number)
         done.append("whole")
@@ -50,7 +50,7 @@ def test_the_handlers_of_before_are_put_back():
         (["failed", "discard", "--all", "--yes"], "0 messages discarded"),
         (["failed", "export", "kept"], "0 messages exported"),
         (["replay", __file__], "sent 0 messages"),
-        (["catch-up", "--since", "1d"], "0 builds looked into, 0 sent"),
+        (["catch-up", "--since", "1d"], "0 builds checked, 0 sent"),
     ],
 )
 def test_what_is_interrupted_before_it_began_says_that_nothing_was_done(monkeypatch, number, words, told):

@@ -119,7 +119,7 @@ def test_too_many_for_a_part_are_told_when_to_come_again():
         queue = Queue(line)
         for name in "abc":
             await queue.come(name, "owner", "community/otter")
-        with pytest.raises(PackageBusy, match="2 requests wait for their turn with community/otter") as refused:
+        with pytest.raises(PackageBusy, match="2 requests are already waiting for community/otter") as refused:
             await line.take("other", "community/otter")
         assert refused.value.retry_after
         await queue.come("d", "owner", "community/lantern")
@@ -139,7 +139,7 @@ def test_who_does_not_want_to_wait_has_a_place_or_an_error():
     with pytest.raises(ServiceBusy, match="with this token"):
         line.take_now("owner")
     places.append(line.take_now("strangers"))
-    with pytest.raises(ServiceBusy, match="wait here already"):
+    with pytest.raises(ServiceBusy, match="are already waiting"):
         line.take_now("another")
     for place in places:
         place.free()

@@ -156,7 +156,7 @@ def test_what_is_tried_again_has_its_cause_and_its_time():
     assert "PackageValidationError, permanent: Failed to push manifest: bad" in line
     assert "Next attempt at 2026-01-02 03:04:00Z." in line
     received = results.ReleaseRetryingV1(body=told(RETRYING).body)
-    assert received.summary.endswith(" is tried again at 2026-01-02T03:04:00+00:00: PackageValidationError")
+    assert received.summary.endswith(" will be retried at 2026-01-02T03:04:00+00:00: PackageValidationError")
 
 
 def test_who_is_superseded_is_told_by_whom():

@@ -57,10 +57,10 @@ def test_a_result_is_read_with_all_that_came_with_it():
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        (b"", "no JSON object"),
-        (b"[]", "no JSON object"),
-        (b'{"status": "great"}', "no status"),
-        (b'{"status": ["published"]}', "no status"),
+        (b"", "not a JSON object"),
+        (b"[]", "not a JSON object"),
+        (b'{"status": "great"}', "no result status"),
+        (b'{"status": ["published"]}', "no result status"),
         (b" " * (MAX_BYTES + 1), "more than any result"),
     ],
 )
@@ -114,7 +114,7 @@ def test_a_line_says_what_happened_and_what_went_wrong():
     assert "PackageValidationError: the [2Jbundle is invalid" in failed
     away = {"name": "KojiError", "message": "away"}
     retrying = line(seen(status="retrying", next_attempt_at=SENT_AT, error=away), 200, colours=False)
-    assert "again at" in retrying
+    assert "retry at" in retrying
     assert "KojiError: away" in retrying
     assert "superseded" in line(seen(status="skipped", reason="superseded"), 160, colours=False)
 

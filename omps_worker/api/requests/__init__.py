@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What surrounds a request: its id and log line, uploads, idempotency keys, and the client that waits.
+"""Parts that requests have in common: IDs and the access log, uploads, idempotency keys, and the waiting client.
 
 May know: what ``api`` may; in ``api``: ``replies``.
 """

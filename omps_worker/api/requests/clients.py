@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whoever sent a request, and whether they still wait for the reply."""
+"""The client of a request, and whether it is still waiting for the reply."""
 
 from __future__ import annotations
 
@@ -16,34 +16,37 @@ T = TypeVar("T")
 
 
 class Client:
-    """One client; what the core knows of it is a ``push_request.Caller``.
+    """The client of one request; the core sees it as a ``push_request.Caller``.
 
-    ``receive`` gives what else the client sends: only begin to watch when the request's body was read, as far as it
-    is wanted. ``most``: how many bytes it may send that nobody wants.
+    ``receive`` returns further data from the client, so call ``wait_for`` only after the body has been read, if it is
+    needed. ``max_unread``: how many bytes the client may send that are not needed.
     """
 
-    def __init__(self, receive: Receive, most: int, key: IdempotencyKey | None = None) -> None:
+    def __init__(self, receive: Receive, max_unread: int, key: IdempotencyKey | None = None) -> None:
         self._receive = receive
-        self._most = most
+        self._max_unread = max_unread
         self._key = key
         self._gone = False
 
     def check(self) -> None:
-        """Return if it is still there; raises RequestAbandoned."""
+        """Raise RequestAbandoned if the client has disconnected."""
         if self._gone:
-            raise RequestAbandoned("The client went away before this was done; it was not begun.")
+            raise RequestAbandoned("The client disconnected before the work began: nothing was done.")
 
     def earlier(self) -> str | None:
-        """As which version an earlier try of its request was about to be released. Raises StorageError."""
+        """Return the version that an earlier request with the same key was about to release, or None.
+
+        Raises StorageError.
+        """
         return None if self._key is None else self._key.earlier()
 
     def note(self, version: str) -> None:
-        """Keep that version. Raises StorageError."""
+        """Record the version that is about to be released. Raises StorageError."""
         if self._key is not None:
             self._key.note(version)
 
     async def wait_for(self, work: Coroutine[Any, Any, T]) -> T:
-        """What ``work`` returns. If the client goes away before, it is cancelled, and RequestAbandoned raised."""
+        """Return the result of ``work``. If the client disconnects first, cancel it and raise RequestAbandoned."""
         task, watch = asyncio.ensure_future(work), asyncio.ensure_future(self._until_gone())
         try:
             await asyncio.wait((task, watch), return_when=asyncio.FIRST_COMPLETED)
@@ -60,6 +63,6 @@ class Client:
         size = 0
         while (message := await self._receive())["type"] != "http.disconnect":
             size += len(message.get("body", b""))
-            if size > self._most:
-                # It goes on sending: then its connection is closed behind the reply.
+            if size > self._max_unread:
+                # The client keeps sending: stop reading. Its connection is closed after the reply.
                 await asyncio.get_running_loop().create_future()

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Requests that are sent again: the header ``Idempotency-IdempotencyKey``, and what was begun for each key.
+"""Repeated requests: the header ``Idempotency-Key``, and the version that was recorded for each key.
 
-Before a release is pushed, the version that it gets is written down under the key. Whoever sends the same request
-again, because the reply was lost or did not come in time, gets that release, if the registry has it with this very
-content; nothing else is believed. What is written down is for everybody who uses the same state directory.
+Before a release is pushed, its version is recorded under the key of the request. If the client repeats the request,
+because the reply was lost or late, it gets that release, provided that the registry has it with exactly this content;
+a record alone is never trusted. Records are shared by all processes that use the same state directory.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ log = logging.getLogger(__name__)
 HEADER = "Idempotency-Key"
 
 KEPT_SECONDS = 24 * 3600.0
-"""For how long a key is known."""
+"""How long a key is valid."""
 
 KEPT = 20_000
-"""How many keys are known at most."""
+"""The maximum number of keys that are stored."""
 
 SWEEP_SECONDS = 600.0
-"""How often those are removed that are too old."""
+"""The interval at which expired keys are removed."""
 
 _KEY = re.compile(r"[!-~][ -~]{0,253}[!-~]|[!-~]")
 _SUFFIX = ".request"
@@ -45,7 +45,7 @@ _VERSION_BYTES = 200
 
 
 def checked(value: str | None) -> str | None:
-    """The key of a request, None if it has none. Raises InvalidIdempotencyKey."""
+    """Return the key of a request, or None if it has none. Raises InvalidIdempotencyKey."""
     if value is None:
         return None
     if not _KEY.fullmatch(value):
@@ -54,7 +54,7 @@ def checked(value: str | None) -> str | None:
 
 
 class IdempotencyKeys:
-    """The keys in one directory, which ``directory`` gives when there is the first one; for any number of threads."""
+    """The keys in one directory, which ``directory`` returns when the first key arrives. Thread-safe."""
 
     def __init__(self, directory: Callable[[], Path]) -> None:
         self._find_directory = directory
@@ -63,7 +63,7 @@ class IdempotencyKeys:
         self._lock = threading.Lock()
 
     def of(self, key: str, organization: str, authorization: SecretStr) -> IdempotencyKey:
-        """That of one request. A key counts for one token in one organization. Raises SettingsError."""
+        """Return the key of one request. A key is valid for one token in one organization. Raises SettingsError."""
         with self._lock:
             if self._directory is None:
                 self._directory = self._find_directory()
@@ -72,18 +72,18 @@ class IdempotencyKeys:
             self._swept = now if due else self._swept
         if due:
             _sweep(self._directory)
-        told = json.dumps([authorization.get_secret_value(), organization, key])
-        return IdempotencyKey(self._directory / (hashlib.sha256(told.encode()).hexdigest() + _SUFFIX))
+        scope = json.dumps([authorization.get_secret_value(), organization, key])
+        return IdempotencyKey(self._directory / (hashlib.sha256(scope.encode()).hexdigest() + _SUFFIX))
 
 
 @dataclass(frozen=True, slots=True)
 class IdempotencyKey:
-    """What is written down for one key."""
+    """The record of one key, in a file."""
 
     path: Path
 
     def earlier(self) -> str | None:
-        """The version that was noted lately. Raises StorageError."""
+        """Return the recorded version, or None if there is none or it has expired. Raises StorageError."""
         try:
             version, changed = read_small(self.path, _VERSION_BYTES)
             if not versions.is_valid(version):
@@ -91,14 +91,14 @@ class IdempotencyKey:
         except FileNotFoundError:
             return None
         except ValueError as error:
-            log.warning("%s holds %s instead of what was written there: the key counts as new", self.path.name, error)
+            log.warning("%s contains %s instead of a version: the key counts as new", self.path.name, error)
             return None
         except OSError as error:
             raise _unusable(error) from error
         return version if time.time() - changed < KEPT_SECONDS else None
 
     def note(self, version: str) -> None:
-        """Write ``version`` down. Raises StorageError: then nothing must be pushed."""
+        """Record ``version``. Raises StorageError; nothing must be pushed then."""
         try:
             write_small(self.path, version)
         except OSError as error:
@@ -110,7 +110,7 @@ def _unusable(error: OSError) -> StorageError:
 
 
 def _sweep(directory: Path) -> None:
-    """Remove what is too old, and the oldest of too many."""
+    """Remove expired keys, and the oldest ones above the limit."""
     found: list[tuple[float, Path]] = []
     for path in directory.glob(f"*{_SUFFIX}"):
         with contextlib.suppress(OSError):

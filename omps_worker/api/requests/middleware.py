@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What surrounds every request: its id, its line in the log, and the end of a body that nobody wants."""
+"""The middleware around every request: its ID, its line in the access log, and draining of unread bodies."""
 
 from __future__ import annotations
 
@@ -24,29 +24,30 @@ log = logging.getLogger(__name__)
 ID_HEADER = "X-Request-ID"
 
 DRAIN_BYTES = 64 * 2**20
-"""How much of a body is read and thrown away after the reply to a request that was refused before it was read.
+"""How many bytes of an unread body are read and discarded after the reply to a request that was refused early.
 
-Most clients look for the reply when they have sent everything, and would only see a broken connection else."""
+Most clients read the reply only after they have sent everything; otherwise they would only see a reset connection.
+"""
 
 DRAIN_SECONDS = 10.0
-"""How long that may take."""
+"""How long draining may take."""
 
 ROUTE = "omps_worker.route"
-"""The key under which an endpoint leaves the template of its path in the scope."""
+"""The key in the ASGI scope under which an endpoint stores the template of its path, for the metrics."""
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
-"""The id of the request that is worked on; None outside of any."""
+"""The ID of the current request; None outside of requests."""
 
 
 class RequestIds(logging.Filter):
-    """Gives the lines of the log the id of the request that they are about."""
+    """Adds the ID of the current request to log records."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Add the attribute ``request_id``; lets every line pass."""
+        """Set the attribute ``request_id`` of the record; return True, so that no record is dropped."""
         current = request_id.get()
         if current is not None:
             record.request_id = current
@@ -54,10 +55,10 @@ class RequestIds(logging.Filter):
 
 
 class RequestMiddleware:
-    """The ASGI layer around an application: ids, the access log, and draining.
+    """The ASGI middleware for request IDs, the access log, and draining.
 
-    A client's X-Request-ID is taken over if it is short and plain; the reply has it in any case.
-    The log has method, path, status and time, and neither headers nor query. ``observer`` hears of
+    The ID is the client's X-Request-ID if that is short and plain, otherwise a new one; every reply carries it. The
+    access log has method, path, status and duration, but neither headers nor the query. ``observer`` is notified of
     each request.
     """
 
@@ -66,15 +67,15 @@ class RequestMiddleware:
         self._observer = observer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
+        """Handle one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
         proposed = headers.get(ID_HEADER, "")
-        own = proposed if _ID.fullmatch(proposed) else uuid.uuid4().hex
-        token = request_id.set(own)
-        exchange = _Exchange(scope, headers, receive, send, own)
+        current_id = proposed if _ID.fullmatch(proposed) else uuid.uuid4().hex
+        token = request_id.set(current_id)
+        exchange = _Exchange(scope, headers, receive, send, current_id)
         app = _refuse if _is_ambiguous(scope, headers) else self._app
         start = time.monotonic()
         try:
@@ -91,24 +92,24 @@ class RequestMiddleware:
 
 
 def _is_ambiguous(scope: Scope, headers: Headers) -> bool:
-    """Whether others may take another part of what comes for the body of this request.
+    """Return whether a proxy may disagree with this service about where the body of the request ends.
 
-    What stands in front of this service, and sees one request where here are two, lets pass what it should not.
+    Otherwise a client could smuggle a second request past a proxy that sees only one.
     """
     return "Transfer-Encoding" in headers and ("Content-Length" in headers or scope.get("http_version") == "1.0")
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
-    message = "A request has a Content-Length or, from HTTP/1.1 on, a Transfer-Encoding, and never both."
+    message = "A request must not have both a Content-Length and a Transfer-Encoding, nor the latter before HTTP/1.1."
     reply = error_reply(HTTPStatus.BAD_REQUEST, "BadRequest", message)
     await JsonResponse(dict(reply.body), reply.status)(scope, receive, send)
 
 
 class JsonResponse(JSONResponse):
-    """JSON in which texts from outside move no cursor, and are always UTF-8."""
+    """A JSON response in UTF-8 in which control characters are escaped."""
 
     def render(self, content: object) -> bytes:
-        """The body."""
+        """Return the body."""
         return as_json(content)
 
 
@@ -121,26 +122,26 @@ class _Exchange:
         self._id = own_id
         length = headers.get("Content-Length")
         self._unread = "Transfer-Encoding" in headers or length not in (None, "0")
-        # Who waits for leave to send the body does not send it once it is refused.
-        self._awaits_leave = headers.get("Expect", "").lower() == "100-continue"
+        # A client that waits for "100 Continue" does not send the body if the request is refused.
+        self._awaits_continue = headers.get("Expect", "").lower() == "100-continue"
         self._ambiguous = _is_ambiguous(scope, headers)
         self.status: int | None = None
 
     @property
-    def _hopeless(self) -> bool:
-        """Whether there is no use in waiting for the rest of the request."""
-        return self._awaits_leave or self._ambiguous or self.status == HTTPStatus.REQUEST_TIMEOUT
+    def _cannot_drain(self) -> bool:
+        """Whether it is useless to wait for the rest of the request."""
+        return self._awaits_continue or self._ambiguous or self.status == HTTPStatus.REQUEST_TIMEOUT
 
     async def receive(self) -> Message:
-        """The next part of the request."""
-        self._awaits_leave = False
+        """Return the next part of the request."""
+        self._awaits_continue = False
         message = await self._receive()
         if not message.get("more_body", False):
             self._unread = False
         return message
 
     async def send(self, message: Message) -> None:
-        """A part of the reply; behind its end, what is left of the request is thrown away."""
+        """Send a part of the reply; after its last part, drain the rest of the request."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
@@ -149,12 +150,12 @@ class _Exchange:
             headers["Cache-Control"] = "no-store"
             if self._unread:
                 headers["Connection"] = "close"
-        elif not message.get("more_body", False) and self._unread and not self._hopeless:
+        elif not message.get("more_body", False) and self._unread and not self._cannot_drain:
             await self._send({**message, "more_body": True})
             try:
                 await asyncio.wait_for(self._drain(), DRAIN_SECONDS)
             except asyncio.TimeoutError:
-                log.debug("a client goes on sending a request that was answered")
+                log.debug("a client keeps sending a request that is already answered")
             message = {"type": "http.response.body", "body": b"", "more_body": False}
         await self._send(message)
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Taking in an uploaded file, with limits on bytes and time that hold while it arrives.
+"""Receiving an uploaded file, with limits on size and time that apply while it arrives.
 
-Nothing is kept in memory: the file goes to a private temporary directory piece by piece.
+The file is not kept in memory: it is written to a private temporary directory piece by piece.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ from omps_worker.manifests.uploaded_archive import base_name
 log = logging.getLogger(__name__)
 
 FIELD = "file"
-"""The field of the form that brings the archive."""
+"""The field of the form that contains the archive."""
 
 EXTENSION = ".zip"
 
 _PARAMETERS = re.compile(rb';[ \t]*([^ \t=;"]+)[ \t]*=[ \t]*("(?:[^"\\]|\\.)*"|[^;"]*)', re.DOTALL)
-"""The parameters of a header; what stands in quotes is never taken for one."""
+"""Matches the parameters of a header, but nothing inside a quoted string."""
 
 _CHARSETS = {b"utf-8": "utf-8", b"iso-8859-1": "latin-1"}
-"""Those that RFC 5987 knows."""
+"""The character sets of RFC 5987."""
 
 PARTS = 100
-"""How many parts a form may have; OMPS's clients send one."""
+"""The maximum number of parts of a form; OMPS's clients send one."""
 
 
 class Upload:
@@ -53,30 +53,30 @@ class Upload:
     def __init__(self) -> None:
         self._directory = ScratchDirectory()
         self.path = self._directory.path / "upload.zip"
-        """Where it is."""
+        """The path of the file."""
         self.archive = UploadedArchive("", "")
-        """What it is called, and what is in it; known once it is here."""
+        """The file name that the client sent, and the checksum; set when the upload is complete."""
 
     def close(self) -> None:
-        """Remove it."""
+        """Delete the file."""
         self._directory.remove()
 
 
-def check_length(announced: str | None, most: int) -> None:
-    """Refuse a body that is announced to be larger than ``most`` bytes: RequestEntityTooLarge."""
-    if announced is not None and announced.isascii() and announced.isdigit() and _larger(announced, most):
-        raise _too_large(most)
+def check_length(announced: str | None, max_bytes: int) -> None:
+    """Raise RequestEntityTooLarge if the Content-Length announces more than ``max_bytes``."""
+    if announced is not None and announced.isascii() and announced.isdigit() and _larger(announced, max_bytes):
+        raise _too_large(max_bytes)
 
 
-def _larger(announced: str, most: int) -> bool:
-    # A number of thousands of digits is none that int() takes.
-    return len(announced) > 20 or int(announced) > most
+def _larger(announced: str, max_bytes: int) -> bool:
+    # int() refuses a number with thousands of digits.
+    return len(announced) > 20 or int(announced) > max_bytes
 
 
 def extended_name(disposition: bytes) -> str | None:
-    """The ``filename*`` of a Content-Disposition (RFC 5987, RFC 6266); None if there is none that can be read.
+    """Return the ``filename*`` of a Content-Disposition (RFC 5987, RFC 6266); None if it is missing or unreadable.
 
-    The parser of forms passes over it; OMPS did not, and clients write names like that which are not ASCII.
+    The form parser ignores it. OMPS did not, and clients use it for names that are not ASCII.
     """
     for key, value in _PARAMETERS.findall(disposition):
         charset, *more = value.strip(b' \t"').split(b"'", 2)
@@ -86,18 +86,18 @@ def extended_name(disposition: bytes) -> str | None:
     return None
 
 
-async def receive(content_type: str | None, body: AsyncIterator[bytes], *, most: int, seconds: float) -> Upload:
-    """The file that a multipart form brings; the caller closes it.
+async def receive(content_type: str | None, body: AsyncIterator[bytes], *, max_bytes: int, seconds: float) -> Upload:
+    """Return the file in a multipart form; the caller must close it.
 
-    Raises OMPSExpectedFileError, OMPSUploadedFileError (the extension), RequestEntityTooLarge above
-    ``most`` bytes, RequestTimeout when the body takes more than ``seconds``, and StorageError.
+    Raises OMPSExpectedFileError, OMPSUploadedFileError (wrong extension), RequestEntityTooLarge if the body has more
+    than ``max_bytes``, RequestTimeout if it takes more than ``seconds``, and StorageError.
     """
     try:
         upload = Upload()
         try:
             with upload.path.open("wb") as file:
                 form = _Form(content_type, file)
-                await asyncio.wait_for(_read(body, form, most), seconds)
+                await asyncio.wait_for(_read(body, form, max_bytes), seconds)
             upload.archive = form.check()
         except BaseException:
             upload.close()
@@ -107,26 +107,26 @@ async def receive(content_type: str | None, body: AsyncIterator[bytes], *, most:
     except FormParserError:
         raise OMPSExpectedFileError(f'No field "{FIELD}": the body is not a multipart form.') from None
     except OSError as error:
-        machine.log_failure(log, error, "an upload could not be kept", stored=True)
+        machine.log_failure(log, error, "an upload could not be stored", stored=True)
         raise StorageError.wrap(error) from error
     return upload
 
 
-async def _read(body: AsyncIterator[bytes], form: _Form, most: int) -> None:
+async def _read(body: AsyncIterator[bytes], form: _Form, max_bytes: int) -> None:
     size = 0
     async for piece in body:
         size += len(piece)
-        if size > most:
-            raise _too_large(most)
+        if size > max_bytes:
+            raise _too_large(max_bytes)
         form.feed(piece)
 
 
-def _too_large(most: int) -> RequestEntityTooLarge:
-    return RequestEntityTooLarge(f"The request is larger than the {most} bytes that are taken.")
+def _too_large(max_bytes: int) -> RequestEntityTooLarge:
+    return RequestEntityTooLarge(f"The request is larger than the limit of {max_bytes} bytes.")
 
 
 class _Form:
-    """Reads a multipart form, of which it keeps the first file under the right name."""
+    """Parses a multipart form, and stores the first file in the field FIELD."""
 
     def __init__(self, content_type: str | None, file: IO[bytes]) -> None:
         kind, options = parse_options_header(content_type)
@@ -136,7 +136,7 @@ class _Form:
         self._parts = 0
         self._header = self._disposition = b""
         self._value = b""
-        self._wanted = self._found = self._whole = False
+        self._wanted = self._found = self._complete = False
         self._name = ""
         self._digest = hashlib.sha256()
         self._parser = MultipartParser(
@@ -146,21 +146,21 @@ class _Form:
                 "on_header_field": self._add_to_header,
                 "on_header_value": self._add_to_value,
                 "on_header_end": self._end_header,
-                "on_headers_finished": self._judge,
-                "on_part_data": self._keep,
+                "on_headers_finished": self._check_headers,
+                "on_part_data": self._store,
                 "on_part_end": self._end,
             },
         )
 
     def feed(self, piece: bytes) -> None:
-        """Read on. Raises FormParserError, OMPSExpectedFileError, OMPSUploadedFileError."""
+        """Parse the next piece. Raises FormParserError, OMPSExpectedFileError, OMPSUploadedFileError."""
         self._parser.write(piece)
 
     def check(self) -> UploadedArchive:
-        """What came. Raises OMPSExpectedFileError if the file is not here, or not whole."""
+        """Return the name and the checksum of the file. Raises OMPSExpectedFileError if it is missing or incomplete."""
         if not self._found:
             raise OMPSExpectedFileError(f'No field "{FIELD}"')
-        if not self._whole:
+        if not self._complete:
             raise OMPSExpectedFileError(f'The field "{FIELD}" is cut off: the form has no end.')
         return UploadedArchive(self._name, self._digest.hexdigest())
 
@@ -181,25 +181,25 @@ class _Form:
             self._disposition = self._value
         self._header = self._value = b""
 
-    def _judge(self) -> None:
+    def _check_headers(self) -> None:
         _, options = parse_options_header(self._disposition)
         name = extended_name(self._disposition)
         if name is None and b"filename" in options:
             name = options[b"filename"].decode("utf-8", "replace")
-        called = options.get(b"name") == FIELD.encode() and not self._found
-        if called and name is None and b"filename*" in self._disposition.lower():
+        has_field_name = options.get(b"name") == FIELD.encode() and not self._found
+        if has_field_name and name is None and b"filename*" in self._disposition.lower():
             raise OMPSExpectedFileError(f'The name of the file in the field "{FIELD}" cannot be read (RFC 5987).')
-        self._wanted = called and name is not None
+        self._wanted = has_field_name and name is not None
         if name is None or not self._wanted:
             return
         self._found = True
         if not name:
             raise OMPSExpectedFileError(f'No selected "{FIELD}"')
         if not name.lower().endswith(EXTENSION):
-            raise OMPSUploadedFileError(f"The uploaded file has another file extension than {EXTENSION}.")
+            raise OMPSUploadedFileError(f"The name of the uploaded file does not end with {EXTENSION}.")
         self._name = base_name(name)
 
-    def _keep(self, data: bytes, start: int, end: int) -> None:
+    def _store(self, data: bytes, start: int, end: int) -> None:
         if self._wanted:
             piece = data[start:end]
             self._digest.update(piece)
@@ -207,4 +207,4 @@ class _Form:
 
     def _end(self) -> None:
         if self._wanted:
-            self._whole, self._wanted = True, False
+            self._complete, self._wanted = True, False

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which push is worked on next: permissions, fair queues and the worker pool of one process.
+"""Scheduling of requests: the permission check, fair queues, and the worker pool of one process.
 
 May know: what ``api`` may; nothing else in ``api``.
 """

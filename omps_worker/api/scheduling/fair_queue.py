@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Lines: who may have one of so many places next, so that nobody has them all.
+"""Fair queues: they distribute a limited number of slots so that no owner can occupy all of them.
 
-Everything here belongs to one event loop, and nobody who waits costs a thread.
+A queue belongs to one event loop. Waiting takes no thread.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from dataclasses import dataclass
 from omps_worker.common.errors import PackageBusy, ServiceBusy
 
 RETRY_SECONDS = 10.0
-"""After how many seconds to try again when there is no room in a line."""
+"""The Retry-After of a request that is refused because a queue is full, in seconds."""
 
 
 class Slot:
-    """A place that somebody has until ``free``."""
+    """A slot of a queue, occupied until ``free``."""
 
     def __init__(self, give_back: Callable[[], None]) -> None:
         self._give_back: Callable[[], None] | None = give_back
 
     def free(self) -> None:
-        """Give it back; does nothing the second time."""
+        """Give the slot back. Calling it again has no effect."""
         give_back, self._give_back = self._give_back, None
         if give_back is not None:
             give_back()
@@ -38,25 +38,26 @@ class _Waiter:
 
 
 class FairQueue:
-    """``places`` at once, of which an owner has at most ``per_owner`` and a part of the work at most ``per_part``.
+    """A queue for ``slots`` slots. An owner gets at most ``per_owner`` of them, a part of the work ``per_part``.
 
-    ``limits`` are those of owners who get fewer. A place that is free goes to the owner who has the fewest, then to
-    the one who waited longest since the last one; among the same owner's, to parts in the same way; and then to who
-    came first. ``waiting_per_part``: how many may wait for the same part.
+    ``limits`` has lower limits for particular owners. A free slot goes to the owner with the fewest slots; if several
+    have the same number, to the one that got its last slot the longest ago. Among the requests of one owner, parts are
+    chosen in the same way; among equals, the first request wins. ``waiting_per_part``: how many requests may wait for
+    the same part.
     """
 
     def __init__(
         self,
-        places: int,
+        slots: int,
         per_owner: int,
         per_part: int | None = None,
         *,
         waiting_per_part: int | None = None,
         limits: Mapping[Hashable, int] | None = None,
     ) -> None:
-        self._free = places
+        self._free = slots
         self._per_owner = per_owner
-        self._per_part = per_part or places
+        self._per_part = per_part or slots
         self._waiting_per_part = waiting_per_part
         self._limits = limits or {}
         self._waiting: list[_Waiter] = []
@@ -67,34 +68,34 @@ class FairQueue:
 
     @property
     def waiting(self) -> int:
-        """How many wait."""
+        """The number of waiting requests."""
         return len(self._waiting)
 
     def check(self, part: Hashable) -> None:
-        """Return if somebody may wait for ``part``; raises PackageBusy if too many do."""
+        """Raise PackageBusy if too many requests are already waiting for ``part``."""
         limit = self._waiting_per_part
         if limit is not None and sum(waiter.part == part for waiter in self._waiting) >= limit:
             raise PackageBusy(
-                f"{limit} requests wait for their turn with {part} already: nothing was done.",
+                f"{limit} requests are already waiting for {part}: nothing was done.",
                 retry_after=RETRY_SECONDS,
             )
 
     def take_now(self, owner: Hashable) -> Slot:
-        """A place for ``owner`` without a wait; raises ServiceBusy if there is none."""
+        """Return a slot for ``owner`` without waiting. Raises ServiceBusy if there is none."""
         if not self._free:
-            raise ServiceBusy("Too many requests wait here already: nothing was done.", retry_after=RETRY_SECONDS)
+            raise ServiceBusy("Too many requests are already waiting: nothing was done.", retry_after=RETRY_SECONDS)
         if self._owners[owner] >= self._limits.get(owner, self._per_owner):
             raise ServiceBusy(
-                "Too many requests with this token wait here already: nothing was done.", retry_after=RETRY_SECONDS
+                "Too many requests with this token are already waiting: nothing was done.", retry_after=RETRY_SECONDS
             )
         return self._give(owner, owner)
 
     async def take(self, owner: Hashable, part: Hashable) -> Slot:
-        """Wait for a place, and have it. Raises PackageBusy if too many wait for ``part``."""
+        """Wait for a slot, and return it. Raises PackageBusy if too many requests are waiting for ``part``."""
         self.check(part)
         waiter = _Waiter(owner, part, asyncio.get_running_loop().create_future())
         self._waiting.append(waiter)
-        self._go_on()
+        self._assign_slots()
         try:
             return await waiter.turn
         except asyncio.CancelledError:
@@ -105,17 +106,17 @@ class FairQueue:
                 waiter.turn.result().free()
             raise
 
-    def _go_on(self) -> None:
-        while self._free and (able := [waiter for waiter in self._waiting if self._may(waiter)]):
-            waiter = min(able, key=self._rank)
+    def _assign_slots(self) -> None:
+        while self._free and (eligible := [waiter for waiter in self._waiting if self._is_eligible(waiter)]):
+            waiter = min(eligible, key=self._rank)
             self._waiting.remove(waiter)
-            place = self._give(waiter.owner, waiter.part)
+            slot = self._give(waiter.owner, waiter.part)
             if waiter.turn.cancelled():
-                place.free()
+                slot.free()
             else:
-                waiter.turn.set_result(place)
+                waiter.turn.set_result(slot)
 
-    def _may(self, waiter: _Waiter) -> bool:
+    def _is_eligible(self, waiter: _Waiter) -> bool:
         return (
             self._owners[waiter.owner] < self._limits.get(waiter.owner, self._per_owner)
             and self._parts[waiter.part] < self._per_part
@@ -139,16 +140,16 @@ class FairQueue:
         self._owners[owner] -= 1
         self._parts[part] -= 1
         self._forget(owner, part)
-        self._go_on()
+        self._assign_slots()
 
     def _forget(self, owner: Hashable, part: Hashable) -> None:
-        """Keep nothing of those who have nothing here any more."""
+        """Drop the records of an owner and a part that have no slot and no waiting request."""
         if not self._parts[part]:
             del self._parts[part]
-        wait = [waiter for waiter in self._waiting if waiter.owner == owner]
-        if not any(waiter.part == part for waiter in wait):
+        owners_waiters = [waiter for waiter in self._waiting if waiter.owner == owner]
+        if not any(waiter.part == part for waiter in owners_waiters):
             self._served.pop((owner, part), None)
         if not self._owners[owner]:
             del self._owners[owner]
-            if not wait:
+            if not owners_waiters:
                 self._served.pop(owner, None)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A cheap look whether a token may push at all, before anything heavy is done for whoever sent it.
+"""A cheap check whether a token may push at all, before expensive work is done for its client.
 
-A registry tells nobody what a token may do; but whoever has rights in an organization is told that a package is
-missing (404), and everybody else that it is none of their business (403). Robots that may only create packages are
-told that too, so then a login decides whether the registry knows them. What is found out is kept for a while.
+A registry does not tell what a token may do. But to a token with rights in an organization it answers that a package
+does not exist (404), and to all others that access is denied (403). Robot accounts that may only create packages get a
+403 as well, so after a 403 a login decides whether the registry knows the account. Findings are cached for a while.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ from omps_worker.destinations.app_registry.answers import basic_credentials
 from omps_worker.destinations.app_registry.client import LoginVerdict
 
 ASK_SECONDS = 3.0
-"""How long one question to the registry may take; a push itself tells as well, only later."""
+"""The timeout of one request to the registry, in seconds. A push shows as well whether it is allowed, but later."""
 
 KEPT = 1000
-"""Of how many tokens it is kept what is known."""
+"""The maximum number of tokens whose finding is cached."""
 
 
 class Permission(enum.Enum):
-    """What is known of a token in an organization."""
+    """What is known about a token in an organization."""
 
     KNOWN = "known"
-    """It has rights there, or is the registry's own: it may be tried."""
+    """The token has rights there, or the registry knows its account: the push may be tried."""
     UNKNOWN = "unknown"
-    """The registry could not be asked, or did not tell."""
+    """The registry could not be queried, or its answer was inconclusive."""
     REFUSED = "refused"
-    """Nothing can be pushed with it."""
+    """Nothing can be pushed with this token."""
 
 
 @dataclass(frozen=True, slots=True)
 class PermissionCheck:
-    """A standing, and what the registry said when it refused: its JSON, {} if there was none."""
+    """The finding about a token; ``response`` is the registry's JSON when it refused, {} if there was none."""
 
-    standing: Permission
+    permission: Permission
     response: Any = field(default_factory=dict)
 
 
@@ -56,23 +56,23 @@ KNOWN, UNKNOWN, REFUSED = (
 )
 
 KEPT_SECONDS = {Permission.KNOWN: 300.0, Permission.UNKNOWN: 5.0, Permission.REFUSED: 10.0}
-"""For how many seconds it is kept."""
+"""How many seconds a finding is cached."""
 
 
 class Registry(Protocol):
-    """The part of the app registry that is needed; see ``client.AppRegistry``."""
+    """The part of the app registry's client that the check needs; see ``client.AppRegistry``."""
 
     def has_rights(self, organization: str, authorization: SecretStr | None) -> bool:
-        """Whether it tells these credentials which packages of the organization are missing."""
+        """Return whether these credentials may see which packages of the organization exist."""
         ...
 
     def check_credentials(self, authorization: SecretStr) -> LoginVerdict:
-        """Whether the registry would know who sends this."""
+        """Return whether the registry knows the account of these credentials."""
         ...
 
 
 class PermissionChecker:
-    """What tokens may do; for any number of threads. ``clock`` gives seconds."""
+    """Checks what tokens may do, and caches the findings. Thread-safe. ``clock`` returns seconds."""
 
     def __init__(self, registry: Registry, clock: Callable[[], float] = time.monotonic) -> None:
         self._registry = registry
@@ -81,13 +81,16 @@ class PermissionChecker:
         self._kept: OrderedDict[tuple[str, bytes], tuple[float, PermissionCheck]] = OrderedDict()
 
     def kept(self, organization: str, authorization: SecretStr) -> PermissionCheck | None:
-        """What is known already. Asks nobody."""
+        """Return the cached finding, or None. Sends no requests."""
         with self._lock:
             until, finding = self._kept.get(_key(organization, authorization), (0.0, None))
         return finding if self._clock() < until else None
 
     def ask(self, organization: str, authorization: SecretStr) -> PermissionCheck:
-        """What is known, or what the registry says: two short questions at most. Never raises RegistryError."""
+        """Return the cached finding, or query the registry, with at most two short requests.
+
+        Never raises RegistryError: if the registry cannot be queried, the finding is UNKNOWN.
+        """
         finding = self.kept(organization, authorization)
         if finding is None:
             try:
@@ -96,7 +99,7 @@ class PermissionChecker:
                 finding = UNKNOWN
             with self._lock:
                 key = _key(organization, authorization)
-                self._kept[key] = self._clock() + KEPT_SECONDS[finding.standing], finding
+                self._kept[key] = self._clock() + KEPT_SECONDS[finding.permission], finding
                 self._kept.move_to_end(key)
                 if len(self._kept) > KEPT:
                     self._kept.popitem(last=False)
@@ -110,7 +113,7 @@ class PermissionChecker:
             return REFUSED
         robots_organization, plus, _ = credentials[0].partition("+")
         if plus and robots_organization != organization:
-            # A robot has rights in its own organization only.
+            # A robot account has rights only in its own organization.
             return REFUSED
         verdict = self._registry.check_credentials(authorization)
         if verdict.accepted is False:
@@ -119,10 +122,10 @@ class PermissionChecker:
 
 
 def refusal(organization: str, finding: PermissionCheck) -> QuayAuthorizationError:
-    """The error of who may not push."""
+    """Return the error for a token that may not push."""
     return QuayAuthorizationError(
         f"Failed to push to {organization}: Unauthorized access. The registry does not know these credentials, or they "
-        "have no rights in this organization. Nothing was looked at.",
+        "have no rights in this organization. The push was not attempted.",
         details={"quay_response": finding.response},
         transient=True,
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The threads in which requests are worked on, as the event loop sees them."""
+"""The thread pool in which the work of requests runs, for use from the event loop."""
 
 from __future__ import annotations
 
@@ -19,40 +19,40 @@ T = TypeVar("T")
 
 
 class WorkerPool:
-    """So many threads at most; what comes while all of them work waits."""
+    """A pool of at most ``size`` threads. Work waits while all of them are busy."""
 
     def __init__(self, size: int) -> None:
         self._threads = ThreadPool(size, "request", as_needed=True).begin()
         self._waiting: set[Future[Any]] = set()
         self._closed = False
-        self._under_way = 0
-        self._works = WorkTimes()
+        self._unfinished = 0
+        self._times = WorkTimes()
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is under way, and nobody waits."""
-        return self._under_way == 0
+        """Whether no work is running or waiting."""
+        return self._unfinished == 0
 
     @property
     def longest(self) -> float:
-        """For how many seconds the slowest piece of work goes on, waiting not included. 0: none does."""
-        return self._works.longest
+        """The running time of the work that began first, in seconds, without its wait for a thread; 0 if none runs."""
+        return self._times.longest
 
     async def run(self, work: Callable[[], T], finally_do: Callable[[], object] = lambda: None) -> T:
-        """What ``work`` returns.
+        """Run ``work`` in a thread, and return its result.
 
-        What was begun is finished even if nobody waits for it any more; in any case ``finally_do`` comes last, in
-        the event loop.
+        Work that has begun is finished even if the caller is cancelled. In every case ``finally_do`` is called at the
+        end, in the event loop.
         """
-        self._under_way += 1
+        self._unfinished += 1
         loop = asyncio.get_running_loop()
 
         def end() -> None:
-            self._under_way -= 1
+            self._unfinished -= 1
             finally_do()
 
         def done(_: object) -> None:
-            # The loop may be gone: the process ends, and nobody counts any more.
+            # The loop may be closed: then the process is ending, and the count no longer matters.
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(end)
 
@@ -70,7 +70,7 @@ class WorkerPool:
         if not future.set_running_or_notify_cancel():
             return
         try:
-            with self._works.measure():
+            with self._times.measure():
                 result = context.run(work)
         except BaseException as error:
             future.set_exception(error)
@@ -78,15 +78,15 @@ class WorkerPool:
             future.set_result(result)
 
     async def finish(self, until: float) -> None:
-        """Wait until nothing is under way any more, at most until that time of ``time.monotonic``.
+        """Wait until no work is running or waiting, at most until the time ``until`` of ``time.monotonic``.
 
-        Nobody may wait for it: clients leave, and what they asked for goes on.
+        Work may continue after its client has disconnected, so no request may be waiting for it.
         """
         while not self.idle and time.monotonic() < until:
             await asyncio.sleep(0.02)
 
     def close(self) -> None:
-        """Begin nothing more."""
+        """Begin no more work."""
         self._closed = True
         for future in tuple(self._waiting):
             future.cancel()
