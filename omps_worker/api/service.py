@@ -208,7 +208,7 @@ class Service:
         (outcome,) = self._story.release(prepared)
         if outcome.reason == SUPERSEDED:
             # Whoever asks for a push by name means that build, old or not.
-            (outcome,) = self._story.release(prepared.asked_again(new_release=True))
+            (outcome,) = self._story.release(prepared.with_request(new_release=True))
         return outcome
 
     def tell(self, outcome: Outcome, origin: ManualRequest) -> None:

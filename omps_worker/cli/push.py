@@ -166,7 +166,7 @@ def delete(
 
     Says before which messages may publish it again: those that wait for their next attempt, and parked ones.
     """
-    from omps_worker.publishing.pending import told
+    from omps_worker.publishing.pending import warning_lines
 
     package = f"{organization}/{repository}"
     what = f"release {version} of {package}" if version else package
@@ -174,7 +174,7 @@ def delete(
     if needs_yes and not sys.stdin.isatty():
         raise click.UsageError("Give --yes to delete where there is no terminal to ask on.")
     pending, unknown = _pending(site, organization, repository)
-    for line in told(pending, package):
+    for line in warning_lines(pending, package):
         tell(line)
     if unknown:
         tell(f"It is not known what else may publish {package} again: {unknown}")
