@@ -104,7 +104,7 @@ class Scan:
             self.seen += 1
             self.most_looks = max(self.most_looks, message.looks)
             self._report(self.seen, self.ready)
-            if self._selection.means(message.parked, self._now):
+            if self._selection.matches(message.parked, self._now):
                 yield message
 
     def remove(self, message: ParkedMessage) -> None:
