@@ -37,7 +37,7 @@ from omps_worker.destinations.app_registry.destination import AppRegistryDestina
 from omps_worker.koji_client.builds import KojiBuilds
 from omps_worker.messages.reporting import Reporter, ResultMessage, log_outcome
 from omps_worker.monitoring.checks import CheckClients
-from omps_worker.monitoring.readiness import Trouble, vital
+from omps_worker.monitoring.readiness import Trouble, restart_reasons
 from omps_worker.publishing.gate import Greenwave
 from omps_worker.publishing.processor import Processor
 
@@ -183,7 +183,7 @@ class ApiSite:
 
     def vital(self) -> list[str]:
         """Why this process should be started anew."""
-        return vital(time.monotonic() - self._turned_at, self.pool.longest, self._settings.worker)
+        return restart_reasons(time.monotonic() - self._turned_at, self.pool.longest, self._settings.worker)
 
     def parts(self) -> dict[str, Trouble]:
         """What is wrong with the parts of this process."""
