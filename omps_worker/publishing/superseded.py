@@ -26,7 +26,7 @@ from itertools import islice
 
 from omps_worker.common.errors import KojiError
 from omps_worker.common.model import Attempt, Build, Release
-from omps_worker.destinations.app_registry.release_history import lying_over, released_since, top_made_before
+from omps_worker.destinations.app_registry.release_history import contents_to_revert, released_since, top_made_before
 
 log = logging.getLogger(__name__)
 
@@ -103,8 +103,8 @@ class BuildOrder:
 
     def reverts(self, releases: Sequence[Release], digest: str) -> bool:
         """Return whether the build reverts to the released content ``digest`` from the content of an older build."""
-        over = lying_over(releases, digest, self._build.completed_at)
-        return bool(over) and self._if_koji_can_list(lambda: self._went_back_from(over, digest, releases))
+        on_top = contents_to_revert(releases, digest, self._build.completed_at)
+        return bool(on_top) and self._if_koji_can_list(lambda: self._went_back_from(on_top, digest, releases))
 
     def _if_koji_can_list(self, question: Callable[[], bool]) -> bool:
         # If the hub describes single builds but cannot list others, work that is in time is not skipped.
