@@ -199,8 +199,8 @@ def state_of_parts(troubles: dict[str, str | None], ready: bool) -> list[Gauge]:
     """Return the gauges of readiness: of the whole service, and of each part."""
     samples = [((part,), float(trouble is None)) for part, trouble in troubles.items()]
     return [
-        Gauge("ready", "Whether a message that came now would be worked on: what /ready says.", [((), float(ready))]),
-        Gauge("part_up", "Whether a part is there.", samples, ("part",)),
+        Gauge("ready", "Whether a message that comes now would be processed: what /ready says.", [((), float(ready))]),
+        Gauge("part_up", "Whether a part is well.", samples, ("part",)),
     ]
 
 

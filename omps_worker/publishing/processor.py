@@ -286,8 +286,8 @@ class Processor:
             return work.outcome(status, target, **known, public=destination.is_public(job))
         with work.stage("publish"):
             public = destination.publish(job, released)
-        ours = released.created or work.attempt.interrupted
-        status = Status.PUBLISHED if ours else Status.UNCHANGED
+        made_by_this_work = released.created or work.attempt.interrupted
+        status = Status.PUBLISHED if made_by_this_work else Status.UNCHANGED
         return work.outcome(status, target, **known, public=public)
 
     def _order(self, work: BuildWork, target: Target, prepared: Content) -> BuildOrder | None:

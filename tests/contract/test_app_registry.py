@@ -218,4 +218,4 @@ def test_the_reference_server_can_neither_publish_nor_tell_credentials(reference
 
     assert caught.value.transient
     assert verdict.accepted is None
-    assert "cannot tell" in verdict.detail
+    assert "cannot check credentials" in verdict.detail

@@ -260,7 +260,7 @@ class AppRegistry:
     def is_public(self, organization: str, repository: str, oauth_token: SecretStr) -> bool | None:
         """Return whether the package is public; None if the registry does not say. Raises QuayPackageError."""
         self._remember(oauth_token)
-        what = f"Failed to ask who may see {_printable_package(organization, repository)}"
+        what = f"Failed to find out who may see {_printable_package(organization, repository)}"
         path = f"/api/v1/repository/{_path(what, organization, repository)}"
         headers = {"Authorization": f"Bearer {oauth_token.get_secret_value()}"}
         value = self._ask(what, "GET", path, headers, QuayPackageError).json()
