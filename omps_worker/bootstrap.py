@@ -31,7 +31,7 @@ from omps_worker.messages.reporting import Reporter, log_outcome, result_body, r
 from omps_worker.publishing.catch_up import CATCH_UP_TOPIC, BuildReport, CatchUp, MissingMessage
 from omps_worker.publishing.explain import Explanation, explain
 from omps_worker.publishing.gate import Greenwave
-from omps_worker.publishing.holds import foreseen
+from omps_worker.publishing.holds import with_pauses
 from omps_worker.publishing.pending import PendingMessage, concerns
 from omps_worker.publishing.processor import Processor
 from omps_worker.publishing.targets import IGNORED_BY_RULE, NO_RULE
@@ -286,7 +286,7 @@ class Site(BrokerSite):
             why = f"{outcomes.reason}: {outcomes.detail}"
             outcomes = [Outcome(Status.SKIPPED, nvr=nvr, build=outcomes.build, reason=why)]
         elif request.dry_run:
-            outcomes = foreseen(self.mapping.current, outcomes, waits=False)
+            outcomes = with_pauses(self.mapping.current, outcomes, waits=False)
         else:
             # Of what is paused nothing was begun: there is nothing to tell the bus, only whoever asked.
             self._tell([each for each in outcomes if not isinstance(each.error, OrganizationPaused)], origin)

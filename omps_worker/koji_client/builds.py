@@ -192,9 +192,11 @@ class KojiBuilds:
                     return address_of(url)
                 except _Missing:
                     if not expected:
-                        raise _not_found(build, f"Koji does not list it, nor is it at {address_of(url)}") from None
+                        raise _not_found_error(
+                            build, f"Koji does not list it, nor is it at {address_of(url)}"
+                        ) from None
                     if not pauses:
-                        raise _not_served(build, url, waited=waited) from None
+                        raise _not_served_error(build, url, waited=waited) from None
                     self._pause(pauses.pop(0))
                 except _Different as difference:
                     if not may_download_again:
@@ -240,8 +242,8 @@ class KojiBuilds:
         rows = self._ask("listArchives", buildID=build.id, type="operator-manifests")
         rows = [row for row in rows_of(rows, "listArchives") if row.get("filename") == build.archive]
         if rows and all(row.get("metadata_only") for row in rows):
-            raise _not_found(build, f"Koji has only its metadata, and no file at {address_of(url)}")
-        return url, _listed(row for row in rows if not row.get("metadata_only"))
+            raise _not_found_error(build, f"Koji has only its metadata, and no file at {address_of(url)}")
+        return url, _first_listed(row for row in rows if not row.get("metadata_only"))
 
     def _directory(self, build: Build) -> str:
         import koji  # type: ignore[import-untyped]
@@ -259,7 +261,7 @@ class KojiBuilds:
         logs = rows_of(self._ask("getBuildLogs", build.id), "getBuildLogs")
         paths = [log.get("path") for log in logs if log.get("name") == build.archive]
         if not paths or not isinstance(paths[0], str):
-            raise _not_found(build, "it is not among the logs")
+            raise _not_found_error(build, "it is not among the logs")
         segments = [segment for segment in paths[0].split("/") if segment not in {"", "."}]
         return "/".join([self._root, *(_segment(build, segment) for segment in segments)]), _Listed()
 
@@ -317,7 +319,7 @@ def _refusal_error(method: str, refusal: HubRefusal) -> KojiError:
     return error
 
 
-def _listed(rows: Iterable[dict[str, Any]]) -> _Listed:
+def _first_listed(rows: Iterable[dict[str, Any]]) -> _Listed:
     for row in rows:
         size, checksum, kind = row.get("size"), text_of(row.get("checksum")), row.get("checksum_type")
         algorithm = _CHECKSUMS.get(kind) if isinstance(kind, int) and checksum else None
@@ -333,17 +335,17 @@ def _listed(rows: Iterable[dict[str, Any]]) -> _Listed:
 def _segment(build: Build, name: str | None) -> str:
     """Return ``name`` quoted as a segment of a URL's path. Raises KojiManifestsArchiveNotFound if it cannot be one."""
     if not name:
-        raise _not_found(build, "the build does not name one")
+        raise _not_found_error(build, "the build does not name one")
     if name in {".", ".."} or "/" in name or len(name) > MAX_NAME or not name.isprintable():
-        raise _not_found(build, f"{printable(name, 100)!r} is not a file name")
+        raise _not_found_error(build, f"{printable(name, 100)!r} is not a file name")
     return quote(name, safe="")
 
 
-def _not_found(build: Build, reason: str) -> KojiManifestsArchiveNotFound:
+def _not_found_error(build: Build, reason: str) -> KojiManifestsArchiveNotFound:
     return KojiManifestsArchiveNotFound(f"The archive of manifests of {build.nvr} was not found: {reason}.")
 
 
-def _not_served(build: Build, url: str, *, waited: bool) -> KojiError:
+def _not_served_error(build: Build, url: str, *, waited: bool) -> KojiError:
     error = KojiError(
         f"Koji's file server does not have {address_of(url)}, the archive of manifests of {build.nvr}, though Koji's "
         f"hub {'has it among the logs' if build.legacy else 'lists it'}."

@@ -102,7 +102,9 @@ def by_time(parked: Iterable[ParkedFailure]) -> list[ParkedFailure]:
 def as_table(parked: Iterable[ParkedFailure]) -> str:
     """Return the messages as a table for a terminal."""
     heads = ["parked at", "id", "nvr", "attempts", "error", "message"]
-    rows = [[_short(each.parked_at), each.id, each.nvr, each.attempts, each.error, each.message] for each in parked]
+    rows = [
+        [_short_time(each.parked_at), each.id, each.nvr, each.attempts, each.error, each.message] for each in parked
+    ]
     return table(heads, rows)
 
 
@@ -159,7 +161,7 @@ def iso_or_none(moment: datetime | None) -> str | None:
     return None if moment is None else moment.isoformat()
 
 
-def _short(moment: datetime | None) -> str | None:
+def _short_time(moment: datetime | None) -> str | None:
     return None if moment is None else moment.strftime("%Y-%m-%d %H:%M:%SZ")
 
 

@@ -15,7 +15,7 @@ from omps_worker.configuration.mapping import Mapping as Rules
 from omps_worker.configuration.mapping import MappingHolder, Verdict
 from omps_worker.messages.reporting import full_reason_of, reason_of, warnings_of
 from omps_worker.publishing import claims
-from omps_worker.publishing.holds import foreseen
+from omps_worker.publishing.holds import with_pauses
 from omps_worker.publishing.processor import Builds, Processor
 from omps_worker.publishing.targets import IGNORED_BY_RULE, NO_RULE
 
@@ -108,7 +108,7 @@ def explain(event: BuildEvent | Ignored, mapping: MappingHolder, builds: Builds,
     planned = outdated or processor.process_build(build, Attempt(), PushRequest(dry_run=True))
     if isinstance(planned, Ignored):
         return Explanation(IGNORE, f"{planned.reason}: {planned.detail}", rule, build, why_not)
-    outcomes = foreseen(mapping.current, planned, waits=True)
+    outcomes = with_pauses(mapping.current, planned, waits=True)
     decision, why, fault = _worst(outcomes)
     paused = _pauses(mapping.current, outcomes)
     return Explanation(decision, why, rule, build, why_not, outcomes, paused, fault)

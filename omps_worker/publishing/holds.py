@@ -49,16 +49,16 @@ def check(mapping: Mapping, organization: str) -> None:
         raise _error(organization, entry, waits=False)
 
 
-def foreseen(mapping: Mapping, outcomes: Iterable[Outcome], *, waits: bool) -> list[Outcome]:
+def with_pauses(mapping: Mapping, outcomes: Iterable[Outcome], *, waits: bool) -> list[Outcome]:
     """Return the outcomes of a dry run with the mapping's pauses applied, which a dry run ignores.
 
     Outcomes that a pause would prevent become ``retrying`` if the work ``waits``, and ``failed`` otherwise. Their
     version stays the one that the release would get now.
     """
-    return [_foreseen(mapping, outcome, waits=waits) for outcome in outcomes]
+    return [_with_pause(mapping, outcome, waits=waits) for outcome in outcomes]
 
 
-def _foreseen(mapping: Mapping, outcome: Outcome, *, waits: bool) -> Outcome:
+def _with_pause(mapping: Mapping, outcome: Outcome, *, waits: bool) -> Outcome:
     if outcome.organization is None or outcome.status not in (Status.PUBLISHED, Status.UNCHANGED):
         return outcome
     error = _paused(mapping, outcome.organization, waits=waits)

@@ -132,7 +132,7 @@ class Processor:
             unknown = claims.not_known_yet(error) if attempt.by_message else error.as_value()
             return [Outcome(Status.FAILED, nvr=event.nvr, error=unknown)]
         except Exception as error:
-            return [Outcome(Status.FAILED, nvr=event.nvr, error=_named(error, event.nvr))]
+            return [Outcome(Status.FAILED, nvr=event.nvr, error=_as_worker_error(error, event.nvr))]
         return outdated or self._prepare_build(BuildWork(build, attempt, request, self._observer, seconds), build)
 
     def process_build(self, build: Build, attempt: Attempt, request: PushRequest) -> list[Outcome] | Ignored:
@@ -148,7 +148,7 @@ class Processor:
         try:
             targets = still_open(targets_of(self._mapping.current, build.facts, build.nvr, request), attempt)
         except Exception as error:
-            return [work.outcome(Status.FAILED, None, error=_named(error, build.nvr))]
+            return [work.outcome(Status.FAILED, None, error=_as_worker_error(error, build.nvr))]
         if isinstance(targets, Ignored):
             return replace(targets, build=build)
         reasons = [self._destination.skip_reason(target, build) for target in targets]
@@ -177,7 +177,7 @@ class Processor:
         try:
             targets = targets_of(self._mapping.current, BuildFacts(), "an archive without a build", request)
         except Exception as error:
-            return [work.outcome(Status.FAILED, None, error=_named(error, None))]
+            return [work.outcome(Status.FAILED, None, error=_as_worker_error(error, None))]
         if isinstance(targets, Ignored):
             return targets
         return left_to_release(work, self._prepare_unpaused(work, targets, partial(self._contents, work, archive_file)))
@@ -241,8 +241,8 @@ class Processor:
                 if contents and _may_be_a_bundle(work.build, prepared) and contents.is_bundle_tree():
                     return [work.outcome(Status.SKIPPED, target, reason=BUNDLE_BUILD) for target in targets]
         except Exception as error:
-            named = _of_build(_named(error, work.nvr), work)
-            return [work.outcome(Status.FAILED, target, error=named) for target in targets]
+            worker_error = _with_archive(_as_worker_error(error, work.nvr), work)
+            return [work.outcome(Status.FAILED, target, error=worker_error) for target in targets]
         files = contents.files if contents else None
         return [
             work.outcome(Status.FAILED, target, extracted_files=files, error=each)
@@ -256,7 +256,7 @@ class Processor:
         try:
             return self._destination.prepare(target, contents, work.build, work.request)
         except Exception as error:
-            return _named(error, work.nvr)
+            return _as_worker_error(error, work.nvr)
 
     def _publish(self, work: BuildWork, target: Target, prepared: Content) -> Outcome:
         known: dict[str, object] = {
@@ -268,7 +268,7 @@ class Processor:
         try:
             return self._release(work, target, prepared, known)
         except Exception as error:
-            return work.outcome(Status.FAILED, target, **known, error=_named(error, work.nvr))
+            return work.outcome(Status.FAILED, target, **known, error=_as_worker_error(error, work.nvr))
 
     def _release(self, work: BuildWork, target: Target, prepared: Content, known: dict[str, object]) -> Outcome:
         destination, order = self._destination, self._order(work, target, prepared)
@@ -312,15 +312,15 @@ def _may_be_a_bundle(build: Build | None, prepared: Sequence[Content | WorkerErr
     return unknown and any(isinstance(each, PackageValidationError) for each in prepared)
 
 
-def _of_build(error: WorkerError, work: BuildWork) -> WorkerError:
+def _with_archive(error: WorkerError, work: BuildWork) -> WorkerError:
     """Return ``error`` with the URL of the archive that it is about, if the archive came from Koji."""
     if not isinstance(error, OMPSUploadedFileError) or work.url is None:
         return error
-    where = f"the archive of manifests of {work.nvr}, {work.url}"
-    return OMPSUploadedFileError(f"{error.message} ({where})", details=error.details)
+    archive = f"the archive of manifests of {work.nvr}, {work.url}"
+    return OMPSUploadedFileError(f"{error.message} ({archive})", details=error.details)
 
 
-def _named(error: Exception, nvr: str | None) -> WorkerError:
+def _as_worker_error(error: Exception, nvr: str | None) -> WorkerError:
     """Return the error of an Outcome for an exception, and log the exception if it is not a WorkerError."""
     if isinstance(error, WorkerError):
         return error.as_value()

@@ -151,7 +151,7 @@ class Releaser:
         location, incremented = wanted.location, wanted.version is None
         if incremented and not wanted.new_release and wanted.order is not None and wanted.order.goes_last():
             self._let_others_go_first(wanted)
-        with self._hold(location) as hold:
+        with self._locked(location) as hold:
             pushed: set[str] = set()
             for _ in range(CONFLICTS if incremented else 2):
                 listing = self._look(location)
@@ -180,7 +180,7 @@ class Releaser:
         )
 
     @contextmanager
-    def _hold(self, location: PackageLocation) -> Iterator[HeldPackage]:
+    def _locked(self, location: PackageLocation) -> Iterator[HeldPackage]:
         """Lock a package; only the wait for the lock is timed."""
         with ExitStack() as stack:
             with self._observer.timing("lock"):
