@@ -34,7 +34,7 @@ from omps_worker.messages.reporting import Reporter, log_outcome, result_body, r
 from omps_worker.publishing.catch_up import CATCH_UP_TOPIC, BuildReport, CatchUp, MissingMessage
 from omps_worker.publishing.explain import Explanation, explain
 from omps_worker.publishing.gate import Greenwave
-from omps_worker.publishing.holds import foreseen
+from omps_worker.publishing.holds import with_pauses
 from omps_worker.publishing.pending import PendingMessage, concerns
 from omps_worker.publishing.processor import Processor
 from omps_worker.publishing.targets import IGNORED_BY_RULE, NO_RULE
@@ -297,7 +297,7 @@ class Site(BrokerSite):
             reason = f"{outcomes.reason}: {outcomes.detail}"
             outcomes = [Outcome(Status.SKIPPED, nvr=nvr, build=outcomes.build, reason=reason)]
         elif request.dry_run:
-            outcomes = foreseen(self.mapping.current, outcomes, waits=False)
+            outcomes = with_pauses(self.mapping.current, outcomes, waits=False)
         else:
             # Nothing was begun for a paused organization, so there is no result for the bus, only for the caller.
             self._report([each for each in outcomes if not isinstance(each.error, OrganizationPaused)], origin)

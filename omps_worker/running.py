@@ -27,7 +27,7 @@ from omps_worker.messages import events
 from omps_worker.monitoring.checks import CheckClients
 from omps_worker.monitoring.health import ANSWER_SECONDS, Questions
 from omps_worker.monitoring.organization_probes import OrganizationProbes
-from omps_worker.monitoring.readiness import stuck_after, vital
+from omps_worker.monitoring.readiness import restart_reasons, stuck_after
 from omps_worker.monitoring.service_monitoring import ServiceMonitoring
 from omps_worker.monitoring.systemd import SystemdNotifier
 from omps_worker.publishing.catch_up import ScheduledCatchUp
@@ -128,7 +128,9 @@ class _Worker:
         return [*self._probes.warnings(), *(f"mapping: {sentence}" for sentence in paused)]
 
     def _vital(self) -> list[str]:
-        return vital(self._consumer.seconds_since_turn, self._consumer.deliveries.longest_work, self._settings.worker)
+        return restart_reasons(
+            self._consumer.seconds_since_turn, self._consumer.deliveries.longest_work, self._settings.worker
+        )
 
     def _consumer_trouble(self) -> str | None:
         if self._consumer.consuming:

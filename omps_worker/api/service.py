@@ -211,7 +211,7 @@ class Service:
         (outcome,) = self._publisher.release(prepared)
         if outcome.reason == SUPERSEDED:
             # A client that names a build wants that build, even if a newer one exists.
-            (outcome,) = self._publisher.release(prepared.asked_again(new_release=True))
+            (outcome,) = self._publisher.release(prepared.with_request(new_release=True))
         return outcome
 
     def report(self, outcome: Outcome, origin: ManualRequest) -> None:

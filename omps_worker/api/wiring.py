@@ -37,7 +37,7 @@ from omps_worker.destinations.app_registry.destination import AppRegistryDestina
 from omps_worker.koji_client.builds import KojiBuilds
 from omps_worker.messages.reporting import Reporter, ResultMessage, log_outcome
 from omps_worker.monitoring.checks import CheckClients
-from omps_worker.monitoring.readiness import Trouble, vital
+from omps_worker.monitoring.readiness import Trouble, restart_reasons
 from omps_worker.publishing.gate import Greenwave
 from omps_worker.publishing.processor import Processor
 
@@ -186,7 +186,7 @@ class ApiSite:
 
     def vital(self) -> list[str]:
         """Return the reasons to restart this process; empty if there are none."""
-        return vital(time.monotonic() - self._loop_seen_at, self.pool.longest, self._settings.worker)
+        return restart_reasons(time.monotonic() - self._loop_seen_at, self.pool.longest, self._settings.worker)
 
     def parts(self) -> dict[str, Trouble]:
         """Return the health checks of the parts of this process."""

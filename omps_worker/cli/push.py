@@ -183,7 +183,7 @@ def delete(
     The repository stays. Before it asks for confirmation, the command lists the messages that may publish the package
     again: those that are waiting for a retry, and parked ones.
     """
-    from omps_worker.publishing.pending import told
+    from omps_worker.publishing.pending import warning_lines
 
     package = f"{organization}/{repository}"
     what = f"release {version} of {package}" if version else package
@@ -191,7 +191,7 @@ def delete(
     if needs_yes and not sys.stdin.isatty():
         raise click.UsageError("This deletes releases: --yes is required without a terminal.")
     pending, unknown = _pending(site, organization, repository)
-    for line in told(pending, package):
+    for line in warning_lines(pending, package):
         print_to_stderr(line)
     if unknown:
         print_to_stderr(f"Not all messages that may publish {package} again are known: {unknown}")

@@ -62,7 +62,7 @@ def service_checks(examined: CheckedConfiguration) -> Iterator[Check]:
             yield Check("bindings", partial(look, settings.tls.ca_cert or bundle))
     files = HttpClient(timeout=worker.koji.timeout, ca_bundle=bundle)
     yield Check("Koji hub", KojiBuilds(worker.koji, worker.limits, bundle).version)
-    yield Check("Koji files", partial(checks.check_files, worker.koji.root_url, files))
+    yield Check("Koji files", partial(checks.check_koji_files, worker.koji.root_url, files))
     greenwave = Greenwave.of(worker.greenwave, timeout=worker.koji.timeout, ca_bundle=bundle)
     if greenwave is not None:
         yield Check("Greenwave", greenwave.version)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where releases go: one protocol, and a room for each kind of destination.
+"""Destinations of releases: one interface, and a subpackage for each kind of destination.
 
-May know: ``common`` and ``manifests``. Only a destination's own room knows the protocol of its registry.
+May know: ``common`` and ``manifests``. Only a destination's own subpackage knows the protocol of its registry.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from omps_worker.manifests.contents import ArchiveContents
 
 BUNDLE_BUILD = "bundle build"
 NOT_AN_OPERATOR_IMAGE = "not an operator image"
-"""Reasons to skip a build: a rule matches it, but it carries nothing that the destination publishes."""
+"""Reasons to skip a build: a rule matches it, but it carries nothing that the destination can publish."""
 
 
 class Content(Protocol):
-    """What is released to one target: the validated manifests of one package, in the destination's format."""
+    """The content of a release to one target: the validated manifests of one package, in the destination's format."""
 
     @property
     def package_name(self) -> str:
@@ -46,40 +46,40 @@ class Content(Protocol):
 
 
 class ReleaseOrder(Protocol):
-    """Where a content belongs among those of newer builds; asked while nobody else can release there."""
+    """The position of a content among those of newer and older builds. It is asked while the package is locked."""
 
     @property
     def superseded_by(self) -> str | None:
-        """The NVR of the build that stands in the way, once ``superseded`` said that there is one."""
+        """The NVR of the superseding build, after ``superseded`` has returned True."""
         ...
 
     def superseded(self, below: Set[str], releases: Sequence[Release]) -> bool:
-        """Whether something newer stands in the way.
+        """Return whether a newer build supersedes this content.
 
-        ``below``: the digests of the highest release, if this content would come out on top of it.
-        ``releases``: all that there are.
+        ``below`` holds the digests of the highest release if this content would be released on top of it. ``releases``
+        are all releases of the package.
         """
         ...
 
     def newest(self) -> bool:
-        """Whether there is nothing newer, so that this content belongs on top."""
+        """Return whether no build is newer, so that this content belongs on top."""
         ...
 
     def reverts(self, releases: Sequence[Release], digest: str) -> bool:
-        """Whether this content, which is among the releases, is to be released again as it went back to it."""
+        """Return whether the released content ``digest`` is to be released again because the build reverts to it."""
         ...
 
     def goes_last(self) -> bool:
-        """Whether others, which may be under way, are to be released before it."""
+        """Return whether other builds, which may be in progress, are to be released before this one."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class ReleaseJob:
-    """One release to be made: what goes where, and for whom.
+    """One release to make: which content, to which target, for which request.
 
-    ``order`` keeps old from coming out on top of new; None: that does not matter. ``comes_again``: if this fails for
-    a passing reason, it is tried again, so that nothing needs to be called done that was not seen.
+    ``order`` prevents old content from being released on top of new; with None, order does not matter. ``comes_again``
+    is True if transient failures are retried: then nothing needs to count as done before it has been seen.
     """
 
     target: Target
@@ -92,11 +92,11 @@ class ReleaseJob:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """The release that holds the content. ``created`` says whether this call made it.
+    """The release that has the content. ``created`` says whether this call made it.
 
-    ``made_at`` is the time of the release as the registry writes it, None if the registry does not say. ``listed`` is
-    False if the registry accepted the release but could not be queried afterwards. ``facts`` are further fields of the
-    Outcome, by name.
+    ``made_at`` is the time of the release as the registry writes it, or None if the registry gives no time. ``listed``
+    is False if the registry accepted the release but could not be queried afterwards. ``facts`` are further fields of
+    the Outcome, by name.
     """
 
     version: str
@@ -114,7 +114,7 @@ class Destination(Protocol):
     """
 
     def skip_reason(self, target: Target, build: Build) -> str | None:
-        """Return why a build of this kind has nothing to publish to ``target``; None if it may have. Never raises."""
+        """Return why a build of this kind has nothing to publish to ``target``, or None if it may. Never raises."""
         ...
 
     def needs_archive(self, target: Target, build: Build) -> bool:
@@ -124,15 +124,15 @@ class Destination(Protocol):
     def prepare(
         self, target: Target, contents: ArchiveContents | None, build: Build | None, request: PushRequest
     ) -> Content:
-        """Make what is released to ``target``. Changes nothing at the destination.
+        """Make the content to release to ``target``. Changes nothing at the destination.
 
-        ``contents`` is the unpacked archive of the build, or one that was uploaded; None if ``needs_archive`` returned
-        False. ``build`` is None for an uploaded archive.
+        ``contents`` is the unpacked archive, of the build or uploaded, or None if ``needs_archive`` returned False.
+        ``build`` is None for an uploaded archive.
         """
         ...
 
     def changes(self, target: Target, request: PushRequest) -> Hashable:
-        """Return what is changed in manifests on their way to ``target``; equal values change them equally."""
+        """Return the changes to manifests on their way to ``target``; equal values mean equal changes."""
         ...
 
     def plan(self, job: ReleaseJob) -> Released | None:
@@ -164,8 +164,8 @@ class Destination(Protocol):
         ...
 
     def checks(self) -> Iterator[tuple[str, Callable[[], str]]]:
-        """Yield what ``omps-worker check`` asks: the name of a part, and a function that looks at it.
+        """Yield the checks of ``omps-worker check``: the name of a part, and a function that checks it.
 
-        The function returns a detail for a person, and raises Inconclusive or a WorkerError. It changes nothing.
+        The function returns a detail for people, or raises Inconclusive or a WorkerError. It changes nothing.
         """
         ...

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Koji, where builds come from: its hub, its file server, and what both answer.
+"""The Koji client: the hub, the file server, and the validation of their answers.
 
-May know: ``common`` and the settings of ``configuration``. Everything that Koji says is checked here.
+May know: ``common`` and the settings of ``configuration``. All data from Koji is validated here.
 """

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What Koji's hub says about builds and tasks, read with care.
+"""Parsing of the hub's answers about builds and tasks.
 
-Everything that it answers may be of any type: what is needed is checked, what is not needed and odd
-counts as unknown.
+Values in an answer may have any type. Values that are needed are checked; other values that are not valid count as
+unknown.
 """
 
 from __future__ import annotations
@@ -15,14 +15,17 @@ from omps_worker.common.http_client.client import parse_json
 from omps_worker.common.model import Build, OperatorKind
 
 MAX_ID = 2**31 - 1
-"""Koji's ids are PostgreSQL's four-byte integers; a larger one makes its database fail."""
+"""The largest id in Koji: ids are PostgreSQL's four-byte integers, and a larger one is an error of Koji's database."""
 
 MAX_NAME = 1024
-"""No NVR, name of a person or of a target has more characters; Koji limits its names to 256."""
+"""The longest NVR, or name of a user or target, in characters; Koji limits its names to 256."""
 
 
 def build_of(info: Any, target: str | None) -> Build:
-    """The build that ``info`` describes, as getBuild and listBuilds give it; KojiError if it describes none."""
+    """Return the build that ``info`` describes, in the format of getBuild and listBuilds.
+
+    Raises KojiError if required values are missing or not valid.
+    """
     info = dict_of(info)
     if "id" not in info and "build_id" in info:
         info = {**info, "id": info["build_id"]}
@@ -52,13 +55,13 @@ def build_of(info: Any, target: str | None) -> Build:
 
 
 def target_of(task: Any) -> str | None:
-    """The build target of a task, as getTaskInfo describes it with its request; None if it is unknown."""
+    """Return the build target of a task, in the format of getTaskInfo with its request; None if it is unknown."""
     request = dict_of(task).get("request")
     return name_of(request[1]) if isinstance(request, list) and len(request) > 1 else None
 
 
 def _manifests(extra: Any) -> tuple[str | None, bool, OperatorKind]:
-    """The archive that ``extra`` names, whether it is among the logs, and what is in it."""
+    """Return the archive that ``extra`` names, whether it is among the build's logs, and the kind of operator."""
     if isinstance(extra, str):
         extra = parse_json(extra)
     extra = dict_of(extra)
@@ -77,34 +80,34 @@ def _manifests(extra: Any) -> tuple[str | None, bool, OperatorKind]:
 
 
 def is_integer(value: Any) -> bool:
-    """Whether ``value`` is a whole number."""
+    """Return whether ``value`` is a whole number."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def is_id(value: Any) -> bool:
-    """Whether it can be the id of something in Koji."""
+    """Return whether ``value`` can be the id of something in Koji."""
     return is_integer(value) and 0 < value <= MAX_ID
 
 
 def dict_of(value: Any) -> dict[str, Any]:
-    """It, if it is a struct; else an empty one."""
+    """Return ``value`` if it is a struct, else an empty one."""
     return value if isinstance(value, dict) else {}
 
 
 def rows_of(value: Any, method: str) -> list[dict[str, Any]]:
-    """The structs of a list; KojiError if the answer to ``method`` is none."""
+    """Return the structs in a list, the answer to ``method``. Raises KojiError if it is not a list."""
     if not isinstance(value, list):
-        raise KojiError(f"Koji's answer to {method} is no list.")
+        raise KojiError(f"Koji's answer to {method} is not a list.")
     return [row for row in value if isinstance(row, dict)]
 
 
 def text_of(value: Any) -> str | None:
-    """It, if it is text that is not empty."""
+    """Return ``value`` if it is text and not empty, else None."""
     return value if isinstance(value, str) and value else None
 
 
 def name_of(value: Any) -> str | None:
-    """It, if it can be the name of something in Koji."""
+    """Return ``value`` if it can be the name of something in Koji, else None."""
     return value if isinstance(value, str) and 0 < len(value) <= MAX_NAME and value.isprintable() else None
 
 

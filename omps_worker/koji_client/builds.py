@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Builds in Koji: what they are, and the archive of manifests that they carry.
+"""Builds in Koji: their descriptions, and downloads of their archives of manifests.
 
-Everything that the hub answers may be of any type: what is needed is checked, what is not
-needed and odd counts as unknown.
+Values in the hub's answers may have any type. Values that are needed are checked; other values that are not valid count
+as unknown.
 """
 
 from __future__ import annotations
@@ -46,10 +46,11 @@ if TYPE_CHECKING:
     from omps_worker.koji_client.hub import Hub, HubRefusal
 
 FRESH_SECONDS = 600.0
-"""For so long after a build, its files may not yet have reached a file server behind NFS or a CDN."""
+"""The seconds after its completion for which a build is fresh. Its files may not have reached a file server behind NFS
+or a CDN yet."""
 
 PAUSES = (2.0, 5.0)
-"""How many seconds to wait before asking again for a file that is missing from a fresh build."""
+"""The seconds to wait before each further request for a missing file of a fresh build."""
 
 _CHECKSUMS = {0: "md5", 1: "sha1", 2: "sha256"}
 """Koji's ``checksum_type`` (koji.CHECKSUM_TYPES)."""
@@ -57,7 +58,7 @@ _CHECKSUMS = {0: "md5", 1: "sha1", 2: "sha256"}
 
 @dataclass(frozen=True)
 class _Listed:
-    """What Koji's database knows about a file; None where it knows nothing."""
+    """The facts about a file in Koji's database; None for unknown values. ``known`` is False if the file has no row."""
 
     size: int | None = None
     algorithm: str | None = None
@@ -66,23 +67,23 @@ class _Listed:
 
     @property
     def verifies(self) -> bool:
-        """Whether what is downloaded can be held against it."""
+        """Whether a download can be verified with these facts."""
         return self.size is not None or self.checksum is not None
 
 
 class _Missing(Exception):
-    pass
+    """The file server does not have the file."""
 
 
 class _Different(Exception):
-    pass
+    """The file is not the one that Koji lists; the text continues a sentence that begins with "it"."""
 
 
 class KojiBuilds:
-    """Finds builds and downloads their archives; may be shared by threads.
+    """Finds builds in Koji and downloads their archives. Threads may share it.
 
-    ``pause`` waits a number of seconds; only for files that are missing from a fresh build.
-    ``observer`` hears of each call.
+    ``pause`` waits for a number of seconds; it is called only for files that are missing from a fresh build.
+    ``observer`` is notified of each call.
     """
 
     def __init__(
@@ -100,20 +101,20 @@ class KojiBuilds:
         self._pause = pause
         self._observer = observer
         self.failed_download: str | None = None
-        """The URL of the last download, if the file server itself failed it: for those who ask whether it is well."""
+        """The URL of the last download if it failed because of the file server, else None. For health checks."""
         self._files = HttpClient(timeout=settings.timeout, ca_bundle=ca_bundle, observer=observer, service="koji_files")
         self._listing = Listing(self._ask)
 
     @cached_property
     def _hub(self) -> Hub:
-        # Importing koji takes longer than some commands run.
+        # Importing koji takes longer than some commands take as a whole.
         from omps_worker.koji_client.hub import Hub
 
         settings = self._settings
         return Hub(settings.hub_url, timeout=settings.timeout, ca_bundle=self._ca_bundle, observer=self._observer)
 
     def version(self) -> str:
-        """The version of the hub, e.g. ``1.35.3``, or that of its API if it is too old to tell. Raises KojiError."""
+        """Return the version of the hub, e.g. ``1.35.3``, or of its API if the hub is too old. Raises KojiError."""
         try:
             version = name_of(self._ask("getKojiVersion"))
         except KojiError as error:
@@ -122,11 +123,11 @@ class KojiBuilds:
             number = self._ask("getAPIVersion")
             version = f"API version {number}" if isinstance(number, int) else None
         if version is None:
-            raise KojiError("Koji's hub answers without a version.")
+            raise KojiError("Koji's hub answered without a version.")
         return printable(version, 50)
 
     def is_there(self) -> None:
-        """Return if the hub answers calls, be it that it lacks this one; raises KojiError."""
+        """Return if the hub answers calls, even if it does not have this one. Raises KojiError if it does not."""
         try:
             self._ask("getAPIVersion")
         except KojiError as error:
@@ -134,16 +135,16 @@ class KojiBuilds:
                 raise
 
     def find(self, *, build_id: int | None = None, nvr: str | None = None, with_target: bool = True) -> Build:
-        """The build of this id or, if there is none, of this NVR, in whatever state it is.
+        """Return the build with this id or, if there is none, with this NVR, whatever its state.
 
-        ``with_target`` asks for the build's task too, which knows the build target; this takes
-        one more call. Raises KojiNVRBuildNotFound, and KojiError when there is no usable answer.
+        ``with_target`` also asks for the build's task, which has the build target; this takes one more call. Raises
+        KojiNVRBuildNotFound, and KojiError if there is no usable answer: trying again may help.
         """
         info = None
         if build_id is not None and is_id(build_id):
             info = self._ask("getBuild", build_id)
             if info is not None and dict_of(info).get("id") != build_id:
-                raise KojiError(f"Koji's hub was asked for the build {build_id} and describes another.")
+                raise KojiError(f"Koji's hub was asked for build {build_id}, but its answer describes another build.")
         if info is None and nvr is not None:
             info = self._ask_for_nvr(nvr)
         if info is None:
@@ -153,11 +154,14 @@ class KojiBuilds:
         return build_of(info, target)
 
     def siblings(self, build: Build, since: datetime) -> Iterator[Build]:
-        """The builds of its component and target; see ``listing.Listing.siblings``."""
+        """Yield the builds of the same component and target; see ``listing.Listing.siblings``."""
         return self._listing.siblings(build, since)
 
     def completed(self, since: datetime, until: datetime | None = None) -> list[Build]:
-        """The builds of a period; see ``listing.Listing.completed``. What the hub refuses it refuses for good."""
+        """Return the builds of a period; see ``listing.Listing.completed``.
+
+        A KojiError is permanent if the hub refused the call: it would refuse it again.
+        """
         try:
             return self._listing.completed(since, until)
         except KojiError as error:
@@ -165,21 +169,22 @@ class KojiBuilds:
             raise
 
     def download(self, build: Build, destination: Path) -> str:
-        """Write the build's archive of manifests to ``destination``, verified as far as Koji lists it; its URL.
+        """Write the build's archive of manifests to ``destination`` and return its URL.
 
-        Leaves no file behind when it fails. Raises KojiManifestsArchiveNotFound where Koji itself says
-        that there is none, and OMPSUploadedFileError if it is too large: both are the build's fault. Raises
-        KojiError where the file server does not have what Koji lists, or sends something else: that
-        is the site's, and trying again may help. Each names the URL as far as there is one.
+        The download is verified as far as Koji lists the file. If it fails, no file is left behind.
+
+        Raises KojiManifestsArchiveNotFound if Koji itself has no archive, and OMPSUploadedFileError if it is too large.
+        Both are faults of the build. Raises KojiError if the file server does not have what Koji lists, or sends
+        something else. That is a fault of the site, and trying again may help. The errors name the URL if there is one.
         """
-        url, listed = self._legacy_place(build) if build.legacy else self._place(build)
+        url, listed = self._legacy_location(build) if build.legacy else self._location(build)
         if listed.size is not None and listed.size > self._limits.archive_bytes:
             raise self._too_large(build, url)
-        # Koji writes the rows and the state in one transaction: what has no row will not come.
+        # Koji writes the rows and the state in one transaction: a file without a row will not appear later.
         expected = listed.known or build.legacy
         pauses = list(PAUSES) if _is_fresh(build) and expected else []
-        insisted = bool(pauses)
-        again = True
+        waited = bool(pauses)
+        may_download_again = True
         try:
             while True:
                 try:
@@ -187,17 +192,19 @@ class KojiBuilds:
                     return address_of(url)
                 except _Missing:
                     if not expected:
-                        raise _not_found(build, f"Koji does not list it, nor is it at {address_of(url)}") from None
+                        raise _not_found_error(
+                            build, f"Koji does not list it, nor is it at {address_of(url)}"
+                        ) from None
                     if not pauses:
-                        raise _not_served(build, url, insisted=insisted) from None
+                        raise _not_served_error(build, url, waited=waited) from None
                     self._pause(pauses.pop(0))
                 except _Different as difference:
-                    if not again:
+                    if not may_download_again:
                         raise KojiError(
-                            f"What Koji's file server has at {address_of(url)} is not the archive of manifests of "
+                            f"The file at {address_of(url)} on Koji's file server is not the archive of manifests of "
                             f"{build.nvr}: it {difference}."
                         ) from None
-                    again = False
+                    may_download_again = False
         except BaseException:
             destination.unlink(missing_ok=True)
             raise
@@ -208,12 +215,12 @@ class KojiBuilds:
         try:
             return self._hub.call(method, *arguments, **options)
         except HubRefusal as refusal:
-            raise _refused(method, refusal) from None
+            raise _refusal_error(method, refusal) from None
 
     def _ask_for_nvr(self, nvr: str) -> Any:
         from omps_worker.koji_client.hub import HubRefusal
 
-        # The hub would answer these with "bad request", or not at all.
+        # The hub answers such names with "bad request", or not at all.
         if len(nvr) > MAX_NAME or not nvr.isprintable():
             return None
         try:
@@ -221,7 +228,7 @@ class KojiBuilds:
         except HubRefusal as refusal:
             if "invalid format" in str(refusal) or "bad request" in str(refusal):
                 return None
-            raise _refused("getBuild", refusal) from None
+            raise _refusal_error("getBuild", refusal) from None
 
     def _target(self, info: Any) -> str | None:
         task_id = dict_of(info).get("task_id")
@@ -229,14 +236,14 @@ class KojiBuilds:
             return None
         return target_of(self._ask("getTaskInfo", task_id, request=True))
 
-    def _place(self, build: Build) -> tuple[str, _Listed]:
-        """The URL of the archive, and what Koji lists about it."""
+    def _location(self, build: Build) -> tuple[str, _Listed]:
+        """Return the URL of the archive, and what Koji lists about it."""
         url = f"{self._directory(build)}/files/operator-manifests/{_segment(build, build.archive)}"
         rows = self._ask("listArchives", buildID=build.id, type="operator-manifests")
         rows = [row for row in rows_of(rows, "listArchives") if row.get("filename") == build.archive]
         if rows and all(row.get("metadata_only") for row in rows):
-            raise _not_found(build, f"Koji has only its metadata, and no file at {address_of(url)}")
-        return url, _listed(row for row in rows if not row.get("metadata_only"))
+            raise _not_found_error(build, f"Koji has only its metadata, and no file at {address_of(url)}")
+        return url, _first_listed(row for row in rows if not row.get("metadata_only"))
 
     def _directory(self, build: Build) -> str:
         import koji  # type: ignore[import-untyped]
@@ -249,12 +256,12 @@ class KojiBuilds:
     def _root(self) -> str:
         return self._settings.root_url.rstrip("/")
 
-    def _legacy_place(self, build: Build) -> tuple[str, _Listed]:
-        """The URL of an archive among the logs, about which Koji lists nothing."""
+    def _legacy_location(self, build: Build) -> tuple[str, _Listed]:
+        """Return the URL of an archive among the build's logs, about which Koji lists nothing."""
         logs = rows_of(self._ask("getBuildLogs", build.id), "getBuildLogs")
         paths = [log.get("path") for log in logs if log.get("name") == build.archive]
         if not paths or not isinstance(paths[0], str):
-            raise _not_found(build, "it is not among the logs")
+            raise _not_found_error(build, "it is not among the logs")
         segments = [segment for segment in paths[0].split("/") if segment not in {"", "."}]
         return "/".join([self._root, *(_segment(build, segment) for segment in segments)]), _Listed()
 
@@ -293,10 +300,10 @@ class KojiBuilds:
         if listed.size is not None and size != listed.size:
             raise _Different(f"has {size} bytes, but Koji lists {listed.size}")
         if listed.algorithm and digest.hexdigest() != listed.checksum:
-            raise _Different(f"has another {listed.algorithm} checksum than Koji lists")
+            raise _Different(f"has a different {listed.algorithm} checksum from the one that Koji lists")
         if not listed.verifies and not zipfile.is_zipfile(destination):
-            # A page of a proxy, or a part of the file: Koji knows neither size nor checksum to tell by.
-            raise _Different("is no zip, or only a part of one")
+            # Koji lists neither size nor checksum, but this is a page of a proxy, or only a part of the file.
+            raise _Different("is not a complete zip file")
 
     def _too_large(self, build: Build, url: str) -> OMPSUploadedFileError:
         limit = self._limits.archive_bytes
@@ -306,13 +313,13 @@ class KojiBuilds:
         )
 
 
-def _refused(method: str, refusal: HubRefusal) -> KojiError:
+def _refusal_error(method: str, refusal: HubRefusal) -> KojiError:
     error = KojiError(f"Koji's hub refuses {method}: {refusal}")
     error.refused, error.lacking = True, refusal.lacking
     return error
 
 
-def _listed(rows: Iterable[dict[str, Any]]) -> _Listed:
+def _first_listed(rows: Iterable[dict[str, Any]]) -> _Listed:
     for row in rows:
         size, checksum, kind = row.get("size"), text_of(row.get("checksum")), row.get("checksum_type")
         algorithm = _CHECKSUMS.get(kind) if isinstance(kind, int) and checksum else None
@@ -326,24 +333,24 @@ def _listed(rows: Iterable[dict[str, Any]]) -> _Listed:
 
 
 def _segment(build: Build, name: str | None) -> str:
-    """``name`` as one part of a URL's path; KojiManifestsArchiveNotFound if it cannot be one."""
+    """Return ``name`` quoted as a segment of a URL's path. Raises KojiManifestsArchiveNotFound if it cannot be one."""
     if not name:
-        raise _not_found(build, "it carries none")
+        raise _not_found_error(build, "the build does not name one")
     if name in {".", ".."} or "/" in name or len(name) > MAX_NAME or not name.isprintable():
-        raise _not_found(build, f"{printable(name, 100)!r} is no file name")
+        raise _not_found_error(build, f"{printable(name, 100)!r} is not a file name")
     return quote(name, safe="")
 
 
-def _not_found(build: Build, reason: str) -> KojiManifestsArchiveNotFound:
+def _not_found_error(build: Build, reason: str) -> KojiManifestsArchiveNotFound:
     return KojiManifestsArchiveNotFound(f"The archive of manifests of {build.nvr} was not found: {reason}.")
 
 
-def _not_served(build: Build, url: str, *, insisted: bool) -> KojiError:
+def _not_served_error(build: Build, url: str, *, waited: bool) -> KojiError:
     error = KojiError(
         f"Koji's file server does not have {address_of(url)}, the archive of manifests of {build.nvr}, though Koji's "
         f"hub {'has it among the logs' if build.legacy else 'lists it'}."
     )
-    error.absent, error.insisted = True, insisted
+    error.absent, error.insisted = True, waited
     return error
 
 

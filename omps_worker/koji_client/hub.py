@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Koji's hub over XML-RPC: bounded calls, and what the many ways to fail mean.
+"""Calls to Koji's hub over XML-RPC, with limits, and the meaning of their failures.
 
-Importing this module imports koji, which takes about 0.2 s: import it where it is needed.
+Importing this module imports koji, which takes about 0.2 s: import it only where it is needed.
 """
 
 from __future__ import annotations
@@ -37,19 +37,20 @@ from omps_worker.common.observer import SILENT, Observer, status_label
 from omps_worker.common.tracebacks import empty_frames, let_go
 
 ANSWER_BYTES = 16 * 1024 * 1024
-"""How large an answer of the hub may be; a build is described in about 8 KB."""
+"""The largest answer of the hub, in bytes; the description of a build has about 8 KB."""
 
 TEXT_LIMIT = 300
-"""How many characters of the hub's own words an error quotes."""
+"""The number of characters of the hub's own text that an error quotes."""
 
-_USUAL = "is hub_url right? It usually ends in /kojihub."
+_HUB_URL_HINT = "is hub_url right? It usually ends in /kojihub."
 _TRACEBACK = "Traceback (most recent call last)"
 
 FAULT, UNREADABLE = "fault", "unreadable"
-"""How a call may end beside with a status or an HttpFault: a fault of XML-RPC, or no XML-RPC at all."""
+"""Results of calls in addition to HTTP statuses and HttpFaults: an XML-RPC fault, or an answer that is not XML-RPC."""
 
 _OPTIONS = {"anon_retry": False, "offline_retry": False, "max_retries": 0, "retry_interval": 1}
-"""Without these, koji's client tries 31 times, for ever when the hub is offline, and waits 12 hours."""
+"""Without these options, koji's client makes 31 attempts, retries forever while the hub is offline, and waits up to 12
+hours."""
 
 _NETWORK = (
     requests.exceptions.RequestException,
@@ -60,9 +61,9 @@ _NETWORK = (
 
 
 class HubRefusal(Exception):
-    """The hub understood the call and refuses what it was asked; the text is the hub's.
+    """The hub understood the call and refused it; the text is the hub's.
 
-    ``lacking``: because it has no such call, or the call no such argument.
+    ``lacking`` is True if the hub does not have the call, or the call does not have the argument.
     """
 
     def __init__(self, text: str, *, lacking: bool = False) -> None:
@@ -71,9 +72,9 @@ class HubRefusal(Exception):
 
 
 class Hub:
-    """Calls to one hub. One kept session per thread; may be shared by threads.
+    """A client for one hub. Threads may share it; each thread has its own session, which is reused.
 
-    ``timeout`` is the deadline in seconds of a whole call. ``observer`` hears of each.
+    ``timeout`` is the deadline for a whole call, in seconds. ``observer`` is notified of each call.
     """
 
     def __init__(self, url: str, *, timeout: float, ca_bundle: Path | None = None, observer: Observer = SILENT) -> None:
@@ -84,9 +85,9 @@ class Hub:
         self._thread = threading.local()
 
     def call(self, method: str, *arguments: Any, **options: Any) -> Any:
-        """What the hub answers; it may be of any type and hold anything.
+        """Call a method of the hub and return its answer, which may have any type and content.
 
-        Raises Refusal, and KojiError when there is no answer: trying again may help.
+        Raises HubRefusal if the hub refuses the call, and KojiError if there is no answer: trying again may help.
         """
         with self._observer.call("koji") as call, deadline(self._timeout) as clock:
             session = self._session()
@@ -97,20 +98,20 @@ class Hub:
                 return answer
             except koji.ServerOffline as error:
                 call.result = FAULT
-                # A subclass of GenericError: it comes for "offline", lock-out and a database outage.
-                text = _quoted(_said(error))
+                # A subclass of GenericError, which the hub sends if it is offline or locked, or its database is away.
+                text = _excerpt(_fault_text(error))
                 let_go(error)
                 raise KojiError(f"Koji's hub is offline: {text}") from None
             except (koji.GenericError, koji.Fault) as error:
                 call.result = FAULT
-                text = _said(error)
+                text = _fault_text(error)
                 lacking = _lacks(error, text)
                 let_go(error)
                 if isinstance(error, koji.ParameterError) or type(error) is koji.GenericError:
-                    raise HubRefusal(_quoted(text), lacking=lacking) from None
-                # Fault 1 is an exception that the hub did not handle: a database that is restarted, a statement
-                # that took too long. What it will answer the next time is not known.
-                raise KojiError(f"Koji's hub could not answer {method}: {_quoted(text)}") from None
+                    raise HubRefusal(_excerpt(text), lacking=lacking) from None
+                # Fault 1 is an exception that the hub did not handle, such as a database restart or a statement that
+                # took too long. The next call may succeed.
+                raise KojiError(f"Koji's hub could not answer {method}: {_excerpt(text)}") from None
             except requests.exceptions.HTTPError as error:
                 call.result = status_label(error.response.status_code)
                 raise self._for_status(error) from None
@@ -118,15 +119,17 @@ class Hub:
                 call.result = fault.kind
                 raise KojiError(f"Koji's hub: {fault}") from None
             except Exception as error:
-                # The peer's bytes drive koji's parser: it raises what it likes.
+                # The hub's bytes go through koji's parser, which may raise any exception.
                 if clock.expired or isinstance(error, _NETWORK):
                     found = fault_of(error, clock, self._url)
                     call.result = found.kind
                     raise KojiError(f"Koji's hub: {found}") from None
                 call.result = UNREADABLE
-                what = f"something that is no XML-RPC ({type(error).__name__})"
+                cause = type(error).__name__
                 raise _misplaced(
-                    KojiError(f"Koji's hub at {address_of(self._url)} answered with {what}; {_USUAL}")
+                    KojiError(
+                        f"The answer of Koji's hub at {address_of(self._url)} is not XML-RPC ({cause}); {_HUB_URL_HINT}"
+                    )
                 ) from None
 
     def _session(self) -> _HubSession:
@@ -138,14 +141,14 @@ class Hub:
     def _for_status(self, error: requests.exceptions.HTTPError) -> Exception:
         response = error.response
         if response.status_code == 400:
-            # What the hub's WSGI layer says about a control character in an argument.
+            # The hub's WSGI layer answers so if an argument contains a control character.
             return HubRefusal("bad request")
         if response.status_code == PROXY_WANTS_CREDENTIALS:
             return KojiError(f"Koji's hub: {refused_by_proxy(self._url, response.status_code)}")
         message = f"Koji's hub at {address_of(self._url)} answered with status {response.status_code}"
         retry_after = seconds_of(response.headers.get("Retry-After"))
         if response.status_code in (404, 405):
-            return _misplaced(KojiError(f"{message}; {_USUAL}", retry_after=retry_after))
+            return _misplaced(KojiError(f"{message}; {_HUB_URL_HINT}", retry_after=retry_after))
         return KojiError(f"{message}.", retry_after=retry_after)
 
 
@@ -154,41 +157,41 @@ def _misplaced(error: KojiError) -> KojiError:
     return error
 
 
-def _lacks(error: Exception, said: str) -> bool:
-    """Whether this is how a hub says that it has no such call, or the call no such argument.
+def _lacks(error: Exception, text: str) -> bool:
+    """Return whether the hub says that it does not have the call, or that the call does not have the argument.
 
-    Every hub since 2012 does it like that (kojihub/kojixmlrpc.py, HandlerRegistry.get; koji/util.py,
-    call_with_argcheck). What it says may be a whole traceback, where the site has set KojiDebug.
+    All hubs since 2012 say it in this way (kojihub/kojixmlrpc.py, HandlerRegistry.get; koji/util.py,
+    call_with_argcheck). ``text`` may be a whole traceback if the site has set KojiDebug.
     """
-    return isinstance(error, koji.ParameterError) or "Invalid method: " in said
+    return isinstance(error, koji.ParameterError) or "Invalid method: " in text
 
 
-def _said(error: Exception) -> str:
-    """What the hub gives as the reason of a fault: it should be text, and may be of any type and depth."""
+def _fault_text(error: Exception) -> str:
+    """Return the hub's text for a fault. The hub should send text, but the value may have any type and depth."""
     reason = getattr(error, "faultString", None) or next(iter(error.args), "")
-    return reason if isinstance(reason, str) else "it gives no reason that is text"
+    return reason if isinstance(reason, str) else "the reason that it gives is not text"
 
 
-def _quoted(text: str) -> str:
-    """What an error quotes of the hub's words: of a traceback, which sites with KojiDebug send, the last line."""
+def _excerpt(text: str) -> str:
+    """Return the part of the hub's text to quote in errors: the last line of a traceback, as sent with KojiDebug."""
     if _TRACEBACK in text:
         text = text.rstrip().rpartition("\n")[2]
     return printable(text, TEXT_LIMIT)
 
 
 class _HubSession(koji.ClientSession):  # type: ignore[misc]
-    """koji's client on a session of ours, reading no more than ``ANSWER_BYTES``."""
+    """koji's client with this package's HTTP session; it reads at most ``ANSWER_BYTES``."""
 
     rsession: requests.Session | None
 
     def __init__(self, url: str, ca_bundle: Path | None) -> None:
-        # Before koji's own: it opens the session, and turns unknown attributes into calls.
+        # Set before koji's own initialisation, which opens the session and turns unknown attributes into calls.
         self.ca_bundle = ca_bundle
         self.clock = Deadline(0)
         super().__init__(url, opts=_OPTIONS)
 
     def new_session(self) -> None:
-        """Replace the requests session; koji does so after each failure."""
+        """Replace the requests session; koji calls this after each failure."""
         if (error := sys.exc_info()[1]) is not None:
             empty_frames(error)
         if self.rsession:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What comes from the bus and goes to it, as data: events, results, and how parked messages are told and kept.
+"""Messages as data: events from the bus, results for the bus, and parked messages in lists and files.
 
-May know: ``common``. Nothing here is connected to a broker; ``broker`` sends and receives.
+May know: ``common``. Nothing here connects to a broker; ``broker`` sends and receives.
 """

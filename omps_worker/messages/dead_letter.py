@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Parked failures as people see and choose them: one line each, and which of them are meant."""
+"""Parked failures for the ``failed`` commands: how they are shown, and how they are selected."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from omps_worker.common.text import one_line, table
 from omps_worker.messages.events import document_in
 
 LINE_LIMIT, BODY_LINES = 2000, 500
-"""How many characters of a line, and how many lines of a body, people are shown."""
+"""The number of characters of a line, and of lines of a body, that ``failed show`` prints as text."""
 
 _FINDINGS = "omps-error-findings"
 _BEGINNING = datetime.min.replace(tzinfo=timezone.utc)
@@ -24,10 +24,10 @@ _BEGINNING = datetime.min.replace(tzinfo=timezone.utc)
 
 @dataclass(frozen=True, slots=True)
 class ParkedFailure:
-    """One message in the failed queue; what is not known is None.
+    """A message in the failed queue. Unknown values are None.
 
-    ``id`` may name several copies. ``queue`` is where it lies, ``topic`` the one it had on the bus.
-    ``error`` and ``message`` say why it is there, ``attempts`` how many tries it had.
+    Several copies may have the same ``id``. ``queue`` is the queue that it is in, ``topic`` the topic that it had on
+    the bus. ``error`` and ``message`` say why it was parked. ``attempts`` is the number of attempts so far.
     """
 
     id: str
@@ -41,7 +41,7 @@ class ParkedFailure:
     parked_at: datetime | None
 
     def as_json(self) -> dict[str, Any]:
-        """What ``failed list --json`` prints for it; times are ISO 8601, UTC."""
+        """Return the message's element in the output of ``failed list --json``; times are ISO 8601, UTC."""
         return {
             "id": self.id,
             "queue": self.queue,
@@ -57,10 +57,10 @@ class ParkedFailure:
 
 @dataclass(frozen=True, slots=True)
 class FailureSelection:
-    """Which of the parked messages are meant: those that fit everything that is given.
+    """A selection of parked messages: those that match all criteria that are given.
 
-    ``ids`` are exact; ``nvrs`` and ``errors`` are shell globs, of which one must fit. The ages are
-    seconds since a message was parked. A fact that is not known fits nothing.
+    ``ids`` are exact. ``nvrs`` and ``errors`` are shell globs; one of them must match. ``older_than`` and
+    ``newer_than`` are seconds since a message was parked. An unknown value matches no criterion.
     """
 
     ids: frozenset[str] = frozenset()
@@ -71,15 +71,15 @@ class FailureSelection:
 
     @property
     def everything(self) -> bool:
-        """Whether nothing is left out."""
+        """Whether all messages are selected, because no criterion is given."""
         return self == FailureSelection()
 
-    def means(self, parked: ParkedFailure, now: datetime) -> bool:
-        """Whether this one is meant."""
+    def matches(self, parked: ParkedFailure, now: datetime) -> bool:
+        """Return whether this message is selected."""
         return (
             (not self.ids or parked.id in self.ids)
-            and _fits(parked.nvr, self.nvrs)
-            and _fits(parked.error, self.errors)
+            and _matches(parked.nvr, self.nvrs)
+            and _matches(parked.error, self.errors)
             and self._has_age(parked.parked_at, now)
         )
 
@@ -95,20 +95,21 @@ class FailureSelection:
 
 
 def by_time(parked: Iterable[ParkedFailure]) -> list[ParkedFailure]:
-    """The longest parked first; those of which that is not known before all others."""
-    return sorted(parked, key=lambda one: one.parked_at or _BEGINNING)
+    """Return the messages by the time they were parked, oldest first; those with an unknown time come first of all."""
+    return sorted(parked, key=lambda message: message.parked_at or _BEGINNING)
 
 
 def as_table(parked: Iterable[ParkedFailure]) -> str:
-    """For people."""
+    """Return the messages as a table for a terminal."""
     heads = ["parked at", "id", "nvr", "attempts", "error", "message"]
-    return table(
-        heads, [[_short(one.parked_at), one.id, one.nvr, one.attempts, one.error, one.message] for one in parked]
-    )
+    rows = [
+        [_short_time(each.parked_at), each.id, each.nvr, each.attempts, each.error, each.message] for each in parked
+    ]
+    return table(heads, rows)
 
 
 def details_text(details: Mapping[str, Any]) -> str:
-    """What ``failed show`` prints of one message for people; ``details`` is what it prints as JSON."""
+    """Return the text that ``failed show`` prints for one message. ``details`` is what it prints with ``--json``."""
     tries = "1 attempt" if details["attempts"] == 1 else f"{details['attempts']} attempts"
     lines = [
         f"id         {details['id']}",
@@ -127,7 +128,7 @@ def details_text(details: Mapping[str, Any]) -> str:
         ),
         (details["parked_at"], "parked"),
     ]
-    lines += [f"           {moment} {what}" for moment, what in sorted(pair for pair in moments if pair[0])]
+    lines += [f"           {moment} {event}" for moment, event in sorted(pair for pair in moments if pair[0])]
     if details["targets"]:
         lines.append(f"targets    {', '.join(details['targets'])}")
     for name, value in details["headers"].items():
@@ -151,18 +152,18 @@ def _body_lines(details: Mapping[str, Any]) -> list[str]:
             return [f"  ({len(raw)} bytes that are not JSON; they begin with)", f"  {raw[:200]!r}"]
     lines = json.dumps(body, indent=2, ensure_ascii=False).splitlines()
     if len(lines) > BODY_LINES:
-        lines[BODY_LINES:] = [f"… and {len(lines) - BODY_LINES} more lines; --json has them all"]
+        lines[BODY_LINES:] = [f"… and {len(lines) - BODY_LINES} more lines; --json prints all of them"]
     return [*notes, *(f"  {line}" for line in lines)]
 
 
 def iso_or_none(moment: datetime | None) -> str | None:
-    """``moment``, which is in UTC, as ISO 8601."""
+    """Return ``moment``, which is in UTC, as ISO 8601; None for None."""
     return None if moment is None else moment.isoformat()
 
 
-def _short(moment: datetime | None) -> str | None:
+def _short_time(moment: datetime | None) -> str | None:
     return None if moment is None else moment.strftime("%Y-%m-%d %H:%M:%SZ")
 
 
-def _fits(value: str | None, globs: tuple[str, ...]) -> bool:
+def _matches(value: str | None, globs: tuple[str, ...]) -> bool:
     return not globs or (value is not None and any(fnmatchcase(value, glob) for glob in globs))

@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From the bytes of a bus message to a build event, or to the reason why it is none of our business.
+"""Decoder that turns the bytes of a bus message into a build event, or into the reason to ignore the message.
 
-Two dialects speak of builds, and both have one topic or one message type for every change:
+Build messages come in two dialects. Both use one topic or one message type for every change:
 
-* Fedora's (the hub plugin koji-fedoramessaging): the build's fields stand in the body itself;
-  there is no NVR and no ``extra``.
-* Koji's own (the hub plugin protonmsg): ``{"attribute", "old", "new", "info": {the build}}``, and, when
-  a draft build is promoted, ``{"draft_release", "target_release", "build": {the build}, "user"}``. On its
-  way through brokers and bridges it gets wrapped: in ``{"topic", "headers", "msg"}``, in a JSON
-  string, in an AMQP 1.0 section (RabbitMQ's AMQP 1.0 plugin leaves it so), or in gzip.
+* Fedora's (the hub plugin koji-fedoramessaging): the build's fields are in the body itself. There is no NVR and no
+  ``extra``.
+* Koji's own (the hub plugin protonmsg): ``{"attribute", "old", "new", "info": {the build}}``, and, when a draft is
+  promoted, ``{"draft_release", "target_release", "build": {the build}, "user"}``. Brokers and bridges may wrap the
+  message on its way: in ``{"topic", "headers", "msg"}``, in a JSON string, in an AMQP 1.0 section (RabbitMQ's AMQP 1.0
+  plugin leaves it so), or in gzip.
 
-What is not needed is never looked at, so unknown keys, missing keys and odd values elsewhere do
-no harm. Everything here is hostile until Koji has confirmed it: sizes are bounded, texts are
-printable or unknown, and nothing but MessageError is ever raised.
+The decoder reads only what it needs, so unknown keys, missing keys and odd values elsewhere do no harm. All input is
+untrusted until Koji has confirmed it: sizes are limited, texts are printable or count as unknown, and nothing but
+MessageError is raised.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from omps_worker.common.json_text import DEPTH_LIMIT, TooDeep, TooMany, read_jso
 from omps_worker.common.model import BuildEvent, BuildState, Ignored
 
 BODY_LIMIT = 4 * 1024 * 1024
-"""Bytes that a body may have, also after gzip is undone."""
+"""The largest body, in bytes, before and after decompression."""
 
 TEXT_LIMIT = 512
-"""Characters that a name, an NVR, an owner or a target may have; longer ones count as unknown."""
+"""The longest name, NVR, owner or target, in characters; longer ones count as unknown."""
 
 ID_LIMIT = 2**31 - 1
-"""The largest build id: Koji keeps it in PostgreSQL's ``integer``."""
+"""The largest build id: Koji stores ids as PostgreSQL's ``integer``."""
 
 NOT_A_BUILD_MESSAGE = "not_a_build_message"
 """Reason to ignore: JSON of another kind, such as a tag or a task message."""
@@ -47,26 +47,26 @@ NOT_A_STATE_CHANGE = "not_a_state_change"
 NOT_COMPLETE = "not_complete"
 """Reason to ignore: the build's new state is not COMPLETE."""
 DRAFT_BUILD = "draft_build"
-"""Reason to ignore: the build is a draft, which is not to be published before it is promoted."""
+"""Reason to ignore: the build is a draft, which is not published before it is promoted."""
 OTHER_INSTANCE = "other_instance"
-"""Reason to ignore: the message names another Koji than the configured one."""
+"""Reason to ignore: the message names a Koji instance other than the configured one."""
 REASONS = (NOT_A_BUILD_MESSAGE, NOT_A_STATE_CHANGE, NOT_COMPLETE, DRAFT_BUILD, OTHER_INSTANCE)
-"""Every reason that ``decode`` gives."""
+"""All reasons that ``decode`` gives."""
 
 MESSAGE_ID_NAMESPACE = uuid.UUID("6f6a6ac8-3a1c-4e52-9d0e-5a3f1f0f6a4b")
-"""The uuid5 namespace of ids for messages that came without one.
+"""The uuid5 namespace of ids for messages that came without an id.
 
-The name in it is ``build:<build id>`` where a build id is known, else ``body:<hex sha256 of the body>``.
+The uuid5 name is ``build:<build id>`` if a build id is known, else ``body:<hex sha256 of the body>``.
 """
 
 _CONTAINERS = 250_000
-"""How many objects and arrays a body may have: they take fifty times the memory that their text has."""
+"""The largest number of objects and arrays in a body: they take fifty times as much memory as their text."""
 
 _WRAPPINGS = 8
-"""How many layers of ``msg`` and JSON strings are taken off; two or three are real."""
+"""The number of ``msg`` and JSON string layers that are removed; real messages have two or three."""
 
 _SECTIONS = 256
-"""How many AMQP 1.0 sections are read of one message; one to seven are real."""
+"""The number of AMQP 1.0 sections that are read from one message; real messages have one to seven."""
 
 _COMPLETE, _COMPLETE_NAME = BuildState.COMPLETE.value, BuildState.COMPLETE.name
 _NVR = re.compile(r".+-[^-]+-[^-]+")
@@ -84,25 +84,25 @@ def decode(
     topic: str = "",
     instance: str | None = None,
 ) -> BuildEvent | Ignored:
-    """What the message says: a build is complete, or nothing that concerns us.
+    """Return the complete build that the message announces, or why the message is to be ignored.
 
-    ``headers``, ``content_type``, ``content_encoding`` and ``message_type`` (the property ``type``)
-    are those of the AMQP 0-9-1 message, ``topic`` its routing key. Labels are hints only: gzip and
-    AMQP 1.0 sections are recognised by their first bytes, whatever the properties say. ``instance`` is
-    the name of the Koji whose messages are wanted, as far as they name one; None: any.
+    ``headers``, ``content_type``, ``content_encoding`` and ``message_type`` (the property ``type``) are those of the
+    AMQP 0-9-1 message; ``topic`` is its routing key. These labels are hints only: gzip and AMQP 1.0 sections are
+    recognised by their first bytes, whatever the properties say. ``instance`` is the name of the wanted Koji instance;
+    messages that name another one are ignored. None accepts all.
 
-    Only ``attribute == "state"`` with ``new`` 1 or ``"COMPLETE"``, and the promotion of a draft, becomes
-    an event. Everything else that is JSON is Ignored, with one of REASONS and the topic as detail.
+    Only ``attribute == "state"`` with ``new`` 1 or ``"COMPLETE"``, and the promotion of a draft, become an event. All
+    other JSON is Ignored, with one of REASONS and with the topic as detail.
 
-    Raises MessageError, never to be retried, for a body that is too large, not JSON or nested too deeply,
-    and for a complete build that is named neither by a build id (a positive integer, or its decimal digits)
-    nor by an NVR nor by name, version and release. One good name is enough.
+    Raises MessageError, a permanent failure, if the body is too large, not JSON or nested too deeply. Raises it too if
+    a complete build is named neither by a build id (a positive integer, or its decimal digits) nor by an NVR nor by
+    name, version and release. One valid way to name the build is enough.
     """
     document = _unwrapped(document_in(body, content_encoding))
     if not isinstance(document, dict):
         return Ignored(NOT_A_BUILD_MESSAGE, topic)
     if "attribute" not in document:
-        if not _tells_of_a_promotion(document):
+        if not _is_promotion(document):
             return Ignored(NOT_A_BUILD_MESSAGE, topic)
         new, document = document["build"].get("state"), {"info": document["build"]}
     elif document["attribute"] != "state":
@@ -110,8 +110,8 @@ def decode(
     else:
         new = document.get("new")
     if (new == _COMPLETE and new is not True) or new == _COMPLETE_NAME:
-        named = text_or_none(document.get("instance"))
-        if instance is not None and named not in (None, instance):
+        named_instance = text_or_none(document.get("instance"))
+        if instance is not None and named_instance not in (None, instance):
             return Ignored(OTHER_INSTANCE, topic)
         return _event(document, headers or {}) or Ignored(DRAFT_BUILD, topic)
     if isinstance(new, str) and new not in BuildState.__members__:
@@ -120,21 +120,21 @@ def decode(
 
 
 def as_draft(release: str, build_id: int) -> str:
-    """The release, or the NVR, that a build has until it is promoted; ``release`` is what it has then."""
+    """Return the release, or NVR, of a draft build; ``release`` is the one that the build has after its promotion."""
     return f"{release},draft_{build_id}"
 
 
 def message_id_for(event: BuildEvent | None, body: bytes) -> str:
-    """The id that a message without one gets: always the same for the same build, or the same body.
+    """Return the id for a message that came without one: always the same for the same build, or the same body.
 
-    Koji's own plugin sends no message id, and a bridge may send one message twice.
+    Koji's own plugin sends no message id, and a bridge may send a message twice.
     """
     if event is not None and event.build_id is not None:
         return str(uuid.uuid5(MESSAGE_ID_NAMESPACE, f"build:{event.build_id}"))
     return str(uuid.uuid5(MESSAGE_ID_NAMESPACE, f"body:{hashlib.sha256(body).hexdigest()}"))
 
 
-def _tells_of_a_promotion(document: dict[str, Any]) -> bool:
+def _is_promotion(document: dict[str, Any]) -> bool:
     return (
         isinstance(document.get("build"), dict)
         and isinstance(document.get("draft_release"), str)
@@ -143,7 +143,7 @@ def _tells_of_a_promotion(document: dict[str, Any]) -> bool:
 
 
 def _event(document: dict[str, Any], headers: Mapping[str, Any]) -> BuildEvent | None:
-    """The complete build that the message names; None if it is a draft. Raises MessageError if it names none."""
+    """Return the complete build that the message names; None if it is a draft. Raises MessageError if it names none."""
     info = document.get("info")
     if not isinstance(info, dict):
         info = {}
@@ -159,13 +159,13 @@ def _event(document: dict[str, Any], headers: Mapping[str, Any]) -> BuildEvent |
         name, version, release = _name_version_release(headers)
         if not (name and version and release):
             raise MessageError(
-                "The message says that a build is complete and names it neither by a build id (a positive "
-                f"integer up to {ID_LIMIT}) nor by an NVR nor by name, version and release."
+                "The message says that a build is complete but does not name the build: it has no build id (a positive "
+                f"integer up to {ID_LIMIT}), no NVR, and no name, version and release."
             )
         nvr = f"{name}-{version}-{release}"
     if name is None and nvr is not None:
         name, version, release = nvr.rsplit("-", 2)
-    # Fedora's dialect has no field for it.
+    # Fedora's dialect has no field that says whether the build is a draft.
     if build.get("draft", build_id is not None and (release or "").endswith(as_draft("", build_id))) is True:
         return None
     return BuildEvent(
@@ -189,7 +189,7 @@ def _build_id(value: Any) -> int | None:
 
 
 def text_or_none(value: Any) -> str | None:
-    """A text that can be logged, matched and sent on as it is; anything else is unknown."""
+    """Return ``value`` if it is text that can be logged, matched and passed on unchanged; else None."""
     if isinstance(value, str) and len(value) <= TEXT_LIMIT and value.isprintable() and value.strip():
         return value
     return None
@@ -201,7 +201,7 @@ def _nvr(value: Any) -> str | None:
 
 
 def _name_version_release(build: Mapping[str, Any]) -> tuple[str | None, str | None, str | None]:
-    """The three, each None if unknown; a version or release with a dash names no build."""
+    """Return name, version and release, each None if unknown. A version or release with a dash counts as unknown."""
     version, release = text_or_none(build.get("version")), text_or_none(build.get("release"))
     return (
         text_or_none(build.get("name")) or text_or_none(build.get("package_name")),
@@ -211,7 +211,7 @@ def _name_version_release(build: Mapping[str, Any]) -> tuple[str | None, str | N
 
 
 def _target(build: Mapping[str, Any]) -> str | None:
-    """The build target: the second parameter of the task that made the build."""
+    """Return the build target: the second parameter of the task that made the build."""
     task = build.get("task")
     for request in (build.get("request"), task.get("request") if isinstance(task, dict) else None):
         if isinstance(request, list) and len(request) > 1:
@@ -220,7 +220,7 @@ def _target(build: Mapping[str, Any]) -> str | None:
 
 
 def _time(value: Any) -> datetime | None:
-    """ISO 8601 with ``T`` or a space, or seconds since 1970; without a zone it is UTC, as Koji means it."""
+    """Parse ISO 8601 with ``T`` or a space, or seconds since 1970. A time without a zone is UTC, as in Koji."""
     try:
         if isinstance(value, str):
             return times.moment(value)
@@ -232,7 +232,7 @@ def _time(value: Any) -> datetime | None:
 
 
 def document_in(body: bytes, content_encoding: str | None = None) -> Any:
-    """The JSON document that ``body`` is, out of gzip and AMQP 1.0 if need be; raises MessageError."""
+    """Return the JSON document in ``body``, which may be wrapped in gzip and AMQP 1.0. Raises MessageError."""
     if len(body) > BODY_LIMIT:
         raise _too_large()
     if body[:2] == _GZIP_MAGIC:
@@ -249,7 +249,7 @@ def document_in(body: bytes, content_encoding: str | None = None) -> Any:
 
 
 def _loads(text: str) -> Any:
-    """One JSON document. Of keys that stand twice the last counts; an endless number is unknown."""
+    """Parse one JSON document. If a key occurs twice, the last value counts. A number that is too long becomes None."""
     try:
         return _parsed(text)
     except json.JSONDecodeError as error:
@@ -266,7 +266,7 @@ def _parsed(text: str) -> Any:
         return read_json(text, containers=_CONTAINERS)
     except (json.JSONDecodeError, TooDeep, TooMany):
         raise
-    except ValueError:  # an integer of more digits than Python converts
+    except ValueError:  # an integer with more digits than Python converts
         return read_json(text, containers=_CONTAINERS, parse_int=_int_or_none)
 
 
@@ -275,7 +275,7 @@ def _int_or_none(digits: str) -> int | None:
 
 
 def _unwrapped(document: Any) -> Any:
-    """The document inside JSON strings and bridges' ``{topic, headers, msg}``."""
+    """Return the document inside JSON strings and the ``{topic, headers, msg}`` of bridges."""
     for _ in range(_WRAPPINGS):
         if isinstance(document, dict):
             if "msg" not in document or "attribute" in document:
@@ -297,7 +297,7 @@ def _gunzipped(body: bytes) -> bytes:
     if len(content) > BODY_LIMIT:
         raise _too_large()
     if not inflater.eof or inflater.unused_data:
-        raise MessageError("The message's body is cut off, or more than one piece of, gzip.")
+        raise MessageError("The message's body is gzip that is cut off, or that has more than one member.")
     return content
 
 
@@ -317,7 +317,7 @@ _AMQP10_TEXTS = (0xA0, 0xA1, 0xA3, 0xB0, 0xB1, 0xB3)
 
 
 def _amqp10_content(body: bytes) -> bytes:
-    """What the AMQP 1.0 body sections hold: one text, or the data sections put together."""
+    """Return the content of the AMQP 1.0 body sections: one text, or the data sections joined."""
     pieces = []
     for section, constructor, content in _amqp10_sections(body):
         if section not in (_AMQP10_DATA, _AMQP10_VALUE):
@@ -348,4 +348,4 @@ def _amqp10_sections(body: bytes) -> Iterator[tuple[int, int, bytes]]:
                 raise LookupError
             yield section, constructor, body[start:position]
     except LookupError:
-        raise MessageError("The message's body is neither JSON nor whole AMQP 1.0 sections.") from None
+        raise MessageError("The message's body is neither JSON nor complete AMQP 1.0 sections.") from None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Keeping messages in files, one each, under names that cannot lead anywhere else."""
+"""Export of messages to files, one message per file, under names that cannot point outside the directory."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from typing import Any
 from omps_worker.common.errors import StorageError
 
 NAME_LIMIT = 100
-"""How many letters of a message's id its file name has at most."""
+"""The number of characters of the message id that a file name contains at most."""
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
 
 
 class Export:
-    """Writes into one directory, which is made if it is missing. Raises StorageError where it cannot.
+    """A directory to export messages to. It is created if it is missing; raises StorageError if it cannot be.
 
-    A file is named by the message's id, as far as that is harmless, and by its content. So the same
-    message gets the same file each time, another copy another one, and no file is ever replaced.
+    A file's name is made of the message's id, without unsafe characters, and of a hash of its content. The same message
+    therefore gets the same file each time, a different copy gets another file, and no file is replaced.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -33,10 +33,13 @@ class Export:
         try:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise _explained(directory, error) from None
+            raise _write_error(directory, error) from None
 
     def write(self, message_id: str, document: Mapping[str, Any]) -> tuple[Path, bool]:
-        """Keep ``document`` as one line of JSON; returns the file, and False if it was there already."""
+        """Write ``document`` as one line of JSON. Return the file, and False if it already existed.
+
+        Raises StorageError if the file cannot be written, or if it exists with other content.
+        """
         content = json.dumps(document).encode() + b"\n"
         path = self._directory / self._name(message_id, content)
         partial = path.with_name(f".{path.name}.{os.getpid()}")
@@ -51,16 +54,14 @@ class Export:
         except FileExistsError:
             if _holds(path, content):
                 return path, False
-            raise StorageError(
-                f"{path} exists and holds something else; it is left as it is.", transient=False
-            ) from None
+            raise StorageError(f"{path} exists with other content and is not changed.", transient=False) from None
         except OSError as error:
-            raise _explained(path, error) from None
+            raise _write_error(path, error) from None
         return path, True
 
     def _name(self, message_id: str, content: bytes) -> str:
-        known = _UNSAFE.sub("_", message_id)[:NAME_LIMIT] or "message"
-        name = f"{known}-{hashlib.sha256(content).hexdigest()[:12]}"
+        safe_id = _UNSAFE.sub("_", message_id)[:NAME_LIMIT] or "message"
+        name = f"{safe_id}-{hashlib.sha256(content).hexdigest()[:12]}"
         self._names[name] += 1
         count = self._names[name]
         return f"{name}.json" if count == 1 else f"{name}-{count}.json"
@@ -73,5 +74,5 @@ def _holds(path: Path, content: bytes) -> bool:
         return False
 
 
-def _explained(path: Path, error: OSError) -> StorageError:
+def _write_error(path: Path, error: OSError) -> StorageError:
     return StorageError(f"{path} cannot be written: {error.strerror or type(error).__name__}.", transient=False)

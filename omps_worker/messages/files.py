@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Messages that were kept in files: fedora-messaging's dumps, other layouts, and bare bodies."""
+"""Messages read from files: fedora-messaging's dumps, other layouts, and bare bodies."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from omps_worker.common.model import BuildEvent, Ignored
 from omps_worker.messages.events import BODY_LIMIT, decode, document_in, text_or_none
 
 FILE_LIMIT = 32 * 1024 * 1024
-"""How many bytes of a file with one message are read."""
+"""The largest file with one message, in bytes."""
 
 SHORT_STRING = 255
-"""How many bytes a topic or an id has at most."""
+"""The longest topic or message id, in bytes."""
 
 DUMP_LIMIT = 192 * 1024 * 1024
-"""Bytes that a message in a dump may have: the largest that RabbitMQ takes unless told otherwise, and its base64."""
+"""The largest message in a dump, in bytes: the largest that RabbitMQ takes by default, plus its base64 form."""
 
 BODY_DEPTH = DEPTH_LIMIT // 2
-"""Bodies that are nested deeper are kept as bytes alone: the file around them must be readable, too."""
+"""Bodies nested deeper than this are stored as bytes only, because the file around them must stay readable."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredMessage:
-    """A message that was kept in a file; its fields are what ``decode`` takes."""
+    """A message from a file; its fields are the arguments of ``events.decode``."""
 
     body: bytes
     topic: str = ""
@@ -40,13 +40,13 @@ class StoredMessage:
     content_encoding: str | None = None
     message_type: str | None = None
     properties: bytes | None = field(default=None, repr=False)
-    """All its AMQP properties as AMQP encodes them, where the file has them; ``headers`` and ``message_id`` may
-    have been edited since."""
+    """All AMQP properties in AMQP's encoding, if the file has them; ``headers`` and ``message_id`` may have been edited
+    since."""
     bare: bool = field(default=False, compare=False)
     """Whether the file holds nothing but a body."""
 
     def decode(self, instance: str | None = None) -> BuildEvent | Ignored:
-        """As ``decode``; raises MessageError."""
+        """Decode the message; see ``events.decode``. Raises MessageError."""
         return decode(
             self.body,
             headers=self.headers,
@@ -58,12 +58,12 @@ class StoredMessage:
 
 
 def from_dump(content: bytes) -> StoredMessage:
-    """The message that a file, or one line of it, holds.
+    """Return the message in a file, or in one line of a file.
 
-    Read are fedora-messaging's dump format (``{topic, headers, id, body, …}``, as ``fedora-messaging
-    record`` and ``failed export`` write it), the layout ``{exchange, routing_key, properties, body}``, and
-    a bare body in any form that ``decode`` takes. Raises MessageError if ``content`` is too large, nested
-    too deeply, or damaged where it is base64.
+    Three formats are read: fedora-messaging's dump format (``{topic, headers, id, body, …}``, as written by
+    ``fedora-messaging record`` and ``failed export``), the layout ``{exchange, routing_key, properties, body}``, and a
+    bare body in any form that ``decode`` takes. Raises MessageError if ``content`` is too large, nested too deeply, or
+    contains damaged base64.
     """
     try:
         document = _large_document(content) if len(content) > BODY_LIMIT else document_in(content)
@@ -76,26 +76,28 @@ def from_dump(content: bytes) -> StoredMessage:
     properties = document.get("properties")
     if not isinstance(properties, dict):
         properties = {}
-    exact = document.get("amqp")
-    if not isinstance(exact, dict):
-        exact = {}
+    amqp = document.get("amqp")
+    if not isinstance(amqp, dict):
+        amqp = {}
     headers = document.get("headers", properties.get("headers"))
     topic = text_or_none(document.get("topic")) or text_or_none(document.get("routing_key")) or ""
     message_id = text_or_none(document.get("id")) or text_or_none(properties.get("message_id"))
-    for what, text in (("topic", topic), ("id", message_id or "")):
+    for field_name, text in (("topic", topic), ("id", message_id or "")):
         if len(text.encode(errors="replace")) > SHORT_STRING:
-            raise MessageError(f"The message's {what} has more than {SHORT_STRING} bytes, which AMQP cannot carry.")
+            raise MessageError(
+                f"The message's {field_name} has more than {SHORT_STRING} bytes, which AMQP cannot carry."
+            )
     return StoredMessage(
-        body=_body(document["body"], _from_base64(exact, "body")),
+        body=_body(document["body"], _from_base64(amqp, "body")),
         topic=topic,
         message_id=message_id,
         headers=headers if isinstance(headers, dict) else {},
-        properties=_from_base64(exact, "properties"),
+        properties=_from_base64(amqp, "properties"),
     )
 
 
 def from_dumps(content: bytes) -> list[StoredMessage]:
-    """Every message in a file: one, or one per line. Raises MessageError as ``from_dump`` does."""
+    """Return all messages in a file: one, or one per line. Raises MessageError as ``from_dump`` does."""
     try:
         document_in(content)
     except MessageError:
@@ -106,16 +108,15 @@ def from_dumps(content: bytes) -> list[StoredMessage]:
 
 
 def in_file(path: Path) -> Iterator[StoredMessage]:
-    """Every message in a file, which may be larger than the memory if it holds one per line.
+    """Yield all messages in a file. The file may be larger than the memory if it holds one message per line.
 
-    Raises MessageError, naming the file, where a message is damaged, or is a bare body that nobody
-    can read.
+    Raises MessageError, with the name of the file, if a message is damaged, or is a bare body that cannot be decoded.
     """
     try:
         with path.open("rb") as file:
             head = file.read(BODY_LIMIT + 1)
             if len(head) <= BODY_LIMIT:
-                yield from map(_readable, from_dumps(head))
+                yield from map(_checked_readable, from_dumps(head))
                 return
             file.seek(0)
             number = 0
@@ -130,7 +131,7 @@ def in_file(path: Path) -> Iterator[StoredMessage]:
 
 
 def json_in(body: bytes, depth: int = BODY_DEPTH) -> tuple[bool, Any]:
-    """Whether ``body`` is JSON in UTF-8, nested no deeper than ``depth``, and what it says."""
+    """Return whether ``body`` is JSON in UTF-8, nested at most ``depth`` levels deep, and the parsed value."""
     try:
         return True, read_json(body.decode(), depth=depth)
     except ValueError:
@@ -139,7 +140,7 @@ def json_in(body: bytes, depth: int = BODY_DEPTH) -> tuple[bool, Any]:
 
 def _from_line(number: int, line: bytes) -> StoredMessage:
     try:
-        return _readable(from_dump(line))
+        return _checked_readable(from_dump(line))
     except MessageError as error:
         raise MessageError(f"line {number}: {error.message}") from None
 
@@ -152,45 +153,45 @@ def _is_document(line: bytes) -> bool:
     return True
 
 
-def _readable(message: StoredMessage) -> StoredMessage:
+def _checked_readable(message: StoredMessage) -> StoredMessage:
     if message.bare:
         message.decode()
     return message
 
 
 def _large_document(content: bytes) -> Any:
-    """The JSON object that a dump with a large body is; raises MessageError."""
+    """Parse a dump with a large body. Raises MessageError."""
     if len(content) <= DUMP_LIMIT and content[:1] == b"{":
-        found, document = json_in(content, DEPTH_LIMIT)
-        if found:
+        is_json, document = json_in(content, DEPTH_LIMIT)
+        if is_json:
             return document
-    raise MessageError(f"The message is larger than {BODY_LIMIT} bytes, and is no dump of one.")
+    raise MessageError(f"The message is larger than {BODY_LIMIT} bytes, and is not a dump of a message.")
 
 
-def _body(document: Any, exact: bytes | None) -> bytes:
-    """The body that ``document`` says; ``exact`` is how it was written, as long as it says the same."""
+def _body(document: Any, original: bytes | None) -> bytes:
+    """Return the body for the JSON ``document``: the ``original`` bytes if they say the same, else new ones."""
     body = json.dumps(document)
-    if exact is not None and body == json.dumps(json_in(exact)[1]):
-        return exact
+    if original is not None and body == json.dumps(json_in(original)[1]):
+        return original
     return body.encode()
 
 
-def _from_base64(exact: dict[str, Any], key: str) -> bytes | None:
-    value = exact.get(key)
+def _from_base64(amqp: dict[str, Any], key: str) -> bytes | None:
+    value = amqp.get(key)
     if value is None:
         return None
     try:
         return base64.b64decode(value, validate=True)
     except (TypeError, ValueError):
-        raise MessageError(f"What stands under amqp, {key}, is damaged base64.") from None
+        raise MessageError(f"The value of amqp.{key} is damaged base64.") from None
 
 
 def event_named(build: str, instance: str | None = None) -> BuildEvent | Ignored:
-    """What ``build`` names: the message in a file of that name, read as ``decode`` does, else the NVR.
+    """Return the event for the argument ``build`` of a command: a file with a message, or an NVR.
 
-    Raises MessageError.
+    If a file of that name exists, it is read and decoded as by ``decode``. Raises MessageError if it cannot be.
     """
-    # An NVR cannot be a path that exists unless somebody made such a file: then the file is meant.
+    # If a file has the name of an NVR, it was put there for this purpose.
     if not os.path.lexists(build):
         return BuildEvent(nvr=build)
     try:
@@ -199,7 +200,7 @@ def event_named(build: str, instance: str | None = None) -> BuildEvent | Ignored
     except OSError as error:
         raise MessageError(f"{build} cannot be read: {error.strerror}.") from None
     if len(content) > FILE_LIMIT:
-        raise MessageError(f"{build} has more than {FILE_LIMIT} bytes: that is no message.")
+        raise MessageError(f"{build} has more than {FILE_LIMIT} bytes, which is too large for a message.")
     try:
         return from_dump(content).decode(instance)
     except MessageError as error:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Outcomes as result messages and as lines of the log.
+"""Outcomes as result messages, as log lines and as tables.
 
-What is written here reads as fedora-messaging would have written it (compare ``results``),
-without its global configuration and its half second of imports.
+Result messages look as if fedora-messaging had written them (compare ``results``). This module does not use it because
+of its global configuration and its import time of half a second.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ log = logging.getLogger("omps_worker.outcomes")
 warnings_log = logging.getLogger("omps_worker.warnings")
 
 _ACHIEVED = (Status.PUBLISHED, Status.UNCHANGED, Status.DELETED)
-"""What a dry run only foresees. What fails or is skipped is so already."""
+"""Statuses that a dry run only predicts. A failed or skipped outcome is already final."""
 
 _LEVELS = {Status.FAILED: logging.ERROR, Status.RETRYING: logging.WARNING}
 
@@ -36,12 +36,12 @@ SEVERITIES = {
     Status.RETRYING: _WARNING,
     Status.DELETED: _INFO,
 }
-"""fedora-messaging's severities: who is to be bothered."""
+"""The severity of each status, in fedora-messaging's numbers."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResultMessage:
-    """One result, ready for the bus."""
+    """A result, ready to be published to the bus."""
 
     topic: str
     id: str
@@ -55,7 +55,7 @@ class ResultMessage:
 
 
 def result_body(outcome: Outcome, origin: Origin, attempt: Attempt) -> dict[str, Any]:
-    """The body of the result message for ``outcome``; see ``result_schema``."""
+    """Return the body of the result message for ``outcome``; see ``result_schema``."""
     return {
         "organization": outcome.organization,
         "repo": outcome.repo,
@@ -78,27 +78,30 @@ def result_body(outcome: Outcome, origin: Origin, attempt: Attempt) -> dict[str,
 
 
 def result_topic(prefix: str, status: str) -> str:
-    """The topic of results of this status, under the site's prefix."""
+    """Return the topic of results with ``status``, below the site's prefix."""
     prefix = prefix.rstrip(".")
     return f"{prefix}.omps.release.{status}" if prefix else f"omps.release.{status}"
 
 
 class Reporter:
-    """Writes result messages for one site."""
+    """Builds the result messages of one site.
+
+    ``topic_prefix`` is the site's prefix for topics, ``registry`` the base URL of the registry.
+    """
 
     def __init__(self, topic_prefix: str, registry: str) -> None:
         self._topic_prefix = topic_prefix
         self._registry = registry
 
     def message(self, outcome: Outcome, origin: Origin, attempt: Attempt) -> ResultMessage:
-        """The message that tells of ``outcome``."""
+        """Return the result message for ``outcome``."""
         body = result_body(outcome, origin, attempt)
         topic = result_topic(self._topic_prefix, outcome.status.value)
         id_ = result_id(self._registry, outcome, origin, attempt)
         return ResultMessage(topic, id_, self._headers(outcome, body), body)
 
     def messages(self, outcomes: Iterable[Outcome], origin: Origin, attempt: Attempt) -> list[ResultMessage]:
-        """One message for each of ``outcomes``."""
+        """Return one result message for each outcome."""
         return [self.message(outcome, origin, attempt) for outcome in outcomes]
 
     def _headers(self, outcome: Outcome, body: dict[str, Any]) -> dict[str, Any]:
@@ -112,18 +115,18 @@ class Reporter:
         }
         build = body["build"]
         if build:
-            headers[_short(f"fedora_messaging_rpm_{build['name']}")] = True
+            headers[_header_name(f"fedora_messaging_rpm_{build['name']}")] = True
             if build["owner"]:
-                headers[_short(f"fedora_messaging_user_{build['owner']}")] = True
+                headers[_header_name(f"fedora_messaging_user_{build['owner']}")] = True
         return headers
 
 
 def outcome_line(outcome: Outcome, origin: Origin, attempt: Attempt) -> str:
-    """One line for the log."""
-    place = _place(outcome)
+    """Return the log line for ``outcome``."""
+    place = _package(outcome)
     parts = [outcome.status.value]
     if outcome.nvr or not place:
-        parts.append(outcome.nvr or _brought(origin) or "a build")
+        parts.append(outcome.nvr or _file_name(origin) or "a build")
     if place:
         parts.append(f"{place} {outcome.version}" if outcome.version else place)
     if outcome.reason and outcome.reason != outcome.error_name:
@@ -133,18 +136,18 @@ def outcome_line(outcome: Outcome, origin: Origin, attempt: Attempt) -> str:
         parts.append(f"{outcome.error.name}, {nature}: {one_line(outcome.error.message)}")
     if outcome.next_attempt_at:
         parts.append(f"Next attempt at {outcome.next_attempt_at.astimezone(timezone.utc):%Y-%m-%d %H:%M:%SZ}.")
-    known = {
+    details = {
         "digest": outcome.digest[:12] if outcome.digest else None,
         "attempt": attempt.number,
         "seconds": f"{sum(outcome.seconds.values()):.2f}",
         "message": None if isinstance(origin, ManualRequest) else origin.message_id,
-        "file": _brought(origin),
+        "file": _file_name(origin),
     }
-    return " ".join(parts) + " [" + " ".join(f"{key}={value}" for key, value in known.items() if value) + "]"
+    return " ".join(parts) + " [" + " ".join(f"{key}={value}" for key, value in details.items() if value) + "]"
 
 
 def log_outcome(outcome: Outcome, origin: Origin, attempt: Attempt) -> None:
-    """Tell the log: a line for people, and what it says as fields for machines."""
+    """Log ``outcome``: as a line for people, with the same facts as fields for programs."""
     error, target = outcome.error, outcome.target
     fields = {
         "status": outcome.status.value,
@@ -166,34 +169,34 @@ def log_outcome(outcome: Outcome, origin: Origin, attempt: Attempt) -> None:
         "stages": {stage: round(seconds, 3) for stage, seconds in outcome.seconds.items()},
         "message_id": None if isinstance(origin, ManualRequest) else origin.message_id,
         "topic": None if isinstance(origin, ManualRequest) else origin.topic,
-        "file": _brought(origin),
+        "file": _file_name(origin),
     }
-    told = {key: value for key, value in fields.items() if value not in (None, {})}
+    known_fields = {key: value for key, value in fields.items() if value not in (None, {})}
     level = _LEVELS.get(outcome.status, logging.INFO)
-    log.log(level, "%s", outcome_line(outcome, origin, attempt), extra=told)
+    log.log(level, "%s", outcome_line(outcome, origin, attempt), extra=known_fields)
     for warning in outcome.warnings if outcome.status is Status.PUBLISHED else ():
-        warnings_log.warning("%s: %s", outcome.nvr or _brought(origin) or _place(outcome), one_line(warning))
+        warnings_log.warning("%s: %s", outcome.nvr or _file_name(origin) or _package(outcome), one_line(warning))
 
 
 def reason_of(outcome: Outcome) -> str | None:
-    """The reason of an outcome, with the build that it is about."""
+    """Return the reason of ``outcome``, with the NVR of the superseding build if there is one."""
     return f"{outcome.reason} by {outcome.superseded_by}" if outcome.superseded_by else outcome.reason
 
 
 def full_reason_of(outcome: Outcome) -> str | None:
-    """The same for people, who learn which entry of the mapping holds a build, and what publishes it all the same."""
+    """Return the reason for people: for a held build with the entry of the mapping, and with how to publish it."""
     if outcome.held_by:
         return f"{outcome.reason} by {outcome.held_by} of the mapping; omps-worker push --held publishes it"
     return reason_of(outcome)
 
 
 def warnings_of(outcomes: Iterable[Outcome]) -> list[str]:
-    """What is odd about the manifests of ``outcomes``, each sentence once."""
+    """Return the warnings about the manifests of ``outcomes``, each sentence once."""
     return list(dict.fromkeys(one_line(warning) for outcome in outcomes for warning in outcome.warnings))
 
 
 def outcomes_table(outcomes: Iterable[Outcome], *, dry_run: bool = False) -> str:
-    """What became of one build, for a terminal; with ``dry_run`` what would become of it."""
+    """Return the outcomes of one build as a table for a terminal; with ``dry_run``, what they would be."""
     return table(
         ["status", "organization", "repository", "version", "detail"],
         [
@@ -217,17 +220,17 @@ def _detail(outcome: Outcome) -> str | None:
     return full_reason_of(outcome)
 
 
-def _place(outcome: Outcome) -> str:
+def _package(outcome: Outcome) -> str:
     return "/".join(part for part in (outcome.organization, outcome.repo) if part)
 
 
-def _short(header: str) -> str:
+def _header_name(name: str) -> str:
     # An AMQP field name is a short string: at most 255 bytes.
-    return header.encode()[:255].decode(errors="ignore")
+    return name.encode()[:255].decode(errors="ignore")
 
 
-def _brought(origin: Origin) -> str | None:
-    """The name of the file that somebody brought."""
+def _file_name(origin: Origin) -> str | None:
+    """Return the name of the uploaded file; None if the work did not come from an upload."""
     return origin.archive.file if isinstance(origin, ManualRequest) and origin.archive else None
 
 

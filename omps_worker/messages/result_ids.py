@@ -1,21 +1,24 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What makes a result one fact, and the id that it has by that.
+"""Result ids: the id of a result message is derived from the fact that it reports.
 
-The same fact has the same id, however often it is told and by whom: a message that is delivered again after its worker
-died, or a result whose confirmation was lost, is counted once by whoever keeps the ids. Two facts never have the same.
+The same fact always has the same id, however often it is reported and by whichever worker. A monitor that keeps the ids
+therefore counts a fact once, for example when a message is redelivered after its worker died, or when the confirmation
+of a result was lost. Two different facts never have the same id.
 
 =========================================== ===================================================================
-every result                                status, registry, organization, repo, version, digest, nvr
-published                                   when the registry says that the release was made: one that is made
-                                            again after it was deleted is another
-unchanged, skipped, failed, retrying,       reason; and the message they came of
+status                                      what the id is made of
+=========================================== ===================================================================
+all                                         status, registry, organization, repo, version, digest, nvr
+published                                   the time at which, according to the registry, the release was made: a
+                                            release that is made again after a deletion is a different fact
+unchanged, skipped, failed, retrying,       the reason, and the id of the source message
 deleted
-failed, retrying                            error; attempt; how often it was put off; how often, and when last,
-                                            the message was sent again
-all but published, where somebody asked     the run: each command and each request is one of its own
+failed, retrying                            the error's name; the attempt; how often the work was put off; how
+                                            often, and when last, the message was sent again
+all but published, for work by hand         the run, instead of the message: each command and each request is a run
 =========================================== ===================================================================
 
-What an id is made of is hashed, and nothing of it is secret: of an error only its name.
+The parts are hashed. None of them is secret: of an error only the name is used.
 """
 
 from __future__ import annotations
@@ -27,11 +30,11 @@ from typing import Any
 from omps_worker.common.model import Attempt, ManualRequest, Origin, Outcome, Status
 
 NAMESPACE = uuid.UUID("6f1cf5b5-5f0f-5a6c-9d0b-0d4d2f4a7c1e")
-"""Result message ids are uuid5 in this namespace."""
+"""The uuid5 namespace of result message ids."""
 
 
 def result_id(registry: str, outcome: Outcome, origin: Origin, attempt: Attempt) -> str:
-    """The id of the result that tells of ``outcome``; ``registry`` is the base URL of where it came to pass."""
+    """Return the id of the result that reports ``outcome``; ``registry`` is the base URL of the registry."""
     fact: dict[str, Any] = {
         "status": outcome.status.value,
         "registry": registry,
@@ -44,17 +47,17 @@ def result_id(registry: str, outcome: Outcome, origin: Origin, attempt: Attempt)
     if outcome.status is Status.PUBLISHED:
         fact["released_at"] = outcome.released_at
     else:
-        fact |= {"reason": outcome.reason, **_of_origin(origin)}
+        fact |= {"reason": outcome.reason, **_origin_parts(origin)}
     if outcome.status in (Status.FAILED, Status.RETRYING):
-        fact |= {"error": outcome.error_name, **_of_try(origin, attempt)}
+        fact |= {"error": outcome.error_name, **_attempt_parts(origin, attempt)}
     return str(uuid.uuid5(NAMESPACE, json.dumps(fact, sort_keys=True, separators=(",", ":"))))
 
 
-def _of_origin(origin: Origin) -> dict[str, Any]:
+def _origin_parts(origin: Origin) -> dict[str, Any]:
     return {"run": origin.run} if isinstance(origin, ManualRequest) else {"source": origin.message_id}
 
 
-def _of_try(origin: Origin, attempt: Attempt) -> dict[str, Any]:
+def _attempt_parts(origin: Origin, attempt: Attempt) -> dict[str, Any]:
     if isinstance(origin, ManualRequest):
         return {}
     return {

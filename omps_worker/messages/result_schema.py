@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The body of a result message, as JSON Schema.
+"""The JSON Schema of result message bodies.
 
-One shape for every status, so that a monitor reads one format. Schemas are versioned and
-additive: a key never changes its meaning or goes away within a version, and new keys may come.
+All statuses have the same keys, so that a monitor reads one format. Schemas are versioned and additive: within a
+version no key changes its meaning or is removed, and keys may be added.
 """
 
 from __future__ import annotations
@@ -31,30 +31,30 @@ _BUILD = {
 }
 
 _SOURCE = {
-    "description": "What the work came from: the message that caused it, or the archive that somebody brought; "
-    "null when somebody asked for a build or a deletion.",
+    "description": "The source of the work: the message that caused it, or the uploaded archive; null if a build or a "
+    "deletion was requested by hand.",
     "type": ["object", "null"],
     "properties": {
-        "message_id": {**_TEXT, "description": "The message's id."},
-        "topic": {**_TEXT, "description": "The topic that it had on the bus."},
+        "message_id": {**_TEXT, "description": "The id of the message."},
+        "topic": {**_TEXT, "description": "The topic that the message had on the bus."},
         "replayed": {
             "type": "integer",
             "minimum": 0,
-            "description": "How many times somebody had sent it again by then.",
+            "description": "How many times the message had been replayed by then.",
         },
-        "file": {**_TEXT, "description": "The name of the file, as that person called it, without directories."},
-        "sha256": {**_TEXT, "pattern": "^[0-9a-f]{64}$", "description": "Hex sha256 of its bytes."},
+        "file": {**_TEXT, "description": "The name of the archive's file as it was uploaded, without directories."},
+        "sha256": {**_TEXT, "pattern": "^[0-9a-f]{64}$", "description": "The sha256 of the archive, in hex."},
     },
     "anyOf": [{"type": "null"}, {"required": ["message_id", "topic"]}, {"required": ["file", "sha256"]}],
 }
 
 _ERROR = {
-    "description": "What went wrong, for failed and retrying.",
+    "description": "The error, for failed and retrying.",
     "type": ["object", "null"],
     "properties": {
         "name": {**_TEXT, "description": "The error's name, e.g. PackageValidationError."},
         "message": {**_TEXT, "description": "One sentence for a person."},
-        "details": {"type": "object", "description": "More, for a program; at most 64 KiB."},
+        "details": {"type": "object", "description": "Further facts for a program; at most 64 KiB."},
         "transient": {"type": "boolean", "description": "Whether trying again can help."},
     },
     "required": ["name", "message", "details", "transient"],
@@ -62,57 +62,57 @@ _ERROR = {
 
 _PROPERTIES: dict[str, Any] = {
     "organization": {**_TEXT_OR_NULL, "description": "The organization; null when no target was known yet."},
-    "repo": {**_TEXT_OR_NULL, "description": "The repository in it."},
-    "version": {**_TEXT_OR_NULL, "description": "The release; null where there is none."},
+    "repo": {**_TEXT_OR_NULL, "description": "The repository in the organization."},
+    "version": {**_TEXT_OR_NULL, "description": "The version of the release; null if there is none."},
     "nvr": {**_TEXT_OR_NULL, "description": "Name-version-release of the build."},
     "extracted_files": {
-        "description": "Sorted relative paths of what was in the archive.",
+        "description": "Sorted relative paths of the files in the archive.",
         "type": ["array", "null"],
         "items": _TEXT,
     },
-    "status": {**_TEXT, "description": "How it ended."},
-    "reason": {**_TEXT_OR_NULL, "description": "Why, for skipped and retrying."},
-    "superseded_by": {**_TEXT_OR_NULL, "description": "The NVR of the build that stands in the way, for skipped."},
+    "status": {**_TEXT, "description": "The outcome."},
+    "reason": {**_TEXT_OR_NULL, "description": "The reason, for skipped and retrying."},
+    "superseded_by": {**_TEXT_OR_NULL, "description": "The NVR of the newer build that supersedes it, for skipped."},
     "held_by": {
         **_TEXT_OR_NULL,
         "description": "The entry of hold in the mapping that holds the build, and its line, for skipped.",
     },
     "warnings": {
-        "description": "What is odd about manifests that are accepted: sentences for a person, at most 101.",
+        "description": "What is unusual about the accepted manifests: sentences for a person, at most 101.",
         "type": "array",
         "items": _TEXT,
     },
     "build": _BUILD,
     "digest": {
-        "description": "Hex sha256 of the uncompressed tar, as the registry lists it.",
+        "description": "The sha256 of the uncompressed tar in hex, as the registry lists it.",
         "type": ["string", "null"],
         "pattern": "^[0-9a-f]{64}$",
     },
     "public": {"type": ["boolean", "null"], "description": "Whether the package was made public."},
-    "attempt": {"type": "integer", "minimum": 1, "description": "The number of this try."},
+    "attempt": {"type": "integer", "minimum": 1, "description": "The number of this attempt."},
     "source": _SOURCE,
     "error": _ERROR,
-    "next_attempt_at": {**_TIME_OR_NULL, "description": "When a retrying build is tried again, UTC."},
+    "next_attempt_at": {**_TIME_OR_NULL, "description": "When the next attempt is due, in UTC, for retrying."},
 }
 
 
 _LATER = {"superseded_by", "held_by", "warnings"}
-"""Those that earlier versions did not send."""
+"""Keys that earlier versions did not send."""
 
 
 def body_schema(status: Status) -> dict[str, Any]:
-    """The JSON Schema of result bodies with ``status``."""
+    """Return the JSON Schema of result bodies with ``status``."""
     return {
         "$schema": DRAFT,
-        "description": f"A release ended as {status}.",
+        "description": f"The result of a release that is {status}.",
         "type": "object",
-        "properties": {**_PROPERTIES, "status": {"const": status.value, "description": "How it ended."}},
+        "properties": {**_PROPERTIES, "status": {"const": status.value, "description": "The outcome."}},
         "required": sorted(_PROPERTIES.keys() - _LATER),
     }
 
 
 def all_schemas() -> dict[str, Any]:
-    """One JSON Schema for every result body, told apart by its status."""
+    """Return one JSON Schema for all result bodies; the status tells them apart."""
     return {
         "$schema": DRAFT,
         "title": "omps-worker result",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Asking every part whether it would work, before the first build depends on it."""
+"""Checks of the services that the work depends on, for ``omps-worker check`` and for readiness."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ OK, WARNING, FAILED = "ok", "warning", "failed"
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One question; ``ask`` returns a detail for a person, or raises Inconclusive or a WorkerError."""
+    """A check of one part. ``ask`` returns a detail for people, or raises Inconclusive or a WorkerError."""
 
     part: str
     ask: Callable[[], str]
@@ -39,7 +39,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """The answer to a Check."""
+    """The result of a Check; ``state`` is OK, WARNING or FAILED."""
 
     part: str
     state: str
@@ -47,7 +47,7 @@ class CheckResult:
     error: WorkerError | None = None
 
     def as_json(self) -> dict[str, object]:
-        """What ``check --json`` prints for it."""
+        """Return the part's element in the output of ``check --json``."""
         return {
             "part": self.part,
             "state": self.state,
@@ -58,44 +58,45 @@ class CheckResult:
 
 
 def answer(check: Check) -> CheckResult:
-    """The answer, whatever it is: no check stops the next."""
+    """Run one check and return its result. Never raises, so that no check prevents the next one."""
     try:
         return CheckResult(check.part, OK, check.ask())
-    except Inconclusive as doubt:
-        return CheckResult(check.part, WARNING, str(doubt))
+    except Inconclusive as inconclusive:
+        return CheckResult(check.part, WARNING, str(inconclusive))
     except WorkerError as error:
         return CheckResult(check.part, FAILED, error.message, error.as_value())
     except Exception as error:
-        log_failure(log, error, "the check of %s broke", check.part)
+        log_failure(log, error, "the check of %s failed unexpectedly", check.part)
         wrapped = unforeseen(error)
         return CheckResult(check.part, FAILED, wrapped.message, wrapped)
 
 
 def answers(questions: Sequence[Check]) -> Iterator[CheckResult]:
-    """The answers in the order of the questions, each as soon as it is known: all are asked at once."""
-    waiting: list[Future[CheckResult]] = [Future() for _ in questions]
+    """Run all checks at once and yield their results in the order of ``questions``, each as soon as it is known."""
+    futures: list[Future[CheckResult]] = [Future() for _ in questions]
     threads = ThreadPool(len(questions), "check")
 
-    def ask(question: Check, found: Future[CheckResult]) -> None:
-        found.set_result(answer(question))
+    def run(question: Check, future: Future[CheckResult]) -> None:
+        future.set_result(answer(question))
 
     try:
-        for question, found in zip(questions, waiting, strict=True):
+        for question, future in zip(questions, futures, strict=True):
             try:
-                threads.submit(partial(ask, question, found))
+                threads.submit(partial(run, question, future))
             except ResourcesExhausted:
-                ask(question, found)
-        for found in waiting:
-            yield found.result()
+                run(question, future)
+        for future in futures:
+            yield future.result()
     finally:
         threads.close()
 
 
-# What is asked.
+def check_koji_files(root_url: str, client: HttpClient) -> str:
+    """Check that Koji's file server has packages, and return their URL.
 
-
-def look_at_files(root_url: str, client: HttpClient) -> str:
-    """Whether Koji's file server has packages. Raises KojiError."""
+    Raises KojiError if the server cannot be reached, fails or redirects, and Inconclusive if it gives another answer
+    than 200.
+    """
     url = root_url.rstrip("/") + "/packages/"
     try:
         answer = client.request("GET", url)
@@ -109,12 +110,13 @@ def look_at_files(root_url: str, client: HttpClient) -> str:
 
 
 def _files_are_there(root_url: str, client: HttpClient, builds: KojiBuilds | None) -> None:
-    """Return if Koji's file server answers, whatever it says to this request; raises KojiError.
+    """Return if Koji's file server answers, even with a refusal. Raises KojiError if it does not.
 
-    A download of ``builds`` that it failed is asked for again: it may show directories, and fail every file.
+    If the last download of ``builds`` failed because of the server, that file is requested again: a server may list
+    directories and still fail for every file.
     """
     with contextlib.suppress(Inconclusive):
-        look_at_files(root_url, client)
+        check_koji_files(root_url, client)
     url = None if builds is None else builds.failed_download
     if builds is None or url is None:
         return
@@ -132,7 +134,7 @@ def _files_are_there(root_url: str, client: HttpClient, builds: KojiBuilds | Non
 
 @dataclass(frozen=True)
 class CheckClients:
-    """Clients that only ask whether the services are there: they share no connection with those that work."""
+    """Clients for checking whether the services answer. They share no connections with the clients that do the work."""
 
     koji: KojiBuilds
     files: Callable[[], object]
@@ -141,7 +143,10 @@ class CheckClients:
 
     @classmethod
     def of(cls, worker: WorkerSettings, seconds: float, builds: KojiBuilds | None = None) -> CheckClients:
-        """Those of a site, which wait ``seconds`` for an answer; ``builds``: what downloads files there."""
+        """Return the clients for a site. Each waits ``seconds`` for an answer.
+
+        ``builds`` is the client that downloads files for the work, if there is one.
+        """
         koji = worker.koji.model_copy(update={"timeout": Duration.parse(seconds)})
         bundle = worker.ca_bundle
         return cls(
@@ -152,10 +157,10 @@ class CheckClients:
         )
 
     def questions(self) -> dict[str, Callable[[], object]]:
-        """Whether each is there at all; a question raises what is wrong."""
-        asked: dict[str, Callable[[], object]] = {
+        """Return the check of each service by name. A check raises the error if its service does not answer."""
+        checks: dict[str, Callable[[], object]] = {
             "koji": self.koji.is_there,
             "koji_files": self.files,
             "registry": self.registry.is_there,
         }
-        return asked if self.greenwave is None else {**asked, "greenwave": self.greenwave.is_there}
+        return checks if self.greenwave is None else {**checks, "greenwave": self.greenwave.is_there}

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Asks the services that the work depends on, again and again, whether they are there.
+"""Periodic health checks of the services that the work depends on.
 
-Each is asked by a thread of its own, so that one that hangs hides nothing about the others. What is
-known is at most ``EVERY_SECONDS`` and the time of one question old; a question that is not answered
-in time counts as a service that is away, whatever its client thinks.
+Each service is checked by its own thread, so that a service that hangs does not delay the checks of the others. What is
+known about a service is at most as old as ``EVERY_SECONDS`` plus the duration of one check. A check that is not
+answered in time counts as a service that is away, whatever the timeout of its client is.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from omps_worker.common.text import one_line
 log = logging.getLogger(__name__)
 
 EVERY_SECONDS = 5.0
-"""From one question to the next."""
+"""The seconds from the start of one check to the start of the next."""
 
 ANSWER_SECONDS = 3.0
-"""How long a service may take to answer; a client's own time-out should be this."""
+"""The seconds that a service may take to answer. Clients used for checks should have this timeout."""
 
 GOODBYE_SECONDS = 0.5
-"""How long one waits at the end for those who are being asked."""
+"""The seconds that ``HealthChecks`` waits at its end for checks under way."""
 
 SLACK_SECONDS = 1.0
-"""How much longer one waits: looking up a name in the DNS knows no time-out."""
+"""The additional seconds after ``ANSWER_SECONDS``: DNS lookups have no timeout."""
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A question with a pace of its own.
+    """A health check with its own period.
 
-    ``ask`` raises what is wrong; ``every`` seconds it is asked, and after ``patience`` seconds without an answer
-    that is what is wrong.
+    ``ask`` raises an error if something is wrong. It is called every ``every`` seconds. If it takes more than
+    ``patience`` seconds, the service counts as away.
     """
 
     ask: Callable[[], object]
@@ -48,58 +48,59 @@ class Probe:
 
 
 Questions = Mapping[str, Callable[[], object] | Probe]
-"""By the name of who is asked."""
+"""Health checks by the name of the service."""
 
 
 class _ProbedService:
-    """One service, its thread, and what is known of it."""
+    """One service, the thread that checks it, and what is known about it."""
 
-    def __init__(self, name: str, question: Probe, lookout: HealthChecks) -> None:
+    def __init__(self, name: str, probe: Probe, owner: HealthChecks) -> None:
         self.name = name
-        self._ask = question.ask
-        self._lookout = lookout
-        self._every = question.every
-        self._patience = question.patience
+        self._ask = probe.ask
+        self._owner = owner
+        self._every = probe.every
+        self._patience = probe.patience
         self._over = threading.Event()
         self._asked_at: float | None = time.monotonic()
-        """When the question was asked that is not answered yet."""
-        self._trouble: str | None = "was not asked yet"
+        """When the check under way began; None if none is."""
+        self._trouble: str | None = "has not been checked yet"
         self._away_since: float | None = None
-        self.thread = threading.Thread(target=self._run, name=f"lookout-{name}", daemon=True)
+        self.thread = threading.Thread(target=self._run, name=f"health-check-{name}", daemon=True)
 
     @property
     def trouble(self) -> str | None:
-        """What is wrong with it; None: nothing is."""
+        """What is wrong with the service; None if nothing is."""
         asked_at = self._asked_at
         if asked_at is not None and (silent := time.monotonic() - asked_at) > self._patience:
             return f"has not answered for {silent:.0f} s"
         return self._trouble
 
     def end(self) -> None:
-        """Ask no more."""
+        """Stop checking after the check under way."""
         self._over.set()
 
     def _run(self) -> None:
         while not self._over.is_set():
             begun = self._asked_at = time.monotonic()
-            trouble = self._answer()
+            trouble = self._check()
             self._asked_at = None
-            self._learn(trouble)
+            self._record(trouble)
             self._over.wait(max(self._every - (time.monotonic() - begun), 0.0))
-        self._lookout.goodbye(self.name)
+        self._owner.goodbye(self.name)
 
-    def _answer(self) -> str | None:
+    def _check(self) -> str | None:
         try:
             self._ask()
         except WorkerError as error:
             return one_line(error.message)
         except Exception as error:
-            machine.log_failure(log, error, "asking %s failed in an unforeseen way", self.name)
-            found = unforeseen(error)
-            return f"cannot be asked: {type(error).__name__}" if isinstance(found, UnexpectedError) else found.message
+            machine.log_failure(log, error, "the health check of %s failed unexpectedly", self.name)
+            wrapped = unforeseen(error)
+            unexpected = isinstance(wrapped, UnexpectedError)
+            return f"cannot be checked: {type(error).__name__}" if unexpected else wrapped.message
         return None
 
-    def _learn(self, trouble: str | None) -> None:
+    def _record(self, trouble: str | None) -> None:
         now = time.monotonic()
         self._trouble = trouble
         if trouble is not None and self._away_since is None:
@@ -108,16 +109,17 @@ class _ProbedService:
         elif trouble is None and self._away_since is not None:
             log.info("%s is back after %.0f s", self.name, now - self._away_since)
             self._away_since = None
-            self._lookout.back(self.name)
+            self._owner.back(self.name)
 
 
 class HealthChecks:
-    """Asks while it is entered. ``questions``: a name, and a function that raises what is wrong, or a Probe.
+    """Health checks that run while this context manager is entered.
 
-    ``every`` and ``patience`` are those of functions.
+    ``questions`` maps names of services to functions, which raise an error if something is wrong, or to Probes.
+    ``every`` and ``patience``, in seconds, apply to functions; see ``Probe``.
 
-    ``back`` is told the name of a service that was away and answers again, and ``goodbye`` that of one
-    which is not asked any more; both in the thread that asks it.
+    ``back`` is called with the name of a service that was away and answers again. ``goodbye`` is called with the name
+    of a service that is no longer checked. Both are called in the thread that checks the service.
     """
 
     def __init__(
@@ -130,14 +132,14 @@ class HealthChecks:
         patience: float = ANSWER_SECONDS + SLACK_SECONDS,
     ) -> None:
         self.back, self.goodbye = back, goodbye
-        paced = {
-            name: asked if isinstance(asked, Probe) else Probe(asked, every, patience)
-            for name, asked in questions.items()
+        probes = {
+            name: question if isinstance(question, Probe) else Probe(question, every, patience)
+            for name, question in questions.items()
         }
-        self._services = [_ProbedService(name, question, self) for name, question in paced.items()]
+        self._services = [_ProbedService(name, probe, self) for name, probe in probes.items()]
 
     def troubles(self) -> dict[str, str | None]:
-        """For each service what is wrong with it, and None if nothing is."""
+        """Return what is wrong with each service, by name; None for a service that is well."""
         return {service.name: service.trouble for service in self._services}
 
     def __enter__(self) -> HealthChecks:
@@ -155,7 +157,7 @@ class HealthChecks:
     ) -> None:
         for service in self._services:
             service.end()
-        # Whoever is just being asked may take its time: nobody waits long for that.
+        # A check under way may take long; do not wait for it longer than this.
         until = time.monotonic() + GOODBYE_SECONDS
         for service in self._services:
             service.thread.join(max(until - time.monotonic(), 0.0))

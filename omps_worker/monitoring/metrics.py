@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What Prometheus reads from ``/metrics``; docs/metrics.md tells what each of them means.
+"""The metrics that Prometheus reads from ``/metrics``; docs/metrics.md explains each of them.
 
-Importing this module imports Prometheus's client: do so only where somebody wants to listen.
+Importing this module imports Prometheus's client: import it only if metrics are served.
 
-Counts come from the parts, which tell their Observer; states are asked for when the page is read.
-Several processes of one service share their counts through files in a directory, as Prometheus's
-client does it: PROMETHEUS_MULTIPROC_DIR must name it before this module is imported.
+Counts come from the parts of the worker, which notify their Observer. Gauges are computed when the page is read.
+Several processes of one service share their counts through files in a directory, as Prometheus's client does it: the
+environment variable PROMETHEUS_MULTIPROC_DIR must name the directory before this module is imported.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from omps_worker.common.model import Status
 from omps_worker.common.observer import SERVICES, STAGES, Observer
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
-"""The type of the page."""
+"""The media type of the page."""
 
 PREFIX = "omps_worker"
 
-# A series for each of them that only says since when they count: nobody asks, and they are half of the page.
+# Without this, each metric has a further series with its creation time, which nobody uses and which doubles the page.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 _BUCKETS = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
@@ -47,7 +47,7 @@ _BUCKETS = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0
 
 @dataclass(frozen=True)
 class Gauge:
-    """A gauge as it is now. ``name`` without the prefix; each sample has the values of ``labels``."""
+    """The current values of a gauge. ``name`` has no prefix. Each sample is the values of ``labels``, and a number."""
 
     name: str
     documentation: str
@@ -59,9 +59,10 @@ States = Callable[[], Iterable[Gauge]]
 
 
 class Metrics(Observer):
-    """The counts of this process, and the page.
+    """The counts of this process, and the metrics page.
 
-    ``directory``: that of the shared counts, in the one process that shows those of all.
+    ``states`` returns the gauges. ``directory`` is set only in the process that shows the counts of several processes:
+    the directory of the shared counts.
     """
 
     def __init__(self, states: States = tuple, *, directory: Path | None = None) -> None:
@@ -80,30 +81,30 @@ class Metrics(Observer):
             return Histogram(f"{PREFIX}_{name}", documentation, (label,), registry=registry, buckets=_BUCKETS)
 
         self._received = counter("messages_received", "Messages that came from the queue.")
-        self._ignored = counter("messages_ignored", "Messages that are none of our business.", "reason")
+        self._ignored = counter("messages_ignored", "Messages that do not concern the worker.", "reason")
         self._outcomes = counter("outcomes", "How the work for one target ended.", "status", "error")
-        self._retries = counter("retries", "Messages that were sent to wait for another try.", "delay")
-        self._parked = counter("messages_parked", "Messages that were put into the failed queue.", "error")
-        self._stages = histogram("stage_seconds", "How long the stages of a build's story take.", "stage")
+        self._retries = counter("retries", "Messages that were sent to wait for a retry.", "delay")
+        self._parked = counter("messages_parked", "Messages that were parked in the failed queue.", "error")
+        self._stages = histogram("stage_seconds", "How long the stages of processing a build take.", "stage")
         self._requests = counter("requests", "Calls to other services.", "service", "result")
         self._request_seconds = histogram("request_seconds", "How long calls to other services take.", "service")
         self._reconnects = counter(
             "broker_reconnects", "How often a lost connection to the broker came back.", "connection"
         )
         self._mapping_reloads = counter("mapping_reloads", "How often the mapping was read again.", "result")
-        self._rounds = counter("catch_up_rounds", "Rounds of catching up.", "result")
-        self._caught_up = counter("catch_up_sent", "Builds that were sent again by catching up.")
+        self._rounds = counter("catch_up_rounds", "Rounds of a catch-up.", "result")
+        self._caught_up = counter("catch_up_sent", "Builds that a catch-up sent to the queue.")
         self._http_requests = counter("http_requests", "Requests to the REST API.", "method", "route", "status")
         self._http_seconds = histogram("http_request_seconds", "How long requests to the REST API take.", "route")
         self._begin_at_zero()
 
     def _begin_at_zero(self) -> None:
-        """Prometheus sees no increase in a series that appears with its first event: let them be there before."""
+        """Create all series with 0: Prometheus sees no increase in a series that begins with its first event."""
         names = sorted(error_names())
         for status in Status:
-            # An outcome that went wrong has an error's name; others have none.
-            wrong = status in (Status.FAILED, Status.RETRYING)
-            for error in names if wrong else ("",):
+            # Only failed and retrying outcomes have the name of an error.
+            has_error = status in (Status.FAILED, Status.RETRYING)
+            for error in names if has_error else ("",):
                 self._outcomes.labels(status.value, error)
         for error in names:
             self._parked.labels(error)
@@ -119,10 +120,8 @@ class Metrics(Observer):
             self._rounds.labels(result)
 
     def page(self) -> bytes:
-        """All of it, in Prometheus's text format."""
+        """Return the page in Prometheus's text format."""
         return generate_latest(self._page)
-
-    # What the parts tell.
 
     def received(self) -> None:
         """See Observer."""
@@ -177,7 +176,7 @@ class _StatesNow(Collector):
         self._states = states
 
     def collect(self) -> Iterator[Metric]:
-        """What there is to say now."""
+        """Yield the gauges with their current values."""
         for state in self._states():
             family = GaugeMetricFamily(f"{PREFIX}_{state.name}", state.documentation, labels=state.labels)
             for values, number in state.samples:
@@ -185,28 +184,28 @@ class _StatesNow(Collector):
             yield family
 
     def describe(self) -> Iterator[Metric]:
-        """Nothing in advance: asking for the states may be too early."""
+        """Describe nothing in advance: the states may not be available yet."""
         return iter(())
 
 
 def build_info() -> Gauge:
-    """Which build of the worker this is."""
+    """Return the gauge with the versions of the worker and of what it runs on."""
     values = (__version__, platform.python_version(), metadata.version("operator-courier"))
     documentation = "The version of omps-worker, and what it runs on."
     return Gauge("build_info", documentation, [(values, 1)], ("version", "python", "operator_courier"))
 
 
 def state_of_parts(troubles: dict[str, str | None], ready: bool) -> list[Gauge]:
-    """The parts that are well, and whether all is."""
+    """Return the gauges of readiness: of the whole service, and of each part."""
     samples = [((part,), float(trouble is None)) for part, trouble in troubles.items()]
     return [
-        Gauge("ready", "Whether a message that came now would be worked on: what /ready says.", [((), float(ready))]),
-        Gauge("part_up", "Whether a part is there.", samples, ("part",)),
+        Gauge("ready", "Whether a message that comes now would be processed: what /ready says.", [((), float(ready))]),
+        Gauge("part_up", "Whether a part is well.", samples, ("part",)),
     ]
 
 
 def error_names() -> set[str]:
-    """The names of all errors that an outcome can have."""
+    """Return the names of all errors that an outcome can have."""
 
     def below(kind: type[errors.WorkerError]) -> Iterator[type[errors.WorkerError]]:
         kinds = kind.__subclasses__()

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Looks at every organization of the registry with its token, as a push does, again and again.
+"""Periodic checks of every organization: a query of the registry with the organization's token, as before a push.
 
-There may be a hundred of them, and several replicas: they are looked at one after the other, one a second at
-most, and each no oftener than every five seconds. A look changes nothing, and is at a package that nobody has. It
-cannot tell a wrong token from none, which only a login does; as registries count logins that they refuse, one logs
-in when a token is new or seems to have lost its rights, and then every ten minutes.
+There may be a hundred organizations and several replicas. The organizations are therefore checked one after the other,
+at most one per second, and each at most every five seconds. A check queries a package that does not exist and changes
+nothing. It cannot tell a wrong token from a missing one; only a login can. Because registries count refused logins, the
+worker logs in only when a token is new or seems to have lost its rights, and then every ten minutes.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PACE_SECONDS = 1.0
-"""From one look to the next, at least, whoever it is at."""
+"""The shortest time between two checks, of whichever organizations, in seconds."""
 
 LOGIN_SECONDS = 600.0
-"""From one login with the same token to the next."""
+"""The seconds between two logins with the same token."""
 
 MOST_CALLS = 3
-"""How many calls a look may take: the login, the look itself, and whether it is the registry that is away."""
+"""The most calls that a check takes: the query, the login, and a query whether the registry as a whole is away."""
 
 
-NOT_YET = "it was not looked at yet"
+NOT_YET = "it has not been checked yet"
 
 
 @dataclass(frozen=True, slots=True)
 class _LastLogin:
-    """With which token one logged in last, when, and what was wrong with it."""
+    """The last login of an organization: its token, its time, and what was wrong with the token."""
 
     token: SecretStr
     at: float
@@ -53,9 +53,10 @@ class _LastLogin:
 
 
 class OrganizationProbes:
-    """What is wrong with each of ``organizations``.
+    """Checks ``organizations`` in turn, and knows what is wrong with each.
 
-    ``needed`` are those that builds are published to now; if it names none, all are. ``clock`` is in seconds.
+    ``needed`` returns the organizations that the mapping publishes to now. If it returns none, all organizations count
+    as needed. ``clock`` returns seconds.
     """
 
     def __init__(
@@ -76,36 +77,36 @@ class OrganizationProbes:
         self._with_rights: set[str] = set()
 
     def question(self) -> Probe:
-        """The question of a lookout that looks at the next one; see ``look``."""
+        """Return the Probe for HealthChecks that checks the next organization; see ``look``."""
         pace = max(PACE_SECONDS, EVERY_SECONDS / max(len(self._organizations), 1))
         return Probe(self.look, every=pace, patience=MOST_CALLS * ANSWER_SECONDS + SLACK_SECONDS)
 
     def troubles(self) -> dict[str, str | None]:
-        """For each that was looked at what is wrong with it, and None if nothing is."""
+        """Return what is wrong with each organization that was checked, by name; None for one that is well."""
         return dict(self._known)
 
     def warnings(self) -> list[str]:
-        """What is wrong, a sentence for each organization that something is wrong with."""
+        """Return one sentence for each organization that has a problem."""
         return [f"organization {name}: {trouble}" for name, trouble in self.troubles().items() if trouble is not None]
 
     def look(self) -> None:
-        """Look at the next one. Raises QuayPackageError if none of those that are needed is known to be well."""
-        name, away = next(self._turns), NOT_YET
+        """Check the next organization. Raises QuayPackageError if no needed organization is known to be well."""
+        name, unknown = next(self._turns), NOT_YET
         try:
-            self._learn(name, self._trouble(name))
+            self._record(name, self._trouble(name))
         except RegistryError as error:
-            # It is away for all, which is told as such: nothing was learned of this one.
-            away = one_line(error.message)
+            # The registry as a whole is away, which another health check reports: this organization stays as it was.
+            unknown = one_line(error.message)
         needed = [each for each in self._organizations if each in self._needed()] or list(self._organizations)
-        troubles = {each: self._known.get(each, away) for each in needed}
+        troubles = {each: self._known.get(each, unknown) for each in needed}
         if all(troubles.values()):
-            told = name if name in troubles else needed[0]
-            every = f"any of {len(needed)} organizations" if len(needed) > 1 else told
-            which = f"; {told}" if len(needed) > 1 else ""
-            raise QuayPackageError(f"nothing can be published to {every}{which}: {troubles[told]}")
+            example = name if name in troubles else needed[0]
+            several = len(needed) > 1
+            subject = f"any of {len(needed)} organizations; {example}" if several else example
+            raise QuayPackageError(f"nothing can be published to {subject}: {troubles[example]}")
 
     def _trouble(self, name: str) -> str | None:
-        """What is wrong with it. Raises RegistryError if the registry is away."""
+        """Check one organization and return what is wrong with it. Raises RegistryError if the registry is away."""
         try:
             authorization = self._organizations[name].authorization()
             had_rights = name in self._with_rights
@@ -122,7 +123,7 @@ class OrganizationProbes:
             return one_line(error.message)
 
     def _login(self, name: str, token: SecretStr) -> str | None:
-        """Why the registry does not accept the token, if it says so."""
+        """Log in if a login is due, and return why the registry does not accept the token; None if it does."""
         last, now = self._logins.get(name), self._clock()
         if last is None or last.token != token or now - last.at >= LOGIN_SECONDS:
             last = self._logins[name] = _LastLogin(token, now, self._refusal(name))
@@ -134,14 +135,14 @@ class OrganizationProbes:
         except QuayAuthorizationError as error:
             return one_line(error.message)
         except (Inconclusive, RegistryError):
-            # No push needs a login: what comes of one that fails for another reason, the look tells.
+            # A push needs no login. If the login fails for another reason, the query of the package shows the problem.
             return None
         return None
 
-    def _learn(self, name: str, trouble: str | None) -> None:
+    def _record(self, name: str, trouble: str | None) -> None:
         before = self._known.get(name)
         self._known[name] = trouble
         if trouble is not None and before is None:
             log.warning("nothing can be published to the organization %s: %s", name, trouble)
         elif trouble is None and before is not None:
-            log.info("the organization %s is well again", name)
+            log.info("builds can be published to the organization %s again", name)

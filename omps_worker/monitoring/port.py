@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The small HTTP port of a running worker: ``/live``, ``/ready`` and ``/metrics``.
+"""The HTTP monitoring port of a running worker: ``/live``, ``/ready`` and ``/metrics``.
 
-What the first two mean, see ``readiness``. Both answer 200 or 503 and JSON ``{ok, reasons}``, with ``warnings``
-where there are some.
+See ``readiness`` for the meaning of the first two. They answer with status 200 or 503 and with JSON, ``{ok, reasons}``;
+``warnings`` is added if there are any.
 """
 
 from __future__ import annotations
@@ -24,34 +24,35 @@ from omps_worker.common.errors import Fault, SettingsError
 
 log = logging.getLogger(__name__)
 
-Probe = Callable[[], Sequence[str]]
-"""Gives the reasons why all is not well; none: all is."""
+Reasons = Callable[[], Sequence[str]]
+"""Returns the reasons why something is not well; an empty sequence if all is well."""
 
 Page = Callable[[], tuple[str, bytes]]
-"""Gives a page: its media type and its content."""
+"""Returns a page: its media type and its content."""
 
 EVERY_ADDRESS = ("", "::")
-"""What means all addresses, of IPv6 and IPv4."""
+"""The values of ``address`` that mean all addresses, IPv6 and IPv4."""
 
 REQUEST_SECONDS = 5.0
-"""How long a client may take to send its request."""
+"""The seconds that a client may take to send its request."""
 
 
 class MonitoringPort:
-    """The port, as a context manager. ``probes`` and ``pages`` map a path to who answers for it.
+    """The HTTP server of the monitoring port, as a context manager.
 
-    ``warnings`` gives, by path, what a probe shows beside its reasons.
+    ``probes`` and ``pages`` map paths to the functions that answer. ``warnings`` maps paths of probes to functions
+    that return what the probe shows in addition to its reasons.
     """
 
     def __init__(
         self,
         address: str,
         port: int,
-        probes: Mapping[str, Probe],
+        probes: Mapping[str, Reasons],
         pages: Mapping[str, Page] | None = None,
-        warnings: Mapping[str, Probe] | None = None,
+        warnings: Mapping[str, Reasons] | None = None,
     ) -> None:
-        """Listens at once; raises SettingsError when that cannot be. Port 0 is any free one."""
+        """Bind the port. Port 0 means any free port. Raises SettingsError if the port cannot be bound."""
         try:
             self._server = _listening(address, port, _handler(probes, pages or {}, warnings or {}))
         except (OSError, OverflowError) as error:
@@ -62,7 +63,7 @@ class MonitoringPort:
 
     @property
     def port(self) -> int:
-        """The port that it listens on."""
+        """The port number that the server listens on."""
         return int(self._server.server_address[1])
 
     def __enter__(self) -> MonitoringPort:
@@ -82,15 +83,15 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Answer in a thread of its own; in this one where there is none, which is what there is to be told then."""
+        """Answer in a new thread, or in this one if no thread can be started: the answer then reports that."""
         try:
             super().process_request(request, client_address)
         except RuntimeError:
             self.process_request_thread(request, client_address)
 
     def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002
-        """A client that breaks off is no news."""
-        log.debug("a request for health was not answered", exc_info=True)
+        """Log errors at debug level only: clients often drop their connections."""
+        log.debug("a request to the monitoring port was not answered", exc_info=True)
 
 
 class _ServerOfIPv6(_Server):
@@ -98,16 +99,16 @@ class _ServerOfIPv6(_Server):
 
 
 class _ServerOfAll(_ServerOfIPv6):
-    """For IPv4 too."""
+    """A server for both IPv6 and IPv4."""
 
     def server_bind(self) -> None:
-        """Bind it to both."""
+        """Bind the socket to IPv6 and IPv4."""
         self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         super().server_bind()
 
 
 def _listening(address: str, port: int, handler: type[BaseHTTPRequestHandler]) -> _Server:
-    """A server that listens there; for ``::`` or nothing on all of IPv6 and IPv4, as far as there is IPv6."""
+    """Return a server that listens on ``address``. ``::`` or an empty address means IPv4, and IPv6 if available."""
     if address in EVERY_ADDRESS:
         if socket.has_dualstack_ipv6():
             with contextlib.suppress(OSError):
@@ -117,24 +118,24 @@ def _listening(address: str, port: int, handler: type[BaseHTTPRequestHandler]) -
 
 
 def _handler(
-    probes: Mapping[str, Probe], pages: Mapping[str, Page], warnings: Mapping[str, Probe]
+    probes: Mapping[str, Reasons], pages: Mapping[str, Page], warnings: Mapping[str, Reasons]
 ) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         timeout = REQUEST_SECONDS
 
         def do_GET(self) -> None:
-            """Answer one of the probes, or with a page."""
+            """Answer with a probe or a page."""
             path = self.path.partition("?")[0]
             page, probe = pages.get(path), probes.get(path)
             if page is not None:
                 self._send(200, *page())
             elif probe is not None:
                 reasons = list(probe())
-                doubts = list(warnings[path]()) if path in warnings else []
-                document = {"ok": not reasons, "reasons": reasons, **({"warnings": doubts} if doubts else {})}
+                notes = list(warnings[path]()) if path in warnings else []
+                document = {"ok": not reasons, "reasons": reasons, **({"warnings": notes} if notes else {})}
                 self._answer(503 if reasons else 200, document)
             else:
-                self._answer(404, {"ok": False, "reasons": [f"there is only {', '.join((*probes, *pages))}"]})
+                self._answer(404, {"ok": False, "reasons": [f"the only paths are {', '.join((*probes, *pages))}"]})
 
         do_HEAD = do_GET  # noqa: N815  the library's name
 
@@ -150,13 +151,13 @@ def _handler(
                 self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:
-            """Probes come every few seconds: not in the log."""
+            """Log nothing: probes come every few seconds."""
 
     return Handler
 
 
 def ask(address: str, port: int, path: str = "/live", timeout: float = 5.0) -> bool:
-    """Whether the worker that listens there answers that all is well; for health checks."""
+    """Return whether the worker that listens on the port answers ``path`` with 200; for health checks."""
     if address in EVERY_ADDRESS:
         return any(ask(loopback, port, path, timeout) for loopback in ("127.0.0.1", "::1"))
     host = {"0.0.0.0": "127.0.0.1"}.get(address, address)  # noqa: S104
@@ -170,10 +171,10 @@ def ask(address: str, port: int, path: str = "/live", timeout: float = 5.0) -> b
 
 
 def main() -> int:
-    """``python -m omps_worker.monitoring.port``: 0 if the worker of this configuration is alive, else 1.
+    """Return 0 if the worker of this configuration is alive, else 1: ``python -m omps_worker.monitoring.port``.
 
-    For the health check of a container. Without a ``[monitoring]`` section nothing listens, and
-    nothing can be said against the worker.
+    This is the health check of a container. Without a ``[monitoring]`` section there is no port, and the worker counts
+    as alive.
     """
     from omps_worker.configuration.settings import file
     from omps_worker.configuration.settings.broker import MonitoringSettings
@@ -181,14 +182,14 @@ def main() -> int:
     try:
         section = file.read(file.find()).get("monitoring")
         if section is None:
-            print("no [monitoring] section: nobody to ask")
+            print("no [monitoring] section: there is no port to check")
             return 0
-        place = MonitoringSettings.model_validate(section)
+        settings = MonitoringSettings.model_validate(section)
     except (SettingsError, ValueError):
         print("the [monitoring] section cannot be read")
         return 1
-    alive = ask(place.address, place.port)
-    print("alive" if alive else f"no sign of life on port {place.port}")
+    alive = ask(settings.address, settings.port)
+    print("alive" if alive else f"not alive, according to port {settings.port}")
     return 0 if alive else 1
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is to be seen of a running service: its counts, and the port that shows them and its health.
+"""The monitoring of a running service: its counts, and the port that shows them and the service's health.
 
-Where the configuration has no port, nothing is counted and nobody is asked.
+If the configuration has no monitoring port, nothing is counted and no health checks run.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from omps_worker.common.errors import SettingsError
 from omps_worker.common.observer import SILENT, Observer
 from omps_worker.monitoring.health import HealthChecks, Questions
-from omps_worker.monitoring.port import MonitoringPort, Page, Probe
+from omps_worker.monitoring.port import MonitoringPort, Page, Reasons
 from omps_worker.monitoring.readiness import Readiness, Trouble
 
 if TYPE_CHECKING:
@@ -26,26 +26,26 @@ log = logging.getLogger(__name__)
 
 
 class ServiceMonitoring:
-    """Counts what a service does, and shows it on the port ``place``.
+    """Counts what a service does, and shows the counts and its health on the port of ``settings``.
 
-    ``states`` gives what there is to show beside counts, build and parts. ``directory``: that of counts
-    which processes share, in the one that shows those of all; see ``metrics``.
+    ``settings`` is None if there is no port. ``states`` returns the gauges to show in addition to those of build and
+    parts. ``directory`` is set only in the process that shows the counts of several processes; see ``metrics``.
     """
 
     def __init__(
         self,
-        place: MonitoringSettings | None,
+        settings: MonitoringSettings | None,
         states: Callable[[], Iterable[Gauge]] = tuple,
         *,
         directory: Path | None = None,
     ) -> None:
-        self._place = place
+        self._settings = settings
         self._states = states
         self._readiness = Readiness(list, {})
         self._pages: dict[str, Page] = {}
         self.observer: Observer = SILENT
-        """Who is to be told."""
-        if place is not None:
+        """The observer that the parts of the service notify."""
+        if settings is not None:
             from omps_worker.monitoring import metrics
 
             counts = self.observer = metrics.Metrics(self._states_now, directory=directory)
@@ -54,32 +54,33 @@ class ServiceMonitoring:
     @contextmanager
     def port(
         self,
-        vital: Callable[[], list[str]],
+        restart_reasons: Callable[[], list[str]],
         parts: Mapping[str, Trouble],
         questions: Callable[[], Questions],
         *,
-        warnings: Probe = tuple,
+        warnings: Reasons = tuple,
         back: Callable[[str], object] = bool,
         goodbye: Callable[[str], object] = bool,
     ) -> Iterator[None]:
-        """Open it, if there is one; asks the ``questions`` meanwhile.
+        """Open the port, if one is configured, and run the health checks ``questions`` while the context is entered.
 
-        For ``vital`` and ``parts`` see ``readiness.Readiness``, for the others ``health.HealthChecks``. ``warnings``
-        gives what ``/ready`` shows beside the reasons, and is ready all the same.
+        See ``readiness.Readiness`` for ``restart_reasons`` and ``parts``, and ``health.HealthChecks`` for the other
+        parameters. ``warnings`` returns what ``/ready`` shows in addition to the reasons; warnings do not make the
+        service unready.
         """
-        place = self._place
+        settings = self._settings
         with ExitStack() as stack:
-            if place is not None:
-                lookout = HealthChecks(questions(), back=back, goodbye=goodbye)
-                self._readiness = readiness = Readiness(vital, parts, lookout.troubles)
+            if settings is not None:
+                checks = HealthChecks(questions(), back=back, goodbye=goodbye)
+                self._readiness = readiness = Readiness(restart_reasons, parts, checks.troubles)
                 probes = {"/live": readiness.live, "/ready": readiness.ready}
                 try:
-                    port = MonitoringPort(place.address, place.port, probes, self._pages, {"/ready": warnings})
+                    port = MonitoringPort(settings.address, settings.port, probes, self._pages, {"/ready": warnings})
                 except SettingsError as error:
-                    # It works all the same; who watches the port will notice.
+                    # The service works without its port, and the missing port will be noticed.
                     log.error("no health port: %s", error)
                 else:
-                    stack.enter_context(lookout)
+                    stack.enter_context(checks)
                     stack.enter_context(port)
             yield
 

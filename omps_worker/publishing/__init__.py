@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The story of a build, from what Koji says of it to its outcome: targets, gate, order among builds, retries.
+"""How a build becomes a release: targets, gate, order among builds, retries, catch-up and explanations.
 
 May know: ``destinations``, ``manifests``, ``messages``, the mapping, and ``common``; no broker and no command line.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where builds stand among others of their component: asks Koji, the mapping and, if need be, their archives."""
+"""Build orders from Koji: the newer and older builds of a component, and the digests of their contents."""
 
 from __future__ import annotations
 
@@ -18,23 +18,26 @@ from omps_worker.manifests.contents import ArchiveContents
 from omps_worker.publishing.superseded import BuildOrder, is_late
 
 DIGESTS_KEPT = 256
-"""Of how many builds the digest is remembered, while newer ones are compared with what is released."""
+"""The number of digests to cache. They are needed while other builds are compared with what is released."""
 
 
 class Builds(Protocol):
-    """The part of Koji that this needs; see ``koji_client.builds.KojiBuilds``."""
+    """The part of Koji that this module needs; see ``koji_client.builds.KojiBuilds``."""
 
     def download(self, build: Build, destination: Path) -> str:
-        """Write its archive of manifests, verified; its URL."""
+        """Write the build's archive of manifests to ``destination``, verified, and return its URL."""
         ...
 
     def siblings(self, build: Build, since: datetime) -> Iterator[Build]:
-        """The operator builds of its component and target completed since then, the newest first."""
+        """Yield the operator builds of the same component and target completed since ``since``, newest first."""
         ...
 
 
 class BuildOrders:
-    """Makes BuildOrders; may be shared by threads."""
+    """A factory for BuildOrders that asks Koji, the mapping and, if necessary, the builds' archives.
+
+    Threads may share it.
+    """
 
     def __init__(self, mapping: MappingHolder, builds: Builds, limits: Limits) -> None:
         self._mapping = mapping
@@ -53,10 +56,12 @@ class BuildOrders:
         *,
         by_mapping: bool,
     ) -> BuildOrder:
-        """The order of a build whose content has that digest, among those that go to the same organization.
+        """Return the order of ``build``, whose content has ``digest``, among the builds for the same organization.
 
-        ``digest_of`` says with which digest others are released there, after the same ``changes``. Unless
-        ``by_mapping``, all of its component and build target go there.
+        ``digest_of`` returns the digest that another build's content would be released with. ``changes`` are the
+        changes to the manifests on their way to the target; digests are cached by build and changes. With
+        ``by_mapping`` the mapping decides which builds go to the organization. Otherwise all builds of the component
+        and build target count.
         """
         self._remember(build, changes, digest)
         return BuildOrder(
@@ -75,10 +80,10 @@ class BuildOrders:
     def _digest_of(
         self, build: Build, changes: Hashable, digest_of: Callable[[ArchiveContents, Build], str]
     ) -> str | None:
-        """The digest that the build's content would be released with; None if it cannot be released."""
-        known = self._digests.get((build.id, changes))
-        if known is not None:
-            return known
+        """Return the digest that the build's content would be released with, or None if it cannot be released."""
+        cached = self._digests.get((build.id, changes))
+        if cached is not None:
+            return cached
         with ScratchDirectory() as directory:
             archive_file = Path(directory, "archive.zip")
             try:

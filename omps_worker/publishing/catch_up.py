@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Builds whose messages never came: which of a period have no release.
+"""Catch-up: find the builds of a period that have no release because their messages never came.
 
-The bus loses messages at its source, so now and then Koji is asked what was completed. Each build is
-then gone through as ``explain`` does, up to but without the push: the digest of its content tells
-whether it is released. What is missing gets the message that should have come.
+Messages can be lost before they reach the bus, so Koji is asked from time to time what was completed. Each build is
+processed as ``explain`` does it: everything except the push. The digest of its content shows whether it is released.
+For each missing build, the message that should have come is sent.
 """
 
 from __future__ import annotations
@@ -31,30 +31,30 @@ log = logging.getLogger(__name__)
 
 MISSING, SENT, RELEASED, SKIPPED, IGNORED = "missing", "sent", "released", "skipped", "ignored"
 UNDECIDED = "undecided"
-"""What is found out about a build. ``sent``: it was missing and got its message. ``undecided``: Koji
-or the registry could not be asked."""
+"""The statuses of a build. ``sent``: the build was missing, and its message was sent. ``undecided``: Koji or the
+registry could not be queried."""
 
 CATCH_UP_TOPIC = "omps.catch-up"
-"""The topic that results name as that of their source."""
+"""The topic in ``source`` of results for builds that a catch-up sent."""
 
 _AHEAD = timedelta(minutes=5)
-"""How far a clock may be ahead of ours before a time counts as lying in the future."""
+"""How far another clock may be ahead of this machine's before a time counts as lying in the future."""
 
 _AGE = re.compile(r"[0-9.]+ *[A-Za-z]+")
 _WHEN_HELP = 'must be a date or time such as 2026-11-21 or 2026-11-21T08:30:00Z (UTC), or an age such as "24h" or "7d"'
 
 
 class Builds(Protocol):
-    """The part of Koji that this needs; see ``koji_client.builds.KojiBuilds``."""
+    """The part of Koji that this module needs; see ``koji_client.builds.KojiBuilds``."""
 
     def completed(self, since: datetime, until: datetime | None = None) -> list[Build]:
-        """The operator builds of a period, in the order of their completion."""
+        """Return the operator builds of a period, in the order of their completion."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class BuildReport:
-    """A build, and what was found out about it."""
+    """A build and its catch-up status, with the reason and the outcomes of the dry run."""
 
     build: Build
     status: str
@@ -62,7 +62,7 @@ class BuildReport:
     outcomes: Sequence[Outcome] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """One element of what ``catch-up --json`` prints."""
+        """Return the build's element in the output of ``catch-up --json``."""
         completed = self.build.completed_at
         return {
             "nvr": self.build.nvr,
@@ -85,14 +85,14 @@ class BuildReport:
 
 @dataclass(frozen=True, slots=True)
 class MissingMessage:
-    """A message about a build that is complete, as the build system would have sent it."""
+    """A message that a build is complete, as the build system would have sent it."""
 
     id: str
     body: bytes
 
 
 class CatchUp:
-    """Goes through builds; changes nothing."""
+    """Finds out which builds have no release; changes nothing."""
 
     def __init__(self, builds: Builds, mapping: MappingHolder, processor: Processor) -> None:
         self._builds = builds
@@ -100,15 +100,15 @@ class CatchUp:
         self._processor = processor
 
     def completed(self, since: datetime, until: datetime | None = None) -> list[Build]:
-        """The operator builds that there were, in the order of their completion. Raises KojiError."""
+        """Return the operator builds of a period, in the order of their completion. Raises KojiError."""
         return self._builds.completed(since, until)
 
     def look_into(self, builds: Sequence[Build]) -> Iterator[BuildReport]:
-        """What there is to say about each, in their order, and as soon as it is known.
+        """Yield a report on each build, in the order of ``builds``, as soon as it is known.
 
-        A build is missing if one of its targets has no release of its content, and also if it can
-        never have one: then its message leads to a failure that is recorded. Content that is released
-        is not missing, wherever it lies.
+        A build is missing if one of its targets has no release of its content. It is also missing if it can never
+        have one: its message then leads to a failure that is recorded. Content that is released is not missing, even
+        if it is not the highest release.
         """
         # A draft supersedes nothing.
         matches = [None if build.draft else self._mapping.current.resolve(build.facts) for build in builds]
@@ -126,13 +126,16 @@ class CatchUp:
     def send(
         self, builds: Sequence[Build], send: Callable[[MissingMessage], object], sent_before: Container[int] = ()
     ) -> Iterator[BuildReport]:
-        """The same, and the message of each that is missing is handed to ``send``, but not of ``sent_before``."""
-        for found in self.look_into(builds):
-            if found.status == MISSING and found.build.id not in sent_before:
-                send(message_of(found.build))
-                yield replace(found, status=SENT)
+        """Yield the same reports as ``look_into``, and call ``send`` with the message of each missing build.
+
+        ``sent_before`` holds the ids of builds that are not sent again.
+        """
+        for report in self.look_into(builds):
+            if report.status == MISSING and report.build.id not in sent_before:
+                send(message_of(report.build))
+                yield replace(report, status=SENT)
             else:
-                yield found
+                yield report
 
     def _look_into(self, build: Build) -> BuildReport:
         outcomes = self._processor.process_build(build, Attempt(late=True), PushRequest(dry_run=True, reverts=False))
@@ -152,23 +155,23 @@ class CatchUp:
 
 
 def _overtaken(builds: Sequence[Build], matches: Sequence[Match | None]) -> set[int]:
-    """The ids of builds that a newer one of the same list supersedes wherever they go."""
+    """Return the ids of builds that a newer build in the list supersedes in all of their organizations."""
     overtaken = set()
     newer: defaultdict[tuple[str, str | None], set[str]] = defaultdict(set)
     for build, match in reversed(list(zip(builds, matches, strict=True))):
         organizations = {target.organization for target in match.targets} if match else set()
-        known = newer[build.name, build.target]
-        if match and match.superseded == SKIP and organizations <= known:
+        taken = newer[build.name, build.target]
+        if match and match.superseded == SKIP and organizations <= taken:
             overtaken.add(build.id)
-        known |= organizations
+        taken |= organizations
     return overtaken
 
 
 class ScheduledCatchUp:
-    """A catch-up that is done every ``every`` seconds, each time ``window`` seconds back.
+    """A catch-up that runs every ``every`` seconds and looks ``window`` seconds back each time.
 
-    It leaves out what was completed just now, as far as the next one will see it: messages need a
-    while. No build is sent twice; who failed for good is parked by then.
+    A round leaves out builds that were completed so recently that their messages may still be on the way; the next
+    round covers them. No build is sent twice: a build that failed permanently is parked by then.
     """
 
     def __init__(self, work: CatchUp, every: float, window: float, send: Callable[[MissingMessage], object]) -> None:
@@ -179,27 +182,30 @@ class ScheduledCatchUp:
         self._sent: set[int] = set()
 
     def once(self, over: Callable[[], bool]) -> int:
-        """Do it now, until ``over``; how many builds were sent. Raises KojiError, and what ``send`` raises."""
+        """Run one round now and return how many builds were sent. Stop early when ``over`` returns True.
+
+        Raises KojiError, and what ``send`` raises.
+        """
         now = datetime.now(timezone.utc)
         builds = self._work.completed(now - self._window, now - self._pause)
-        found = []
-        for each in self._work.send(builds, self._send, self._sent):
-            found.append(each)
-            if each.status == SENT:
-                self._sent.add(each.build.id)
-                log.info("catch-up: %s has no release: sent to the queue", each.build.nvr)
+        reports = []
+        for report in self._work.send(builds, self._send, self._sent):
+            reports.append(report)
+            if report.status == SENT:
+                self._sent.add(report.build.id)
+                log.info("catch-up: %s has no release: sent to the queue", report.build.nvr)
             if over():
                 break
         else:
             self._sent.intersection_update(build.id for build in builds)
-            log.info("catch-up: %s", summary(found))
-        return sum(each.status == SENT for each in found)
+            log.info("catch-up: %s", summary(reports))
+        return sum(report.status == SENT for report in reports)
 
 
 def message_of(build: Build) -> MissingMessage:
-    """The message that says the build is complete, in Fedora's dialect; see ``events``.
+    """Return the message that says the build is complete, in Fedora's dialect; see ``events``.
 
-    It always has the same id, that of a message about this build which came without one.
+    The id is always the same: the one that a message about this build gets if it comes without an id.
     """
     body = json.dumps(
         {
@@ -221,9 +227,9 @@ def message_of(build: Build) -> MissingMessage:
 
 
 def moment(text: str, now: datetime) -> datetime:
-    """A point in time as people write it: ISO 8601, UTC unless it has an offset, or an age before ``now``.
+    """Parse a point in time: ISO 8601, in UTC unless it has an offset, or an age before ``now``.
 
-    Raises ValueError, with what to write instead, also for what lies in the future.
+    Raises ValueError, with advice on what to write, if ``text`` is neither or lies in the future.
     """
     try:
         return now - timedelta(seconds=Duration.parse(text).seconds)
@@ -231,19 +237,19 @@ def moment(text: str, now: datetime) -> datetime:
         if _AGE.fullmatch(text):
             raise ValueError(str(error)) from None
     try:
-        found = times.moment(text)
+        parsed = times.moment(text)
     except ValueError:
         raise ValueError(_WHEN_HELP) from None
-    if found > now + _AHEAD:
+    if parsed > now + _AHEAD:
         raise ValueError("lies in the future")
-    return found
+    return parsed
 
 
-def summary(found: Iterable[BuildReport]) -> str:
-    """How many of each there were, on one line."""
+def summary(reports: Iterable[BuildReport]) -> str:
+    """Return one line with the number of builds in each status."""
     counts: defaultdict[str, int] = defaultdict(int)
-    for each in found:
-        counts[each.status] += 1
+    for report in reports:
+        counts[report.status] += 1
     parts = [
         f"{counts[status]} {status}"
         for status in (SENT, MISSING, RELEASED, SKIPPED, IGNORED, UNDECIDED)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a message claims about a build, held against what Koji's hub says of it.
+"""Checks that compare what a message says about a build with what Koji's hub says.
 
-Whoever sent the message saw a build complete. A hub that does not know that yet is a replica that
-lags behind, and is asked again. But a message may also come from another Koji, whose build has an id
-that one of ours has, too: then nothing of ours is meant.
+The sender of the message saw the build complete. If the hub does not know that yet, it is a replica that lags behind,
+and is asked again. A message can also come from another Koji instance in which the same id belongs to another build.
+Such a message is about no build of the configured Koji.
 """
 
 from __future__ import annotations
@@ -16,75 +16,75 @@ from omps_worker.common.text import one_line
 from omps_worker.messages.events import as_draft
 
 NO_LONGER_COMPLETE = "no_longer_complete"
-"""Reason to ignore a message: its build was deleted or reset since."""
+"""Reason to ignore a message: its build has been deleted or reset since."""
 
 _MARGIN = timedelta(milliseconds=1)
-"""Times travel as text and as floating-point numbers."""
+"""Tolerance when two times are compared: they are sent as text and as floating-point numbers."""
 
 
 def check_names(event: BuildEvent, build: Build) -> None:
     """Return if the message and the hub mean the same build.
 
-    Raises KojiBuildMismatch, never to be retried, if they do not, and KojiError if the build was
-    promoted and the hub does not know that yet: trying again may help.
+    Raises KojiBuildMismatch, a permanent failure, if they do not. Raises KojiError if the build was promoted and the
+    hub does not know that yet: trying again may help.
     """
     if event.build_id is None:
         return
-    told = {"id": event.build_id, "nvr": event.nvr, "name": event.name, "version": event.version}
+    claimed = {"id": event.build_id, "nvr": event.nvr, "name": event.name, "version": event.version}
     known = {"id": build.id, "nvr": build.nvr, "name": build.name, "version": build.version}
-    different = {key for key, value in told.items() if value is not None and value != known[key]}
+    different = {key for key, value in claimed.items() if value is not None and value != known[key]}
     if different == {"nvr"}:
         if build.draft and event.nvr is not None and build.nvr == as_draft(event.nvr, build.id):
             raise KojiError(
-                f"A message says that {event.nvr} is no draft, and Koji's hub calls it {build.nvr}: it seems to lag "
-                "behind, and is asked again."
+                f"A message says that {event.nvr} is no draft, but Koji's hub calls it {build.nvr}. The hub seems to "
+                "lag behind and is asked again."
             )
         if not build.draft and event.nvr == as_draft(build.nvr, build.id):
-            return  # It was promoted since.
+            return  # It has been promoted since.
     if different:
         named = one_line(event.nvr or event.name or "without a name")
         raise KojiBuildMismatch(
-            f"The message means build {event.build_id}, {named}; to Koji's hub, build {build.id} is {build.nvr}. The "
-            "message seems to come from another Koji: if several are on the bus, set instance in "
-            "[consumer_config.koji]."
+            f"The message is about build {event.build_id}, {named}, but for Koji's hub build {build.id} is "
+            f"{build.nvr}. The message seems to come from another Koji instance. If several instances use the bus, set "
+            "instance in [consumer_config.koji]."
         )
 
 
 def check_state(event: BuildEvent, build: Build) -> Ignored | None:
-    """Why the build that a message calls complete is so no longer; None: nothing speaks against it.
+    """Return why a build that the message calls complete is no longer complete, or None if it still is.
 
-    Raises KojiError if the hub does not know yet what the message knows: trying again may help.
+    Raises KojiError if the hub does not know yet that the build is complete: trying again may help.
     """
     if build.state == BuildState.COMPLETE:
         return None
     state = state_name(build.state)
-    if build.state == BuildState.DELETED or _is_news(event, build):
-        return Ignored(NO_LONGER_COMPLETE, f"{build.nvr} was complete and is in state {state} now")
+    if build.state == BuildState.DELETED or _is_newer_state(event, build):
+        return Ignored(NO_LONGER_COMPLETE, f"{build.nvr} was complete and is now in state {state}")
     raise KojiError(
-        f"A message says that {build.nvr} is complete, and Koji's hub says {state}: it seems to lag behind, and is "
+        f"A message says that {build.nvr} is complete, but Koji's hub says {state}. The hub seems to lag behind and is "
         "asked again."
     )
 
 
-def unknown(error: KojiNVRBuildNotFound) -> KojiNVRBuildNotFound:
-    """``error`` about a build that a message calls complete: the hub may know it later."""
+def not_known_yet(error: KojiNVRBuildNotFound) -> KojiNVRBuildNotFound:
+    """Return ``error`` as a transient one: a message calls the build complete, so the hub may know it later."""
     return KojiNVRBuildNotFound(
-        f"{error.message} A message says that it is complete: the hub seems to lag behind, or the message is another "
-        "Koji's (see instance).",
+        f"{error.message} A message says that it is complete. The hub seems to lag behind, or the message comes from "
+        "another Koji instance (see the key instance).",
         transient=True,
     )
 
 
 def state_name(state: int) -> str:
-    """Koji's name of a state; the number, if it has none."""
+    """Return Koji's name of a state, or the number as text if the state has no name."""
     try:
         return BuildState(state).name
     except ValueError:
         return str(state)
 
 
-def _is_news(event: BuildEvent, build: Build) -> bool:
-    """Whether the hub's state came after that of which the message tells, as when a build is reset."""
+def _is_newer_state(event: BuildEvent, build: Build) -> bool:
+    """Return whether the hub's state is newer than the one in the message, for example after a reset."""
     return (
         build.state != BuildState.BUILDING
         and event.completed_at is not None

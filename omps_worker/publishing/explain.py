@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What would become of a build, step by step, without changing anything."""
+"""Explanations of what would become of a build, step by step, without changing anything."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from omps_worker.configuration.mapping import Mapping as Rules
 from omps_worker.configuration.mapping import MappingHolder, Verdict
 from omps_worker.messages.reporting import full_reason_of, reason_of, warnings_of
 from omps_worker.publishing import claims
-from omps_worker.publishing.holds import foreseen
+from omps_worker.publishing.holds import with_pauses
 from omps_worker.publishing.processor import Builds, Processor
 from omps_worker.publishing.targets import IGNORED_BY_RULE, NO_RULE
 
 PUBLISH, IGNORE, SKIP, FAIL = "publish", "ignore", "skip", "fail"
-"""The decisions. A build whose content is already released is still ``publish``; its target says unchanged."""
+"""The decisions. A build whose content is already released is still ``publish``; its target is then ``unchanged``."""
 
 RULES_TOLD = 30
-"""Of how many rules people are told why they do not decide."""
+"""The number of rules that did not decide and are listed in the text; the JSON form lists all of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The decision about one build and what led to it."""
+    """The decision about one build, with the reasons for it."""
 
     decision: str
     reason: str | None = None
@@ -36,14 +36,14 @@ class Explanation:
     """The index of the rule that decided, from 0."""
     build: Build | None = None
     why_not: Sequence[str] = ()
-    """Of each rule that came before, or of all, why it does not decide."""
+    """Why each rule before the deciding one did not decide; all rules if none decided."""
     outcomes: Sequence[Outcome] = ()
     paused: Mapping[str, str] = field(default_factory=dict)
-    """By organization, the entry of ``pause`` in the mapping that makes its builds wait."""
+    """The entry of ``pause`` in the mapping that makes builds wait, by organization."""
     error: WorkerError | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """What ``explain --json`` prints."""
+        """Return the output of ``explain --json``."""
         build = self.build
         return {
             "decision": self.decision,
@@ -84,20 +84,21 @@ class Explanation:
 
 
 def explain(event: BuildEvent | Ignored, mapping: MappingHolder, builds: Builds, processor: Processor) -> Explanation:
-    """What would become of the build that ``event`` speaks of."""
+    """Return what would become of the build that ``event`` names."""
     if isinstance(event, Ignored):
         return Explanation(IGNORE, f"{event.reason}: {event.detail}" if event.detail else event.reason)
     verdict = mapping.current.possible(event.facts)
     if event.name is not None and verdict is Verdict.NO_RULE:
         return Explanation(IGNORE, NO_RULE, why_not=mapping.current.why_not(event.facts))
     if event.name is not None and verdict is Verdict.IGNORED:
-        sure = mapping.current.resolve(event.facts)
-        told = f"{IGNORED_BY_RULE}: {sure.rule_text}" if sure else IGNORED_BY_RULE
-        return Explanation(IGNORE, told, sure.rule if sure else None, why_not=mapping.current.why_not(event.facts))
+        rule_match = mapping.current.resolve(event.facts)
+        reason = f"{IGNORED_BY_RULE}: {rule_match.rule_text}" if rule_match else IGNORED_BY_RULE
+        index = rule_match.rule if rule_match else None
+        return Explanation(IGNORE, reason, index, why_not=mapping.current.why_not(event.facts))
     try:
         build = builds.find(build_id=event.build_id, nvr=event.nvr)
         claims.check_names(event, build)
-        # Only a message knows more than an NVR.
+        # Only a message claims that the build is complete; a bare NVR claims nothing.
         outdated = claims.check_state(event, build) if event.name is not None else None
     except WorkerError as error:
         return Explanation(FAIL, f"{error.name}: {error.message}", error=error.as_value())
@@ -107,15 +108,15 @@ def explain(event: BuildEvent | Ignored, mapping: MappingHolder, builds: Builds,
     planned = outdated or processor.process_build(build, Attempt(), PushRequest(dry_run=True))
     if isinstance(planned, Ignored):
         return Explanation(IGNORE, f"{planned.reason}: {planned.detail}", rule, build, why_not)
-    outcomes = foreseen(mapping.current, planned, waits=True)
-    decision, reason, fault = _worst(outcomes)
-    paused = _pausing(mapping.current, outcomes)
-    return Explanation(decision, reason, rule, build, why_not, outcomes, paused, fault)
+    outcomes = with_pauses(mapping.current, planned, waits=True)
+    decision, why, fault = _worst(outcomes)
+    paused = _pauses(mapping.current, outcomes)
+    return Explanation(decision, why, rule, build, why_not, outcomes, paused, fault)
 
 
-def _pausing(mapping: Rules, outcomes: Sequence[Outcome]) -> dict[str, str]:
-    named = dict.fromkeys(outcome.organization for outcome in outcomes if outcome.organization)
-    entries = ((organization, mapping.kept_back.pausing(organization)) for organization in named)
+def _pauses(mapping: Rules, outcomes: Sequence[Outcome]) -> dict[str, str]:
+    organizations = dict.fromkeys(outcome.organization for outcome in outcomes if outcome.organization)
+    entries = ((organization, mapping.kept_back.pausing(organization)) for organization in organizations)
     return {organization: entry for organization, entry in entries if entry is not None}
 
 
@@ -133,7 +134,7 @@ def _worst(outcomes: Sequence[Outcome]) -> tuple[str, str | None, WorkerError | 
 
 
 def as_text(explanation: Explanation) -> str:
-    """The explanation for a person."""
+    """Return the explanation as text for a terminal."""
     lines = []
     build = explanation.build
     if build:
@@ -142,10 +143,10 @@ def as_text(explanation: Explanation) -> str:
         lines.append(f"          {', '.join(facts)}")
     if explanation.rule is not None:
         lines.append(f"rule      rules[{explanation.rule}]")
-    told = list(explanation.why_not[:RULES_TOLD])
+    sentences = list(explanation.why_not[:RULES_TOLD])
     if len(explanation.why_not) > RULES_TOLD:
-        told.append(f"and {len(explanation.why_not) - RULES_TOLD} more; --json has them all")
-    lines += [f"{'no match' if index == 0 else '':9} {sentence}" for index, sentence in enumerate(told)]
+        sentences.append(f"and {len(explanation.why_not) - RULES_TOLD} more; --json lists all of them")
+    lines += [f"{'no match' if index == 0 else '':9} {sentence}" for index, sentence in enumerate(sentences)]
     waits = any(outcome.status is Status.RETRYING for outcome in explanation.outcomes)
     reason = "it would wait (paused)" if waits and explanation.decision == PUBLISH else explanation.reason
     lines.append(f"decision  {explanation.decision}" + (f": {reason}" if reason else ""))

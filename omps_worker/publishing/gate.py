@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Greenwave: has a build passed its gates?
+"""The Greenwave client, which asks whether a build has passed its gates.
 
-The protocol, as OMPS spoke it: ``POST {url}/api/v1.0/decision`` with the decision context, the product
-version and the NVR as a ``koji_build``; the answer says ``policies_satisfied``, and only ``true`` will do.
-``GET {url}/api/v1.0/about`` tells its version.
+The protocol is the one that OMPS used: ``POST {url}/api/v1.0/decision`` with the decision context, the product version
+and the NVR as a ``koji_build``. The answer has the key ``policies_satisfied``, and a build passes only if it is
+``true``. ``GET {url}/api/v1.0/about`` returns the version.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from omps_worker.common.http_client.client import Answer, HttpClient, HttpFault,
 from omps_worker.common.observer import SILENT, Observer
 
 _PASSING = frozenset({408, 425, 429})
-"""Statuses below 500 that say nothing against the request itself."""
+"""Statuses below 500 that do not mean that the request itself was wrong."""
 
 _FAULTS_OF_THE_QUESTION = frozenset({400, 422})
-"""Statuses after which asking the same again is of no use. A missing right or policy is the site's to mend."""
+"""Statuses after which the same request would fail again. A missing permission or policy is not among them: the site
+can fix it."""
 
 
 class Gate(Protocol):
-    """What to ask where; see ``settings.GreenwaveSettings``."""
+    """The settings of a gate; see ``settings.GreenwaveSettings``."""
 
     @property
     def url(self) -> str:
@@ -42,9 +43,9 @@ class Gate(Protocol):
 
 
 class Greenwave:
-    """One Greenwave, asked about one decision; may be shared by threads.
+    """A client for one Greenwave server and one kind of decision. Threads may share it.
 
-    ``timeout`` is the deadline in seconds of a whole call. ``observer`` hears of each.
+    ``timeout`` is the deadline for a whole call, in seconds. ``observer`` is notified of each call.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Greenwave:
     def of(
         cls, gate: Gate | None, *, timeout: float, ca_bundle: Path | None = None, observer: Observer = SILENT
     ) -> Greenwave | None:
-        """The one that is configured, if one is."""
+        """Return a client for the configured gate, or None if none is configured."""
         if gate is None:
             return None
         return cls(
@@ -74,10 +75,10 @@ class Greenwave:
         )
 
     def check(self, nvr: str) -> None:
-        """Return if the build has passed.
+        """Return if the build has passed the gate.
 
-        Raises GreenwaveUnsatisfiedError if it has not, which only time or somebody's waiver can
-        change, and GreenwaveError if there is no decision, after which trying again may help.
+        Raises GreenwaveUnsatisfiedError if it has not: only time or a waiver can change that. Raises GreenwaveError
+        if there is no decision: trying again may help.
         """
         question = {
             "decision_context": self._context,
@@ -102,13 +103,13 @@ class Greenwave:
             )
         if decision["policies_satisfied"] is not True:
             summary = decision.get("summary")
-            told = f": {printable(summary, 300)}" if isinstance(summary, str) and summary else ""
+            explanation = f": {printable(summary, 300)}" if isinstance(summary, str) and summary else ""
             raise GreenwaveUnsatisfiedError(
-                f"Greenwave's policies are not satisfied for {printable(nvr, 200)}{told}", details=details
+                f"Greenwave's policies are not satisfied for {printable(nvr, 200)}{explanation}", details=details
             )
 
     def version(self, *, timeout: float | None = None) -> str:
-        """Its version. Raises GreenwaveError."""
+        """Return Greenwave's version. Raises GreenwaveError."""
         answer = self._ask("GET", "/api/v1.0/about", timeout=timeout)
         about = answer.json()
         version = about.get("version") if isinstance(about, dict) else None
@@ -117,14 +118,14 @@ class Greenwave:
         return printable(version, 50)
 
     def is_there(self) -> None:
-        """Return if it answers requests, whatever it says to this one; raises GreenwaveError."""
+        """Return if Greenwave answers requests, even with a refusal. Raises GreenwaveError if it does not."""
         answer = self._ask("GET", "/api/v1.0/about")
         if answer.status >= 500 or 300 <= answer.status < 400 or answer.status in _PASSING:
             raise GreenwaveError(f"Greenwave answered {answer.status}.")
 
     def _ask(self, method: str, path: str, question: Any = None, timeout: float | None = None) -> Answer:
         try:
-            # Where a GET is led elsewhere, the question about a build would not be.
+            # A redirect could be followed for a GET, but not for the POST that asks for a decision.
             return self._http.request(method, self._url + path, json=question, timeout=timeout, follow=False)
         except HttpFault as fault:
             raise GreenwaveError(f"Greenwave cannot be asked: {fault}", details={"greenwave_response": {}}) from None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the keys ``hold`` and ``pause`` of the mapping keep back: builds for good, and organizations for a while."""
+"""The mapping's keys ``hold``, which keeps builds from being published, and ``pause``, which delays organizations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HELD = "held"
 """The reason to skip a build that the key ``hold`` names."""
 
 LOOK_AGAIN_SECONDS = 300.0
-"""After how many seconds, at the earliest, to look whether the key is gone."""
+"""The shortest time, in seconds, before a paused message is tried again."""
 
 
 def publish_unpaused(
@@ -28,32 +28,37 @@ def publish_unpaused(
     *,
     waits: bool,
 ) -> list[Part]:
-    """What ``publish`` makes of those targets that are not paused, and ``put_off`` of the others, in their order.
+    """Call ``publish`` for the targets that are not paused and ``put_off`` for the others.
 
-    ``waits``: a message does, until the pause is over.
+    Return their results in the order of ``targets``. ``waits`` says whether the work waits until the pause is over,
+    as messages do.
     """
     paused = [_paused(mapping, target.organization, waits=waits) for target in targets]
-    going = [target for target, error in zip(targets, paused, strict=True) if error is None]
-    done = iter(publish(going) if going else ())
+    unpaused = [target for target, error in zip(targets, paused, strict=True) if error is None]
+    done = iter(publish(unpaused) if unpaused else ())
     return [put_off(target, error) if error else next(done) for target, error in zip(targets, paused, strict=True)]
 
 
 def check(mapping: Mapping, organization: str) -> None:
-    """Return if ``organization`` is not paused; raises OrganizationPaused, for whoever asks by hand."""
+    """Return if ``organization`` is not paused. For work by hand, which does not wait.
+
+    Raises OrganizationPaused: trying again helps once the pause is over.
+    """
     entry = mapping.kept_back.pausing(organization)
     if entry is not None:
         raise _error(organization, entry, waits=False)
 
 
-def foreseen(mapping: Mapping, outcomes: Iterable[Outcome], *, waits: bool) -> list[Outcome]:
-    """``outcomes`` of a dry run, which knows no pauses, as they would be: what is paused is not released.
+def with_pauses(mapping: Mapping, outcomes: Iterable[Outcome], *, waits: bool) -> list[Outcome]:
+    """Return the outcomes of a dry run with the mapping's pauses applied, which a dry run ignores.
 
-    ``waits`` as above: then it is ``retrying``, and otherwise failed. The version stays the one that it would be now.
+    Outcomes that a pause would prevent become ``retrying`` if the work ``waits``, and ``failed`` otherwise. Their
+    version stays the one that the release would get now.
     """
-    return [_foreseen(mapping, outcome, waits=waits) for outcome in outcomes]
+    return [_with_pause(mapping, outcome, waits=waits) for outcome in outcomes]
 
 
-def _foreseen(mapping: Mapping, outcome: Outcome, *, waits: bool) -> Outcome:
+def _with_pause(mapping: Mapping, outcome: Outcome, *, waits: bool) -> Outcome:
     if outcome.organization is None or outcome.status not in (Status.PUBLISHED, Status.UNCHANGED):
         return outcome
     error = _paused(mapping, outcome.organization, waits=waits)
@@ -70,7 +75,7 @@ def _paused(mapping: Mapping, organization: str, *, waits: bool) -> Organization
 
 
 def _error(organization: str, entry: str, *, waits: bool) -> OrganizationPaused:
-    gone = "when it is gone from there."
-    then = f"What waits goes on by itself {gone}" if waits else f"Nothing was done: try again {gone}"
+    gone = "when the entry is removed."
+    then = f"Waiting builds continue automatically {gone}" if waits else f"Nothing was done: try again {gone}"
     message = f"Publishing to {organization} is paused by {entry} of the mapping. {then}"
     return OrganizationPaused(message, retry_after=LOOK_AGAIN_SECONDS)

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Messages that may still publish a package: those that wait for their next attempt, and those that are parked.
+"""Messages that may still publish a package: those that wait for a retry, and those that are parked.
 
-Who deletes releases has to know of them, for what comes later would publish the same content again.
+They are shown before releases are deleted, because each of them could publish the same content again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,13 +14,16 @@ from omps_worker.common.model import BuildEvent, Target
 from omps_worker.configuration.mapping import Mapping
 
 SHOWN = 20
-"""How many of them people are shown."""
+"""The number of pending messages that the text lists."""
 
 
 @dataclass(frozen=True, slots=True)
 class PendingMessage:
-    """One such message. ``certain``: the mapping, or its header, names the package; otherwise only the organization,
-    and the packageName is not known before its build is unpacked."""
+    """A message that may still publish a package.
+
+    ``certain`` is True if the mapping or the message's header names the package. Otherwise they name only the
+    organization, and the packageName is not known before the build is unpacked.
+    """
 
     id: str
     queue: str
@@ -29,7 +32,7 @@ class PendingMessage:
     certain: bool
 
     def as_json(self) -> dict[str, Any]:
-        """One element of ``pending`` in what ``delete --json`` prints."""
+        """Return the message's element of ``pending`` in the output of ``delete --json``."""
         return {
             "id": self.id,
             "queue": self.queue,
@@ -42,10 +45,11 @@ class PendingMessage:
 def concerns(
     event: BuildEvent | None, labels: Sequence[str] | None, organization: str, repository: str, mapping: Mapping
 ) -> bool | None:
-    """Whether a message about ``event`` may still publish that package: None if it may, True if it is for it.
+    """Return whether a message about ``event`` may still publish the package ``organization/repository``.
 
-    ``labels`` are the targets that its header names, None without one: then the mapping decides. What cannot be
-    read publishes nothing, and neither does what the mapping holds.
+    True: the message is for this package. None: it may be, because only the organization is known. False: it is not.
+    ``labels`` are the targets that the message's header names; without a header (None) the mapping decides. A message
+    that cannot be read (``event`` None) publishes nothing, and neither does one whose build the mapping holds.
     """
     if event is None or (event.nvr is not None and mapping.holds(event.nvr)):
         return False
@@ -56,24 +60,21 @@ def concerns(
     return None if Target(organization).label in labels else False
 
 
-def told(pending: Sequence[PendingMessage], what: str) -> Iterator[str]:
-    """What a person is told before ``what`` is deleted, a line each; nothing where nothing is pending."""
+def warning_lines(pending: Sequence[PendingMessage], what: str) -> Iterator[str]:
+    """Yield the lines to show before ``what`` is deleted; none if nothing is pending."""
     if not pending:
         return
     yield f"{_count(pending)} may publish {what} again:"
-    for one in pending[:SHOWN]:
-        certain = "" if one.certain else " (for this organization; its packageName is not known yet)"
-        yield f"  {one.nvr or 'a build'}: {'parked' if one.parked else 'waits'} in {one.queue}, ID {one.id}{certain}"
+    for message in pending[:SHOWN]:
+        certain = "" if message.certain else " (for this organization; its packageName is not known yet)"
+        state = "parked" if message.parked else "waits"
+        yield f"  {message.nvr or 'a build'}: {state} in {message.queue}, ID {message.id}{certain}"
     if len(pending) > SHOWN:
-        yield f"  … and {len(pending) - SHOWN} more; --json has them all"
-    if _any(pending, lambda one: one.parked):
-        yield "What is parked publishes it when somebody replays it: `omps-worker failed discard ID` prevents that."
-    if _any(pending, lambda one: not one.parked):
-        yield "What waits publishes it when its time comes: `hold` with its NVR in the mapping prevents that."
-
-
-def _any(pending: Iterable[PendingMessage], fits: Callable[[PendingMessage], bool]) -> bool:
-    return any(fits(one) for one in pending)
+        yield f"  … and {len(pending) - SHOWN} more; --json lists all of them"
+    if any(message.parked for message in pending):
+        yield "Parked messages publish it when they are replayed: `omps-worker failed discard ID` prevents that."
+    if any(not message.parked for message in pending):
+        yield "Waiting messages publish it at their next attempt: `hold` with the NVR in the mapping prevents that."
 
 
 def _count(pending: Sequence[PendingMessage]) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The work on one build between its steps: what is known so far, and what is left to release."""
+"""The state of the work on one build between preparation and release."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from omps_worker.destinations import Content
 
 @dataclass(frozen=True, slots=True)
 class PreparedTarget:
-    """What is to be released to ``target``."""
+    """A target and the content that is ready to be released to it."""
 
     target: Target
     content: Content
@@ -23,7 +23,10 @@ class PreparedTarget:
 
 @dataclass
 class BuildWork:
-    """One build under way, or one archive without a build."""
+    """The work on one build, or on one archive without a build.
+
+    ``seconds`` holds the time spent so far, by stage.
+    """
 
     build: Build | None
     attempt: Attempt
@@ -31,19 +34,19 @@ class BuildWork:
     observer: Observer
     seconds: dict[str, float] = field(default_factory=dict)
     url: str | None = None
-    """Where the build's archive is, once it was downloaded."""
+    """The URL of the build's archive; None before the download."""
 
     @property
     def nvr(self) -> str | None:
-        """The build's."""
+        """The NVR of the build; None for an archive without a build."""
         return self.build.nvr if self.build else None
 
     def stage(self, name: str) -> AbstractContextManager[None]:
-        """Add the time spent inside to ``seconds[name]``, and tell of it."""
+        """Return a context manager that adds the time spent in it to ``seconds[name]`` and reports it."""
         return self.observer.timing(name, self.seconds)
 
     def outcome(self, status: Status, target: Target | None, **known: object) -> Outcome:
-        """An Outcome of this work for ``target``."""
+        """Return an Outcome of this work for ``target``; ``known`` are further fields of Outcome."""
         outcome = Outcome(
             status=status,
             organization=target.organization if target else None,
@@ -58,24 +61,27 @@ class BuildWork:
 
 @dataclass(frozen=True, slots=True)
 class PreparedBuild:
-    """A build, or an archive, of which at least one target is left to release to; it holds the contents in memory."""
+    """A build or an archive with at least one target left to release to. The contents are held in memory.
+
+    ``parts`` has one item for each target: the Outcome if the target is done, else what is to be released.
+    """
 
     work: BuildWork
     parts: Sequence[Outcome | PreparedTarget]
 
     @property
     def packages(self) -> tuple[str, ...]:
-        """Where the releases go, each as ``organization/repository``."""
+        """The packages that the releases go to, each as ``organization/repository``."""
         ready = [part for part in self.parts if isinstance(part, PreparedTarget)]
         return tuple(part.target.package(part.content.package_name) for part in ready)
 
-    def asked_again(self, **wishes: object) -> PreparedBuild:
-        """The same with other wishes, which are fields of Request."""
-        work = replace(self.work, request=replace(self.work.request, **wishes))  # type: ignore[arg-type]
+    def with_request(self, **fields: object) -> PreparedBuild:
+        """Return a copy with other values for some fields of its PushRequest."""
+        work = replace(self.work, request=replace(self.work.request, **fields))  # type: ignore[arg-type]
         return replace(self, work=work)
 
 
 def left_to_release(work: BuildWork, parts: Sequence[Outcome | PreparedTarget]) -> PreparedBuild | list[Outcome]:
-    """Return the outcomes if all parts have one, else what is left to release."""
+    """Return the outcomes if all parts have one, else a PreparedBuild with what is left to release."""
     done = [part for part in parts if isinstance(part, Outcome)]
     return done if len(done) == len(parts) else PreparedBuild(work, parts)

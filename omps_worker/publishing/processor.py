@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The story of one build: ask the mapping and Koji, fetch, gate, transform, verify, pack, release.
+"""The processing of one build: ask the mapping and Koji, download, gate, transform, validate, pack, release.
 
-An archive that somebody brings joins the story where a build's would have been fetched. The story
-knows nothing of where the build was heard of nor of who hears about the outcome.
+For an archive that is uploaded, processing starts after the download. The processor does not know where a build was
+announced, nor where its outcome is reported.
 """
 
 from __future__ import annotations
@@ -62,26 +62,26 @@ DRAFT_BUILD = events.DRAFT_BUILD
 
 
 class Builds(build_orders.Builds, Protocol):
-    """The part of Koji that the story needs; see ``koji_client.builds.KojiBuilds``."""
+    """The part of Koji that the processor needs; see ``koji_client.builds.KojiBuilds``."""
 
     def find(self, *, build_id: int | None = None, nvr: str | None = None, with_target: bool = True) -> Build:
-        """One build."""
+        """Return one build."""
         ...
 
 
 class Gate(Protocol):
-    """What a build has to pass; see ``gate.Greenwave``."""
+    """A gate that builds have to pass; see ``gate.Greenwave``."""
 
     def check(self, nvr: str) -> None:
-        """Return if it has passed; GreenwaveUnsatisfiedError if it has not."""
+        """Return if the build has passed; raise GreenwaveUnsatisfiedError if it has not."""
         ...
 
 
 class Processor:
-    """Processes builds, any number of them at a time, each in the thread that asks.
+    """Processes builds, each in the calling thread. Any number of threads may share one processor.
 
-    ``gate`` is asked about each build; that one does not pass is no lasting failure for so many
-    seconds of ``patience`` after its message was first seen. ``observer`` hears how long the stages take.
+    ``gate`` is asked about each build. A build that does not pass is a transient failure for ``patience`` seconds after
+    its message was first seen, and a permanent one later. ``observer`` is notified of the duration of each stage.
     """
 
     def __init__(
@@ -107,17 +107,20 @@ class Processor:
     def process(
         self, event: BuildEvent, attempt: Attempt | None = None, request: PushRequest | None = None
     ) -> list[Outcome] | Ignored:
-        """What became of the build, one Outcome per target, or why nobody asked for it.
+        """Process the build that ``event`` names and return one Outcome per target, or the reason to ignore the build.
 
-        Never raises: a fault becomes a failed Outcome. Before any target is known there is one
-        without organization and repository.
+        Never raises: an error becomes a failed Outcome. If the error comes before any target is known, there is one
+        Outcome, without organization and repository.
         """
         return self._released(self.prepare(event, attempt, request))
 
     def prepare(
         self, event: BuildEvent, attempt: Attempt | None = None, request: PushRequest | None = None
     ) -> PreparedBuild | list[Outcome] | Ignored:
-        """As much of ``process`` as needs no package; PreparedBuild is what is left to ``release``. Never raises."""
+        """Do the part of ``process`` that needs no package lock. Never raises.
+
+        Returns a PreparedBuild, to be passed to ``release``, if anything is left to release.
+        """
         attempt, request = attempt or Attempt(), request or PushRequest()
         seconds: dict[str, float] = {}
         try:
@@ -126,14 +129,14 @@ class Processor:
             claims.check_names(event, build)
             outdated = claims.check_state(event, build) if attempt.by_message else None
         except KojiNVRBuildNotFound as error:
-            unknown = claims.unknown(error) if attempt.by_message else error.as_value()
+            unknown = claims.not_known_yet(error) if attempt.by_message else error.as_value()
             return [Outcome(Status.FAILED, nvr=event.nvr, error=unknown)]
         except Exception as error:
-            return [Outcome(Status.FAILED, nvr=event.nvr, error=_named(error, event.nvr))]
+            return [Outcome(Status.FAILED, nvr=event.nvr, error=_as_worker_error(error, event.nvr))]
         return outdated or self._prepare_build(BuildWork(build, attempt, request, self._observer, seconds), build)
 
     def process_build(self, build: Build, attempt: Attempt, request: PushRequest) -> list[Outcome] | Ignored:
-        """The same as ``process`` for a build that Koji has described already."""
+        """Process a build that Koji has already described; see ``process``."""
         return self._released(self._prepare_build(BuildWork(build, attempt, request, self._observer), build))
 
     def _prepare_build(self, work: BuildWork, build: Build) -> PreparedBuild | list[Outcome] | Ignored:
@@ -145,17 +148,17 @@ class Processor:
         try:
             targets = still_open(targets_of(self._mapping.current, build.facts, build.nvr, request), attempt)
         except Exception as error:
-            return [work.outcome(Status.FAILED, None, error=_named(error, build.nvr))]
+            return [work.outcome(Status.FAILED, None, error=_as_worker_error(error, build.nvr))]
         if isinstance(targets, Ignored):
             return replace(targets, build=build)
         reasons = [self._destination.skip_reason(target, build) for target in targets]
-        going = [target for target, reason in zip(targets, reasons, strict=True) if reason is None]
-        by = None if request.held or not going else self._mapping.current.kept_back.holding(build.nvr)
+        relevant = [target for target, reason in zip(targets, reasons, strict=True) if reason is None]
+        held_by = None if request.held or not relevant else self._mapping.current.kept_back.holding(build.nvr)
         parts: Iterator[Outcome | PreparedTarget]
-        if by is not None:
-            parts = (work.outcome(Status.SKIPPED, target, reason=HELD, held_by=by) for target in going)
+        if held_by is not None:
+            parts = (work.outcome(Status.SKIPPED, target, reason=HELD, held_by=held_by) for target in relevant)
         else:
-            parts = iter(self._prepare_unpaused(work, going, partial(self._unpack, work, build, going)))
+            parts = iter(self._prepare_unpaused(work, relevant, partial(self._unpack, work, build, relevant)))
         return left_to_release(
             work,
             [
@@ -165,22 +168,22 @@ class Processor:
         )
 
     def process_archive(self, archive_file: Path, request: PushRequest) -> list[Outcome] | Ignored:
-        """The same for an archive of manifests that is no build's; the file stays as it is."""
+        """Process an archive of manifests without a build; see ``process``. The file is not changed."""
         return self._released(self.prepare_archive(archive_file, request))
 
     def prepare_archive(self, archive_file: Path, request: PushRequest) -> PreparedBuild | list[Outcome] | Ignored:
-        """What ``prepare`` is to ``process``; the file is not needed any more when this returns."""
+        """Prepare an archive without a build; see ``prepare``. The file is no longer needed when this returns."""
         work = BuildWork(None, Attempt(), request, self._observer)
         try:
             targets = targets_of(self._mapping.current, BuildFacts(), "an archive without a build", request)
         except Exception as error:
-            return [work.outcome(Status.FAILED, None, error=_named(error, None))]
+            return [work.outcome(Status.FAILED, None, error=_as_worker_error(error, None))]
         if isinstance(targets, Ignored):
             return targets
         return left_to_release(work, self._prepare_unpaused(work, targets, partial(self._contents, work, archive_file)))
 
     def release(self, prepared: PreparedBuild) -> list[Outcome]:
-        """What became of it, one Outcome per target. Never raises."""
+        """Release what was prepared and return one Outcome per target. Never raises."""
         return [
             self._publish(prepared.work, part.target, part.content) if isinstance(part, PreparedTarget) else part
             for part in prepared.parts
@@ -192,7 +195,7 @@ class Processor:
     def _unpack(
         self, work: BuildWork, build: Build, targets: Sequence[Target], scratch: Path
     ) -> ArchiveContents | None:
-        """Unpack the build's archive in ``scratch``, if a target needs it, once the gate lets the build pass."""
+        """Unpack the build's archive in ``scratch`` if a target needs it and the gate lets the build pass."""
         archive_file = scratch / "archive.zip"
         needed = any(self._destination.needs_archive(target, build) for target in targets)
         if needed:
@@ -222,7 +225,7 @@ class Processor:
         return publish_unpaused(
             self._mapping.current,
             targets,
-            lambda going: self._prepare_all(work, going, unpack),
+            lambda unpaused: self._prepare_all(work, unpaused, unpack),
             lambda target, error: work.outcome(Status.FAILED, target, error=error),
             waits=work.attempt.by_message,
         )
@@ -238,8 +241,8 @@ class Processor:
                 if contents and _may_be_a_bundle(work.build, prepared) and contents.is_bundle_tree():
                     return [work.outcome(Status.SKIPPED, target, reason=BUNDLE_BUILD) for target in targets]
         except Exception as error:
-            named = _of_build(_named(error, work.nvr), work)
-            return [work.outcome(Status.FAILED, target, error=named) for target in targets]
+            worker_error = _with_archive(_as_worker_error(error, work.nvr), work)
+            return [work.outcome(Status.FAILED, target, error=worker_error) for target in targets]
         files = contents.files if contents else None
         return [
             work.outcome(Status.FAILED, target, extracted_files=files, error=each)
@@ -249,11 +252,11 @@ class Processor:
         ]
 
     def _prepared(self, work: BuildWork, target: Target, contents: ArchiveContents | None) -> Content | WorkerError:
-        """What is to be released to ``target``, or why there is nothing."""
+        """Return the content to release to ``target``, or the error that prevents it."""
         try:
             return self._destination.prepare(target, contents, work.build, work.request)
         except Exception as error:
-            return _named(error, work.nvr)
+            return _as_worker_error(error, work.nvr)
 
     def _publish(self, work: BuildWork, target: Target, prepared: Content) -> Outcome:
         known: dict[str, object] = {
@@ -265,7 +268,7 @@ class Processor:
         try:
             return self._release(work, target, prepared, known)
         except Exception as error:
-            return work.outcome(Status.FAILED, target, **known, error=_named(error, work.nvr))
+            return work.outcome(Status.FAILED, target, **known, error=_as_worker_error(error, work.nvr))
 
     def _release(self, work: BuildWork, target: Target, prepared: Content, known: dict[str, object]) -> Outcome:
         destination, order = self._destination, self._order(work, target, prepared)
@@ -275,20 +278,20 @@ class Processor:
         with work.stage("release"):
             released = release(job)
         if released is None:
-            by = order.superseded_by if order else None
-            return work.outcome(Status.SKIPPED, target, **known, reason=SUPERSEDED, superseded_by=by)
+            newer = order.superseded_by if order else None
+            return work.outcome(Status.SKIPPED, target, **known, reason=SUPERSEDED, superseded_by=newer)
         known |= {"version": released.version, "released_at": released.made_at, **released.facts}
         if work.request.dry_run:
             status = Status.PUBLISHED if released.created else Status.UNCHANGED
             return work.outcome(status, target, **known, public=destination.is_public(job))
         with work.stage("publish"):
             public = destination.publish(job, released)
-        ours = released.created or work.attempt.interrupted
-        status = Status.PUBLISHED if ours else Status.UNCHANGED
+        made_by_this_work = released.created or work.attempt.interrupted
+        status = Status.PUBLISHED if made_by_this_work else Status.UNCHANGED
         return work.outcome(status, target, **known, public=public)
 
     def _order(self, work: BuildWork, target: Target, prepared: Content) -> BuildOrder | None:
-        """Where the build stands among others; None if the rule does not care."""
+        """Return the build's order among other builds; None if the rule publishes builds in any order."""
         if work.build is None or target.superseded != SKIP:
             return None
         destination, request = self._destination, work.request
@@ -304,26 +307,26 @@ class Processor:
 
 
 def _may_be_a_bundle(build: Build | None, prepared: Sequence[Content | WorkerError]) -> bool:
-    """Whether it does not say what it carries, and is not what a release is made of."""
+    """Return whether the build does not declare what it carries, and its manifests failed validation."""
     unknown = build is not None and build.kind is OperatorKind.UNKNOWN
     return unknown and any(isinstance(each, PackageValidationError) for each in prepared)
 
 
-def _of_build(error: WorkerError, work: BuildWork) -> WorkerError:
-    """``error``, with the archive that it is about, if that is one of Koji's."""
+def _with_archive(error: WorkerError, work: BuildWork) -> WorkerError:
+    """Return ``error`` with the URL of the archive that it is about, if the archive came from Koji."""
     if not isinstance(error, OMPSUploadedFileError) or work.url is None:
         return error
-    where = f"the archive of manifests of {work.nvr}, {work.url}"
-    return OMPSUploadedFileError(f"{error.message} ({where})", details=error.details)
+    archive = f"the archive of manifests of {work.nvr}, {work.url}"
+    return OMPSUploadedFileError(f"{error.message} ({archive})", details=error.details)
 
 
-def _named(error: Exception, nvr: str | None) -> WorkerError:
-    """The error of an outcome for an exception that ends here."""
+def _as_worker_error(error: Exception, nvr: str | None) -> WorkerError:
+    """Return the error of an Outcome for an exception, and log the exception if it is not a WorkerError."""
     if isinstance(error, WorkerError):
         return error.as_value()
     if isinstance(error, OSError) and error.errno is not None and ResourcesExhausted.meant_by(error) is None:
         machine.log_failure(log, error, "local storage failed while working on %s", nvr, stored=True)
         let_go(error)
         return StorageError.wrap(error)
-    machine.log_failure(log, error, "an exception that nobody thought of interrupted the work on %s", nvr)
+    machine.log_failure(log, error, "an unexpected exception interrupted the work on %s", nvr)
     return unforeseen(error)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What becomes of a message once the outcomes of its work are known. Pure: it decides, others do.
+"""The decision what to do with a message once the outcomes of its work are known. It has no side effects.
 
-What failed for the time being is tried again after a delay, and each further try waits longer;
-the last delay repeats until the message has been around for too long. What failed for good, or
-for too long, is parked. Targets are independent: those that are done are never done again.
+Transient failures are retried after a delay. Each further attempt waits longer, and the last delay repeats until the
+message is older than ``give_up_after``. Permanent failures, and failures that last too long, are parked. Targets are
+independent: work for a target that is done is never repeated.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from omps_worker.common.model import Outcome, Status
 
 @dataclass(frozen=True, slots=True)
 class RetryDelay:
-    """How long a retry waits: in seconds, and as it is written in the configuration."""
+    """The delay before a retry: in seconds, and as text as it is written in the configuration."""
 
     text: str
     seconds: float
@@ -26,21 +26,24 @@ class RetryDelay:
 
 @dataclass(frozen=True, slots=True)
 class RetrySchedule:
-    """The delays, each longer than the one before, and how many seconds after the first receipt to stop."""
+    """The delays of retries, in the order of attempts, and when to stop.
+
+    ``give_up_after`` is in seconds, counted from the first receipt of the message.
+    """
 
     delays: tuple[RetryDelay, ...]
     give_up_after: float
 
     @property
     def shortest(self) -> RetryDelay:
-        """For work that did not even begin."""
+        """The shortest delay, for work that could not begin."""
         return min(self.delays, key=lambda delay: delay.seconds)
 
     def delay(self, attempt: int, retry_after: float | None) -> RetryDelay:
-        """How long to wait after the failure of an attempt, counted from 1.
+        """Return the delay after a failed attempt; ``attempt`` is counted from 1.
 
-        ``retry_after``: the seconds that a peer asked to be left alone; then the smallest delay
-        that is not shorter, or the longest there is.
+        If a peer asked for no requests for ``retry_after`` seconds, return the shortest delay that is at least that
+        long, or the longest delay if none is.
         """
         if retry_after is None:
             return self.delays[min(attempt, len(self.delays)) - 1]
@@ -50,10 +53,10 @@ class RetrySchedule:
 
 @dataclass(frozen=True, slots=True)
 class Park:
-    """A copy of the message goes to the failed queue.
+    """The decision to park a copy of the message in the failed queue.
 
-    ``targets`` are the labels of those that failed; None where the work did not get as far as
-    targets. ``error`` is the one that decided.
+    ``targets`` are the labels of the failed targets; None if the work failed before its targets were known. ``error``
+    is the error that decided.
     """
 
     error: WorkerError
@@ -62,9 +65,9 @@ class Park:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """A copy of the message waits for ``delay`` and comes back, for ``targets`` as in ``Park``.
+    """The decision to retry: a copy of the message waits for ``delay`` and comes back for ``targets``, as in ``Park``.
 
-    ``counts``: as a further attempt. Not where the work only found its package busy.
+    ``counts`` says whether the retry counts as an attempt. It does not if the package was only busy.
     """
 
     error: WorkerError
@@ -75,7 +78,7 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Disposition:
-    """``outcomes`` are to be told; then the copies are made, if any; then the message is acked."""
+    """What to do with a message: report ``outcomes``, then make the copies, if any, then ack the message."""
 
     outcomes: tuple[Outcome, ...]
     parked: Park | None = None
@@ -83,30 +86,30 @@ class Disposition:
 
 
 def decide(
-    outcomes: Sequence[Outcome], *, attempt: int, first_seen: datetime, now: datetime, ladder: RetrySchedule
+    outcomes: Sequence[Outcome], *, attempt: int, first_seen: datetime, now: datetime, schedule: RetrySchedule
 ) -> Disposition:
-    """What to tell, what to park and what to try again.
+    """Return which outcomes to report, and what to park and retry.
 
-    A permanent failure is parked at once, also when another target of the same message is tried
-    again: each copy names its own targets.
+    A permanent failure is parked at once, even if another target of the same message is retried: each copy names its
+    own targets.
     """
-    given_up = (now - first_seen).total_seconds() >= ladder.give_up_after
+    given_up = (now - first_seen).total_seconds() >= schedule.give_up_after
     waiting = [outcome for outcome in outcomes if _transient(outcome) and not (given_up and _gives_up(outcome))]
     failed = [outcome for outcome in outcomes if outcome.status is Status.FAILED and outcome not in waiting]
-    parked = Park(_deciding(failed), _labels(failed)) if failed else None
+    parked = Park(_deciding_error(failed), _labels(failed)) if failed else None
     if not waiting:
         return Disposition(tuple(outcomes), parked)
-    asked = [outcome.error.retry_after for outcome in waiting if outcome.error and outcome.error.retry_after]
+    requested = [outcome.error.retry_after for outcome in waiting if outcome.error and outcome.error.retry_after]
     counts = any(outcome.error.counts for outcome in waiting if outcome.error)
-    delay = ladder.delay(attempt, max(asked, default=None)) if counts or asked else ladder.shortest
+    delay = schedule.delay(attempt, max(requested, default=None)) if counts or requested else schedule.shortest
     due = now + timedelta(seconds=delay.seconds)
-    told = tuple(
+    reported = tuple(
         replace(outcome, status=Status.RETRYING, reason=_reason(outcome), next_attempt_at=due)
         if outcome in waiting
         else outcome
         for outcome in outcomes
     )
-    return Disposition(told, parked, Retry(_deciding(waiting), _labels(waiting), delay, counts))
+    return Disposition(reported, parked, Retry(_deciding_error(waiting), _labels(waiting), delay, counts))
 
 
 def _transient(outcome: Outcome) -> bool:
@@ -121,9 +124,9 @@ def _reason(outcome: Outcome) -> str | None:
     return (outcome.error.reason if outcome.error else None) or outcome.error_name
 
 
-def _deciding(failed: Sequence[Outcome]) -> WorkerError:
-    errors = [outcome.error or UnexpectedError("The work failed without saying why.") for outcome in failed]
-    # As long as trying again can help one target, that is what to tell.
+def _deciding_error(failed: Sequence[Outcome]) -> WorkerError:
+    errors = [outcome.error or UnexpectedError("The work failed without giving a reason.") for outcome in failed]
+    # As long as a retry can help one target, its error is the one to report.
     return next((error for error in errors if error.transient), errors[0])
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where a build goes: which targets it has, and which of them are still open."""
+"""The targets of a build, and which of them are still open."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from omps_worker.destinations.app_registry import versions
 
 NO_RULE = "no_rule"
 IGNORED_BY_RULE = "ignored_by_rule"
-"""Reasons to ignore a build: it has no targets."""
+"""Reasons to ignore a build because it has no targets."""
 
 
 def targets_of(mapping: Mapping, facts: BuildFacts, what: str, request: PushRequest) -> Sequence[Target] | Ignored:
-    """Where ``what``, of which ``facts`` are known, goes: as ``request`` says, or else the mapping."""
+    """Return the targets that ``request`` names, or else those of the mapping for ``facts``.
+
+    ``what`` names the build or archive in the texts of Ignored.
+    """
     if request.organization is not None:
         return [Target(request.organization, request.repository, request.version or versions.INCREMENT)]
     match = mapping.resolve(facts)
@@ -36,12 +39,12 @@ def targets_of(mapping: Mapping, facts: BuildFacts, what: str, request: PushRequ
 
 
 def still_open(targets: Sequence[Target] | Ignored, attempt: Attempt) -> Sequence[Target] | Ignored:
-    """Those of ``targets`` that an earlier attempt left open.
+    """Return the targets that an earlier attempt left open.
 
-    When the mapping was edited meanwhile and no longer names one of them, all count as open: those
-    that are done are found to be released, and nothing that was to be mended is forgotten.
+    If the mapping was edited in the meantime and no longer names one of them, return all targets. Those that are done
+    are then found to be released, and no target is forgotten whose mapping was corrected.
     """
     if isinstance(targets, Ignored) or attempt.targets is None:
         return targets
-    named = [target for target in targets if target.label in attempt.targets]
-    return named if {target.label for target in named} == set(attempt.targets) else targets
+    still_named = [target for target in targets if target.label in attempt.targets]
+    return still_named if {target.label for target in still_named} == set(attempt.targets) else targets

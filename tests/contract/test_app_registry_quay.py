@@ -229,7 +229,7 @@ def test_a_digest_that_is_none_is_no_reason_to_lose_the_version(quay: Quay, dige
 
 def test_what_is_no_app_registry_is_named_so(quay: Quay) -> None:
     quay.faults.add(Fault("GET /cnr/version", body="<title>Welcome to nginx!</title>"))
-    with pytest.raises(QuayPackageError, match=r"this is no app registry.*Welcome to nginx!"):
+    with pytest.raises(QuayPackageError, match=r"this is not an app registry.*Welcome to nginx!"):
         quay.client.version()
 
     quay.faults.add(Fault("GET /cnr/version", status=503))

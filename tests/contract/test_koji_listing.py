@@ -205,7 +205,7 @@ ODD = {
 @pytest.mark.parametrize("answer", ODD.values(), ids=ODD)
 def test_a_list_that_is_none_is_a_transient_fault(hub: Hub, answer: str) -> None:
     hub.koji.faults.add(Fault("POST /kojihub", body=reply(answer)))
-    with pytest.raises(KojiError, match="listBuilds is no list"):
+    with pytest.raises(KojiError, match="listBuilds is not a list"):
         hub.builds.completed(START)
 
 

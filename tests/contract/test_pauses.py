@@ -13,7 +13,7 @@ from omps_worker.messages.reporting import outcomes_table, result_body
 from omps_worker.publishing import retry
 from omps_worker.publishing.catch_up import CatchUp
 from omps_worker.publishing.explain import as_text, explain
-from omps_worker.publishing.holds import foreseen
+from omps_worker.publishing.holds import with_pauses
 from omps_worker.sandbox import operators
 from tests.support.parts import parts
 
@@ -93,11 +93,11 @@ def test_an_explanation_of_a_build_that_fails_names_the_pause_all_the_same():
 def test_a_dry_run_by_hand_foresees_that_nothing_would_be_done():
     with parts(PAUSE) as site:
         build = build_of(site, 1)
-        foreseeing = foreseen(site.mapping.current, by_hand(site, build, dry_run=True), waits=False)
+        foreseeing = with_pauses(site.mapping.current, by_hand(site, build, dry_run=True), waits=False)
         real = by_hand(site, build)
     assert [outcome.status for outcome in foreseeing] == [outcome.status for outcome in real]
     assert foreseeing[0].error.message == real[0].error.message
-    assert real[0].error.message.endswith("Nothing was done: try again when it is gone from there.")
+    assert real[0].error.message.endswith("Nothing was done: try again when the entry is removed.")
 
 
 def test_a_held_build_is_not_missing():
@@ -140,7 +140,7 @@ def test_what_is_paused_is_never_given_up_and_is_no_attempt(age):
     now = datetime.now(timezone.utc)
     delays = tuple(retry.RetryDelay(text, seconds) for text, seconds in (("10s", 10.0), ("10m", 600.0), ("1h", 3600.0)))
     decided = retry.decide(
-        outcomes, attempt=1, first_seen=now - age, now=now, ladder=retry.RetrySchedule(delays, 86400.0)
+        outcomes, attempt=1, first_seen=now - age, now=now, schedule=retry.RetrySchedule(delays, 86400.0)
     )
     assert decided.parked is None
     assert (decided.again.counts, decided.again.delay.text, decided.again.targets) == (False, "10m", ("community",))

@@ -345,7 +345,7 @@ def test_a_build_that_was_deleted_since_its_message_is_ignored_with_a_reason_of_
     build = site.koji.add_build("otter-container", "1.0", "1", manifests=NESTED)
     site.koji.set_state(build["id"], BuildState.DELETED)
     ignored = site.processor.process(BuildEvent(build_id=build["id"]), from_the_bus())
-    assert ignored == Ignored("no_longer_complete", f"{build['nvr']} was complete and is in state DELETED now")
+    assert ignored == Ignored("no_longer_complete", f"{build['nvr']} was complete and is now in state DELETED")
     assert site.processor.process(BuildEvent(nvr=build["nvr"])).reason == "not_complete"
 
 

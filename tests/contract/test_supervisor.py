@@ -62,7 +62,7 @@ def test_who_is_not_well_gives_no_sign_until_he_is(systemd, caplog):
         assert len(set(asked[1:])) == 1
         reasons.clear()
         systemd.wait_for_a_sign()
-    assert caplog.text.count("no more signs of life") == 1
+    assert caplog.text.count("no more watchdog notifications") == 1
 
 
 @pytest.mark.parametrize(
@@ -86,13 +86,13 @@ def test_without_a_supervisor_nothing_happens(address, caplog):
 def test_a_socket_that_is_gone_does_not_stop_the_service(tmp_path, caplog):
     with SystemdNotifier(alive, {"NOTIFY_SOCKET": str(tmp_path / "gone")}):
         pass
-    assert "systemd cannot be told READY=1: No such file or directory" in caplog.text
+    assert "cannot send READY=1 to systemd: No such file or directory" in caplog.text
 
 
 PROGRAM = """
 import re, threading
-from omps_worker.monitoring.systemd import Supervisor
-with Supervisor(list):
+from omps_worker.monitoring.systemd import SystemdNotifier
+with SystemdNotifier(list):
     re.match("(a+)+b", "a" * 40) if FREEZE else threading.Event().wait()
 """
 

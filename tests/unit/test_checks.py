@@ -10,7 +10,7 @@ import pytest
 
 from omps_worker.common.errors import KojiError
 from omps_worker.common.inconclusive import Inconclusive
-from omps_worker.monitoring.checks import Check, answer, look_at_files
+from omps_worker.monitoring.checks import Check, answer, check_koji_files
 
 
 def raising(error):
@@ -52,4 +52,6 @@ def test_a_check_that_breaks_is_a_finding_too(caplog):
 )
 def test_a_file_server_that_redirects_to_nowhere_serves_nothing(status, state):
     client = SimpleNamespace(request=lambda _method, _url: SimpleNamespace(status=status))
-    assert answer(Check("Koji files", lambda: look_at_files("https://koji.example.com/files/", client))).state == state
+    assert (
+        answer(Check("Koji files", lambda: check_koji_files("https://koji.example.com/files/", client))).state == state
+    )

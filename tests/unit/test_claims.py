@@ -117,6 +117,6 @@ def test_without_a_time_in_the_message_only_a_deletion_is_known_to_be_later() ->
 
 
 def test_a_build_that_is_not_known_yet_may_be_known_later() -> None:
-    error = claims.unknown(KojiNVRBuildNotFound("Koji knows no build with the id 7."))
+    error = claims.not_known_yet(KojiNVRBuildNotFound("Koji knows no build with the id 7."))
     assert error.transient
     assert error.message.startswith("Koji knows no build with the id 7. A message says")

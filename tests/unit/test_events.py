@@ -302,7 +302,7 @@ NO_IDS = [0, -1, True, False, 1.5, 7.0, "", "x", "-1", "1e3", "1_0", "٣", [], [
 @pytest.mark.parametrize("build_id", NO_IDS)
 def test_what_is_no_build_id_is_unknown(build_id: Any) -> None:
     assert event_of(complete(build_id=build_id, nvr="a-1-1")) == event_of(complete(nvr="a-1-1"))
-    with pytest.raises(MessageError, match="names it neither by a build id"):
+    with pytest.raises(MessageError, match="does not name the build: it has no build id"):
         decode(encoded(complete(build_id=build_id)))
 
 
@@ -319,14 +319,14 @@ def test_a_text_that_cannot_be_shown_or_is_too_long_is_unknown(text: Any) -> Non
     event = event_of(complete(build_id=7, name=text, version="1", release="1", owner=text, request=["source", text]))
 
     assert (event.name, event.nvr, event.owner, event.target) == (None, None, None, None)
-    with pytest.raises(MessageError, match="names it neither"):
+    with pytest.raises(MessageError, match="does not name the build"):
         decode(encoded(complete(name=text, version="1", release="1", nvr=text)))
 
 
 @pytest.mark.parametrize("nvr", ["a", "a-b", "a--1", "-1-1", "a-1-", "--", "a-1-1\n"])
 def test_an_nvr_that_is_none_is_not_asked_for(nvr: str) -> None:
     assert event_of(complete(nvr=nvr, name="a", version="1", release="2")).nvr == "a-1-2"
-    with pytest.raises(MessageError, match="names it neither"):
+    with pytest.raises(MessageError, match="does not name the build"):
         decode(encoded(complete(nvr=nvr)))
 
 
@@ -371,7 +371,7 @@ def test_endless_numbers_do_no_harm_where_they_are_not_needed() -> None:
     endless = b"1" * 5000
 
     assert event_of(b'{"attribute":"state","new":1,"build_id":7,"old":' + endless + b"}").build_id == 7
-    with pytest.raises(MessageError, match="names it neither"):
+    with pytest.raises(MessageError, match="does not name the build"):
         decode(b'{"attribute":"state","new":1,"build_id":' + endless + b"}")
     with pytest.raises(MessageError, match="not JSON"):
         decode(b'{"old":' + endless)
@@ -383,7 +383,10 @@ def test_of_a_key_that_stands_twice_the_last_counts() -> None:
 
 @pytest.mark.parametrize(
     ("body", "reason"),
-    [(b'{"attribute":"state","new":1,"info":null}', "names it neither"), (b'{"attribute":"state","new":1}', "neither")],
+    [
+        (b'{"attribute":"state","new":1,"info":null}', "does not name the build"),
+        (b'{"attribute":"state","new":1}', "does not name the build"),
+    ],
 )
 def test_a_complete_build_without_a_name_is_an_error(body: bytes, reason: str) -> None:
     with pytest.raises(MessageError, match=reason):
@@ -455,7 +458,7 @@ def test_what_is_no_promotion_of_a_complete_build_is_ignored(changes: dict[str, 
 
 
 def test_a_promotion_that_names_no_build_cannot_be_read() -> None:
-    with pytest.raises(MessageError, match="names it neither"):
+    with pytest.raises(MessageError, match="does not name the build"):
         decode(promotion(build={"state": 1}))
 
 

@@ -47,7 +47,7 @@ def test_exporting_again_leaves_everything_as_it_is(tmp_path):
 def test_a_file_that_holds_something_else_is_never_replaced(tmp_path):
     path, _ = Export(tmp_path).write("abc", {})
     path.write_text("mine")
-    with pytest.raises(StorageError, match="holds something else"):
+    with pytest.raises(StorageError, match="exists with other content"):
         Export(tmp_path).write("abc", {})
     assert path.read_text() == "mine"
     assert names(tmp_path) == [path.name]

@@ -41,7 +41,7 @@ UNKNOWN = replace(ONE, nvr=None, error=None, message=None, first_seen=None, park
     ],
 )
 def test_what_fits_everything_that_is_given_is_meant(selection):
-    assert selection.means(ONE, NOW)
+    assert selection.matches(ONE, NOW)
 
 
 @pytest.mark.parametrize(
@@ -58,19 +58,19 @@ def test_what_fits_everything_that_is_given_is_meant(selection):
     ],
 )
 def test_what_misses_one_thing_is_not(selection):
-    assert not selection.means(ONE, NOW)
+    assert not selection.matches(ONE, NOW)
 
 
 def test_what_is_not_known_fits_only_where_it_is_not_asked_for():
-    assert FailureSelection().means(UNKNOWN, NOW)
-    assert FailureSelection(frozenset({"abc"})).means(UNKNOWN, NOW)
+    assert FailureSelection().matches(UNKNOWN, NOW)
+    assert FailureSelection(frozenset({"abc"})).matches(UNKNOWN, NOW)
     for selection in (
         FailureSelection(nvrs=("*",)),
         FailureSelection(errors=("*",)),
         FailureSelection(older_than=0),
         FailureSelection(newer_than=1),
     ):
-        assert not selection.means(UNKNOWN, NOW)
+        assert not selection.matches(UNKNOWN, NOW)
 
 
 def test_only_no_choice_at_all_is_everything():

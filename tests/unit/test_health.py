@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from omps_worker.common.errors import KojiError
 from omps_worker.common.work_times import WorkTimes
 from omps_worker.monitoring.health import HealthChecks
-from omps_worker.monitoring.readiness import STILL_SECONDS, Readiness, stuck_after, vital
+from omps_worker.monitoring.readiness import STILL_SECONDS, Readiness, restart_reasons, stuck_after
 from tests.support.waiting import wait_until
 
 
@@ -30,7 +30,7 @@ class Part:
 def test_nothing_is_said_to_be_well_before_it_was_asked():
     gate = threading.Event()
     with HealthChecks({"koji": gate.wait}, every=0.01, patience=60) as lookout:
-        assert lookout.troubles() == {"koji": "was not asked yet"}
+        assert lookout.troubles() == {"koji": "has not been checked yet"}
         gate.set()
         wait_until(lambda: lookout.troubles() == {"koji": None})
 
@@ -68,10 +68,10 @@ def test_an_exception_that_nobody_thought_of_is_trouble_and_not_the_end(caplog):
     part = Part()
     part.error = RuntimeError("secret detail")
     with HealthChecks({"odd": part.ask}, every=0.01) as lookout:
-        wait_until(lambda: lookout.troubles()["odd"] == "cannot be asked: RuntimeError")
+        wait_until(lambda: lookout.troubles()["odd"] == "cannot be checked: RuntimeError")
         part.error = None
         wait_until(lambda: lookout.troubles()["odd"] is None)
-    assert "in an unforeseen way" in caplog.text
+    assert "the health check of odd failed unexpectedly" in caplog.text
 
 
 def test_readiness_names_every_part_in_trouble_and_life_only_what_a_restart_mends():
@@ -90,10 +90,12 @@ def settings(seconds):
 
 
 def test_a_loop_that_stands_still_and_work_that_never_ends_are_reasons_to_start_anew():
-    assert vital(STILL_SECONDS, 1500.0, settings(30)) == []
-    assert vital(STILL_SECONDS + 1, 0.0, settings(30)) == ["the loop has not turned for 61 s"]
-    assert vital(0.0, 1501.0, settings(30)) == ["a piece of work has been under way for 1501 s, and is stuck"]
-    assert vital(0.0, 1501.0, settings(60)) == [], "what waits longer may take longer"
+    assert restart_reasons(STILL_SECONDS, 1500.0, settings(30)) == []
+    assert restart_reasons(STILL_SECONDS + 1, 0.0, settings(30)) == ["the main loop has not run for 61 s"]
+    assert restart_reasons(0.0, 1501.0, settings(30)) == [
+        "a piece of work has been in progress for 1501 s and is stuck"
+    ]
+    assert restart_reasons(0.0, 1501.0, settings(60)) == [], "what waits longer may take longer"
 
 
 def test_with_the_defaults_stuck_work_is_noticed_before_the_broker_gives_up_on_the_consumer():

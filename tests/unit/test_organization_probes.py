@@ -118,7 +118,7 @@ def test_only_those_that_the_mapping_publishes_to_count() -> None:
 
 def test_nothing_is_said_to_be_well_before_it_was_looked_at() -> None:
     turns = Turns(needed=("partners",))
-    with pytest.raises(QuayPackageError, match="partners: it was not looked at yet"):
+    with pytest.raises(QuayPackageError, match="partners: it has not been checked yet"):
         turns.looks.look()
     assert turns.looks.troubles() == {"community": None}
 

@@ -5,7 +5,7 @@ import pytest
 
 from omps_worker.common.model import BuildEvent
 from omps_worker.configuration.mapping import Mapping, MappingTable
-from omps_worker.publishing.pending import SHOWN, PendingMessage, concerns, told
+from omps_worker.publishing.pending import SHOWN, PendingMessage, concerns, warning_lines
 
 MAPPING = Mapping(
     MappingTable.model_validate(
@@ -46,9 +46,9 @@ def test_what_cannot_be_read_publishes_nothing():
 
 def test_people_are_shown_a_bounded_number_and_only_the_advice_that_fits():
     many = [PendingMessage(f"id-{number}", "q.failed", None, True, True) for number in range(SHOWN + 5)]
-    lines = list(told(many, "org/lantern"))
+    lines = list(warning_lines(many, "org/lantern"))
     assert lines[0] == f"{SHOWN + 5} messages may publish org/lantern again:"
     assert "… and 5 more" in lines[SHOWN + 1]
     assert len(lines) == SHOWN + 3
     assert "failed discard" in lines[-1]
-    assert list(told([], "org/lantern")) == []
+    assert list(warning_lines([], "org/lantern")) == []

@@ -14,8 +14,8 @@ from omps_worker.destinations.app_registry.release_history import (
     CLOCKS_DIFFER,
     below,
     contents_of,
+    contents_to_revert,
     highest,
-    lying_over,
     made_at,
     released_since,
     shared,
@@ -53,35 +53,35 @@ def test_a_version_comes_out_on_top_of_the_highest_only_if_it_is_higher():
 
 @pytest.mark.parametrize("releases", [history("a", "b"), timeless("a", "b"), history("x", "a", "b")], ids=str)
 def test_what_was_released_after_a_content_lies_over_it(releases):
-    assert lying_over(releases, "a", LATER) == {"b"}
-    assert lying_over(releases, "a", None) == {"b"}
+    assert contents_to_revert(releases, "a", LATER) == {"b"}
+    assert contents_to_revert(releases, "a", None) == {"b"}
 
 
 @pytest.mark.parametrize("releases", [(), history("b"), history("b", "a"), history("a", "b", "a")], ids=str)
 def test_nothing_lies_over_what_is_on_top_or_was_never_released(releases):
-    assert lying_over(releases, "a", LATER) == frozenset()
+    assert contents_to_revert(releases, "a", LATER) == frozenset()
 
 
 @pytest.mark.parametrize("completed_at", [START, START + HOUR, None])
 def test_a_rollback_is_somebodys_decision_and_nothing_lies_over_it(completed_at):
-    assert lying_over(history("old", "new", "old"), "new", completed_at) == frozenset()
-    assert lying_over(timeless("old", "new", "old"), "new", LATER) == frozenset()
-    assert lying_over(history("old", "x", "new", "y", "old"), "new", completed_at) == frozenset()
+    assert contents_to_revert(history("old", "new", "old"), "new", completed_at) == frozenset()
+    assert contents_to_revert(timeless("old", "new", "old"), "new", LATER) == frozenset()
+    assert contents_to_revert(history("old", "x", "new", "y", "old"), "new", completed_at) == frozenset()
 
 
 def test_a_build_that_was_completed_after_its_content_was_released_is_no_rollback_but_a_revert():
     releases = history("a", "b", "a")
     last_release_of_b = START + HOUR
-    assert lying_over(releases, "b", last_release_of_b + 2 * CLOCKS_DIFFER) == {"a"}
-    assert lying_over(releases, "b", last_release_of_b + CLOCKS_DIFFER / 2) == frozenset()
+    assert contents_to_revert(releases, "b", last_release_of_b + 2 * CLOCKS_DIFFER) == {"a"}
+    assert contents_to_revert(releases, "b", last_release_of_b + CLOCKS_DIFFER / 2) == frozenset()
 
 
 def test_the_content_of_another_media_type_is_not_known_and_lies_over_nothing():
-    assert lying_over((*history("a"), Release("7.0.0", None)), "a", LATER) == frozenset()
+    assert contents_to_revert((*history("a"), Release("7.0.0", None)), "a", LATER) == frozenset()
 
 
 def test_versions_that_are_none_are_not_on_top():
-    assert lying_over((*history("a"), Release("latest", "b")), "a", LATER) == frozenset()
+    assert contents_to_revert((*history("a"), Release("latest", "b")), "a", LATER) == frozenset()
 
 
 @pytest.mark.parametrize(
@@ -115,11 +115,11 @@ def test_once_a_revert_is_released_and_somebody_else_puts_the_same_on_top_again_
     digests, ours, completed_at
 ):
     before = history(*digests)
-    over = lying_over(before, ours, completed_at)
+    over = contents_to_revert(before, ours, completed_at)
     assert over <= contents_of(before)[highest(before) or ""]
     if over:
         # The revert is released after its build was completed; then what was on top comes back.
         (theirs,) = over
         after = (*before, *history(*["-"] * len(digests), ours, theirs, start=completed_at + HOUR)[len(digests) :])
-        assert lying_over(after[:-1], ours, completed_at) == frozenset()
-        assert lying_over(after, ours, completed_at) == frozenset()
+        assert contents_to_revert(after[:-1], ours, completed_at) == frozenset()
+        assert contents_to_revert(after, ours, completed_at) == frozenset()

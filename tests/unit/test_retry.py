@@ -28,7 +28,7 @@ def failed(error, repository: str | None = "etcd") -> Outcome:
 
 
 def decide(*outcomes, attempt=1, age=0.0, ladder=LADDER):
-    return retry.decide(outcomes, attempt=attempt, first_seen=NOW - timedelta(seconds=age), now=NOW, ladder=ladder)
+    return retry.decide(outcomes, attempt=attempt, first_seen=NOW - timedelta(seconds=age), now=NOW, schedule=ladder)
 
 
 def test_what_is_done_is_done():

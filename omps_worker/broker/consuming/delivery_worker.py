@@ -204,7 +204,7 @@ class DeliveryWorker:
             attempt=delivery.attempt.number,
             first_seen=delivery.first_seen,
             now=datetime.now(timezone.utc),
-            ladder=self._ladder,
+            schedule=self._ladder,
         )
 
     def _with_results(

@@ -107,7 +107,7 @@ class Scan:
             self.seen += 1
             self.most_deliveries = max(self.most_deliveries, message.deliveries)
             self._report_progress(self.seen, self.ready)
-            if self._selection.means(message.parked, self._now):
+            if self._selection.matches(message.parked, self._now):
                 yield message
 
     def remove(self, message: ParkedMessage) -> None:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reading what an app registry answers, whoever it really is.
+"""Parsing of an app registry's answers, whichever server sends them.
 
-Quay wraps its errors (``{"error": {"code", "message", "details"}}``), the reference servers do not,
-Quay's own API and its image repositories have yet other forms, and proxies answer in HTML. A
-server may also lie: repeat a credential, or send what is no list where one is due.
+Quay wraps its errors (``{"error": {"code", "message", "details"}}``), the reference servers do not. Quay's own API and
+its image repositories have other formats again, and proxies answer in HTML. A server may also misbehave: it may repeat
+a credential, or send something else where a list is expected.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from omps_worker.common.http_client.client import Answer, printable
 from omps_worker.common.model import Release
 
 TEXT_LIMIT = 500
-"""How many characters of a registry's own words an error message quotes."""
+"""The number of characters of a registry's own text that an error message quotes."""
 
 _BODY_LIMIT = 64 * 1024
 _DEPTH_LIMIT = 12
@@ -34,7 +34,7 @@ _TITLE = re.compile(r"<title[^>]{0,200}>(.{1,300}?)</title", re.DOTALL | re.IGNO
 
 
 def basic_credentials(authorization: SecretStr) -> tuple[str, str] | None:
-    """User name and password of a ``basic <base64 of user:password>`` value; None if it is none."""
+    """Return user name and password from a ``basic <base64 of user:password>`` value; None for any other value."""
     scheme, _, encoded = authorization.get_secret_value().strip().partition(" ")
     if scheme.lower() != "basic":
         return None
@@ -46,7 +46,7 @@ def basic_credentials(authorization: SecretStr) -> tuple[str, str] | None:
 
 
 class Scrubber:
-    """Takes credentials out of texts that came from a server they were sent to."""
+    """Removes credentials from texts that came from a server to which the credentials were sent."""
 
     def __init__(self, *credentials: SecretStr | None) -> None:
         parts: set[str] = set()
@@ -59,18 +59,18 @@ class Scrubber:
             if decoded is not None:
                 parts |= {":".join(decoded), decoded[1]}
         parts |= {quote(part, safe="") for part in parts}
-        # Longest first: a part must not be cut out of the whole and leave the rest standing.
+        # Longest first: otherwise removing a part would leave the rest of a longer one.
         self._parts = sorted((part for part in parts if len(part) > 3), key=len, reverse=True)
         self._numbers = {number for part in self._parts if (number := _number(part)) is not None}
 
     def text(self, text: str) -> str:
-        """``text`` without the credentials, or any part of them that is worth hiding."""
+        """Return ``text`` without the credentials and all parts of them that must not be shown."""
         for part in self._parts:
             text = text.replace(part, _HIDDEN)
         return text
 
     def json(self, value: Any, depth: int = 0) -> Any:
-        """``value`` (parsed JSON) without the credentials, and cut where it is nested too deep."""
+        """Return ``value``, parsed JSON, without the credentials, and cut where it is nested too deeply."""
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -84,7 +84,7 @@ class Scrubber:
         return value
 
     def _is_part(self, number: int | float) -> bool:
-        """Whether a credential can be read from it: its digits are in it, or it is the same written otherwise."""
+        """Return whether a number reveals a credential: it contains its digits, or has the same value."""
         text = str(number)
         return any(part in text for part in self._parts) or _number(text) in self._numbers
 
@@ -98,14 +98,14 @@ def _number(text: str) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class AnswerSummary:
-    """What an answer says, fit to be repeated: one line of text, and the JSON object or {}."""
+    """A summary of an answer without credentials: one line of text, and the JSON object or {}."""
 
     text: str
     response: dict[str, Any]
 
 
 def summary_of(answer: Answer, scrubber: Scrubber) -> AnswerSummary:
-    """What an answer says. Reads every form of error there is; HTML is named by its title."""
+    """Return a summary of an answer. All known formats of errors are read; an HTML page is named by its title."""
     value = answer.json()
     if value is None:
         return AnswerSummary(_summary(answer, scrubber), {})
@@ -144,12 +144,12 @@ def _summary(answer: Answer, scrubber: Scrubber) -> str:
 
 
 def releases_of(value: Any) -> tuple[Release, ...] | None:
-    """The releases in the answer to ``GET NS/REPO``; None if that is no list of releases.
+    """Return the releases in the answer to ``GET NS/REPO``; None if the answer is not a list of releases.
 
-    Entries that name no version are skipped, but not if all are such. Concurrent pushes may leave
-    one version listed several times: entries that say the same are merged, different contents of
-    one version are kept apart. A release of another media type than operators have (``helm``)
-    occupies its version, but its content is none of ours: it has no digest here.
+    Entries without a version are skipped, unless all entries are like this: then the result is None. After concurrent
+    pushes a version may be listed several times. Entries that say the same are merged; different contents of a version
+    stay separate. A release with a media type other than that of operators (``helm``) occupies its version, but has no
+    digest in the result, because its content is not an operator.
     """
     if not isinstance(value, list):
         return None
@@ -169,7 +169,7 @@ def _release(entry: Any) -> Release | None:
 
 
 def _digest(entry: dict[Any, Any]) -> str | None:
-    # The entry's own "digest" is that of its manifest; the content's is that of the tar.
+    # The entry's own "digest" is that of its manifest. The digest in "content" is that of the tar.
     content, media_type = entry.get("content"), entry.get("mediaType", "helm")
     if not isinstance(content, dict) or not isinstance(media_type, str) or not _HELM.search(media_type):
         return None
@@ -179,10 +179,10 @@ def _digest(entry: dict[Any, Any]) -> str | None:
 
 
 def _unique(releases: Iterable[Release]) -> Iterable[Release]:
-    found: dict[tuple[str, str | None], Release] = {}
+    unique: dict[tuple[str, str | None], Release] = {}
     for release in releases:
-        known = found.setdefault((release.version, release.digest), release)
-        # The oldest of entries that say the same is the one that stays so when another push is stored late.
+        known = unique.setdefault((release.version, release.digest), release)
+        # Of equal entries the oldest is kept: its time does not change when another push is stored late.
         if release.created_at and (known.created_at is None or release.created_at < known.created_at):
-            found[release.version, release.digest] = release
-    return found.values()
+            unique[release.version, release.digest] = release
+    return unique.values()

@@ -10,10 +10,10 @@ from omps_worker.destinations.app_registry.organizations import Organization
 
 
 def log_in(registry: AppRegistry, organization: Organization) -> str:
-    """Return what the registry says of the organization's credentials.
+    """Log in with the organization's credentials and return what the registry says about them.
 
-    Raises Inconclusive if the registry does not tell, QuayAuthorizationError if it does not accept them, and
-    RegistryError if it cannot be asked.
+    Raises Inconclusive if the registry does not say whether they are valid, QuayAuthorizationError if it does not
+    accept them, and RegistryError if it cannot be queried.
     """
     verdict = registry.check_credentials(organization.authorization())
     if verdict.accepted is None:
@@ -28,12 +28,12 @@ def check_organization(registry: AppRegistry, name: str, organization: Organizat
 
     Raises SettingsError without credentials, QuayAuthorizationError, and QuayPackageError.
     """
-    doubt, told = None, ""
+    inconclusive, detail = None, ""
     try:
-        told = log_in(registry, organization)
-    except Inconclusive as raised:
-        doubt = str(raised)
+        detail = log_in(registry, organization)
+    except Inconclusive as error:
+        inconclusive = str(error)
     registry.has_rights(name, organization.authorization())
-    if doubt is not None:
-        raise Inconclusive(doubt)
-    return told
+    if inconclusive is not None:
+        raise Inconclusive(inconclusive)
+    return detail

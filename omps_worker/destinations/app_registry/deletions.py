@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Deleting releases: one of a package, or all that it has.
+"""Deletion of one release of a package, or of all of them.
 
-The package itself stays. Who deletes holds the package, so that nobody numbers a release after one that is just going.
+The package itself stays. It is locked during a deletion, so that no new release gets its number from one that is being
+deleted.
 """
 
 from __future__ import annotations
@@ -25,40 +26,40 @@ class Registry(Protocol):
 
     @property
     def url(self) -> str:
-        """The base URL, which is part of what a package is."""
+        """The base URL, which is part of the identity of a package."""
         ...
 
     def look(self, organization: str, repository: str, authorization: SecretStr | None) -> PackageListing:
-        """The releases of one package."""
+        """Query one package and return the listing of its releases."""
         ...
 
     def delete(self, organization: str, repository: str, version: str, authorization: SecretStr | None) -> None:
-        """Delete one of them."""
+        """Delete one release."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Deleter:
-    """Deletes from one registry."""
+    """Deletes releases from one registry."""
 
     registry: Registry
     lock: PackageLock
 
-    def versions(self, place: PackageLocation, version: str | None) -> tuple[str, ...]:
-        """The versions that ``delete`` would delete now, sorted. Changes nothing, raises the same."""
-        package = self.registry.look(place.organization, place.repository, place.credentials.authorization)
-        if package.exists is None and not _is_robot_of(place):
-            # Who has rights in the organization is told whether a package is there; strangers are told nothing.
+    def versions(self, location: PackageLocation, version: str | None) -> tuple[str, ...]:
+        """Return the versions that ``delete`` would delete now, sorted. Changes nothing; raises the same errors."""
+        listing = self.registry.look(location.organization, location.repository, location.credentials.authorization)
+        if listing.exists is None and not _is_robot_of(location):
+            # The registry says whether a package exists only to callers with rights in the organization.
             raise QuayAuthorizationError(
-                f"Deleting from {place} failed: Unauthorized access. These credentials have no rights in the "
+                f"Deleting from {location} failed: Unauthorized access. These credentials have no rights in the "
                 "organization, or there is no such organization.",
                 details={"quay_response": {}},
                 transient=True,
             )
-        if not package.exists:
-            message = f"Deleting from {place} failed: package not found, or not one that these credentials may see."
+        if not listing.exists:
+            message = f"Deleting from {location} failed: package not found, or not one that these credentials may see."
             raise QuayPackageNotFound(message, details={"quay_response": {}})
-        found = sorted({release.version for release in package.releases})
+        found = sorted({release.version for release in listing.releases})
         wanted = [each for each in found if version is None or each == version]
         if not wanted:
             missing = (
@@ -66,33 +67,38 @@ class Deleter:
                 if version is None
                 else f"release {printable(version, 100)} doesn't exist"
             )
-            raise QuayPackageNotFound(f"Deleting from {place} failed: {missing}.", details={"quay_response": {}})
+            raise QuayPackageNotFound(f"Deleting from {location} failed: {missing}.", details={"quay_response": {}})
         return tuple(wanted)
 
-    def delete(self, place: PackageLocation, version: str | None = None) -> list[Outcome]:
-        """Delete one version, or all of them; one Outcome for each: deleted, or failed with its error.
+    def delete(self, location: PackageLocation, version: str | None = None) -> list[Outcome]:
+        """Delete one version, or all versions if it is None, and return one Outcome for each: deleted or failed.
 
-        One that fails does not keep the others. A version that somebody else deleted meanwhile is
-        deleted. Raises QuayPackageNotFound where there is nothing to delete, QuayAuthorizationError where these
-        credentials may see nothing, RegistryError where that cannot be found out, and the errors of the lock.
+        If one deletion fails, the others continue. A version that another client deleted in the meantime counts as
+        deleted. Raises QuayPackageNotFound if there is nothing to delete, QuayAuthorizationError if these credentials
+        may not see the package, RegistryError if the registry cannot be queried, and the errors of the lock.
         """
-        with self.lock.hold(self.registry.url, place.organization, place.repository):
-            return [self._delete(place, each) for each in self.versions(place, version)]
+        with self.lock.hold(self.registry.url, location.organization, location.repository):
+            return [self._delete(location, each) for each in self.versions(location, version)]
 
-    def _delete(self, place: PackageLocation, version: str) -> Outcome:
+    def _delete(self, location: PackageLocation, version: str) -> Outcome:
         error: RegistryError | None = None
         try:
-            self.registry.delete(place.organization, place.repository, version, place.credentials.authorization)
+            self.registry.delete(
+                location.organization, location.repository, version, location.credentials.authorization
+            )
         except QuayPackageNotFound:
             pass
         except RegistryError as failure:
             error = failure.as_value()
         status = Status.DELETED if error is None else Status.FAILED
-        return Outcome(status, place.organization, place.repository, version, error=error)
+        return Outcome(status, location.organization, location.repository, version, error=error)
 
 
-def _is_robot_of(place: PackageLocation) -> bool:
-    """Whether the credentials are those of a robot of this organization, which is told nothing of missing packages."""
-    authorization = place.credentials.authorization
+def _is_robot_of(location: PackageLocation) -> bool:
+    """Return whether the credentials belong to a robot of this organization.
+
+    The registry does not tell robots which packages are missing.
+    """
+    authorization = location.credentials.authorization
     credentials = basic_credentials(authorization) if authorization else None
-    return credentials is not None and credentials[0].startswith(f"{place.organization}+")
+    return credentials is not None and credentials[0].startswith(f"{location.organization}+")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The app registry as a destination: what a target's organization, repository and version mean there."""
+"""The app registry as a destination: the meaning of a target's organization, repository and version."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _SKIPPED = {OperatorKind.NONE: NOT_AN_OPERATOR_IMAGE, OperatorKind.BUNDLE: BUNDL
 
 
 class AppRegistryDestination:
-    """One app registry; see ``destinations.Destination``.
+    """One app registry as a destination; see ``destinations.Destination``.
 
-    ``quiet_seconds``: for so long there must be no new release of a package until one that is to be the last of
-    several is made. ``observer`` hears how long looks and pushes take.
+    ``quiet_seconds`` is how long a package must have had no new release before the release that is to be the last of
+    several is made. ``observer`` is notified of the duration of queries and pushes.
     """
 
     def __init__(
@@ -52,70 +52,70 @@ class AppRegistryDestination:
         self._deleter = Deleter(registry, lock)
 
     def skip_reason(self, target: Target, build: Build) -> str | None:  # noqa: ARG002
-        """Return why the build carries no package manifests; None if it does, or may."""
+        """Return why the build carries no package manifests, or None if it carries some or may do so."""
         return _SKIPPED.get(build.kind)
 
     def needs_archive(self, target: Target, build: Build) -> bool:  # noqa: ARG002
-        """Return True: a release is made of the archive of manifests."""
+        """Return True: a release is made from the archive of manifests."""
         return True
 
     def prepare(
         self, target: Target, contents: ArchiveContents | None, build: Build | None, request: PushRequest
     ) -> Bundle:
-        """Make of an operator's manifests what is released.
+        """Make the content of a release from an operator's manifests.
 
         Raises OMPSInvalidVersionFormat, ContentError, RegistryReplacementError and SettingsError.
         """
         if target.version != versions.CSV:
-            # Before the manifests are found fault with: a version that is none may be mended more easily.
+            # Report a version that is not valid before faults in the manifests: it may be easier to fix.
             versions.wanted(target.version, build, None)
         if contents is None:
-            raise TypeError("a release of an app registry is made of an archive")
+            raise TypeError("a release of an app registry is made from an archive")
         return contents.prepared(self.changes(target, request))
 
     def changes(self, target: Target, request: PushRequest) -> Transformations:
-        """Say what the organization wants changed. Raises SettingsError."""
+        """Return the organization's changes to manifests. Raises SettingsError."""
         return self._organizations.transformations(target.organization, request.authorization)
 
     def plan(self, job: ReleaseJob) -> Released | None:
-        """Say what ``release`` would do now. Changes nothing, raises the same."""
+        """Return what ``release`` would return now. Changes nothing; raises the same errors."""
         return self._releaser.plan(self._wanted(job))
 
     def release(self, job: ReleaseJob) -> Released | None:
         """Make sure that the content is released.
 
-        Raises PackageValidationError where the target names another repository than the packageName, and what
-        ``releases.Releaser`` raises.
+        Raises PackageValidationError if the target names a repository other than the packageName, and the errors of
+        ``releases.Releaser``.
         """
         return self._releaser.release(self._wanted(job))
 
     def publish(self, job: ReleaseJob, released: Released) -> bool:
-        """Make the package public if its organization is. Raises QuayPackageError, which is transient."""
-        place = self._place(job)
-        public = self._releaser.publish(place, released.version)
+        """Make the package public if its organization is public. Raises QuayPackageError, which is transient."""
+        location = self._location(job)
+        public = self._releaser.publish(location, released.version)
         if not released.listed and job.comes_again:
-            # When it comes again, the release is told of by what the registry says of it.
-            raise not_listed_yet(place, released.version)
+            # The next attempt reports the release with what the registry says about it.
+            raise not_listed_yet(location, released.version)
         return public
 
     def is_public(self, job: ReleaseJob) -> bool:
-        """Say whether its organization is public. Raises SettingsError."""
-        return self._place(job).credentials.public
+        """Return whether the package's organization is public. Raises SettingsError."""
+        return self._location(job).credentials.public
 
     def would_delete(
         self, name: str, repository: str, version: str | None = None, authorization: SecretStr | None = None
     ) -> Sequence[str]:
-        """Say which versions ``delete`` would delete now, sorted. Raises what ``deletions.Deleter`` raises."""
-        return self._deleter.versions(self._organizations.place(name, repository, authorization), version)
+        """Return the versions that ``delete`` would delete now, sorted. Raises the errors of ``deletions.Deleter``."""
+        return self._deleter.versions(self._organizations.location(name, repository, authorization), version)
 
     def delete(
         self, name: str, repository: str, version: str | None = None, authorization: SecretStr | None = None
     ) -> list[Outcome]:
-        """Delete one release of a package of the organization ``name``, or all. Raises the same."""
-        return self._deleter.delete(self._organizations.place(name, repository, authorization), version)
+        """Delete one release of a package of the organization ``name``, or all of them. Raises the same errors."""
+        return self._deleter.delete(self._organizations.location(name, repository, authorization), version)
 
     def checks(self) -> Iterator[tuple[str, Callable[[], str]]]:
-        """Yield one for the registry, and one for the credentials of each configured organization."""
+        """Yield one check for the registry, and one for the credentials of each configured organization."""
         yield "registry", self._registry.version
         for name, organization in self._configured.items():
             yield f"organization {name}", partial(check_organization, self._registry, name, organization)
@@ -124,7 +124,7 @@ class AppRegistryDestination:
         bundle = _bundle(job.content)
         return WantedRelease(
             bundle,
-            self._place(job),
+            self._location(job),
             version=versions.wanted(job.target.version, job.build, bundle.csv_version),
             new_release=job.request.new_release,
             order=job.order,
@@ -132,19 +132,19 @@ class AppRegistryDestination:
             caller=job.request.caller,
         )
 
-    def _place(self, job: ReleaseJob) -> PackageLocation:
+    def _location(self, job: ReleaseJob) -> PackageLocation:
         repository = _repository_of(job.target, _bundle(job.content))
-        return self._organizations.place(job.target.organization, repository, job.request.authorization)
+        return self._organizations.location(job.target.organization, repository, job.request.authorization)
 
 
 def _bundle(content: Content) -> Bundle:
     if not isinstance(content, Bundle):
-        raise TypeError(f"not made by this destination: {content!r}")
+        raise TypeError(f"the content was not made by this destination: {content!r}")
     return content
 
 
 def _repository_of(target: Target, bundle: Bundle) -> str:
-    """The repository that ``target`` means; a name in the mapping is an assertion."""
+    """Return the repository that ``target`` means: the packageName, which must equal the target's repository if set."""
     if target.repository is not None and target.repository != bundle.package_name:
         raise PackageValidationError(
             f"The packageName ({bundle.package_name}) is not the repository that was asked for ({target.repository}).",

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What it means when an app registry does not do what it was asked: whose fault it is, and whether it may be done yet.
+"""Errors for failed calls to an app registry: whether they are transient, and whether a push may still have an effect.
 
-Only what a registry says against the release itself (``FAULTS_OF_THE_RELEASE``) is a fault of the build. All else is
-one of the site, which somebody mends without a new build: a token, a right, a plan, an image repository in the way, a
-proxy that answers in the registry's stead. Such errors are transient.
+Only a refusal of the release itself (``FAULTS_OF_THE_RELEASE``) is a fault of the build. All other failures are faults
+of the site, which can be fixed without a new build: a token, a permission, a plan, an image repository with the same
+name, a proxy that answers instead of the registry. Such errors are transient.
 """
 
 from __future__ import annotations
@@ -15,63 +15,69 @@ from omps_worker.common.http_client.client import Answer, HttpFault
 from omps_worker.destinations.app_registry.answers import AnswerSummary, Scrubber
 
 RETRY_AFTER_LIMIT = 3600.0
-"""The longest time, in seconds, for which a registry may ask to be left alone."""
+"""The longest ``Retry-After`` of a registry that is respected, in seconds."""
 
 TOO_LARGE = 413
-"""The status of a request with more bytes than are taken."""
+"""The status of a request that is too large."""
 
 FAULTS_OF_THE_RELEASE = frozenset({400, 409, TOO_LARGE, 422})
-"""Statuses that refuse a release for what it is: its form, its version, its size."""
+"""Statuses that refuse the release itself: its format, its version, its size."""
 
 _PASSING = frozenset({408, 425, 429})
-"""Statuses below 500 that say nothing against the request itself."""
+"""Statuses below 500 that do not mean that the request itself was wrong."""
 _ANSWERED_BY_A_PROXY = frozenset({408, 502, 504})
-"""Statuses of one who no longer waits for the registry, which may go on working."""
+"""Statuses of a proxy that no longer waits for the registry; the registry may still be working on the request."""
 
 Failure = TypeVar("Failure", bound=RegistryError)
 
 
 def too_large(blob: bytes) -> str:
-    """How to say that a release of these bytes is too large."""
+    """Return the part of an error's text which says that ``blob`` is too large."""
     return f": {len(blob)} bytes (a third more as JSON) are more than the registry, or a proxy, takes"
 
 
 def unreachable(kind: type[RegistryError], what: str, fault: HttpFault, scrubber: Scrubber) -> RegistryError:
-    """The error, of that ``kind``, of a call that got no answer."""
-    # Where a redirect leads may repeat a credential.
+    """Return the error, of type ``kind``, for a call that got no answer."""
+    # The target of a redirect may contain a credential.
     error = kind(f"{what}: {scrubber.text(str(fault))}", details={"quay_response": {}}, transient=True)
     if isinstance(error, QuayCourierError):
         error.ambiguous = error.pending = fault.sent and fault.kind != "redirect"
     return error
 
 
-def failed_push(what: str, answer: Answer, told: AnswerSummary) -> QuayCourierError:
-    """The error of a push that was answered so."""
-    error = failure(QuayCourierError, what, answer, told, transient=answer.status not in FAULTS_OF_THE_RELEASE)
+def failed_push(what: str, answer: Answer, summary: AnswerSummary) -> QuayCourierError:
+    """Return the error for a push that the registry answered with ``answer``."""
+    error = failure(QuayCourierError, what, answer, summary, transient=answer.status not in FAULTS_OF_THE_RELEASE)
     error.conflict = answer.status == 409
-    # Proxies answer 502 and 504 while the registry goes on storing; so may a 200 that is none.
+    # The registry may store the release after a proxy answered 502 or 504, or 200 without the registry's JSON.
     error.ambiguous = answer.status < 300 or answer.status == 408 or answer.status >= 500
     error.pending = answer.status in _ANSWERED_BY_A_PROXY
     return error
 
 
 def failure(
-    kind: type[Failure], what: str, answer: Answer, told: AnswerSummary, *, transient: bool | None = None
+    kind: type[Failure], what: str, answer: Answer, summary: AnswerSummary, *, transient: bool | None = None
 ) -> Failure:
-    """The error, of that ``kind``, of a call that was answered so; transient if the status is, unless told."""
+    """Return the error, of type ``kind``, for a call that the registry answered with ``answer``.
+
+    By default, the status decides whether the error is ``transient``.
+    """
     if transient is None:
         transient = is_passing(answer.status)
     retry_after = answer.retry_after if transient else None
     if retry_after is not None:
         retry_after = min(retry_after, RETRY_AFTER_LIMIT)
     return kind(
-        f"{what}: the registry answered {answer.status}, {told.text.rstrip('.')}.",
-        details={"quay_response": told.response},
+        f"{what}: the registry answered {answer.status}, {summary.text.rstrip('.')}.",
+        details={"quay_response": summary.response},
         transient=transient,
         retry_after=retry_after,
     )
 
 
 def is_passing(status: int) -> bool:
-    """Whether it says nothing against the request itself. A redirect comes from something in front of the registry."""
+    """Return whether a status does not mean that the request itself was wrong.
+
+    Redirects are among these statuses: they come from something in front of the registry.
+    """
     return status >= 500 or 300 <= status < 400 or status in _PASSING

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a look at a package shows, and the release that is found there."""
+"""The listing of a package's releases, and errors about what it shows after a push."""
 
 from __future__ import annotations
 
@@ -12,47 +12,49 @@ from omps_worker.destinations.app_registry.package import PackageLocation
 
 
 class PackageListing(Protocol):
-    """What a look shows."""
+    """The releases of a package, as the registry lists them."""
 
     @property
     def exists(self) -> bool | None:
-        """None: the registry says only that it is missing, or not ours to see."""
+        """Whether the package exists; None if it is missing or these credentials may not see it."""
         ...
 
     @property
     def releases(self) -> tuple[Release, ...]:
-        """Its releases, each version and content once."""
+        """The package's releases; each pair of version and content occurs once."""
         ...
 
 
-def released(package: PackageListing, version: str, digest: str, *, created: bool = False) -> Released:
-    """The release of that version and content, as a look shows it."""
-    same = (release for release in package.releases if (release.version, release.digest) == (version, digest))
+def released(listing: PackageListing, version: str, digest: str, *, created: bool = False) -> Released:
+    """Return the listed release with this version and content."""
+    same = (release for release in listing.releases if (release.version, release.digest) == (version, digest))
     return Released(version, created, next((release.created_at for release in same), None))
 
 
-def has_opaque(package: PackageListing, version: str) -> bool:
-    """Whether a look shows a release of that version without saying what is in it."""
-    return any(release.version == version and release.digest is None for release in package.releases)
+def has_opaque(listing: PackageListing, version: str) -> bool:
+    """Return whether a release with this version is listed without the digest of its content."""
+    return any(release.version == version and release.digest is None for release in listing.releases)
 
 
-def opaque(place: PackageLocation, version: str) -> QuayCourierError:
-    """The error of a push after which the registry lists the version without a digest.
+def opaque(location: PackageLocation, version: str) -> QuayCourierError:
+    """Return the error for a push after which the registry lists the version without a digest.
 
-    It is ours most probably, and trying again could not tell either: it would make one more.
+    The error is permanent: the release is most probably the pushed one, and a retry could not find out either, but
+    would make another release.
     """
     return QuayCourierError(
-        f"{place} {version} was pushed and is listed, but without the digest of an operator's content, so that nobody "
-        "can tell whether it is this content: it is not pushed again.",
+        f"{location} {version} was pushed and is listed, but without the digest of an operator's content. Whether it "
+        "has this content is unknown, so it is not pushed again.",
         details={"quay_response": {}},
         transient=False,
     )
 
 
-def not_listed_yet(place: PackageLocation, version: str) -> QuayPackageError:
-    """The error of work that cannot tell what the registry made of a push. Trying again only looks."""
+def not_listed_yet(location: PackageLocation, version: str) -> QuayPackageError:
+    """Return the error for a push that was accepted but could not be checked. A retry only checks the package."""
     return QuayPackageError(
-        f"Release {version} of {place} was accepted, but could not be looked at afterwards: the next try finds it.",
+        f"Release {version} of {location} was accepted, but the package could not be checked afterwards: the next "
+        "attempt checks it.",
         details={"quay_response": {}},
         transient=True,
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The organizations that releases go to: how to get in, and what they want changed in manifests."""
+"""The organizations that releases go to: their credentials, and their changes to manifests."""
 
 from __future__ import annotations
 
@@ -14,41 +14,44 @@ from omps_worker.manifests.transformations import Transformations
 
 
 class Organization(Protocol):
-    """How the configuration describes an organization."""
+    """The configuration of an organization."""
 
     @property
     def public(self) -> bool:
-        """Whether its packages are to be seen by everybody."""
+        """Whether the organization's packages are to be public."""
         ...
 
     @property
     def transformations(self) -> Transformations:
-        """What it wants changed in manifests."""
+        """The changes to manifests on their way to the organization."""
         ...
 
     def authorization(self) -> SecretStr:
-        """What lets us push; read anew when its file changed."""
+        """Return the value of the Authorization header for pushes; it is read again when its file changes."""
         ...
 
     def oauth(self) -> SecretStr | None:
-        """What lets us make packages public, where there is such a token."""
+        """Return the OAuth token for making packages public; None if there is none."""
         ...
 
 
 class Organizations:
-    """Those of the configuration, by name, and others for who brings a token."""
+    """The configured organizations by name, and unconfigured ones for callers that bring their own token."""
 
     def __init__(self, configured: Mapping[str, Organization]) -> None:
         self._configured = configured
 
-    def place(self, name: str, repository: str, authorization: SecretStr | None = None) -> PackageLocation:
-        """A package, and how we get in: with ``authorization``, or with what is configured. Raises SettingsError."""
+    def location(self, name: str, repository: str, authorization: SecretStr | None = None) -> PackageLocation:
+        """Return a package's location with its credentials: ``authorization``, or the configured ones.
+
+        Raises SettingsError if the organization is not configured and ``authorization`` is None.
+        """
         organization = self._find(name, authorization)
         authorization = authorization or organization.authorization()
         return PackageLocation(name, repository, Credentials(authorization, organization.oauth(), organization.public))
 
     def transformations(self, name: str, authorization: SecretStr | None = None) -> Transformations:
-        """What the organization wants changed. Raises SettingsError."""
+        """Return the organization's changes to manifests. Raises SettingsError as ``location`` does."""
         return self._find(name, authorization).transformations
 
     def _find(self, name: str, authorization: SecretStr | None) -> Organization:
@@ -61,21 +64,21 @@ class Organizations:
 
 
 class _UnconfiguredOrganization:
-    """An organization that is not configured: private, and nothing is changed."""
+    """An organization that is not configured: its packages stay private, and manifests are not changed."""
 
     public = False
     transformations = Transformations()
 
     def authorization(self) -> SecretStr:
-        """Whoever asks for one brings it."""
+        """Raise SettingsError: an organization that is not configured has no token."""
         raise SettingsError([Fault("configuration", "consumer_config.organizations", "the organization has no token")])
 
     def oauth(self) -> None:
-        """There is none."""
+        """Return None: there is no OAuth token."""
 
 
 def unknown_organization(name: str, file: str = "configuration") -> SettingsError:
-    """The fault of a target whose organization the configuration does not know."""
+    """Return the error for a target whose organization is not configured. It is transient: it can be added."""
     return SettingsError(
         [
             Fault(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Packages of an app registry, and what lets us in there."""
+"""The location of a package in an app registry, and the credentials for it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pydantic import SecretStr
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """How an organization lets us in.
+    """The credentials for an organization.
 
-    ``authorization`` is the whole header value for pushes, ``oauth`` the token for making
-    packages public, which is done when ``public`` says so.
+    ``authorization`` is the complete value of the Authorization header for pushes. ``oauth`` is the token for making
+    packages public, which is done if ``public`` is True.
     """
 
     authorization: SecretStr | None
@@ -23,7 +23,7 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class PackageLocation:
-    """The package that a release goes to, and how its organization lets us in."""
+    """The package that a release goes to, with the credentials of its organization."""
 
     organization: str
     repository: str
