@@ -30,8 +30,8 @@ from omps_worker.broker.consuming.delivery_worker import MessageHandler
 from omps_worker.broker.publisher import Publisher
 from omps_worker.broker.queues.topology import Topology
 from omps_worker.common.model import BuildFacts, Ignored
-from omps_worker.configuration.mapping import Verdict
 from omps_worker.configuration.mapping import file as mapping_file
+from omps_worker.configuration.mapping.matching import Verdict
 from omps_worker.messages import events
 from omps_worker.sandbox.broker import RabbitNode
 

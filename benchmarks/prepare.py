@@ -33,7 +33,7 @@ from typing import Any
 import omps_worker
 from benchmarks.report import show
 from omps_worker.common.model import Bundle
-from omps_worker.configuration.settings import Limits
+from omps_worker.configuration.settings.models import Limits
 from omps_worker.manifests import archive, bundle
 from omps_worker.manifests.file_tree import FilesOnDisk, FileTree
 from omps_worker.manifests.operator_manifests import OperatorManifests

@@ -14,16 +14,16 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omps_worker import configuration
 from omps_worker.common import logs
 from omps_worker.common.errors import BrokerError, OrganizationPaused, ResourcesExhausted
-from omps_worker.common.locks import PackageLock, ProcessLock
+from omps_worker.common.locks.package_lock import PackageLock, ProcessLock
 from omps_worker.common.model import Attempt, BuildEvent, BuildFacts, Ignored, ManualRequest, Outcome, Status
 from omps_worker.common.observer import SILENT
 from omps_worker.common.push_request import PushRequest
-from omps_worker.configuration.mapping import Verdict
+from omps_worker.configuration import loading
 from omps_worker.configuration.mapping.file import MappingFile
-from omps_worker.configuration.settings import Settings
+from omps_worker.configuration.mapping.matching import Verdict
+from omps_worker.configuration.settings.models import Settings
 from omps_worker.destinations.app_registry.client import AppRegistry
 from omps_worker.destinations.app_registry.destination import AppRegistryDestination
 from omps_worker.destinations.app_registry.organizations import unknown_organization
@@ -64,7 +64,7 @@ class BrokerSite:
     @classmethod
     def from_file(cls, path: Path | None) -> BrokerSite:
         """Return the site that a configuration file describes, and set up logging. Raises SettingsError."""
-        settings = configuration.load_broker(path)
+        settings = loading.load_broker(path)
         logs.set_up(settings.worker.log_format, settings.worker.log_level)
         return cls(settings)
 
@@ -131,7 +131,7 @@ class Site(BrokerSite):
     @classmethod
     def from_file(cls, path: Path | None) -> Site:
         """Return the site that a configuration file describes, and set up logging. Raises SettingsError."""
-        settings, mapping = configuration.load(path)
+        settings, mapping = loading.load(path)
         logs.set_up(settings.worker.log_format, settings.worker.log_level)
         return cls(settings, mapping)
 

@@ -16,7 +16,7 @@ from omps_worker.monitoring.readiness import Trouble
 from omps_worker.monitoring.service_monitoring import ServiceMonitoring
 
 if TYPE_CHECKING:
-    from omps_worker.configuration.settings import Settings
+    from omps_worker.configuration.settings.models import Settings
 
 _SHARED = "PROMETHEUS_MULTIPROC_DIR"
 """The environment variable in which Prometheus's client library expects the directory of shared metrics."""

@@ -37,7 +37,7 @@ from omps_worker.monitoring.systemd import SystemdNotifier
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-    from omps_worker.configuration.settings import Settings
+    from omps_worker.configuration.settings.models import Settings
 
 log = logging.getLogger(__name__)
 

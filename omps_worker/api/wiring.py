@@ -25,13 +25,13 @@ from omps_worker.api.scheduling.scheduler import PushScheduler
 from omps_worker.api.service import PAUSES, Service
 from omps_worker.common import logs, machine
 from omps_worker.common.http_client import session
-from omps_worker.common.locks import PackageLock
 from omps_worker.common.locks.file import FileLock, directory_trouble, state_directory
+from omps_worker.common.locks.package_lock import PackageLock
 from omps_worker.common.model import Attempt, ManualRequest, Outcome
 from omps_worker.common.observer import SILENT, Observer
 from omps_worker.configuration.mapping.file import MappingFile, parse
-from omps_worker.configuration.settings import Settings
 from omps_worker.configuration.settings import file as settings_file
+from omps_worker.configuration.settings.models import Settings
 from omps_worker.destinations.app_registry.client import AppRegistry
 from omps_worker.destinations.app_registry.destination import AppRegistryDestination
 from omps_worker.koji_client.builds import KojiBuilds
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from omps_worker.broker.publisher import Publisher
-    from omps_worker.configuration.mapping import Mapping
+    from omps_worker.configuration.mapping.matching import Mapping
 
 log = logging.getLogger(__name__)
 

@@ -19,13 +19,13 @@ def check(context: click.Context, offline: bool, json_output: bool) -> None:
 
     Tests the files, the broker and its queues, Koji, Greenwave, the registry, and each organization.
     """
-    from omps_worker import configuration
     from omps_worker.cli import site_checks
     from omps_worker.common import logs
     from omps_worker.common.text import WIDEST, row, width_of
+    from omps_worker.configuration import loading
     from omps_worker.monitoring import checks
 
-    examined = configuration.examine(context.obj)
+    examined = loading.examine(context.obj)
     logs.set_up(examined.settings.worker.log_format, examined.settings.worker.log_level)
     to_run = list(site_checks.file_checks(examined, offline=offline))
     if not offline:

@@ -13,8 +13,8 @@ from omps_worker.common import machine
 from omps_worker.common.errors import Fault, MappingError, SettingsError, StorageError
 from omps_worker.common.http_client.client import HttpClient
 from omps_worker.common.inconclusive import Inconclusive
-from omps_worker.common.locks import ProcessLock
-from omps_worker.configuration import CheckedConfiguration
+from omps_worker.common.locks.package_lock import ProcessLock
+from omps_worker.configuration.loading import CheckedConfiguration
 from omps_worker.destinations.app_registry.client import AppRegistry
 from omps_worker.destinations.app_registry.destination import AppRegistryDestination
 from omps_worker.koji_client.builds import KojiBuilds

@@ -15,7 +15,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 def mapping_schema() -> dict[str, Any]:
     """Return the schema of the mapping file."""
-    from omps_worker.configuration.mapping.rules import MappingTable
+    from omps_worker.configuration.mapping.tables import MappingTable
 
     return _described("The mapping of omps-worker: which build goes where", MappingTable.model_json_schema())
 
@@ -25,7 +25,7 @@ def config_schema() -> dict[str, Any]:
 
     The program accepts top-level keys in any case (``AMQP_URL``), as fedora-messaging does. The schema does not.
     """
-    from omps_worker.configuration.settings import Settings
+    from omps_worker.configuration.settings.models import Settings
 
     schema = _described("The configuration of omps-worker", Settings.model_json_schema(by_alias=True))
     schema["required"].remove("amqp_url")

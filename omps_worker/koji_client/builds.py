@@ -42,7 +42,7 @@ from omps_worker.koji_client.answers import (
 from omps_worker.koji_client.listing import Listing
 
 if TYPE_CHECKING:
-    from omps_worker.configuration.settings import KojiSettings, Limits
+    from omps_worker.configuration.settings.models import KojiSettings, Limits
     from omps_worker.koji_client.hub import Hub, HubRefusal
 
 FRESH_SECONDS = 600.0

@@ -22,7 +22,7 @@ from omps_worker.koji_client.builds import KojiBuilds
 from omps_worker.publishing.gate import Greenwave
 
 if TYPE_CHECKING:
-    from omps_worker.configuration.settings import WorkerSettings
+    from omps_worker.configuration.settings.models import WorkerSettings
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from omps_worker.configuration.settings import WorkerSettings
+    from omps_worker.configuration.settings.models import WorkerSettings
 
 Trouble = Callable[[], str | None]
 """Returns what is wrong with one part; None if nothing is."""

@@ -13,7 +13,7 @@ from omps_worker.common.files.scratch import ScratchDirectory
 from omps_worker.common.limits import Limits
 from omps_worker.common.model import Attempt, Build, Target
 from omps_worker.common.tracebacks import let_go
-from omps_worker.configuration.mapping import MappingHolder
+from omps_worker.configuration.mapping.matching import MappingHolder
 from omps_worker.manifests.contents import ArchiveContents
 from omps_worker.publishing.superseded import BuildOrder, is_late
 

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from omps_worker.common import times
 from omps_worker.common.model import Attempt, Build, BuildEvent, BuildState, Ignored, Outcome, Status
 from omps_worker.common.push_request import PushRequest
-from omps_worker.configuration.mapping import MappingHolder, Match
+from omps_worker.configuration.mapping.matching import MappingHolder, Match
 from omps_worker.configuration.settings.units import Duration
 from omps_worker.messages import events
 from omps_worker.publishing.processor import DRAFT_BUILD, Processor

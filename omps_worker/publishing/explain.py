@@ -11,8 +11,8 @@ from omps_worker.common.errors import WorkerError
 from omps_worker.common.model import Attempt, Build, BuildEvent, Ignored, Outcome, Status
 from omps_worker.common.push_request import PushRequest
 from omps_worker.common.text import one_line
-from omps_worker.configuration.mapping import Mapping as Rules
-from omps_worker.configuration.mapping import MappingHolder, Verdict
+from omps_worker.configuration.mapping.matching import Mapping as Rules
+from omps_worker.configuration.mapping.matching import MappingHolder, Verdict
 from omps_worker.messages.reporting import full_reason_of, reason_of, warnings_of
 from omps_worker.publishing import claims
 from omps_worker.publishing.holds import with_pauses

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from omps_worker.common.errors import OrganizationPaused
 from omps_worker.common.model import Outcome, Status, Target
-from omps_worker.configuration.mapping import Mapping
+from omps_worker.configuration.mapping.matching import Mapping
 
 Part = TypeVar("Part")
 

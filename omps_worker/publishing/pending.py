@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from omps_worker.common.model import BuildEvent, Target
-from omps_worker.configuration.mapping import Mapping
+from omps_worker.configuration.mapping.matching import Mapping
 
 SHOWN = 20
 """The number of pending messages that the text lists."""

@@ -43,7 +43,7 @@ from omps_worker.common.model import (
 from omps_worker.common.observer import SILENT, Observer
 from omps_worker.common.push_request import PushRequest
 from omps_worker.common.tracebacks import let_go
-from omps_worker.configuration.mapping import MappingHolder
+from omps_worker.configuration.mapping.matching import MappingHolder
 from omps_worker.destinations import BUNDLE_BUILD, Content, Destination, ReleaseJob
 from omps_worker.manifests.contents import ArchiveContents
 from omps_worker.messages import events

@@ -12,7 +12,7 @@ from omps_worker.common.errors import (
     QuayPackageError,
     QuayPackageNotFound,
 )
-from omps_worker.common.locks import ProcessLock
+from omps_worker.common.locks.package_lock import ProcessLock
 from omps_worker.common.model import Status
 from omps_worker.destinations.app_registry.client import AppRegistry
 from omps_worker.destinations.app_registry.deletions import Deleter

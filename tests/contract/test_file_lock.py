@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from omps_worker.common import locks as process_lock
 from omps_worker.common.errors import PackageBusy, SettingsError, StorageError
-from omps_worker.common.locks import ProcessLock
 from omps_worker.common.locks import file as file_lock
+from omps_worker.common.locks import package_lock as process_lock
 from omps_worker.common.locks.file import FileLock, directory_trouble, state_directory
+from omps_worker.common.locks.package_lock import ProcessLock
 from tests.support.sources import ROOT
 from tests.support.waiting import wait_until
 

@@ -11,7 +11,7 @@ from typing import cast
 import pytest
 
 from omps_worker.common.errors import KojiError
-from omps_worker.configuration.settings import KojiSettings, Limits, RegistrySettings, WorkerSettings
+from omps_worker.configuration.settings.models import KojiSettings, Limits, RegistrySettings, WorkerSettings
 from omps_worker.koji_client.builds import KojiBuilds
 from omps_worker.monitoring.checks import CheckClients
 from omps_worker.sandbox import operators

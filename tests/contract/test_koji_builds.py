@@ -26,7 +26,7 @@ from omps_worker.common.errors import (
     OMPSUploadedFileError,
 )
 from omps_worker.common.model import OperatorKind
-from omps_worker.configuration.settings import KojiSettings, Limits
+from omps_worker.configuration.settings.models import KojiSettings, Limits
 from omps_worker.koji_client.builds import PAUSES, KojiBuilds
 from omps_worker.sandbox import operators
 from omps_worker.sandbox.build_system.server import SandboxKoji

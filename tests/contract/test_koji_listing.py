@@ -11,7 +11,7 @@ import pytest
 
 from omps_worker.common.errors import KojiError
 from omps_worker.common.model import Build, BuildState, OperatorKind
-from omps_worker.configuration.settings import KojiSettings, Limits
+from omps_worker.configuration.settings.models import KojiSettings, Limits
 from omps_worker.koji_client import listing as koji_listing
 from omps_worker.koji_client.builds import KojiBuilds
 from omps_worker.sandbox.build_system.server import SandboxKoji

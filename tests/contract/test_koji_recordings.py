@@ -14,7 +14,7 @@ import pytest
 
 from omps_worker.common.errors import BuildSystemError, KojiError, KojiManifestsArchiveNotFound, KojiNVRBuildNotFound
 from omps_worker.common.model import Build, OperatorKind
-from omps_worker.configuration.settings import KojiSettings, Limits
+from omps_worker.configuration.settings.models import KojiSettings, Limits
 from omps_worker.koji_client.builds import KojiBuilds
 from omps_worker.sandbox.http_server import HttpServer, Request, Response
 

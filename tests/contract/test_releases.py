@@ -11,9 +11,9 @@ from dataclasses import replace
 import pytest
 from pydantic import SecretStr
 
-from omps_worker.common import locks
 from omps_worker.common.errors import PackageBusy, QuayAuthorizationError, QuayCourierError, QuayPackageError
-from omps_worker.common.locks import ProcessLock
+from omps_worker.common.locks import package_lock
+from omps_worker.common.locks.package_lock import ProcessLock
 from omps_worker.common.model import Bundle
 from omps_worker.destinations import Released
 from omps_worker.destinations.app_registry.client import AppRegistry
@@ -38,7 +38,7 @@ def bundle(content: str) -> Bundle:
 OURS, THEIRS = bundle("ours"), bundle("theirs")
 
 
-class DeliveryWorker:
+class RacySite:
     """Makes releases of community/etcd, and counts what it costs."""
 
     def __init__(self, registry: SandboxRegistry) -> None:
@@ -66,171 +66,171 @@ class DeliveryWorker:
 
 
 @pytest.fixture
-def desk(monkeypatch):
-    monkeypatch.setattr(locks, "STORING_SECONDS", 0.2)
+def site(monkeypatch):
+    monkeypatch.setattr(package_lock, "STORING_SECONDS", 0.2)
     with SandboxRegistry(racy=True) as registry:
-        yield DeliveryWorker(registry)
+        yield RacySite(registry)
 
 
 @pytest.mark.parametrize("fault", [{"drop_answer": True}, {"truncate": True}, {"status": 502, "effect": True},
                                    {"status": 500, "effect": True}, {"body": "<html>?</html>"}])  # fmt: skip
-def test_a_push_that_was_stored_whatever_was_answered_is_found_at_once(desk, fault):
-    desk.faults.add(Fault(PUSH, **fault))
-    assert desk.release() == Released("1.0.0", created=True)
-    assert desk.release() == Released("1.0.0", created=False)
-    assert desk.pushes == 1
+def test_a_push_that_was_stored_whatever_was_answered_is_found_at_once(site, fault):
+    site.faults.add(Fault(PUSH, **fault))
+    assert site.release() == Released("1.0.0", created=True)
+    assert site.release() == Released("1.0.0", created=False)
+    assert site.pushes == 1
 
 
 @pytest.mark.parametrize("version", [None, "1.0.0"])
-def test_a_push_that_a_proxy_sent_twice_is_ours_though_the_answer_is_a_conflict(desk, version):
+def test_a_push_that_a_proxy_sent_twice_is_ours_though_the_answer_is_a_conflict(site, version):
     answer = {"error": {"code": "package-exists", "message": "package exists already", "details": {}}}
-    desk.faults.add(Fault(PUSH, status=409, body=answer, effect=True))
-    assert desk.release(version=version, new_release=True) == Released("1.0.0", created=True)
-    assert desk.pushes == 1
+    site.faults.add(Fault(PUSH, status=409, body=answer, effect=True))
+    assert site.release(version=version, new_release=True) == Released("1.0.0", created=True)
+    assert site.pushes == 1
 
 
-def test_a_conflict_that_is_none_leads_to_a_fresh_look_and_no_gap(desk):
-    desk.faults.add(Fault(PUSH, status=409))
-    assert desk.release() == Released("1.0.0", created=True)
+def test_a_conflict_that_is_none_leads_to_a_fresh_look_and_no_gap(site):
+    site.faults.add(Fault(PUSH, status=409))
+    assert site.release() == Released("1.0.0", created=True)
 
 
-def test_a_version_that_is_taken_and_not_listed_is_given_up(desk):
-    conflicts = desk.faults.add(Fault(PUSH, status=409, times=None))
+def test_a_version_that_is_taken_and_not_listed_is_given_up(site):
+    conflicts = site.faults.add(Fault(PUSH, status=409, times=None))
     with pytest.raises(QuayCourierError) as asked_for:
-        desk.release(version="1.0.0")
+        site.release(version="1.0.0")
     assert not asked_for.value.transient
-    assert desk.faults.fired(conflicts) == 2
+    assert site.faults.fired(conflicts) == 2
     with pytest.raises(QuayCourierError) as incremented:
-        desk.release()
+        site.release()
     assert incremented.value.transient
-    assert desk.faults.fired(conflicts) < 20
+    assert site.faults.fired(conflicts) < 20
 
 
-def test_a_push_that_is_stored_after_its_sender_gave_up_is_not_repeated(desk):
+def test_a_push_that_is_stored_after_its_sender_gave_up_is_not_repeated(site):
     stored = threading.Event()
-    push = desk.faults.add(Fault(PUSH, hold=stored))
+    push = site.faults.add(Fault(PUSH, hold=stored))
     with ThreadPoolExecutor() as threads:
-        first = threads.submit(desk.release)
-        wait_until(lambda: desk.faults.fired(push), what="the push")
-        again = threads.submit(desk.release)
+        first = threads.submit(site.release)
+        wait_until(lambda: site.faults.fired(push), what="the push")
+        again = threads.submit(site.release)
         with pytest.raises(QuayCourierError) as caught:
             first.result(10)
         assert caught.value.transient
         stored.set()
         assert again.result(10) == Released("1.0.0", created=False)
-    assert desk.pushes == 1
+    assert site.pushes == 1
 
 
-def test_a_push_that_is_never_stored_is_repeated_when_it_can_no_longer_be_stored(desk):
-    desk.faults.add(Fault(PUSH, status=504))
+def test_a_push_that_is_never_stored_is_repeated_when_it_can_no_longer_be_stored(site):
+    site.faults.add(Fault(PUSH, status=504))
     begun = time.monotonic()
     with pytest.raises(QuayCourierError):
-        desk.release()
+        site.release()
     assert time.monotonic() - begun < TIMEOUT
-    assert desk.release() == Released("1.0.0", created=True)
+    assert site.release() == Released("1.0.0", created=True)
     assert time.monotonic() - begun > TIMEOUT
-    assert desk.pushes == 2
+    assert site.pushes == 2
 
 
 @pytest.mark.parametrize("fault", [{"status": 500}, {"status": 503}, {"status": 429}])
-def test_an_answer_after_which_nothing_more_can_happen_is_not_waited_out(desk, fault):
-    desk.faults.add(Fault(PUSH, **fault))
+def test_an_answer_after_which_nothing_more_can_happen_is_not_waited_out(site, fault):
+    site.faults.add(Fault(PUSH, **fault))
     begun = time.monotonic()
     with pytest.raises(QuayCourierError):
-        desk.release()
-    assert desk.release() == Released("1.0.0", created=True)
+        site.release()
+    assert site.release() == Released("1.0.0", created=True)
     assert time.monotonic() - begun < TIMEOUT
 
 
-def test_a_refusal_leaves_nothing_to_wait_for(desk):
-    good, desk.place = desk.place, replace(desk.place, credentials=Credentials(SecretStr("basic d3Jvbmc6d3Jvbmc=")))
+def test_a_refusal_leaves_nothing_to_wait_for(site):
+    good, site.place = site.place, replace(site.place, credentials=Credentials(SecretStr("basic d3Jvbmc6d3Jvbmc=")))
     with pytest.raises(QuayAuthorizationError):
-        desk.release()
-    desk.place = good
+        site.release()
+    site.place = good
     begun = time.monotonic()
-    assert desk.release() == Released("1.0.0", created=True)
+    assert site.release() == Released("1.0.0", created=True)
     assert time.monotonic() - begun < TIMEOUT
 
 
-def test_a_look_that_fails_before_the_push_pushes_nothing(desk):
-    desk.faults.add(Fault(LOOK, status=503))
+def test_a_look_that_fails_before_the_push_pushes_nothing(site):
+    site.faults.add(Fault(LOOK, status=503))
     with pytest.raises(QuayPackageError):
-        desk.release()
-    assert desk.pushes == 0
+        site.release()
+    assert site.pushes == 0
 
 
-def test_a_push_that_was_accepted_is_believed_when_nobody_can_look(desk):
-    desk.faults.add(Fault(LOOK, status=503, after=1))
-    released = desk.release()
+def test_a_push_that_was_accepted_is_believed_when_nobody_can_look(site):
+    site.faults.add(Fault(LOOK, status=503, after=1))
+    released = site.release()
     assert released == Released("1.0.0", created=True)
     assert (released.listed, released.made_at) == (False, None)
 
 
 @pytest.mark.parametrize("fault", [None, {"drop_answer": True}, {"status": 500, "effect": True}])
-def test_a_release_has_one_time_at_which_it_was_made_whoever_finds_it(desk, fault):
+def test_a_release_has_one_time_at_which_it_was_made_whoever_finds_it(site, fault):
     if fault:
-        desk.faults.add(Fault(PUSH, **fault))
-    made = desk.release()
+        site.faults.add(Fault(PUSH, **fault))
+    made = site.release()
     assert made.listed
     assert (
-        made.made_at == desk.release().made_at == desk.registry.releases("community", "etcd")[0].manifest["created_at"]
+        made.made_at == site.release().made_at == site.registry.releases("community", "etcd")[0].manifest["created_at"]
     )
 
 
-def test_a_registry_that_lists_no_times_has_none(desk):
-    desk.faults.add(Fault(LOOK, times=1, body=[]))
-    desk.faults.add(Fault(LOOK, times=None, body=[{"release": "1.0.0", "content": {"digest": OURS.digest}}]))
-    assert [desk.release().made_at, desk.release().made_at] == [None, None]
+def test_a_registry_that_lists_no_times_has_none(site):
+    site.faults.add(Fault(LOOK, times=1, body=[]))
+    site.faults.add(Fault(LOOK, times=None, body=[{"release": "1.0.0", "content": {"digest": OURS.digest}}]))
+    assert [site.release().made_at, site.release().made_at] == [None, None]
 
 
-def test_a_push_that_was_accepted_and_is_not_listed_is_tried_again(desk):
-    desk.faults.add(Fault(LOOK, status=200, body=[], after=1))
+def test_a_push_that_was_accepted_and_is_not_listed_is_tried_again(site):
+    site.faults.add(Fault(LOOK, status=200, body=[], after=1))
     with pytest.raises(QuayCourierError, match="is not listed") as caught:
-        desk.release()
+        site.release()
     assert caught.value.transient
-    assert desk.release() == Released("1.0.0", created=False)
-    assert desk.pushes == 1
+    assert site.release() == Released("1.0.0", created=False)
+    assert site.pushes == 1
 
 
 @pytest.mark.parametrize("content", [{}, {"digest": None}, {"digest": "sha256:short"}], ids=str)
 @pytest.mark.parametrize("fault", [None, {"status": 502, "effect": True}], ids=["accepted", "without an answer"])
-def test_a_push_that_is_listed_without_its_digest_is_told_so_and_makes_no_second_release(desk, content, fault):
-    desk.faults.add(Fault(LOOK, times=None, body=[{"release": "1.0.0", "content": content}], after=1))
+def test_a_push_that_is_listed_without_its_digest_is_told_so_and_makes_no_second_release(site, content, fault):
+    site.faults.add(Fault(LOOK, times=None, body=[{"release": "1.0.0", "content": content}], after=1))
     if fault:
-        desk.faults.add(Fault(PUSH, **fault))
+        site.faults.add(Fault(PUSH, **fault))
     with pytest.raises(QuayCourierError, match=r"1\.0\.0 was pushed and is listed, but without the digest") as caught:
-        desk.release()
+        site.release()
     assert "is not listed" not in caught.value.message
     assert not caught.value.transient, "the next try would push the next version"
 
 
-def push_together(desk: DeliveryWorker, **options) -> Released | None:
+def push_together(site: RacySite, **options) -> Released | None:
     """Release while somebody who knows no lock pushes the same version."""
     answered = threading.Event()
-    push = desk.faults.add(Fault(PUSH, hold_answer=answered))
+    push = site.faults.add(Fault(PUSH, hold_answer=answered))
     with ThreadPoolExecutor() as threads:
-        released = threads.submit(desk.release, **options)
-        wait_until(lambda: desk.faults.fired(push) and desk.held, what="the push")
-        desk.somebody_pushes("1.0.0")
+        released = threads.submit(site.release, **options)
+        wait_until(lambda: site.faults.fired(push) and site.held, what="the push")
+        site.somebody_pushes("1.0.0")
         answered.set()
         return released.result(10)
 
 
-def test_a_stranger_who_pushes_the_same_version_at_the_same_time_leads_to_the_next_version(desk):
-    assert push_together(desk) == Released("2.0.0", created=True)
-    assert desk.held == [("1.0.0", "ours"), ("1.0.0", "theirs"), ("2.0.0", "ours")]
-    assert desk.release() == Released("2.0.0", created=False), "and that is the end of it"
+def test_a_stranger_who_pushes_the_same_version_at_the_same_time_leads_to_the_next_version(site):
+    assert push_together(site) == Released("2.0.0", created=True)
+    assert site.held == [("1.0.0", "ours"), ("1.0.0", "theirs"), ("2.0.0", "ours")]
+    assert site.release() == Released("2.0.0", created=False), "and that is the end of it"
 
 
-def test_a_version_that_was_asked_for_and_has_other_content_as_well_is_a_failure_for_good(desk):
+def test_a_version_that_was_asked_for_and_has_other_content_as_well_is_a_failure_for_good(site):
     with pytest.raises(QuayCourierError, match="other content as well") as caught:
-        push_together(desk, version="1.0.0")
+        push_together(site, version="1.0.0")
     assert not caught.value.transient
 
 
-def test_a_lock_of_the_process_gives_up_after_a_while(desk):
+def test_a_lock_of_the_process_gives_up_after_a_while(site):
     lock = ProcessLock(TIMEOUT, patience=0.1)
-    package = (desk.registry.url, "community", "etcd")
+    package = (site.registry.url, "community", "etcd")
     with ThreadPoolExecutor() as threads, lock.hold(*package):
 
         def wait():

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from omps_worker import configuration
 from omps_worker.common.errors import MESSAGE_LIMIT, MappingError, SettingsError
 from omps_worker.common.model import BuildFacts
+from omps_worker.configuration import loading
 from omps_worker.configuration.mapping import file as mapping_file
 
 RULES = "version: 1\nrules:\n- match: {}\n  publish: []\n"
@@ -87,7 +87,7 @@ def test_a_hostile_mapping_is_refused_with_a_reason(content: Content, tmp_path: 
 def test_a_hostile_configuration_is_refused_with_a_reason(content: Content, tmp_path: Path) -> None:
     path, before = put(content, tmp_path / "config.toml"), time.process_time()
     with pytest.raises(SettingsError) as refused:
-        configuration.load(path)
+        loading.load(path)
     assert "config.toml" in refused.value.message
     assert len(refused.value.message) <= MESSAGE_LIMIT
     assert time.process_time() - before < 10

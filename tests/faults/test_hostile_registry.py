@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from omps_worker.common.errors import WorkerError
-from omps_worker.common.locks import ProcessLock
+from omps_worker.common.locks.package_lock import ProcessLock
 from omps_worker.common.model import Bundle, Outcome, Status
 from omps_worker.destinations.app_registry.client import AppRegistry
 from omps_worker.destinations.app_registry.package import Credentials, PackageLocation

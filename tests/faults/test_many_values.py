@@ -12,7 +12,7 @@ import pytest
 
 from omps_worker.common.errors import PackageValidationError
 from omps_worker.common.limits import FLAT_SHARE, VALUES
-from omps_worker.configuration.settings import Limits
+from omps_worker.configuration.settings.models import Limits
 from omps_worker.manifests.contents import ArchiveContents
 from omps_worker.manifests.transformations import Annotation, Replacement, Transformations
 from omps_worker.sandbox import operators
@@ -32,7 +32,7 @@ PREPARE = """
 import re, sys
 from pathlib import Path
 from omps_worker.manifests.contents import ArchiveContents
-from omps_worker.configuration.settings import Limits
+from omps_worker.configuration.settings.models import Limits
 from tests.faults.test_many_values import CHANGES
 place = Path(sys.argv[1])
 ArchiveContents(place / "archive.zip", place, Limits()).prepared(CHANGES)

@@ -16,7 +16,7 @@ from pika.exceptions import ChannelClosedByBroker
 from omps_worker.broker.locks import lock as broker_lock
 from omps_worker.broker.locks.lock import BrokerLock, BrokerLockWithFallback
 from omps_worker.common.errors import BrokerRefused, BrokerUnavailable, PackageBusy
-from omps_worker.common.locks import ProcessLock
+from omps_worker.common.locks.package_lock import ProcessLock
 from tests.support.bus import Bus, where
 from tests.support.proxy import Proxy
 from tests.support.site import edit

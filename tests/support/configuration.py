@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from omps_worker.common.errors import SettingsError
-from omps_worker.configuration.settings import Settings
 from omps_worker.configuration.settings import file as settings_file
+from omps_worker.configuration.settings.models import Settings
 
 GONE = object()
 """The value for a key that is left out."""

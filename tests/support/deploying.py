@@ -12,8 +12,9 @@ from typing import Any
 import certifi
 import yaml
 
-from omps_worker import configuration
-from omps_worker.configuration.settings import Settings, file
+from omps_worker.configuration import loading
+from omps_worker.configuration.settings import file
+from omps_worker.configuration.settings.models import Settings
 from tests.support.sources import ROOT
 
 DEPLOY = ROOT / "deploy"
@@ -49,7 +50,7 @@ def mounted(config: Path, mapping: Path, root: Path, *, api: bool = False) -> tu
     (root / "config.toml").write_text(text)
     if api:
         return file.load(root / "config.toml", environment=BROKER, api=True), None
-    return configuration.load(root / "config.toml", environment=BROKER)
+    return loading.load(root / "config.toml", environment=BROKER)
 
 
 def _content(path: str) -> str:

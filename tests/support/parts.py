@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from omps_worker.common.locks import ProcessLock
+from omps_worker.common.locks.package_lock import ProcessLock
 from omps_worker.common.model import Attempt, BuildEvent
 from omps_worker.common.push_request import PushRequest
 from omps_worker.configuration.mapping.file import parse

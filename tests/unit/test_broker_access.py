@@ -14,8 +14,8 @@ from omps_worker import __version__
 from omps_worker.broker.connection.access import BrokerAccess, combined_error
 from omps_worker.broker.connection.parameters import CONNECT_SECONDS, HEARTBEAT_SECONDS, place
 from omps_worker.common.errors import BrokerRefused, BrokerUnavailable, SettingsError
-from omps_worker.configuration.settings import Settings
 from omps_worker.configuration.settings import file as settings_file
+from omps_worker.configuration.settings.models import Settings
 from tests.support.certificates import self_signed
 from tests.support.configuration import MINIMAL, settings
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from omps_worker import configuration
 from omps_worker.cli import main, site_checks
 from omps_worker.common import machine
+from omps_worker.configuration import loading
 from omps_worker.monitoring.checks import answer, answers
 from tests.support.configuration import MAPPING, MINIMAL
 
@@ -126,7 +126,7 @@ def test_a_configuration_that_is_wrong_in_itself_is_told_with_the_mapping_as_by_
 def parts_asked(directory: Path, config: str, environment: Mapping[str, str]) -> list[str]:
     (directory / "mapping.yaml").write_text("version: 2\n")
     (directory / "config.toml").write_text(config)
-    examined = configuration.examine(directory / "config.toml", environment=environment)
+    examined = loading.examine(directory / "config.toml", environment=environment)
     found = {(finding.part, finding.state) for finding in answers(list(site_checks.file_checks(examined)))}
     assert {("configuration", "failed"), ("mapping", "failed")} <= found
     return [question.part for question in site_checks.service_checks(examined)]
@@ -157,7 +157,7 @@ def test_the_machine_has_a_row_which_names_the_place_that_is_full(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     typed(tmp_path, MINIMAL, MAPPING)
-    question = next(site_checks.service_checks(configuration.examine(tmp_path / "config.toml")))
+    question = next(site_checks.service_checks(loading.examine(tmp_path / "config.toml")))
     assert (question.part, answer(question).state) == ("machine", "ok")
     monkeypatch.setattr(machine.tempfile, "TemporaryFile", full)
     found = answer(question)

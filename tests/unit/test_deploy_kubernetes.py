@@ -14,7 +14,7 @@ import pytest
 
 from omps_worker.api.server import _Processes
 from omps_worker.broker.consuming.signals import GRACE_SECONDS
-from omps_worker.configuration.settings import Settings
+from omps_worker.configuration.settings.models import Settings
 from tests.support.deploying import BROKER, KUBERNETES, documents, mounted
 from tests.support.sources import ROOT
 

@@ -12,7 +12,7 @@ import pytest
 from omps_worker.broker.locks.lock_queues import LockedPackage
 from omps_worker.broker.queues.topology import Topology, failed_queue, retry_arguments, retry_queue
 from omps_worker.common.model import Status
-from omps_worker.configuration.settings import WorkerSettings
+from omps_worker.configuration.settings.models import WorkerSettings
 from omps_worker.messages.events import BODY_LIMIT
 from omps_worker.sandbox.broker import MESSAGE_BYTES
 from tests.support.deploying import DEPLOY, KUBERNETES, definitions, documents, mounted

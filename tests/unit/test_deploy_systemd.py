@@ -10,7 +10,7 @@ import pytest
 
 from omps_worker.broker.consuming.signals import GRACE_SECONDS
 from omps_worker.cli import main
-from omps_worker.configuration.settings import WorkerSettings
+from omps_worker.configuration.settings.models import WorkerSettings
 from omps_worker.monitoring.readiness import STILL_SECONDS
 from tests.support.deploying import SYSTEMD
 

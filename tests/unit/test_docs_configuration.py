@@ -12,13 +12,13 @@ import jsonschema
 import pytest
 import yaml
 
-from omps_worker import configuration
 from omps_worker.common.errors import MappingError
-from omps_worker.configuration import settings as models
+from omps_worker.configuration import loading
 from omps_worker.configuration.mapping import file as mapping_file
-from omps_worker.configuration.mapping.rules import MappingTable, MatchTable, RuleTable, TargetTable
+from omps_worker.configuration.mapping.tables import MappingTable, MatchTable, RuleTable, TargetTable
 from omps_worker.configuration.schema import SCHEMAS, config_schema, mapping_schema, schema_of
 from omps_worker.configuration.settings import file as settings_file
+from omps_worker.configuration.settings import models as models
 from omps_worker.configuration.settings.broker import (
     BindingSettings,
     MonitoringSettings,
@@ -137,7 +137,7 @@ def test_every_section_has_a_table_of_its_own() -> None:
 def test_the_smallest_configuration_works(tmp_path: Path) -> None:
     (tmp_path / "mapping.yaml").write_text(MAPPING)
     (tmp_path / "config.toml").write_text(blocks("configuration.md", "toml")[0])
-    settings, _ = configuration.load(tmp_path / "config.toml", environment={})
+    settings, _ = loading.load(tmp_path / "config.toml", environment={})
     assert settings.warnings == ()
 
 
@@ -171,7 +171,7 @@ def test_the_faults_in_the_documentation_are_the_real_ones() -> None:
 
 
 def test_the_example_files_work_as_they_are() -> None:
-    settings, mapping = configuration.load(CONFIG / "config.toml", environment=ENVIRONMENT)
+    settings, mapping = loading.load(CONFIG / "config.toml", environment=ENVIRONMENT)
     assert settings.warnings == ()
     assert settings.queue.name == "omps-worker"
     assert set(settings.worker.organizations) == set(ORGANIZATIONS)

@@ -13,8 +13,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from omps_worker.common.model import BuildFacts, Target
-from omps_worker.configuration.mapping import Mapping, Verdict
 from omps_worker.configuration.mapping.file import parse
+from omps_worker.configuration.mapping.matching import Mapping, Verdict
 
 ETCD = BuildFacts("etcd-operator-container", "etcd-operator-container-1.2-3", "osbs", "example-candidate")
 PUBLISH = [{"organization": "community"}]

@@ -23,8 +23,8 @@ from omps_worker.common.errors import Fault, SettingsError
 from omps_worker.configuration.omps import document
 from omps_worker.configuration.omps import file as omps_file
 from omps_worker.configuration.omps.translation import TRANSLATED, WITHOUT_COUNTERPART, Translation, translate
-from omps_worker.configuration.settings import Settings
 from omps_worker.configuration.settings import file as settings_file
+from omps_worker.configuration.settings.models import Settings
 from tests.support.configuration import MAPPING
 
 if sys.version_info >= (3, 11):

@@ -4,7 +4,7 @@ from __future__ import annotations
 import pytest
 
 from omps_worker.common.model import BuildEvent
-from omps_worker.configuration.mapping import Mapping, MappingTable
+from omps_worker.configuration.mapping.matching import Mapping, MappingTable
 from omps_worker.publishing.pending import SHOWN, PendingMessage, concerns, warning_lines
 
 MAPPING = Mapping(

@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from omps_worker import configuration
 from omps_worker.common.errors import Fault, SettingsError
+from omps_worker.configuration import loading
 from omps_worker.configuration.settings import file as settings_file
 from tests.support.configuration import MAPPING, MINIMAL, faults, settings
 
@@ -185,7 +185,7 @@ def test_a_file_that_fedora_messaging_ships_needs_only_our_section_and_a_queue(t
 def test_configuration_and_mapping_are_reported_together(tmp_path: Path) -> None:
     path = written(tmp_path, MINIMAL + "tokn = 1\n", MAPPING.replace("community", "comunity"))
     with pytest.raises(SettingsError) as caught:
-        configuration.load(path, environment={})
+        loading.load(path, environment={})
     assert [(Path(fault.file).name, fault.key) for fault in caught.value.faults] == [
         ("config.toml", "consumer_config.organizations.community.tokn"),
         ("mapping.yaml", "rules[0].publish[0].organization"),
@@ -193,7 +193,7 @@ def test_configuration_and_mapping_are_reported_together(tmp_path: Path) -> None
 
 
 def test_configuration_and_mapping_are_read_together(tmp_path: Path) -> None:
-    read, mapping = configuration.load(written(tmp_path), environment={})
+    read, mapping = loading.load(written(tmp_path), environment={})
     assert read.worker.mapping == tmp_path / "mapping.yaml"
     assert len(mapping.current) == 1
 
@@ -203,13 +203,13 @@ def test_configuration_and_mapping_are_read_together(tmp_path: Path) -> None:
 )
 def test_a_mapping_that_cannot_be_found_does_not_hide_the_other_faults(tmp_path: Path, worker: str) -> None:
     with pytest.raises(SettingsError) as caught:
-        configuration.load(written(tmp_path, worker), environment={})
+        loading.load(written(tmp_path, worker), environment={})
     assert {"amqp_url", "topic_prefix", "queues"} < {fault.key for fault in caught.value.faults}
 
 
 def test_reading_settings_imports_nothing_heavy() -> None:
     script = (
-        "import sys; from omps_worker import configuration; from omps_worker.configuration import schema;"
+        "import sys; from omps_worker import configuration; from omps_worker.configuration.loading import schema;"
         "print([name for name in ('jsonschema', 'fedora_messaging', 'pika', 'requests', 'koji', 'operatorcourier')"
         " if name in sys.modules])"
     )

@@ -30,8 +30,8 @@ from omps_worker.common.errors import BrokerError, BrokerRefused, BrokerUnavaila
 from omps_worker.common.text import one_line
 
 if TYPE_CHECKING:
-    from omps_worker.configuration.settings import Settings
     from omps_worker.configuration.settings.broker import TlsSettings
+    from omps_worker.configuration.settings.models import Settings
 
 log = logging.getLogger(__name__)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The lock per package across all replicas, held at the broker; ``common.locks`` says what it promises.
+"""The lock per package across all replicas, held at the broker; ``common.locks.package_lock`` says what it promises.
 
 A process holds a package by owning an exclusive queue of the package's name, on a connection that it uses for nothing
 else. The broker deletes the queue within milliseconds when the process dies, and it deletes the queue when the
@@ -24,7 +24,7 @@ from omps_worker.broker.connection.access import BrokerAccess
 from omps_worker.broker.locks.connection import ANSWER_SECONDS, LockConnection
 from omps_worker.broker.locks.lock_queues import LockedPackage
 from omps_worker.common.errors import BrokerBlocked, BrokerError, BrokerRefused, BrokerUnavailable
-from omps_worker.common.locks import (
+from omps_worker.common.locks.package_lock import (
     PATIENCE,
     PUSH_SECONDS,
     STORING_SECONDS,

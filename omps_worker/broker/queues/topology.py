@@ -29,7 +29,7 @@ from omps_worker.configuration.settings.broker import contract_arguments
 from omps_worker.publishing.retry import RetryDelay
 
 if TYPE_CHECKING:
-    from omps_worker.configuration.settings import Settings
+    from omps_worker.configuration.settings.models import Settings
 
 FAILED_ARGUMENTS: Mapping[str, Any] = {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000}
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from omps_worker.common.error_details import why
 from omps_worker.common.errors import Fault, PackageBusy, SettingsError, StorageError
 from omps_worker.common.files.small import read_small, write_small
-from omps_worker.common.locks import (
+from omps_worker.common.locks.package_lock import (
     PATIENCE,
     PUSH_SECONDS,
     STORING_SECONDS,

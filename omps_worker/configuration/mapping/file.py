@@ -15,9 +15,10 @@ from omps_worker.common.errors import Fault, MappingError
 from omps_worker.common.files.regular import NOT_PLAIN, is_plain
 from omps_worker.common.files.versions import Version, version_of
 from omps_worker.common.observer import SILENT
-from omps_worker.configuration.mapping import Mapping, positioned_yaml
+from omps_worker.configuration.mapping import positioned_yaml
 from omps_worker.configuration.mapping.globs import suspicion
-from omps_worker.configuration.mapping.rules import CATALOG, MappingTable
+from omps_worker.configuration.mapping.matching import Mapping
+from omps_worker.configuration.mapping.tables import CATALOG, MappingTable
 from omps_worker.configuration.settings.tables import Location, Reading, dotted, plain_reason
 
 log = logging.getLogger(__name__)

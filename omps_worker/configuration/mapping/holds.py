@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from omps_worker.configuration.mapping.globs import matcher
-from omps_worker.configuration.mapping.rules import CATALOG, EVERYWHERE
+from omps_worker.configuration.mapping.tables import CATALOG, EVERYWHERE
 from omps_worker.configuration.settings.tables import Location, dotted
 
 

@@ -3,4 +3,6 @@
 
 ``file`` reads the Python file without running it, with the help of ``values``. ``translation`` finds the counterpart of
 each key. ``document`` writes the TOML.
+
+May know: what ``configuration`` may; in ``configuration``: ``settings``.
 """

@@ -11,9 +11,9 @@ from omps_worker.common.errors import Fault, SettingsError
 from omps_worker.configuration.omps.document import BLANK, Document
 from omps_worker.configuration.omps.file import OmpsConfiguration
 from omps_worker.configuration.omps.values import BoundName, TableWithLines, Unreadable, Value, Variable
-from omps_worker.configuration.settings import Limits
 from omps_worker.configuration.settings import file as settings_file
 from omps_worker.configuration.settings.fields import ENVIRONMENT_NAME
+from omps_worker.configuration.settings.models import Limits
 from omps_worker.configuration.settings.tables import dotted
 
 WORKER = "consumer_config"

@@ -18,8 +18,8 @@ from pydantic import ValidationError
 
 from omps_worker.common.errors import Fault, SettingsError
 from omps_worker.configuration.file_text import MISSING, text_of
-from omps_worker.configuration.settings import Settings
 from omps_worker.configuration.settings.broker_login import has_password
+from omps_worker.configuration.settings.models import Settings
 from omps_worker.configuration.settings.review import review
 from omps_worker.configuration.settings.tables import Lenience, Reading, faults_of
 

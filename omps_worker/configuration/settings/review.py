@@ -10,8 +10,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from omps_worker.common.errors import Fault, SettingsError
-from omps_worker.configuration.settings import Settings
 from omps_worker.configuration.settings.fields import is_local
+from omps_worker.configuration.settings.models import Settings
 from omps_worker.configuration.settings.organizations import OrganizationSettings
 from omps_worker.configuration.settings.tables import dotted
 

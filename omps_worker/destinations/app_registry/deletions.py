@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from omps_worker.common.errors import QuayAuthorizationError, QuayPackageNotFound, RegistryError
 from omps_worker.common.http_client.client import printable
-from omps_worker.common.locks import PackageLock
+from omps_worker.common.locks.package_lock import PackageLock
 from omps_worker.common.model import Outcome, Status
 from omps_worker.destinations.app_registry.answers import basic_credentials
 from omps_worker.destinations.app_registry.listing import PackageListing

@@ -9,7 +9,7 @@ from functools import partial
 from pydantic import SecretStr
 
 from omps_worker.common.errors import PackageValidationError
-from omps_worker.common.locks import PackageLock
+from omps_worker.common.locks.package_lock import PackageLock
 from omps_worker.common.model import Build, Bundle, OperatorKind, Outcome, Target
 from omps_worker.common.observer import SILENT, Observer
 from omps_worker.common.push_request import PushRequest

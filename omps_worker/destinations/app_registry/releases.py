@@ -25,7 +25,7 @@ from omps_worker.common.errors import (
     RegistryError,
     WorkerError,
 )
-from omps_worker.common.locks import HeldPackage, PackageLock, held_too_long
+from omps_worker.common.locks.package_lock import HeldPackage, PackageLock, held_too_long
 from omps_worker.common.model import Bundle, Release
 from omps_worker.common.observer import SILENT, Observer
 from omps_worker.common.push_request import Caller
