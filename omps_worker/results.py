@@ -9,7 +9,7 @@ fedora-messaging; ``messages.reporting`` writes the same headers and bodies.
 from __future__ import annotations
 
 import json
-from typing import Any, ClassVar
+from typing import Any
 from urllib.parse import quote
 
 from fedora_messaging import message
@@ -22,7 +22,11 @@ REGISTRY_HEADER = "omps-registry"
 
 
 class ReleaseResultV1(message.Message):
-    """The base class of all results."""
+    """The base class of all results. A subclass names its status, and writes its own summary."""
+
+    def __init_subclass__(cls, status: Status, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        cls.body_schema = body_schema(status)
 
     @property
     def app_name(self) -> str:
@@ -32,7 +36,7 @@ class ReleaseResultV1(message.Message):
     @property
     def summary(self) -> str:
         """A summary on one line, suitable as the subject of an email."""
-        return f"{self._subject()}: {self.body.get('status')}"
+        return self._sentence()
 
     @property
     def url(self) -> str | None:
@@ -77,9 +81,15 @@ class ReleaseResultV1(message.Message):
                 lines += ["", json.dumps(error["details"], indent=2, sort_keys=True)]
         return "\n".join(lines)
 
+    def _sentence(self) -> str:
+        return f"{self._subject()}: {self.body.get('status')}"
+
     def _subject(self) -> str:
         file = (self.body.get("source") or {}).get("file")
         return str(self.body.get("nvr") or self._package() or file or "a build")
+
+    def _cause(self) -> str:
+        return (self.body.get("error") or {}).get("name") or self.body.get("reason") or "unknown error"
 
     def _package(self) -> str:
         return "/".join(part for part in (self.body.get("organization"), self.body.get("repo")) if part)
@@ -88,74 +98,52 @@ class ReleaseResultV1(message.Message):
         return " ".join(part for part in (self._package(), self.body.get("version")) if part)
 
 
-class ReleasePublishedV1(ReleaseResultV1):
+class ReleasePublishedV1(ReleaseResultV1, status=Status.PUBLISHED):
     """The content of a build was published as a release."""
 
-    body_schema: ClassVar[dict[str, Any]] = body_schema(Status.PUBLISHED)
-
-    @property
-    def summary(self) -> str:
-        """A summary on one line, suitable as the subject of an email."""
+    def _sentence(self) -> str:
         return f"{self._subject()} was published as {self._release()}"
 
 
-class ReleaseUnchangedV1(ReleaseResultV1):
+class ReleaseUnchangedV1(ReleaseResultV1, status=Status.UNCHANGED):
     """The content of a build was already released."""
 
     severity = message.DEBUG
-    body_schema: ClassVar[dict[str, Any]] = body_schema(Status.UNCHANGED)
 
-    @property
-    def summary(self) -> str:
-        """A summary on one line, suitable as the subject of an email."""
+    def _sentence(self) -> str:
         return f"{self._subject()} is already released as {self._release()}"
 
 
-class ReleaseSkippedV1(ReleaseResultV1):
+class ReleaseSkippedV1(ReleaseResultV1, status=Status.SKIPPED):
     """A build matched a rule, but there was nothing to publish."""
 
     severity = message.DEBUG
-    body_schema: ClassVar[dict[str, Any]] = body_schema(Status.SKIPPED)
 
-    @property
-    def summary(self) -> str:
-        """A summary on one line, suitable as the subject of an email."""
+    def _sentence(self) -> str:
         return f"{self._subject()} was skipped: {self.body.get('reason')}"
 
 
-class ReleaseFailedV1(ReleaseResultV1):
+class ReleaseFailedV1(ReleaseResultV1, status=Status.FAILED):
     """A build was not published, and will not be without intervention."""
 
     severity = message.ERROR
-    body_schema: ClassVar[dict[str, Any]] = body_schema(Status.FAILED)
 
-    @property
-    def summary(self) -> str:
-        """A summary on one line, suitable as the subject of an email."""
-        error = (self.body.get("error") or {}).get("name", "unknown error")
+    def _sentence(self) -> str:
         package = self._package()
-        return f"{self._subject()} could not be published{' to ' + package if package else ''}: {error}"
+        return f"{self._subject()} could not be published{' to ' + package if package else ''}: {self._cause()}"
 
 
-class ReleaseRetryingV1(ReleaseResultV1):
+class ReleaseRetryingV1(ReleaseResultV1, status=Status.RETRYING):
     """A build is not published yet; the worker retries it automatically."""
 
     severity = message.WARNING
-    body_schema: ClassVar[dict[str, Any]] = body_schema(Status.RETRYING)
 
-    @property
-    def summary(self) -> str:
-        """A summary on one line, suitable as the subject of an email."""
-        error = (self.body.get("error") or {}).get("name") or self.body.get("reason") or "unknown error"
-        return f"{self._subject()} will be retried at {self.body.get('next_attempt_at')}: {error}"
+    def _sentence(self) -> str:
+        return f"{self._subject()} will be retried at {self.body.get('next_attempt_at')}: {self._cause()}"
 
 
-class ReleaseDeletedV1(ReleaseResultV1):
+class ReleaseDeletedV1(ReleaseResultV1, status=Status.DELETED):
     """A release was deleted from the registry."""
 
-    body_schema: ClassVar[dict[str, Any]] = body_schema(Status.DELETED)
-
-    @property
-    def summary(self) -> str:
-        """A summary on one line, suitable as the subject of an email."""
+    def _sentence(self) -> str:
         return f"{self._release()} was deleted"

@@ -11,8 +11,12 @@ from omps_worker.common.files.regular import NOT_PLAIN, keeps_waiting
 MISSING = "there is no such file"
 
 
-def text_of(path: Path, limit: int, missing: str = MISSING) -> str:
-    """Return the text of ``path``, of at most ``limit`` bytes.
+FILE_LIMIT = 2**20
+"""The size limit of a configuration file, in bytes."""
+
+
+def text_of(path: Path, missing: str = MISSING) -> str:
+    """Return the text of ``path``, of at most ``FILE_LIMIT`` bytes.
 
     Raises SettingsError. ``missing`` is the reason if there is no such file.
     """
@@ -20,10 +24,10 @@ def text_of(path: Path, limit: int, missing: str = MISSING) -> str:
         raise SettingsError([Fault(str(path), "", NOT_PLAIN)])
     try:
         with path.open("rb") as file:
-            data = file.read(limit + 1)
-        if len(data) <= limit:
+            data = file.read(FILE_LIMIT + 1)
+        if len(data) <= FILE_LIMIT:
             return data.decode().removeprefix("\ufeff")
-        fault = f"has more than {limit} bytes, which is too large for a configuration"
+        fault = f"has more than {FILE_LIMIT} bytes, which is too large for a configuration"
     except FileNotFoundError:
         fault = missing
     except IsADirectoryError:

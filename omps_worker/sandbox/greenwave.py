@@ -3,45 +3,18 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-
-from omps_worker.sandbox.faults import Faults
-from omps_worker.sandbox.http_server import HttpServer, LoggedRequest, Request, Response
+from omps_worker.sandbox.http_server import HttpServer, Request, Response
 
 VERSION = "1.9.0"
 
 
-class SandboxGreenwave:
+class SandboxGreenwave(HttpServer):
     """A server for Greenwave's decisions and version, as a context manager."""
 
     def __init__(self) -> None:
+        super().__init__(self._answer)
         self.unsatisfied: set[str] = set()
         """The NVRs that have not passed."""
-        self._server = HttpServer(self._answer)
-
-    @property
-    def url(self) -> str:
-        """The base URL of the server."""
-        return self._server.url
-
-    @property
-    def faults(self) -> Faults:
-        """The injected faults; none at first."""
-        return self._server.faults
-
-    @property
-    def log(self) -> list[LoggedRequest]:
-        """The requests received so far."""
-        return self._server.log
-
-    def __enter__(self) -> SandboxGreenwave:
-        self._server.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._server.close()
 
     def _answer(self, request: Request) -> Response:
         if (request.method, request.segments) == ("GET", ("api", "v1.0", "about")):

@@ -151,14 +151,14 @@ def test_an_escaped_slash_is_none(server, v):
     "name", ["_under", "commu%20nity", "%C3%A9", "a" * 256], ids=["underscore", "blank", "accent", "long"]
 )
 def test_an_organization_that_nothing_can_be_called_is_refused_before_any_work(server, v, name):
-    asked = len(server.registry.log) + len(server.koji.server.log)
+    asked = len(server.registry.log) + len(server.koji.log)
     for reply in (
         server.delete(f"/{v}/{name}/etcd"),
         server.upload(f"/{v}/{name}/{'etcd/' if v == 'v1' else ''}zipfile", b"no zip"),
         server.ask("POST", f"/{v}/{name}/{'etcd/' if v == 'v1' else ''}koji/etcd-container-1-1"),
     ):
         check(reply, 400, "InvalidOrganizationName", "is not the name of an organization")
-    assert len(server.registry.log) + len(server.koji.server.log) == asked
+    assert len(server.registry.log) + len(server.koji.log) == asked
 
 
 def test_one_that_cannot_be_deleted_does_not_keep_the_others(server):
@@ -194,7 +194,7 @@ def test_health(server, v):
 
 def test_a_dead_koji_and_a_failing_registry_are_told(tmp_path):
     with api(tmp_path) as server:
-        server.koji.server.stop()
+        server.koji.stop()
         server.registry.faults.add(Fault("GET /cnr/version", status=503))
         reply = server.get("/v2/health/ping")
         services = reply.json()["services"]

@@ -88,7 +88,7 @@ def test_builds_that_nobody_wants_are_ignored_and_others_are_not_even_listed(pla
 def test_builds_that_a_newer_one_supersedes_are_skipped_without_a_look_at_them(place):
     older, newer = place.build("otter"), place.build("otter")
     assert place.look() == [(older["nvr"], "skipped", "superseded"), (newer["nvr"], "missing", None)]
-    assert [entry.target for entry in place.site.koji.server.log if "/1/files/" in entry.target] == []
+    assert [entry.target for entry in place.site.koji.log if "/1/files/" in entry.target] == []
 
 
 def test_builds_that_something_newer_than_the_period_supersedes_are_skipped(place):
@@ -173,9 +173,9 @@ def test_what_is_released_costs_a_catch_up_one_download_each(place):
     for source in SOURCES["two targets of one component"]:
         for _ in range(3):
             place.site.process(place.build("otter", **source))
-    downloads = [entry.target for entry in place.site.koji.server.log if "/files/" in entry.target]
+    downloads = [entry.target for entry in place.site.koji.log if "/files/" in entry.target]
     place.look()
-    more = [entry.target for entry in place.site.koji.server.log if "/files/" in entry.target][len(downloads) :]
+    more = [entry.target for entry in place.site.koji.log if "/files/" in entry.target][len(downloads) :]
     assert len(more) == len(set(more)) == 2
 
 

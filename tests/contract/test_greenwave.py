@@ -35,8 +35,8 @@ def test_a_build_that_has_passed_passes(server, greenwave):
 
 def test_it_is_asked_what_omps_asked(server, greenwave):
     asked = []
-    answer = server._server.answer
-    server._server.answer = lambda request: asked.append(request.json()) or answer(request)
+    answer = server.answer
+    server.answer = lambda request: asked.append(request.json()) or answer(request)
     greenwave.check(NVR)
     assert asked == [
         {

@@ -76,7 +76,7 @@ def refused_download(
 
 
 def gets(koji: SandboxKoji) -> list[str]:
-    return [logged.target for logged in koji.server.log if logged.method == "GET"]
+    return [logged.target for logged in koji.log if logged.method == "GET"]
 
 
 # Finding
@@ -326,7 +326,7 @@ def test_a_hub_that_is_out_may_come_back(koji: SandboxKoji, outage: str) -> None
     with pytest.raises(KojiError, match="Koji's hub is offline") as caught:
         builds_of(koji).find(nvr=NVR)
     assert caught.value.transient
-    assert len(koji.server.log) == 1
+    assert len(koji.log) == 1
     koji.recover()
     assert builds_of(koji).find(nvr=NVR).nvr == NVR
 

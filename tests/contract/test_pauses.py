@@ -127,7 +127,7 @@ def test_where_all_is_paused_nothing_is_even_downloaded():
         build = build_of(site, 1)
         outcomes = site.process(build)
         assert {outcome.error.name for outcome in outcomes} == {"OrganizationPaused"}
-        assert not [line for line in site.koji.server.log if "operator_manifests" in str(line)]
+        assert not [line for line in site.koji.log if "operator_manifests" in str(line)]
         (outcome,) = by_hand(site, build, organization="anybody")
         assert outcome.error.name == "OrganizationPaused"
         assert {outcome.status for outcome in by_hand(site, build, dry_run=True)} == {Status.PUBLISHED}

@@ -221,7 +221,7 @@ def test_many_calls_travel_in_one_request(hub: SandboxKoji, session: Any) -> Non
     assert len(archives.result) == 1
     with pytest.raises(koji.GenericError, match="invalid format: nonsense"):
         _ = broken.result
-    assert [entry.method for entry in hub.server.log] == ["POST"]
+    assert [entry.method for entry in hub.log] == ["POST"]
     assert hub.calls == ["getBuild", "getBuild", "getBuild", "listArchives"]
 
 
@@ -379,10 +379,10 @@ def test_faults_hit_the_hub_or_the_files(hub: SandboxKoji, session: Any) -> None
 
 def test_koji_can_go_away_and_come_back_at_the_same_address(hub: SandboxKoji, session: Any) -> None:
     build = hub.add_build("a", "1", "1", manifests=ZIP)
-    hub.server.stop()
+    hub.stop()
     with pytest.raises(requests.ConnectionError):
         session.getBuild("a-1-1")
-    hub.server.start()
+    hub.start()
 
     assert session.getBuild("a-1-1") == build
 

@@ -393,7 +393,7 @@ def test_to_know_what_is_on_top_few_archives_are_downloaded_and_each_once(site):
     site.processor._orders._digests.clear()  # by another worker
 
     def downloads():
-        return sum("/files/" in entry.target for entry in site.koji.server.log)
+        return sum("/files/" in entry.target for entry in site.koji.log)
 
     before = downloads()
     for _ in range(3):

@@ -173,7 +173,7 @@ def test_killed_at_random_again_and_again(quick, books, seed):
     builds = [quick.koji.add_build(COMPONENT, "1.0", str(number), manifests=otter(number)) for number in range(8)]
 
     def requests():
-        return len(quick.koji.server.log) + len(quick.registry.log)
+        return len(quick.koji.log) + len(quick.registry.log)
 
     with crew_of(quick) as crew:
         for number in range(4):

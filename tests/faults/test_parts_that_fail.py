@@ -56,11 +56,11 @@ def test_koji_fails_for_a_while(quick, crew, books, build, fault):
 
 def test_koji_is_down_and_comes_back(quick, crew, books, build):
     message = quick.koji.message(build)
-    quick.koji.server.stop()
+    quick.koji.stop()
     crew.start()
     quick.publish(message)
     wait_until(lambda: books.statuses().count("retrying") >= 2, 30, "two tries")
-    quick.koji.server.start()
+    quick.koji.start()
     books.wait_for("published")
     crew.stop_all()
     books.balance([build])

@@ -209,7 +209,7 @@ def test_a_mapping_that_cannot_be_found_does_not_hide_the_other_faults(tmp_path:
 
 def test_reading_settings_imports_nothing_heavy() -> None:
     script = (
-        "import sys; from omps_worker import configuration; from omps_worker.configuration.loading import schema;"
+        "import sys; from omps_worker.configuration import loading, schema;"
         "print([name for name in ('jsonschema', 'fedora_messaging', 'pika', 'requests', 'koji', 'operatorcourier')"
         " if name in sys.modules])"
     )

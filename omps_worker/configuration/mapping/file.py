@@ -11,10 +11,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from omps_worker.common.errors import Fault, MappingError
-from omps_worker.common.files.regular import NOT_PLAIN, is_plain
+from omps_worker.common.errors import Fault, MappingError, SettingsError
+from omps_worker.common.files.regular import NOT_PLAIN
 from omps_worker.common.files.versions import Version, version_of
 from omps_worker.common.observer import SILENT
+from omps_worker.configuration.file_text import text_of
 from omps_worker.configuration.mapping import positioned_yaml
 from omps_worker.configuration.mapping.globs import suspicion
 from omps_worker.configuration.mapping.matching import Mapping
@@ -22,9 +23,6 @@ from omps_worker.configuration.mapping.tables import CATALOG, MappingTable
 from omps_worker.configuration.settings.tables import Location, Reading, dotted, plain_reason
 
 log = logging.getLogger(__name__)
-
-FILE_LIMIT = 2**20
-"""The maximum size of a mapping file in bytes."""
 
 
 def load(path: Path, organizations: Collection[str] | None = None) -> Mapping:
@@ -97,21 +95,12 @@ def _warnings_about(table: MappingTable) -> Iterator[tuple[Location, str]]:
 
 def _content(path: Path) -> str:
     try:
-        if is_plain(path):
-            with path.open("rb") as file:
-                data = file.read(FILE_LIMIT + 1)
-            if len(data) <= FILE_LIMIT:
-                return data.decode().removeprefix("\ufeff")
-            reason = f"has more than {FILE_LIMIT} bytes"
-        else:
-            reason = NOT_PLAIN
-    except FileNotFoundError:
-        reason = "there is no such file"
-    except OSError as error:
-        reason = f"cannot be read: {error.strerror}"
-    except UnicodeDecodeError as error:
-        reason = f"is not UTF-8 text (line {error.object.count(10, 0, error.start) + 1})"
-    raise MappingError([Fault(str(path), "", reason)])
+        # The file is read repeatedly, which only a regular file allows.
+        if path.exists() and not path.is_file():
+            raise MappingError([Fault(str(path), "", NOT_PLAIN)])
+        return text_of(path)
+    except SettingsError as error:
+        raise MappingError(error.faults) from None
 
 
 class MappingFile:

@@ -29,9 +29,6 @@ from omps_worker.configuration.omps.values import (
     look_up,
 )
 
-FILE_LIMIT = 2**20
-"""The maximum size of a configuration file in bytes."""
-
 USUAL_SECTION = "ProdConfig"
 """The section that OMPS uses by default."""
 
@@ -78,7 +75,7 @@ def read(path: Path, section: str | None = None) -> OmpsConfiguration:
 
 
 def _text(path: Path) -> str:
-    text = text_of(path, FILE_LIMIT)
+    text = text_of(path)
     if "\0" in text:
         raise SettingsError([Fault(str(path), "", "is not text: it contains zero bytes")])
     return text

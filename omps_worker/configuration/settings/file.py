@@ -31,8 +31,6 @@ else:
 PATH_VARIABLE = "FEDORA_MESSAGING_CONF"
 URL_VARIABLE = "OMPS_WORKER_AMQP_URL"
 DEFAULT_PATH = Path("/etc/fedora-messaging/config.toml")
-FILE_LIMIT = 2**20
-"""The maximum size of a configuration file in bytes."""
 
 _NO_BROKER: Mapping[str, Any] = {
     "amqp_url": "amqp://",
@@ -118,7 +116,7 @@ def _use_its_password(table: dict[str, Any], url: str) -> None:
 def read(path: Path) -> dict[str, Any]:
     """Read ``path`` as TOML. Raises SettingsError if that fails."""
     missing = f"{MISSING}: create it, or name another with --config or {PATH_VARIABLE}"
-    text = text_of(path, FILE_LIMIT, missing)
+    text = text_of(path, missing)
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

@@ -20,19 +20,17 @@ from __future__ import annotations
 import ssl
 from collections.abc import Collection
 from datetime import datetime, timezone
-from types import TracebackType
 
 from omps_worker.sandbox.app_registry.accounts import Accounts, RobotRole
 from omps_worker.sandbox.app_registry.api import RegistryApi
 from omps_worker.sandbox.app_registry.store import Repository, StoredRelease, tar_digest
-from omps_worker.sandbox.faults import Faults
-from omps_worker.sandbox.http_server import HttpServer, LoggedRequest
+from omps_worker.sandbox.http_server import HttpServer
 
 MAX_BODY = 1024 * 1024
 """The most bytes of JSON that the nginx in front of Quay accepts by default (``client_max_body_size``)."""
 
 
-class SandboxRegistry:
+class SandboxRegistry(HttpServer):
     """An app registry, as a context manager; or use ``start``, ``stop`` and ``close``.
 
     A request of more than ``max_body`` bytes is answered with 413. With ``racy``, as on Quay, simultaneous pushes of
@@ -43,44 +41,8 @@ class SandboxRegistry:
     def __init__(self, *, racy: bool = False, max_body: int = MAX_BODY, tls: ssl.SSLContext | None = None) -> None:
         self.accounts = Accounts()
         self._api = RegistryApi(self.accounts, racy=racy)
-        self._server = HttpServer(self._api.answer, max_body=max_body, tls=tls)
-        self._api.stopping = self._server.stopping
-
-    @property
-    def url(self) -> str:
-        """The base URL, to which /cnr/… and /api/v1/… are appended."""
-        return self._server.url
-
-    @property
-    def faults(self) -> Faults:
-        """The injected faults; none at first."""
-        return self._server.faults
-
-    @property
-    def log(self) -> list[LoggedRequest]:
-        """The requests received so far."""
-        return self._server.log
-
-    def start(self) -> None:
-        """Start listening. After ``stop``, the port and all data are the same as before."""
-        self._server.start()
-
-    def stop(self) -> None:
-        """Refuse new connections and close the open ones."""
-        self._server.stop()
-
-    def close(self) -> None:
-        """Stop the registry and release its port."""
-        self._server.close()
-
-    def __enter__(self) -> SandboxRegistry:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
+        super().__init__(self._api.answer, max_body=max_body, tls=tls)
+        self._api.stopping = self.stopping
 
     def add_organization(self, name: str, owner: str | None = None) -> None:
         """Add an organization. ``owner`` names an existing user; without it, a user is added."""

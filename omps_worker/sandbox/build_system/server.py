@@ -18,7 +18,6 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
-from types import TracebackType
 from typing import Any
 
 import koji  # type: ignore[import-untyped]
@@ -28,7 +27,6 @@ from omps_worker.sandbox.build_system import messages, records
 from omps_worker.sandbox.build_system.hub import SandboxHub
 from omps_worker.sandbox.build_system.messages import BusMessage
 from omps_worker.sandbox.build_system.records import BTYPE, BuildRecord, TaskRecord
-from omps_worker.sandbox.faults import Faults
 from omps_worker.sandbox.http_server import HttpServer, Request, Response
 
 BuildName = Mapping[str, Any] | int | str
@@ -38,12 +36,14 @@ _OSBS: Any = object()
 _HUB, _ROOT = "/kojihub", "/kojiroot"
 
 
-class SandboxKoji:
-    """A Koji hub and its files, empty at first. It may be changed while it handles requests."""
+class SandboxKoji(HttpServer):
+    """A Koji hub and its files, empty at first. It may be changed while it handles requests.
+
+    ``stop`` makes Koji unreachable; ``start`` makes it reachable again on the same port.
+    """
 
     def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:
-        self.server = HttpServer(self._answer, tls=tls)
-        """The HTTP server. Its ``stop`` makes Koji unreachable; its ``start`` makes it reachable on the same port."""
+        super().__init__(self._answer, tls=tls)
         self._hub = SandboxHub()
         self._lock = self._hub.lock
         self._users = {"kojiadmin": 1, "osbs": 2, "jdoe": 3}
@@ -55,31 +55,17 @@ class SandboxKoji:
     @property
     def hub_url(self) -> str:
         """The URL of the XML-RPC hub."""
-        return self.server.url + _HUB
+        return self.url + _HUB
 
     @property
     def root_url(self) -> str:
         """The base URL of the files."""
-        return self.server.url + _ROOT
-
-    @property
-    def faults(self) -> Faults:
-        """The injected HTTP faults; none at first."""
-        return self.server.faults
+        return self.url + _ROOT
 
     @property
     def calls(self) -> list[str]:
         """The names of the hub's methods that were called, including those in multicalls."""
         return self._hub.calls
-
-    def __enter__(self) -> SandboxKoji:
-        self.server.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.server.close()
 
     def fail_calls(self, outage: str, times: int | None = None) -> None:
         """Refuse the next ``times`` requests to the hub (None: all until ``recover``).
