@@ -18,7 +18,7 @@ from omps_worker.common import logs
 from omps_worker.common.errors import BrokerError, OrganizationPaused, ResourcesExhausted
 from omps_worker.common.locks.package_lock import PackageLock, ProcessLock
 from omps_worker.common.model import Attempt, BuildEvent, BuildFacts, Ignored, ManualRequest, Outcome, Status
-from omps_worker.common.observer import SILENT
+from omps_worker.common.observer import NO_OBSERVER
 from omps_worker.common.push_request import PushRequest
 from omps_worker.configuration import loading
 from omps_worker.configuration.mapping.file import MappingFile
@@ -125,7 +125,7 @@ class Site(BrokerSite):
     def __init__(self, settings: Settings, mapping: MappingFile) -> None:
         super().__init__(settings)
         self.mapping = mapping
-        self.observer = SILENT
+        self.observer = NO_OBSERVER
         """The observer of all parts. Set it before the first part is used."""
 
     @classmethod

@@ -45,7 +45,7 @@ def run(site: Site) -> int:
     """
     mapping = site.mapping.current
     log.info("the mapping has %s", mapping.summary)
-    for warning in (*site.settings.warnings, *mapping.warnings, *mapping.kept_back.paused()):
+    for warning in (*site.settings.warnings, *mapping.warnings, *mapping.holds_and_pauses.paused()):
         log.warning("%s", warning)
     scratch.sweep()
     return _Worker(site).run()
@@ -124,7 +124,7 @@ class _Worker:
             self._depths.close()
 
     def _warnings(self) -> list[str]:
-        paused = self._site.mapping.current.kept_back.paused()
+        paused = self._site.mapping.current.holds_and_pauses.paused()
         return [*self._probes.warnings(), *(f"mapping: {sentence}" for sentence in paused)]
 
     def _vital(self) -> list[str]:

@@ -34,8 +34,8 @@ from omps_worker.common.errors import (
 )
 from omps_worker.common.http_client.client import printable
 from omps_worker.common.names import organization_name_fault
-from omps_worker.common.observer import SILENT, Observer
-from omps_worker.common.tracebacks import let_go
+from omps_worker.common.observer import NO_OBSERVER, Observer
+from omps_worker.common.tracebacks import drop_tracebacks
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 Lifespan = Callable[[Starlette], AbstractAsyncContextManager[None]]
@@ -154,7 +154,7 @@ class _PushArguments:
     client: Client
 
 
-def create_app(api: Api, lifespan: Lifespan | None = None, observer: Observer = SILENT) -> ASGIApp:
+def create_app(api: Api, lifespan: Lifespan | None = None, observer: Observer = NO_OBSERVER) -> ASGIApp:
     """Return the ASGI application. The server enters ``lifespan`` when it starts, and leaves it when it ends."""
     table = (
         ("GET", openapi.ABOUT, api.about),
@@ -192,7 +192,7 @@ def _answering(endpoint: Callable[[Request], Awaitable[Reply]], path: str) -> En
             return _response(reply_to(stopping))
         except Exception as error:
             reply = reply_to(error)
-            let_go(error)
+            drop_tracebacks(error)
             return _response(reply)
 
     return answer

@@ -11,7 +11,7 @@ from typing import Any
 
 from omps_worker.api.replies import Reply
 from omps_worker.common import machine
-from omps_worker.common.errors import WorkerError, unforeseen
+from omps_worker.common.errors import WorkerError, unexpected_error
 
 log = logging.getLogger(__name__)
 
@@ -67,5 +67,5 @@ class HealthEndpoint:
             return {"ok": False, "details": error.message}
         except Exception as error:
             machine.log_failure(log, error, "the health check of %s failed", name)
-            return {"ok": False, "details": unforeseen(error).message}
+            return {"ok": False, "details": unexpected_error(error).message}
         return {"ok": True, "details": FINE}

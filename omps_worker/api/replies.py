@@ -116,7 +116,7 @@ def reply_to(error: BaseException) -> Reply:
         more, error = error.more, error.error
     if not isinstance(error, WorkerError):
         machine.log_failure(log, error, "an unexpected exception ended a request")
-        error = errors.unforeseen(error)
+        error = errors.unexpected_error(error)
     neutral = _entry_for(error, _NEUTRAL)
     if neutral is not None:
         log.error("%s: %s", error.name, error.message)

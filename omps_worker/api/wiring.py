@@ -28,7 +28,7 @@ from omps_worker.common.http_client import session
 from omps_worker.common.locks.file import FileLock, directory_trouble, state_directory
 from omps_worker.common.locks.package_lock import PackageLock
 from omps_worker.common.model import Attempt, ManualRequest, Outcome
-from omps_worker.common.observer import SILENT, Observer
+from omps_worker.common.observer import NO_OBSERVER, Observer
 from omps_worker.configuration.mapping.file import MappingFile, parse
 from omps_worker.configuration.settings import file as settings_file
 from omps_worker.configuration.settings.models import Settings
@@ -117,7 +117,7 @@ class ApiSite:
         *,
         upload_seconds: float,
         pauses: Sequence[float] = PAUSES,
-        observer: Observer = SILENT,
+        observer: Observer = NO_OBSERVER,
     ) -> None:
         session.prepare()
         self._settings = settings

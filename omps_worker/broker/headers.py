@@ -113,7 +113,7 @@ def moment(headers: Mapping[Any, Any], name: str) -> datetime | None:
     value = headers.get(name)
     try:
         if isinstance(value, str):
-            return times.moment(value)
+            return times.parse_time(value)
         if not isinstance(value, datetime):
             return None
         known = value if value.tzinfo else value.replace(tzinfo=timezone.utc)

@@ -27,7 +27,7 @@ from omps_worker.broker.connection.timed import block_reason, blocked_error
 from omps_worker.broker.outbox import Outbox, OutgoingMessage, UnconfirmedMessage
 from omps_worker.common import machine
 from omps_worker.common.errors import BrokerError, BrokerUnavailable
-from omps_worker.common.observer import SILENT, Observer
+from omps_worker.common.observer import NO_OBSERVER, Observer
 from omps_worker.common.text import one_line
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,9 @@ POLL_SECONDS = 0.25
 class Publisher:
     """Publishes from any thread. It reconnects automatically, and sends unconfirmed messages again."""
 
-    def __init__(self, access: BrokerAccess, *, timeout: float = PUBLISH_SECONDS, observer: Observer = SILENT) -> None:
+    def __init__(
+        self, access: BrokerAccess, *, timeout: float = PUBLISH_SECONDS, observer: Observer = NO_OBSERVER
+    ) -> None:
         self._access = access
         self._timeout = timeout
         self._observer = observer

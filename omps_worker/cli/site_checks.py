@@ -40,7 +40,7 @@ def file_checks(examined: CheckedConfiguration, *, offline: bool = False) -> Ite
     for fault in examined.mapping_faults:
         yield Check("mapping", partial(_fail, MappingError([fault])))
     if rules is not None:
-        paused = rules.kept_back.paused()
+        paused = rules.holds_and_pauses.paused()
         yield from _warnings("mapping", rules.warnings)
         yield from (Check("mapping", partial(_warn, sentence)) for sentence in paused)
         if not (rules.warnings or paused):

@@ -75,7 +75,7 @@ def _time_of(value: object) -> datetime | None:
     if not isinstance(value, str):
         return None
     try:
-        return times.moment(value)
+        return times.parse_time(value)
     except ValueError:
         return None
 

@@ -18,7 +18,7 @@ DETAILS_DEPTH = 50
 """The maximum nesting depth of objects and arrays in an error's details."""
 
 
-def why(error: OSError) -> str:
+def system_reason(error: OSError) -> str:
     """Return the system's text for ``error`` without a path: Python's own text may contain several."""
     if error.errno == errno.ENOENT and error.filename is None:
         return "no temporary directory is writable"  # from tempfile, which has tried all its candidates

@@ -46,7 +46,7 @@
     ├── RegistryReplacementError         replace_registry needs too much time or memory with these manifests
     ├── StorageError                     the local disk (transient)
     ├── ResourcesExhausted               no more threads, processes, memory or open files (transient)
-    └── UnexpectedError                  an unforeseen error; its traceback is in the log
+    └── UnexpectedError                  an unexpected_error error; its traceback is in the log
 
 The names of the leaves are those of OMPS, so that clients and dashboards written for it keep
 working. ``transient`` of an error says whether a retry can help.
@@ -58,10 +58,10 @@ import errno
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from omps_worker.common.error_details import limited, why
+from omps_worker.common.error_details import limited, system_reason
 from omps_worker.common.faults import Fault as Fault
 from omps_worker.common.text import with_single_stops
-from omps_worker.common.tracebacks import let_go
+from omps_worker.common.tracebacks import drop_tracebacks
 
 Kind = TypeVar("Kind", bound="WorkerError")
 
@@ -115,8 +115,8 @@ class WorkerError(Exception):
         return type(self).__name__
 
     def as_value(self: Kind) -> Kind:
-        """Return this error without its traceback and causes, so that it can be stored; see ``let_go``."""
-        let_go(self)
+        """Return this error without its traceback and causes, so that it can be stored; see ``drop_tracebacks``."""
+        drop_tracebacks(self)
         return self
 
 
@@ -345,7 +345,7 @@ class StorageError(WorkerError):
     @classmethod
     def wrap(cls, error: OSError) -> StorageError:
         """Return a StorageError for ``error``, which occurred with temporary files. It does not name the path."""
-        return cls(f"Temporary files could not be written where TMPDIR points: {why(error)}.")
+        return cls(f"Temporary files could not be written where TMPDIR points: {system_reason(error)}.")
 
 
 class ResourcesExhausted(WorkerError):
@@ -376,17 +376,17 @@ class ResourcesExhausted(WorkerError):
 
 
 class UnexpectedError(WorkerError):
-    """An unforeseen exception. The message contains only its type, because its text may contain anything."""
+    """An unexpected_error exception. The message contains only its type, because its text may contain anything."""
 
     @classmethod
     def wrap(cls, exception: BaseException) -> UnexpectedError:
         """Return an UnexpectedError for ``exception`` and drop its traceback; log the traceback before."""
-        let_go(exception)
+        drop_tracebacks(exception)
         kind = type(exception).__name__
         return cls(f"An unexpected {kind} interrupted the work; the log has its traceback.")
 
 
-def unforeseen(exception: BaseException) -> WorkerError:
+def unexpected_error(exception: BaseException) -> WorkerError:
     """Return the WorkerError for an ``exception`` that is not one; log the traceback where it is caught.
 
     It is a ResourcesExhausted or a StorageError if the machine is at fault, and an UnexpectedError otherwise.
@@ -396,5 +396,5 @@ def unforeseen(exception: BaseException) -> WorkerError:
         known = StorageError.wrap(exception)
     if known is None:
         return UnexpectedError.wrap(exception)
-    let_go(exception)
+    drop_tracebacks(exception)
     return known

@@ -42,6 +42,6 @@ class Limits(Protocol):
         """The maximum number of YAML values in all files of one operator, with aliases followed."""
 
 
-def whose(key: str) -> str:
+def limit_advice(key: str) -> str:
     """Return the end of a sentence about a limit: that it is this worker's limit, and which key raises it."""
     return f"that is this worker's limit, {key} in [consumer_config.limits]"

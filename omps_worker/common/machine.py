@@ -20,9 +20,9 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as TookTooLong
 from typing import TypeVar
 
-from omps_worker.common.error_details import why
+from omps_worker.common.error_details import system_reason
 from omps_worker.common.errors import NO_ROOM, ResourcesExhausted, StorageError
-from omps_worker.common.tracebacks import let_go
+from omps_worker.common.tracebacks import drop_tracebacks
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ def check() -> None:
             file.write(bytes(PROBE_BYTES))
     except OSError as error:
         raise ResourcesExhausted.meant_by(error) or StorageError(
-            f"Temporary files cannot be written where TMPDIR points: {why(error)}."
+            f"Temporary files cannot be written where TMPDIR points: {system_reason(error)}."
         ) from None
 
 
@@ -205,7 +205,7 @@ class AbandonableCalls:
                 try:
                     result = function()
                 except BaseException as error:
-                    let_go(error)
+                    drop_tracebacks(error)
                     future.set_exception(error)
                 else:
                     future.set_result(result)

@@ -91,7 +91,7 @@ class Observer:
                 self.stage(stage, seconds)
 
 
-SILENT = Observer()
+NO_OBSERVER = Observer()
 """An observer that ignores everything."""
 
 

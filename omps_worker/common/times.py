@@ -12,7 +12,7 @@ LONGEST = 64
 _FRACTION = re.compile(r"\.([0-9]{1,6})[0-9]*")
 
 
-def moment(text: str) -> datetime:
+def parse_time(text: str) -> datetime:
     """Parse an ISO 8601 time, with ``T`` or a space, and return it in UTC. Without an offset it is taken as UTC.
 
     Raises ValueError for anything else. It behaves the same on every Python; Python 3.10 itself accepts only fractions

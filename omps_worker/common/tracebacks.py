@@ -11,7 +11,7 @@ from __future__ import annotations
 import traceback
 
 
-def let_go(error: BaseException) -> None:
+def drop_tracebacks(error: BaseException) -> None:
     """Remove the traceback, the cause and the context from ``error`` and from the errors it came from.
 
     Finished frames drop their variables, too. Log the traceback before.

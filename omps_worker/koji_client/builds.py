@@ -25,9 +25,9 @@ from omps_worker.common.errors import (
     OMPSUploadedFileError,
 )
 from omps_worker.common.http_client.client import HttpClient, HttpFault, address_of, is_failure, printable
-from omps_worker.common.limits import whose
+from omps_worker.common.limits import limit_advice
 from omps_worker.common.model import Build
-from omps_worker.common.observer import SILENT, Observer
+from omps_worker.common.observer import NO_OBSERVER, Observer
 from omps_worker.koji_client.answers import (
     MAX_NAME,
     build_of,
@@ -93,7 +93,7 @@ class KojiBuilds:
         ca_bundle: Path | None = None,
         *,
         pause: Callable[[float], object] = time.sleep,
-        observer: Observer = SILENT,
+        observer: Observer = NO_OBSERVER,
     ) -> None:
         self._settings = settings
         self._limits = limits
@@ -309,7 +309,7 @@ class KojiBuilds:
         limit = self._limits.archive_bytes
         return OMPSUploadedFileError(
             f"The archive of manifests of {build.nvr}, {address_of(url)}, is larger than the limit of {limit} bytes; "
-            f"{whose('archive_bytes')}."
+            f"{limit_advice('archive_bytes')}."
         )
 
 

@@ -33,8 +33,8 @@ from omps_worker.common.http_client.client import (
     seconds_of,
 )
 from omps_worker.common.http_client.session import Deadline
-from omps_worker.common.observer import SILENT, Observer, status_label
-from omps_worker.common.tracebacks import empty_frames, let_go
+from omps_worker.common.observer import NO_OBSERVER, Observer, status_label
+from omps_worker.common.tracebacks import drop_tracebacks, empty_frames
 
 ANSWER_BYTES = 16 * 1024 * 1024
 """The largest answer of the hub, in bytes; the description of a build has about 8 KB."""
@@ -77,7 +77,9 @@ class Hub:
     ``timeout`` is the deadline for a whole call, in seconds. ``observer`` is notified of each call.
     """
 
-    def __init__(self, url: str, *, timeout: float, ca_bundle: Path | None = None, observer: Observer = SILENT) -> None:
+    def __init__(
+        self, url: str, *, timeout: float, ca_bundle: Path | None = None, observer: Observer = NO_OBSERVER
+    ) -> None:
         self._url = url
         self._timeout = timeout
         self._ca_bundle = ca_bundle
@@ -100,13 +102,13 @@ class Hub:
                 call.result = FAULT
                 # A subclass of GenericError, which the hub sends if it is offline or locked, or its database is away.
                 text = _excerpt(_fault_text(error))
-                let_go(error)
+                drop_tracebacks(error)
                 raise KojiError(f"Koji's hub is offline: {text}") from None
             except (koji.GenericError, koji.Fault) as error:
                 call.result = FAULT
                 text = _fault_text(error)
                 lacking = _lacks(error, text)
-                let_go(error)
+                drop_tracebacks(error)
                 if isinstance(error, koji.ParameterError) or type(error) is koji.GenericError:
                     raise HubRefusal(_excerpt(text), lacking=lacking) from None
                 # Fault 1 is an exception that the hub did not handle, such as a database restart or a statement that

@@ -39,7 +39,7 @@ from pathlib import Path
 from typing import IO
 
 from omps_worker.common.errors import OMPSUploadedFileError
-from omps_worker.common.limits import Limits, whose
+from omps_worker.common.limits import Limits, limit_advice
 from omps_worker.manifests.file_tree import FilesInMemory, FilesOnDisk, FileTree
 
 COMPONENT_BYTES = 255
@@ -81,13 +81,13 @@ def unpack(archive: Path, directory: Path, limits: Limits, in_memory: int = IN_M
     size = archive.stat().st_size
     if size > limits.archive_bytes:
         raise OMPSUploadedFileError(
-            f"Archive is larger than limit ({size}B>{limits.archive_bytes}B): {whose('archive_bytes')}"
+            f"Archive is larger than limit ({size}B>{limits.archive_bytes}B): {limit_advice('archive_bytes')}"
         )
     data = archive.read_bytes()
     most_members = 2 * limits.files + 16
     # Counted in the raw bytes, because zipfile would first create an object for each of millions of members.
     if data.count(_CENTRAL_HEADER) > most_members:
-        raise OMPSUploadedFileError(f"Archive has too many members: more than {most_members}; {whose('files')}")
+        raise OMPSUploadedFileError(f"Archive has too many members: more than {most_members}; {limit_advice('files')}")
     try:
         opened = zipfile.ZipFile(io.BytesIO(data))
     except UnicodeDecodeError:
@@ -124,7 +124,7 @@ def _checked_members(opened: zipfile.ZipFile, limits: Limits) -> dict[str, zipfi
         members[path] = member
     if len(members) > limits.files:
         raise OMPSUploadedFileError(
-            f"Archive has too many files: {len(members)}, the limit is {limits.files}; {whose('files')}"
+            f"Archive has too many files: {len(members)}, the limit is {limits.files}; {limit_advice('files')}"
         )
     if total > NAMES_BYTES:
         raise OMPSUploadedFileError(
@@ -192,7 +192,7 @@ def _check_names(members: dict[str, zipfile.ZipInfo], directories: set[str], lim
             path = path.rpartition("/")[0]
     if len(needed) > limit:
         raise OMPSUploadedFileError(
-            f"Archive has too many directories: {len(needed)}, the limit is {limit}; {whose('files')}"
+            f"Archive has too many directories: {len(needed)}, the limit is {limit}; {limit_advice('files')}"
         )
 
 
@@ -259,7 +259,7 @@ def _damaged(member: zipfile.ZipInfo, error: Exception | None) -> OMPSUploadedFi
 
 def _too_large(size: int, limit: int) -> OMPSUploadedFileError:
     return OMPSUploadedFileError(
-        f"Uncompressed archive is larger than limit ({size}B>{limit}B): {whose('uncompressed_bytes')}"
+        f"Uncompressed archive is larger than limit ({size}B>{limit}B): {limit_advice('uncompressed_bytes')}"
     )
 
 

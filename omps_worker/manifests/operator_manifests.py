@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from omps_worker.common.errors import PackageValidationError
-from omps_worker.common.limits import FLAT_SHARE, VALUES, whose
+from omps_worker.common.limits import FLAT_SHARE, VALUES, limit_advice
 from omps_worker.common.text import one_line
 from omps_worker.manifests.archive import shown
 from omps_worker.manifests.findings import Finding
@@ -67,7 +67,7 @@ class OperatorManifests:
         if not nested and reader.values > values // FLAT_SHARE:
             raise invalid(
                 f"The manifests have {reader.values} values. If all manifests are in one directory, at most "
-                f"{values // FLAT_SHARE} values are accepted, a fraction of the limit; {whose('values')}."
+                f"{values // FLAT_SHARE} values are accepted, a fraction of the limit; {limit_advice('values')}."
             )
         return cls(
             package_name=package["packageName"],

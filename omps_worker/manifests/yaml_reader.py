@@ -36,7 +36,7 @@ from yaml.events import (
 from yaml.nodes import ScalarNode
 from yaml.resolver import Resolver
 
-from omps_worker.common.limits import VALUES, whose
+from omps_worker.common.limits import VALUES, limit_advice
 from omps_worker.common.text import one_line
 
 DEPTH = 200
@@ -287,7 +287,8 @@ def _too_long_number() -> YamlFault:
 
 def _too_many_values(limit: int) -> YamlFault:
     return YamlFault(
-        f"together with the files before it, it has more than {limit} values, with aliases followed; {whose('values')}"
+        f"together with the files before it, it has more than {limit} values, with aliases followed; "
+        f"{limit_advice('values')}"
     )
 
 

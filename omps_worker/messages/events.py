@@ -223,7 +223,7 @@ def _time(value: Any) -> datetime | None:
     """Parse ISO 8601 with ``T`` or a space, or seconds since 1970. A time without a zone is UTC, as in Koji."""
     try:
         if isinstance(value, str):
-            return times.moment(value)
+            return times.parse_time(value)
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             return datetime.fromtimestamp(value, timezone.utc)
     except (ValueError, OverflowError, OSError):

@@ -12,7 +12,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from omps_worker.common.errors import KojiError, ResourcesExhausted, WorkerError, unforeseen
+from omps_worker.common.errors import KojiError, ResourcesExhausted, WorkerError, unexpected_error
 from omps_worker.common.http_client.client import HttpClient, HttpFault, address_of, is_failure
 from omps_worker.common.inconclusive import Inconclusive
 from omps_worker.common.machine import ThreadPool, log_failure
@@ -67,7 +67,7 @@ def answer(check: Check) -> CheckResult:
         return CheckResult(check.part, FAILED, error.message, error.as_value())
     except Exception as error:
         log_failure(log, error, "the check of %s failed unexpectedly", check.part)
-        wrapped = unforeseen(error)
+        wrapped = unexpected_error(error)
         return CheckResult(check.part, FAILED, wrapped.message, wrapped)
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from omps_worker.common import machine
-from omps_worker.common.errors import UnexpectedError, WorkerError, unforeseen
+from omps_worker.common.errors import UnexpectedError, WorkerError, unexpected_error
 from omps_worker.common.text import one_line
 
 log = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ class _ProbedService:
             return one_line(error.message)
         except Exception as error:
             machine.log_failure(log, error, "the health check of %s failed unexpectedly", self.name)
-            wrapped = unforeseen(error)
+            wrapped = unexpected_error(error)
             unexpected = isinstance(wrapped, UnexpectedError)
             return f"cannot be checked: {type(error).__name__}" if unexpected else wrapped.message
         return None

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omps_worker.common.errors import SettingsError
-from omps_worker.common.observer import SILENT, Observer
+from omps_worker.common.observer import NO_OBSERVER, Observer
 from omps_worker.monitoring.health import HealthChecks, Questions
 from omps_worker.monitoring.port import MonitoringPort, Page, Reasons
 from omps_worker.monitoring.readiness import Readiness, Trouble
@@ -43,7 +43,7 @@ class ServiceMonitoring:
         self._states = states
         self._readiness = Readiness(list, {})
         self._pages: dict[str, Page] = {}
-        self.observer: Observer = SILENT
+        self.observer: Observer = NO_OBSERVER
         """The observer that the parts of the service notify."""
         if settings is not None:
             from omps_worker.monitoring import metrics

@@ -12,7 +12,7 @@ from omps_worker.common.errors import WorkerError
 from omps_worker.common.files.scratch import ScratchDirectory
 from omps_worker.common.limits import Limits
 from omps_worker.common.model import Attempt, Build, Target
-from omps_worker.common.tracebacks import let_go
+from omps_worker.common.tracebacks import drop_tracebacks
 from omps_worker.configuration.mapping.matching import MappingHolder
 from omps_worker.manifests.contents import ArchiveContents
 from omps_worker.publishing.superseded import BuildOrder, is_late
@@ -92,7 +92,7 @@ class BuildOrders:
             except WorkerError as error:
                 if error.transient:
                     raise
-                let_go(error)
+                drop_tracebacks(error)
                 return None
         self._remember(build, changes, digest)
         return digest

@@ -237,7 +237,7 @@ def moment(text: str, now: datetime) -> datetime:
         if _AGE.fullmatch(text):
             raise ValueError(str(error)) from None
     try:
-        parsed = times.moment(text)
+        parsed = times.parse_time(text)
     except ValueError:
         raise ValueError(_WHEN_HELP) from None
     if parsed > now + _AHEAD:

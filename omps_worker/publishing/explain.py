@@ -116,7 +116,7 @@ def explain(event: BuildEvent | Ignored, mapping: MappingHolder, builds: Builds,
 
 def _pauses(mapping: Rules, outcomes: Sequence[Outcome]) -> dict[str, str]:
     organizations = dict.fromkeys(outcome.organization for outcome in outcomes if outcome.organization)
-    entries = ((organization, mapping.kept_back.pausing(organization)) for organization in organizations)
+    entries = ((organization, mapping.holds_and_pauses.pausing(organization)) for organization in organizations)
     return {organization: entry for organization, entry in entries if entry is not None}
 
 

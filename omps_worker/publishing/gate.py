@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from omps_worker.common.errors import GreenwaveError, GreenwaveUnsatisfiedError
 from omps_worker.common.http_client.client import Answer, HttpClient, HttpFault, printable
-from omps_worker.common.observer import SILENT, Observer
+from omps_worker.common.observer import NO_OBSERVER, Observer
 
 _PASSING = frozenset({408, 425, 429})
 """Statuses below 500 that do not mean that the request itself was wrong."""
@@ -56,7 +56,7 @@ class Greenwave:
         *,
         timeout: float,
         ca_bundle: Path | None = None,
-        observer: Observer = SILENT,
+        observer: Observer = NO_OBSERVER,
     ) -> None:
         self._url = url.rstrip("/")
         self._context = context
@@ -65,7 +65,7 @@ class Greenwave:
 
     @classmethod
     def of(
-        cls, gate: Gate | None, *, timeout: float, ca_bundle: Path | None = None, observer: Observer = SILENT
+        cls, gate: Gate | None, *, timeout: float, ca_bundle: Path | None = None, observer: Observer = NO_OBSERVER
     ) -> Greenwave | None:
         """Return a client for the configured gate, or None if none is configured."""
         if gate is None:

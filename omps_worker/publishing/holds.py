@@ -44,7 +44,7 @@ def check(mapping: Mapping, organization: str) -> None:
 
     Raises OrganizationPaused: trying again helps once the pause is over.
     """
-    entry = mapping.kept_back.pausing(organization)
+    entry = mapping.holds_and_pauses.pausing(organization)
     if entry is not None:
         raise _error(organization, entry, waits=False)
 
@@ -70,7 +70,7 @@ def _with_pause(mapping: Mapping, outcome: Outcome, *, waits: bool) -> Outcome:
 
 
 def _paused(mapping: Mapping, organization: str, *, waits: bool) -> OrganizationPaused | None:
-    entry = mapping.kept_back.pausing(organization)
+    entry = mapping.holds_and_pauses.pausing(organization)
     return None if entry is None else _error(organization, entry, waits=waits)
 
 

@@ -24,7 +24,7 @@ from omps_worker.common.errors import (
     ResourcesExhausted,
     StorageError,
     WorkerError,
-    unforeseen,
+    unexpected_error,
 )
 from omps_worker.common.files.scratch import ScratchDirectory
 from omps_worker.common.limits import Limits
@@ -40,9 +40,9 @@ from omps_worker.common.model import (
     Status,
     Target,
 )
-from omps_worker.common.observer import SILENT, Observer
+from omps_worker.common.observer import NO_OBSERVER, Observer
 from omps_worker.common.push_request import PushRequest
-from omps_worker.common.tracebacks import let_go
+from omps_worker.common.tracebacks import drop_tracebacks
 from omps_worker.configuration.mapping.matching import MappingHolder
 from omps_worker.destinations import BUNDLE_BUILD, Content, Destination, ReleaseJob
 from omps_worker.manifests.contents import ArchiveContents
@@ -93,7 +93,7 @@ class Processor:
         *,
         gate: Gate | None = None,
         patience: float = 0.0,
-        observer: Observer = SILENT,
+        observer: Observer = NO_OBSERVER,
     ) -> None:
         self._mapping = mapping
         self._builds = builds
@@ -153,7 +153,7 @@ class Processor:
             return replace(targets, build=build)
         reasons = [self._destination.skip_reason(target, build) for target in targets]
         relevant = [target for target, reason in zip(targets, reasons, strict=True) if reason is None]
-        held_by = None if request.held or not relevant else self._mapping.current.kept_back.holding(build.nvr)
+        held_by = None if request.held or not relevant else self._mapping.current.holds_and_pauses.holding(build.nvr)
         parts: Iterator[Outcome | PreparedTarget]
         if held_by is not None:
             parts = (work.outcome(Status.SKIPPED, target, reason=HELD, held_by=held_by) for target in relevant)
@@ -326,7 +326,7 @@ def _as_worker_error(error: Exception, nvr: str | None) -> WorkerError:
         return error.as_value()
     if isinstance(error, OSError) and error.errno is not None and ResourcesExhausted.meant_by(error) is None:
         machine.log_failure(log, error, "local storage failed while working on %s", nvr, stored=True)
-        let_go(error)
+        drop_tracebacks(error)
         return StorageError.wrap(error)
     machine.log_failure(log, error, "an unexpected exception interrupted the work on %s", nvr)
-    return unforeseen(error)
+    return unexpected_error(error)

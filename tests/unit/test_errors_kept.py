@@ -10,7 +10,7 @@ import weakref
 import pytest
 
 from omps_worker.common.errors import KojiError, UnexpectedError
-from omps_worker.common.tracebacks import empty_frames, let_go
+from omps_worker.common.tracebacks import drop_tracebacks, empty_frames
 from tests.support.circles import no_collection
 from tests.support.sources import modules, relative
 
@@ -96,7 +96,7 @@ def test_frames_are_emptied_where_the_error_goes_on():
 def test_exceptions_that_refer_to_each_other_come_to_an_end():
     first, second = ValueError(), ValueError()
     first.__context__, second.__context__ = second, first
-    let_go(first)
+    drop_tracebacks(first)
     assert (first.__context__, second.__context__) == (None, None)
 
 
@@ -105,7 +105,7 @@ def test_the_frames_that_still_run_keep_their_variables():
     try:
         InADepth()()
     except KojiError as error:
-        let_go(error)
+        drop_tracebacks(error)
     assert archive is not None
     assert gc.isenabled()
 
@@ -155,7 +155,7 @@ def keeps(node: ast.AST, handler: ast.ExceptHandler) -> bool:
         kept = node.func.attr in {"append", "put", "set_exception"} and any(map(it, node.args))
     else:
         kept = False
-    let = f"let_go({handler.name})"
+    let = f"drop_tracebacks({handler.name})"
     return kept and not any(let == ast.unparse(each) for each in handler.body)
 
 
@@ -173,7 +173,7 @@ def keeps(node: ast.AST, handler: ast.ExceptHandler) -> bool:
 def test_the_rule_sees(body):
     source = f"def f():\n try:\n  g()\n except ValueError as error:\n  {body}\n"
     assert faults_in(source) != []
-    assert faults_in(source.replace(body, f"let_go(error)\n  {body}")) == []
+    assert faults_in(source.replace(body, f"drop_tracebacks(error)\n  {body}")) == []
 
 
 def test_the_rule_sees_an_error_that_is_raised_from_a_variable():

@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from omps_worker.common import machine
-from omps_worker.common.errors import ResourcesExhausted, UnexpectedError, unforeseen
+from omps_worker.common.errors import ResourcesExhausted, UnexpectedError, unexpected_error
 from omps_worker.common.machine import KEPT_IDLE_THREADS, AbandonableCalls, ThreadPool
 from tests.support.waiting import wait_until
 
@@ -27,7 +27,7 @@ from tests.support.waiting import wait_until
     ],
 )
 def test_what_the_machine_lacks_is_nothing_against_the_work(exception, words):
-    error = unforeseen(exception)
+    error = unexpected_error(exception)
     assert isinstance(error, ResourcesExhausted)
     assert error.transient
     assert words in error.message
@@ -35,7 +35,7 @@ def test_what_the_machine_lacks_is_nothing_against_the_work(exception, words):
 
 @pytest.mark.parametrize("exception", [RuntimeError("threads can only be started once"), OSError("odd"), ValueError()])
 def test_nothing_else_is_taken_for_that(exception):
-    assert isinstance(unforeseen(exception), UnexpectedError)
+    assert isinstance(unexpected_error(exception), UnexpectedError)
 
 
 def test_a_thread_that_was_started_before_is_a_fault_of_ours():
@@ -57,7 +57,7 @@ def full(*_: object, **__: object) -> None:
 def test_a_place_without_room_is_told_without_its_path(monkeypatch):
     monkeypatch.setattr(machine.tempfile, "TemporaryFile", full)
     assert machine.trouble() == "Temporary files cannot be written where TMPDIR points: No space left on device."
-    assert "where TMPDIR points: No space" in unforeseen(OSError(errno.ENOSPC, "", "/secret/place")).message
+    assert "where TMPDIR points: No space" in unexpected_error(OSError(errno.ENOSPC, "", "/secret/place")).message
 
 
 def test_python_that_finds_no_place_at_all_names_none(monkeypatch):

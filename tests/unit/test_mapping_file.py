@@ -432,7 +432,7 @@ KEPT_BACK = f"version: 1\nhold:\n- otter-*\n- etcd-1.4-1\npause: [internal, inte
 
 
 def test_what_is_kept_back_is_so_by_an_entry_that_is_named_with_its_line() -> None:
-    found = parse(KEPT_BACK, "m", ORGANIZATIONS).kept_back
+    found = parse(KEPT_BACK, "m", ORGANIZATIONS).holds_and_pauses
     assert found.holding("etcd-1.4-1") == "hold[1] 'etcd-1.4-1' (line 4)"
     assert found.holding("otter-2-1") == "hold[0] 'otter-*' (line 3)"
     assert found.holding("lantern-2-1") is None
@@ -448,7 +448,7 @@ def test_what_is_kept_back_is_so_by_an_entry_that_is_named_with_its_line() -> No
 def test_a_catalog_that_is_paused_is_a_warning_as_there_are_none_yet() -> None:
     found = parse(f"version: 1\npause: ['catalog:stable']\n{REST_OF_IT}", "m", ORGANIZATIONS)
     assert [warning.key for warning in found.warnings] == ["pause[0]"]
-    assert found.kept_back.paused() == []
+    assert found.holds_and_pauses.paused() == []
 
 
 @pytest.mark.parametrize("text", ["hold: []\npause: []\n", "hold:\npause:\n"])

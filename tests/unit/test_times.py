@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omps_worker.common.times import LONGEST, moment
+from omps_worker.common.times import LONGEST, parse_time
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=timezone.utc)
 
@@ -27,22 +27,22 @@ NOON = datetime(2026, 11, 20, 12, tzinfo=timezone.utc)
     ],
 )
 def test_times_are_utc_unless_they_say_otherwise(text, micro):
-    assert moment(text) == NOON.replace(microsecond=micro)
-    assert moment(text).tzinfo is timezone.utc
+    assert parse_time(text) == NOON.replace(microsecond=micro)
+    assert parse_time(text).tzinfo is timezone.utc
 
 
 @pytest.mark.parametrize("text", ["", "noon", "2026-13-01", "0001-01-01T00:00:00+02:00", "2026-11-20" + " " * LONGEST])
 def test_what_is_no_time_is_refused(text):
     with pytest.raises(ValueError):
-        moment(text)
+        parse_time(text)
 
 
 @given(st.datetimes(timezones=st.just(timezone.utc)))
 def test_what_python_writes_is_read_back(time):
-    assert moment(time.isoformat()) == time
+    assert parse_time(time.isoformat()) == time
 
 
 @given(st.text(max_size=80))
 def test_any_text_is_a_time_or_refused(text):
     with suppress(ValueError):
-        assert moment(text).tzinfo is timezone.utc
+        assert parse_time(text).tzinfo is timezone.utc

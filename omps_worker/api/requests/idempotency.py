@@ -21,7 +21,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from omps_worker.common.error_details import why
+from omps_worker.common.error_details import system_reason
 from omps_worker.common.errors import InvalidIdempotencyKey, StorageError
 from omps_worker.common.files.small import read_small, write_small
 from omps_worker.destinations.app_registry import versions
@@ -106,7 +106,7 @@ class IdempotencyKey:
 
 
 def _unusable(error: OSError) -> StorageError:
-    return StorageError(f"The state directory cannot be used: {why(error)}.")
+    return StorageError(f"The state directory cannot be used: {system_reason(error)}.")
 
 
 def _sweep(directory: Path) -> None:

@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from omps_worker.api.replies import as_json, error_reply
-from omps_worker.common.observer import SILENT, Observer
+from omps_worker.common.observer import NO_OBSERVER, Observer
 from omps_worker.common.text import one_line
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class RequestMiddleware:
     each request.
     """
 
-    def __init__(self, app: ASGIApp, observer: Observer = SILENT) -> None:
+    def __init__(self, app: ASGIApp, observer: Observer = NO_OBSERVER) -> None:
         self._app = app
         self._observer = observer
 

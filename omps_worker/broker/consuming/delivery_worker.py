@@ -23,9 +23,9 @@ from omps_worker.broker.outbox import OutgoingMessage
 from omps_worker.broker.publisher import Publisher
 from omps_worker.broker.queues.topology import failed_queue, retry_queue
 from omps_worker.common import machine
-from omps_worker.common.errors import BrokerError, BrokerRefused, UnexpectedError, WorkerError, unforeseen
+from omps_worker.common.errors import BrokerError, BrokerRefused, UnexpectedError, WorkerError, unexpected_error
 from omps_worker.common.model import Attempt, BuildEvent, BuildFacts, Ignored, Outcome, Source, Status
-from omps_worker.common.observer import SILENT, Observer
+from omps_worker.common.observer import NO_OBSERVER, Observer
 from omps_worker.common.text import one_line
 from omps_worker.common.work_times import WorkTimes
 from omps_worker.messages.reporting import log_outcome
@@ -93,7 +93,7 @@ class MessageHandler:
     messages_for: Callable[[Sequence[Outcome], Source, Attempt], Sequence[ResultMessage]]
     reload: Callable[[], object] = lambda: None
     housekeeping: Callable[[], object] = lambda: None
-    observer: Observer = SILENT
+    observer: Observer = NO_OBSERVER
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,7 @@ class DeliveryWorker:
             return self._handler.process(delivery.event, attempt)
         except BaseException as error:
             machine.log_failure(log, error, "the work on message %s raised an exception", one_line(delivery.message_id))
-            return [Outcome(Status.FAILED, nvr=delivery.event.nvr, error=unforeseen(error))]
+            return [Outcome(Status.FAILED, nvr=delivery.event.nvr, error=unexpected_error(error))]
 
     def _decide(self, outcomes: Sequence[Outcome], delivery: Delivery) -> retry.Disposition:
         return retry.decide(
@@ -215,7 +215,7 @@ class DeliveryWorker:
             return disposition, self._handler.messages_for(disposition.outcomes, source, attempt)
         except Exception as error:
             log.exception("the results of message %s cannot be written", one_line(source.message_id))
-            failed = Outcome(Status.FAILED, error=unforeseen(error))
+            failed = Outcome(Status.FAILED, error=unexpected_error(error))
         disposition = self._decide([failed], delivery)
         try:
             return disposition, self._handler.messages_for([failed], source, attempt)

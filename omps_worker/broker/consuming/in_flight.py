@@ -20,9 +20,9 @@ from omps_worker.broker.delivery import Delivery
 from omps_worker.common.errors import WorkerError
 from omps_worker.common.machine import ThreadPool
 from omps_worker.common.model import Ignored
-from omps_worker.common.observer import SILENT, Observer
+from omps_worker.common.observer import NO_OBSERVER, Observer
 from omps_worker.common.text import one_line
-from omps_worker.common.tracebacks import let_go
+from omps_worker.common.tracebacks import drop_tracebacks
 from omps_worker.common.work_times import WorkTimes
 
 log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class InFlight:
         concurrency: int,
         wake: Callable[[], object],
         may_begin: Callable[[], bool] = lambda: True,
-        observer: Observer = SILENT,
+        observer: Observer = NO_OBSERVER,
     ) -> None:
         self._perform = perform
         self._concurrency = concurrency
@@ -199,7 +199,7 @@ class InFlight:
                 work.done = self._perform(work.delivery, work.fault)
         except BaseException as error:
             log.exception("message %s stays un-acked because of an exception", one_line(work.delivery.message_id))
-            let_go(error)
+            drop_tracebacks(error)
         self._finished.put(work)
         self._wake()
 

@@ -14,7 +14,7 @@ from pika.spec import BasicProperties
 from omps_worker.broker import headers
 from omps_worker.broker.consuming.delivery_worker import MessageHandler
 from omps_worker.common import machine
-from omps_worker.common.errors import MessageError, WorkerError, unforeseen
+from omps_worker.common.errors import MessageError, WorkerError, unexpected_error
 from omps_worker.common.model import BuildEvent, Ignored
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ def read(
         return event, error.as_value()
     except Exception as error:
         machine.log_failure(log, error, "a message cannot be examined")
-        return event, unforeseen(error)
+        return event, unexpected_error(error)
 
 
 def _text_or_none(value: Any) -> str | None:

@@ -36,9 +36,9 @@ from omps_worker.common.http_client.session import (
     new_session,
 )
 from omps_worker.common.json_text import parse_json
-from omps_worker.common.observer import SILENT, Observer, status_label
+from omps_worker.common.observer import NO_OBSERVER, Observer, status_label
 from omps_worker.common.text import printable, with_single_stops
-from omps_worker.common.tracebacks import let_go
+from omps_worker.common.tracebacks import drop_tracebacks
 
 __all__ = [
     "Answer",
@@ -134,7 +134,7 @@ class HttpClient:
     """
 
     def __init__(
-        self, *, timeout: float, ca_bundle: Path | None = None, observer: Observer = SILENT, service: str = ""
+        self, *, timeout: float, ca_bundle: Path | None = None, observer: Observer = NO_OBSERVER, service: str = ""
     ) -> None:
         self._timeout = timeout
         self._ca_bundle = ca_bundle
@@ -249,7 +249,7 @@ class HttpClient:
                 return self._session().exchange(method, url, headers, data)
             except FAILURES as error:
                 fault = fault_of(error, clock, url)
-                let_go(error)
+                drop_tracebacks(error)
                 try:
                     if not (may_retry and clock.reused and fault.kind == "connection"):
                         raise fault from None

@@ -41,7 +41,7 @@ from urllib3.util.timeout import Timeout
 from omps_worker.common.deadline import Deadline, current, deadline, watcher
 from omps_worker.common.files.versions import version_of
 from omps_worker.common.machine import AbandonableCalls
-from omps_worker.common.tracebacks import let_go
+from omps_worker.common.tracebacks import drop_tracebacks
 
 __all__ = [
     "CONNECT_SECONDS",
@@ -88,7 +88,7 @@ class _Connection(HTTPConnection):
             try:
                 sock = create_connection((address, self.port), seconds, self.source_address, self.socket_options)
             except OSError as error:
-                let_go(error)
+                drop_tracebacks(error)
                 failure = error
             else:
                 clock.watch(sock)

@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from omps_worker.common.error_details import why
+from omps_worker.common.error_details import system_reason
 from omps_worker.common.errors import Fault, PackageBusy, SettingsError, StorageError
 from omps_worker.common.files.small import read_small, write_small
 from omps_worker.common.locks.package_lock import (
@@ -88,7 +88,7 @@ def _created(directory: Path, what: str) -> Path:
         reason = f"{what} is not a directory: remove the file, or name a directory with {VARIABLE}"
         raise SettingsError([Fault("environment", str(directory), reason)]) from None
     except OSError as error:
-        reason = f"{what} cannot be used: {why(error)}"
+        reason = f"{what} cannot be used: {system_reason(error)}"
         raise SettingsError([Fault("environment", str(directory), reason)]) from None
 
 
@@ -261,4 +261,4 @@ class _OutOfTime(Exception):
 
 
 def _unusable(error: OSError) -> StorageError:
-    return StorageError(f"The directory for locks is unusable: {why(error)}.")
+    return StorageError(f"The directory for locks is unusable: {system_reason(error)}.")

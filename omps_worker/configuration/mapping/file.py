@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from omps_worker.common.errors import Fault, MappingError, SettingsError
 from omps_worker.common.files.regular import NOT_PLAIN
 from omps_worker.common.files.versions import Version, version_of
-from omps_worker.common.observer import SILENT
+from omps_worker.common.observer import NO_OBSERVER
 from omps_worker.configuration.file_text import text_of
 from omps_worker.configuration.mapping import positioned_yaml
 from omps_worker.configuration.mapping.globs import suspicion
@@ -120,7 +120,7 @@ class MappingFile:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Read the file. Raises MappingError if it is invalid. ``look_every``: seconds between checks of the file."""
-        self.observer = SILENT
+        self.observer = NO_OBSERVER
         """The observer that is told when the file is read again."""
         self._path = path
         self._organizations = organizations
@@ -170,6 +170,6 @@ class MappingFile:
         self._current, self._last_error = mapping, None
         self.observer.mapping_read(good=True)
         log.info("the mapping was read%s: %s", again, mapping.summary)
-        for warning in (*mapping.warnings, *mapping.kept_back.paused()):
+        for warning in (*mapping.warnings, *mapping.holds_and_pauses.paused()):
             log.warning("%s", warning)
         return True

@@ -110,7 +110,7 @@ class Mapping:
         self.warnings = tuple(warnings)
         """Entries that are valid but probably a mistake."""
         self._rules = tuple(_Rule(index, rule, line_of(("rules", index))) for index, rule in enumerate(table.rules))
-        self.kept_back = HoldsAndPauses(table.hold, table.pause, line_of)
+        self.holds_and_pauses = HoldsAndPauses(table.hold, table.pause, line_of)
         """The entries of ``hold`` and ``pause``."""
         self.organizations = frozenset(target.organization for rule in table.rules for target in rule.publish)
         """The organizations that any rule publishes to."""
@@ -122,15 +122,15 @@ class Mapping:
     @property
     def summary(self) -> str:
         """The number of entries: ``3 rules, 1 held, 0 paused``."""
-        return f"{len(self)} rules, {self.kept_back.summary}"
+        return f"{len(self)} rules, {self.holds_and_pauses.summary}"
 
     def holds(self, nvr: str) -> bool:
         """Return whether only ``push --held`` may publish the build."""
-        return self.kept_back.holding(nvr) is not None
+        return self.holds_and_pauses.holding(nvr) is not None
 
     def pauses(self, organization: str) -> bool:
         """Return whether builds for the organization must wait."""
-        return self.kept_back.pausing(organization) is not None
+        return self.holds_and_pauses.pausing(organization) is not None
 
     def possible(self, facts: BuildFacts) -> Verdict:
         """Return the verdict on a build of which only ``facts`` are known so far; a fact that is None may match."""

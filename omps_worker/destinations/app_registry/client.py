@@ -41,7 +41,7 @@ from omps_worker.common.errors import (
 from omps_worker.common.http_client.client import Answer, HttpClient, HttpFault, printable
 from omps_worker.common.model import Release
 from omps_worker.common.names import is_name
-from omps_worker.common.observer import SILENT, Observer
+from omps_worker.common.observer import NO_OBSERVER, Observer
 from omps_worker.destinations.app_registry.answers import (
     AnswerSummary,
     Scrubber,
@@ -104,7 +104,9 @@ class AppRegistry:
     credential. Their ``details["quay_response"]`` is the registry's JSON, or {} if it sent none.
     """
 
-    def __init__(self, url: str, *, timeout: float, ca_bundle: Path | None = None, observer: Observer = SILENT) -> None:
+    def __init__(
+        self, url: str, *, timeout: float, ca_bundle: Path | None = None, observer: Observer = NO_OBSERVER
+    ) -> None:
         self.url = url.rstrip("/")
         self._client = partial(HttpClient, timeout=timeout, ca_bundle=ca_bundle, observer=observer, service="registry")
         self._http = self._client()

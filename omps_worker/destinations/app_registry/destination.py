@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from omps_worker.common.errors import PackageValidationError
 from omps_worker.common.locks.package_lock import PackageLock
 from omps_worker.common.model import Build, Bundle, OperatorKind, Outcome, Target
-from omps_worker.common.observer import SILENT, Observer
+from omps_worker.common.observer import NO_OBSERVER, Observer
 from omps_worker.common.push_request import PushRequest
 from omps_worker.destinations import BUNDLE_BUILD, NOT_AN_OPERATOR_IMAGE, Content, Released, ReleaseJob
 from omps_worker.destinations.app_registry import versions
@@ -43,7 +43,7 @@ class AppRegistryDestination:
         default_version: str,
         *,
         quiet_seconds: float = QUIET_SECONDS,
-        observer: Observer = SILENT,
+        observer: Observer = NO_OBSERVER,
     ) -> None:
         self._registry = registry
         self._configured = organizations

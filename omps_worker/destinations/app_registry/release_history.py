@@ -92,7 +92,7 @@ def top_made_before(releases: Sequence[Release], moment: datetime | None) -> boo
 def made_at(release: Release) -> datetime | None:
     """Return when the release was made, according to the registry; None if the registry gives no valid time."""
     try:
-        return times.moment(release.created_at) if release.created_at else None
+        return times.parse_time(release.created_at) if release.created_at else None
     except ValueError:
         return None
 

@@ -27,7 +27,7 @@ from omps_worker.common.errors import (
 )
 from omps_worker.common.locks.package_lock import HeldPackage, PackageLock, held_too_long
 from omps_worker.common.model import Bundle, Release
-from omps_worker.common.observer import SILENT, Observer
+from omps_worker.common.observer import NO_OBSERVER, Observer
 from omps_worker.common.push_request import Caller
 from omps_worker.destinations import Released, ReleaseOrder
 from omps_worker.destinations.app_registry import versions
@@ -123,7 +123,7 @@ class Releaser:
         default_version: str,
         *,
         quiet_seconds: float = QUIET_SECONDS,
-        observer: Observer = SILENT,
+        observer: Observer = NO_OBSERVER,
     ) -> None:
         self.registry = registry
         self._lock = lock
