@@ -59,10 +59,12 @@ def document() -> dict[str, Any]:
         operation = _operation(path, "Publish an uploaded archive of manifests", "Pushed", (*_PUSH_STATUSES, 408))
         paths[path] = {"post": {**operation, "requestBody": _FORM}}
     for path in PUSH_BUILD:
-        paths[path] = {"post": _operation(path, "Publish the manifests of a build", "PushedBuild", _PUSH_STATUSES)}
+        paths[path] = {
+            "post": _operation(path, "Publish the manifests of a build", "PushedBuild", (*_PUSH_STATUSES, 409))
+        }
     for path in DELETE:
         scope = "one release" if "{version}" in path else "all releases"
-        operation = _operation(path, f"Delete {scope} of a package", "Deleted", (403, 404, 413, 500, 503))
+        operation = _operation(path, f"Delete {scope} of a package", "Deleted", (400, 403, 404, 413, 500, 503))
         paths[path] = {"delete": operation}
     for path in PING:
         health = {

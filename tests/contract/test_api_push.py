@@ -15,7 +15,7 @@ from omps_worker.sandbox.app_registry.server import SandboxRegistry
 from omps_worker.sandbox.build_system.server import SandboxKoji
 from omps_worker.sandbox.faults import Fault
 from omps_worker.sandbox.http_server import HttpServer, Response
-from tests.support.api import api, koji_path, serve, zip_path
+from tests.support.api import api, assert_documented, koji_path, serve, zip_path
 from tests.support.waiting import wait_until
 
 FILES = operators.nested_operator("otter-cache")
@@ -54,6 +54,7 @@ def check(reply, status, error, message="", **extras):
     body = reply.json()
     assert (reply.status_code, body["status"], body["error"]) == (status, status, error), body
     assert message in body["message"]
+    assert_documented(reply)
     assert set(body) == {"status", "error", "message", *extras}
     for name, value in extras.items():
         assert value is ... or body[name] == value

@@ -37,7 +37,7 @@ from omps_worker.common.errors import Fault as ConfigurationFault
 from omps_worker.common.logs import JsonFormatter, TextFormatter
 from omps_worker.sandbox import operators
 from omps_worker.sandbox.faults import Fault
-from tests.support.api import api, zip_path
+from tests.support.api import api, assert_documented, zip_path
 from tests.support.blobs import tar_gz
 from tests.support.waiting import wait_until
 
@@ -74,6 +74,7 @@ def check(reply, status, error, message=""):
     body = reply.json()
     assert (reply.status_code, body["status"], body["error"]) == (status, status, error), body
     assert message in body["message"]
+    assert_documented(reply)
     return body
 
 

@@ -4,15 +4,17 @@
 from __future__ import annotations
 
 import io
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import requests
 
+from omps_worker.api import openapi
 from omps_worker.api.server import Server, listen
 from omps_worker.api.wiring import ApiSite
 from omps_worker.configuration.settings import file as settings_file
@@ -135,3 +137,14 @@ def serve(
     site = ApiSite(settings, upload_seconds=upload_seconds, pauses=(0.0,))
     with serving(site) as url:
         yield ApiServer(url, koji, registry, token, site)
+
+
+def assert_documented(reply: requests.Response) -> None:
+    """Assert that the OpenAPI document lists the reply's status, if it describes the request at all."""
+    method, path = str(reply.request.method).lower(), urlsplit(str(reply.request.url)).path
+    described = [
+        operations[method]
+        for template, operations in openapi.document()["paths"].items()
+        if method in operations and re.fullmatch(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(template)), path)
+    ]
+    assert not described or any(str(reply.status_code) in operation["responses"] for operation in described), path
