@@ -69,7 +69,7 @@ def test_a_changed_password_is_used_at_the_next_connection(guarded, place):
         assert guarded.command("check").code == 2
         if place == "password_file":
             secret.unlink()
-            wait_until(lambda: "the file is gone" in guarded.log, 60, "the missing file to be told")
+            wait_until(lambda: "no longer exists" in guarded.log, 60, "a message about the missing file")
             secret.write_text("second\n")
         else:
             edit(guarded.config, "worker:first@", "worker:second@")
