@@ -37,7 +37,7 @@ from omps_worker.common.model import Attempt, BuildEvent, Ignored, ManualRequest
 from omps_worker.common.names import is_name
 from omps_worker.common.push_request import Caller, PushRequest
 from omps_worker.configuration.mapping.matching import MappingHolder
-from omps_worker.destinations.app_registry import versions
+from omps_worker.destinations import versions
 from omps_worker.publishing import holds as mapping_pauses
 from omps_worker.publishing.holds import HELD
 from omps_worker.publishing.prepared import PreparedBuild

@@ -54,7 +54,7 @@ def exit_code(outcomes: Sequence[Outcome]) -> int:
 
 
 def _version(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
-    from omps_worker.destinations.app_registry import versions
+    from omps_worker.destinations import versions
 
     if value is None or versions.is_valid(value) or value in (versions.INCREMENT, versions.CSV):
         return value

@@ -26,7 +26,7 @@ from itertools import islice
 
 from omps_worker.common.errors import KojiError
 from omps_worker.common.model import Attempt, Build, Release
-from omps_worker.destinations.app_registry.release_history import contents_to_revert, released_since, top_made_before
+from omps_worker.destinations.release_history import contents_to_revert, released_since, top_made_before
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from omps_worker.common.model import Attempt, BuildFacts, Ignored, Target
 from omps_worker.common.push_request import PushRequest
 from omps_worker.configuration.mapping.matching import Mapping
-from omps_worker.destinations.app_registry import versions
+from omps_worker.destinations import versions
 
 NO_RULE = "no_rule"
 IGNORED_BY_RULE = "ignored_by_rule"

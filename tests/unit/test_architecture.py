@@ -170,10 +170,26 @@ def test_the_core_knows_nothing_above_it(name):
     assert above == set()
 
 
+def test_the_core_knows_no_kind_of_destination_but_the_protocol():
+    """A second kind is added without changing what speaks to the first one."""
+    kinds = {
+        name for name, path in modules().items() if name.startswith("destinations.") and path.name == "__init__.py"
+    }
+    known = {
+        (name, other)
+        for name in core_modules()
+        if room_of(name) != "destinations"
+        for other in imports_of(name)
+        if any(f"{other}.".startswith(f"{kind}.") for kind in kinds)
+    }
+
+    assert known == set()
+
+
 def test_only_the_front_doors_know_the_sandbox():
     guests = {name for name in modules() if any(other.split(".")[0] == "sandbox" for other in imports_of(name))}
 
-    assert {name for name in guests if room_of(name) != "sandbox"} <= {"cli", "cli.sandbox"}
+    assert {name for name in guests if room_of(name) != "sandbox"} <= {"cli"}
 
 
 def test_only_the_wiring_knows_the_broker_and_the_core():

@@ -23,8 +23,8 @@ from omps_worker.common import text
 from omps_worker.common.errors import KojiError, MessageError, OMPSInvalidVersionFormat
 from omps_worker.common.model import BuildFacts
 from omps_worker.configuration.mapping import file as mapping_file
+from omps_worker.destinations import versions
 from omps_worker.destinations.app_registry import answers as registry_answers
-from omps_worker.destinations.app_registry import versions
 from omps_worker.manifests import yaml_edit
 from omps_worker.manifests.transformations import Replacement, Transformations, apply
 from omps_worker.messages import events

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from omps_worker.common.model import Release
-from omps_worker.destinations.app_registry.release_history import (
+from omps_worker.destinations.release_history import (
     CLOCKS_DIFFER,
     below,
     contents_of,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from omps_worker.common.errors import OMPSInvalidVersionFormat
 from omps_worker.common.model import Build
-from omps_worker.destinations.app_registry import versions
+from omps_worker.destinations import versions
 
 BUILD = Build(id=42, nvr="etcd-container-3.5.1-7", name="etcd-container", version="3.5.1", release="7", state=1)
 

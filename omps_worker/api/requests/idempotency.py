@@ -24,7 +24,7 @@ from pydantic import SecretStr
 from omps_worker.common.error_details import system_reason
 from omps_worker.common.errors import InvalidIdempotencyKey, StorageError
 from omps_worker.common.files.small import read_small, write_small
-from omps_worker.destinations.app_registry import versions
+from omps_worker.destinations import versions
 
 log = logging.getLogger(__name__)
 

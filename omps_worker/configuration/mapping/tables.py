@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, Strict, WithJsonSch
 from omps_worker.common.names import is_name
 from omps_worker.configuration.settings.fields import Name
 from omps_worker.configuration.settings.tables import Location, Reading, Table
-from omps_worker.destinations.app_registry import versions
+from omps_worker.destinations import versions
 
 GLOB_LIMIT = 512
 """The maximum length of a glob in characters."""

@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Strict, 
 
 from omps_worker.configuration.settings import naming
 from omps_worker.configuration.settings.tables import Reading
-from omps_worker.destinations.app_registry import versions
+from omps_worker.destinations import versions
 
 TOPIC_LIMIT = 255
 """The longest topic, exchange or queue name in bytes: AMQP 0-9-1 has them as short strings."""

@@ -13,8 +13,7 @@ from omps_worker.common.locks.package_lock import PackageLock
 from omps_worker.common.model import Build, Bundle, OperatorKind, Outcome, Target
 from omps_worker.common.observer import NO_OBSERVER, Observer
 from omps_worker.common.push_request import PushRequest
-from omps_worker.destinations import BUNDLE_BUILD, NOT_AN_OPERATOR_IMAGE, Content, Released, ReleaseJob
-from omps_worker.destinations.app_registry import versions
+from omps_worker.destinations import BUNDLE_BUILD, NOT_AN_OPERATOR_IMAGE, Content, Released, ReleaseJob, versions
 from omps_worker.destinations.app_registry.client import AppRegistry
 from omps_worker.destinations.app_registry.credential_checks import check_organization
 from omps_worker.destinations.app_registry.deletions import Deleter

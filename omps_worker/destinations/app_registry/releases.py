@@ -29,11 +29,10 @@ from omps_worker.common.locks.package_lock import HeldPackage, PackageLock, held
 from omps_worker.common.model import Bundle, Release
 from omps_worker.common.observer import NO_OBSERVER, Observer
 from omps_worker.common.push_request import Caller
-from omps_worker.destinations import Released, ReleaseOrder
-from omps_worker.destinations.app_registry import versions
+from omps_worker.destinations import Released, ReleaseOrder, versions
 from omps_worker.destinations.app_registry.listing import PackageListing, has_opaque, opaque, released
 from omps_worker.destinations.app_registry.package import PackageLocation
-from omps_worker.destinations.app_registry.release_history import below, contents_of, highest, shared
+from omps_worker.destinations.release_history import below, contents_of, highest, shared
 
 log = logging.getLogger(__name__)
 

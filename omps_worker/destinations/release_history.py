@@ -15,7 +15,7 @@ from semver import Version
 
 from omps_worker.common import times
 from omps_worker.common.model import Release
-from omps_worker.destinations.app_registry import versions
+from omps_worker.destinations import versions
 
 CLOCKS_DIFFER = timedelta(minutes=1)
 """The largest difference between the registry's clock and Koji's that is tolerated."""
