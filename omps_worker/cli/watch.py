@@ -129,9 +129,12 @@ class _EndBySignal:
         return self
 
     def __exit__(self, *_: object) -> None:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        if not self._begun:
+            signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in self._previous_handlers.items():
-            signal.signal(number, handler)
+            # The interpreter flushes the output when it exits, which a reader that does not read would delay forever.
+            if not (self._begun and number == signal.SIGALRM):
+                signal.signal(number, handler)
 
     def begin(self) -> None:
         """Begin the ending, which may take ENDING_SECONDS."""

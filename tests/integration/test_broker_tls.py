@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import contextlib
 import ipaddress
+import socket
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,7 @@ from omps_worker.common.errors import BrokerUnavailable
 from omps_worker.sandbox import broker
 from omps_worker.sandbox.broker import RabbitNode
 from tests.support.configuration import settings
+from tests.support.waiting import wait_until
 
 
 def certificate(directory: Path) -> tuple[Path, Path]:
@@ -48,6 +52,12 @@ def access(directory: Path, url: str, ca_cert: Path | None) -> BrokerAccess:
     return BrokerAccess.of(settings(directory, changes), "test")
 
 
+def listens(host: str, port: int) -> bool:
+    with contextlib.suppress(ConnectionRefusedError), socket.create_connection((host, port)):
+        return True
+    return False
+
+
 def test_a_broker_must_show_a_certificate_that_is_trusted_and_its_own(tmp_path):
     certificate_file, key_file = certificate(tmp_path)
     (port,) = broker._free_ports(1)
@@ -59,6 +69,8 @@ def test_a_broker_must_show_a_certificate_that_is_trusted_and_its_own(tmp_path):
         "ssl_options.keyfile": str(key_file),
     }
     with RabbitNode(config=config):
+        for host in ("127.0.0.1", "127.0.0.2"):
+            wait_until(partial(listens, host, port), 30, "the listener for TLS, which RabbitMQ 4.3 starts last")
         url = f"amqps://guest:guest@127.0.0.1:{port}/"
         access(tmp_path, url, certificate_file).connect().close()
 
