@@ -46,10 +46,10 @@
     ├── RegistryReplacementError         replace_registry needs too much time or memory with these manifests
     ├── StorageError                     the local disk (transient)
     ├── ResourcesExhausted               no more threads, processes, memory or open files (transient)
-    └── UnexpectedError                  an unexpected_error error; its traceback is in the log
+    └── UnexpectedError                  an unexpected error; its traceback is in the log
 
-The names of the leaves are those of OMPS, so that clients and dashboards written for it keep
-working. ``transient`` of an error says whether a retry can help.
+Where OMPS had the error, it keeps OMPS's name, so that clients and dashboards written for OMPS
+keep working. ``transient`` of an error says whether a retry can help.
 """
 
 from __future__ import annotations
@@ -376,7 +376,7 @@ class ResourcesExhausted(WorkerError):
 
 
 class UnexpectedError(WorkerError):
-    """An unexpected_error exception. The message contains only its type, because its text may contain anything."""
+    """An unexpected exception. The message contains only its type, because its text may contain anything."""
 
     @classmethod
     def wrap(cls, exception: BaseException) -> UnexpectedError:

@@ -23,7 +23,7 @@ A flat tree is also dumped, which takes up to half a kilobyte for each value.
 
 
 class Limits(Protocol):
-    """The limits for an archive; see ``settings.Limits``."""
+    """The limits for an archive; see ``configuration.settings.models.Limits``."""
 
     @property
     def archive_bytes(self) -> int:

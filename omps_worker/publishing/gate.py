@@ -24,7 +24,7 @@ can fix it."""
 
 
 class Gate(Protocol):
-    """The settings of a gate; see ``settings.GreenwaveSettings``."""
+    """The settings of a gate; see ``settings.models.GreenwaveSettings``."""
 
     @property
     def url(self) -> str:

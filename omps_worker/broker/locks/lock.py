@@ -80,7 +80,7 @@ class BrokerLock:
 
     @contextmanager
     def hold(self, registry: str, organization: str, repository: str) -> Iterator[HeldPackage]:
-        """Wait for the package and lock it; see ``common.locks.PackageLock``.
+        """Wait for the package and lock it; see ``package_lock.PackageLock``.
 
         Raises PackageBusy if the package is not free in time, BrokerUnavailable if the broker is away, and
         BrokerRefused if the broker refuses the lock. All are transient.

@@ -6,8 +6,8 @@ holds the package while it queries, pushes and queries again. And a registry may
 or died. So a push leaves a mark, which stays until the outcome is known or until the push can have no effect any more.
 The next holder waits for that.
 
-This module has the interface of a lock and the lock within one process. ``broker.lock`` has the lock across all
-replicas.
+This module has the interface of a lock and the lock within one process. ``broker.locks.lock`` has the lock across
+all replicas.
 """
 
 from __future__ import annotations

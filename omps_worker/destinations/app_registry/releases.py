@@ -4,7 +4,7 @@
 The registry is the ledger. A bundle's digest is known before the push, so one query shows whether the content is
 already released. If the answer to a push is lost, another query finds out what happened, never another push. Between
 the query and the push no other process may push to the package, hence the lock. No process may rely on a query while an
-earlier push may still be stored, hence the push mark. See ``locks``.
+earlier push may still be stored, hence the push mark. See ``common.locks.package_lock``.
 """
 
 from __future__ import annotations
