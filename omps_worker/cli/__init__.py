@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The command line: one module per group of commands.
 
-Each command gets its parts from ``bootstrap`` and prints their results. May know: every room. Exit codes: 0 done;
-1 failed or skipped; 2 usage or configuration; 75 transient failure, try again later. Commands import what they need
-inside their functions, so that ``--help`` answers quickly.
+Each command gets its parts from ``bootstrap`` and prints their results. May know: every room but ``manifests`` and
+``results``. Exit codes: 0 done; 1 failed or skipped; 2 usage or configuration; 75 transient failure, try again later.
+Commands import what they need inside their functions, so that ``--help`` answers quickly.
 """
 
 from __future__ import annotations

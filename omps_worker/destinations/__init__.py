@@ -79,7 +79,8 @@ class ReleaseJob:
     """One release to make: which content, to which target, for which request.
 
     ``order`` prevents old content from being released on top of new; with None, order does not matter. ``comes_again``
-    is True if transient failures are retried: then nothing needs to count as done before it has been seen.
+    is True if transient failures are retried: an accepted push that could not be verified may then be reported as a
+    failure, because the retry verifies it.
     """
 
     target: Target
@@ -114,7 +115,10 @@ class Destination(Protocol):
     """
 
     def skip_reason(self, target: Target, build: Build) -> str | None:
-        """Return why a build of this kind has nothing to publish to ``target``, or None if it may. Never raises."""
+        """Return why a build of this kind has nothing to publish to ``target``, or None if it may have something.
+
+        Never raises.
+        """
         ...
 
     def needs_archive(self, target: Target, build: Build) -> bool:

@@ -11,7 +11,7 @@ Build messages come in two dialects. Both use one topic or one message type for 
   plugin leaves it so), or in gzip.
 
 The decoder reads only what it needs, so unknown keys, missing keys and odd values elsewhere do no harm. All input is
-untrusted until Koji has confirmed it: sizes are limited, texts are printable or count as unknown, and nothing but
+untrusted until Koji has confirmed it: sizes are limited, unprintable text is treated as unknown, and nothing but
 MessageError is raised.
 """
 

@@ -13,9 +13,9 @@ published                                   the time at which, according to the 
                                             release that is made again after a deletion is a different fact
 unchanged, skipped, failed, retrying,       the reason, and the id of the source message
 deleted
-failed, retrying                            the error's name; the attempt; how often the work was put off; how
-                                            often, and when last, the message was sent again
-all but published, for work by hand         the run, instead of the message: each command and each request is a run
+failed, retrying                            the error's name; the attempt; how often the work was postponed;
+                                            how often, and when last, the message was replayed
+all but published, for manual work          the run, instead of the message: each command and each request is a run
 =========================================== ===================================================================
 
 The parts are hashed. None of them is secret: of an error only the name is used.

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Checks of the services that the work depends on, for ``omps-worker check`` and for readiness."""
+"""The runner of the checks of ``omps-worker check``, and the clients that readiness asks whether services answer.
+
+``cli.site_checks`` lists what ``omps-worker check`` asks.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The processing of one build: ask the mapping and Koji, download, gate, transform, validate, pack, release.
+"""The processing of one build: ask Koji, find the targets, download, gate, unpack, transform, validate, pack, release.
 
 For an archive that is uploaded, processing starts after the download. The processor does not know where a build was
 announced, nor where its outcome is reported.

@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The decision what to do with a message once the outcomes of its work are known. It has no side effects.
 
-Transient failures are retried after a delay. Each further attempt waits longer, and the last delay repeats until the
-message is older than ``give_up_after``. Permanent failures, and failures that last too long, are parked. Targets are
-independent: work for a target that is done is never repeated.
+Transient failures are retried after a delay: the configured delays in their order, then the last one repeatedly,
+until ``give_up_after`` seconds have passed since a worker first received the message. A ``Retry-After`` selects another
+delay. Permanent failures, and failures that last too long, are parked. A failure that never gives up, such as
+OrganizationPaused, is retried without a time limit.
+
+Targets are independent: the copy of the message names only those that are still open. If the mapping was edited and no
+longer names one of them, the work is repeated for all targets, and those that are done are found to be released (see
+``targets``).
 """
 
 from __future__ import annotations

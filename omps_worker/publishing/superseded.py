@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The rule "old never on top": whether a newer build supersedes an older one.
+"""The rule that a build is never released on top of a newer one.
 
 For users the highest release is the newest, and an incremented version is always the highest. Late work (a retry, a
 replay, a catch-up, a build that was completed long ago) therefore first asks whether Koji has a newer build of the same

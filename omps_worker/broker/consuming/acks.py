@@ -19,7 +19,10 @@ class AckChannel(Protocol):
 
 
 class Acks:
-    """The deliveries of one channel. Tags grow. Each delivery is held or settled at once, and acked once settled."""
+    """The deliveries of one channel, whose tags grow.
+
+    Each delivery is either held while its work runs, or settled immediately. Settled deliveries are acked.
+    """
 
     def __init__(self, channel: AckChannel, batch_size: int) -> None:
         self._channel = channel

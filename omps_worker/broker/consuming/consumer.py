@@ -5,9 +5,9 @@ One thread uses the connection and never processes messages itself, so heartbeat
 (``dispatcher.py``) go to a worker thread. When the broker has their outcome, this thread acks them.
 
 While the broker blocks publishers, no outcome can be recorded, so no work is begun. Messages that were received are
-kept, not returned: returning them would only make them circulate, and would count as deliveries. No more can arrive
-than may be un-acked, so the consumer need not be cancelled. After a reconnect it does not subscribe before the alarm
-has ended.
+kept, not returned: returning them would only make them circulate, and would count as deliveries. The broker never sends
+more than ``prefetch`` un-acked messages, so there is no need to cancel the consumer. After a reconnect it does not
+subscribe before the alarm has ended.
 """
 
 from __future__ import annotations

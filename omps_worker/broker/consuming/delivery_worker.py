@@ -82,9 +82,22 @@ class MessageHandler:
     ``decode`` and ``dismiss`` are called in the connection's thread and must be quick. ``dismiss`` returns the reason
     why a build is certainly irrelevant, or None if it may be relevant. ``process`` does the work, in one of several
     threads, and ``messages_for`` writes the results. ``reload`` is called after a SIGHUP, ``housekeeping`` about once a
-    second, both in the connection's thread. ``observer`` receives all counts and times.
+    second, both in the connection's thread. ``observer`` receives all counts and times. ``running`` passes these
+    implementations:
 
-    An exception in any of them parks the current message and never stops the worker.
+    ================ =================================================================
+    ``decode``       ``messages.events.decode``
+    ``dismiss``      ``bootstrap.Site.dismiss``
+    ``process``      ``publishing.processor.Processor.process``
+    ``messages_for`` ``messages.reporting.Reporter.messages``
+    ``reload``       ``configuration.mapping.file.MappingFile.reload``
+    ``housekeeping`` ``configuration.mapping.file.MappingFile.reload_if_changed``
+    ``observer``     ``monitoring.service_monitoring.ServiceMonitoring.observer``
+    ================ =================================================================
+
+    An exception in ``decode``, ``dismiss``, ``process`` or ``messages_for`` is a failure of the current message. The
+    message is retried if this machine ran out of resources or disk space, and parked otherwise. An exception in
+    ``reload`` or ``housekeeping`` is only logged. None of them stops the worker.
     """
 
     decode: Decode
@@ -142,7 +155,7 @@ class DeliveryWorker:
 
     @property
     def longest_work(self) -> float:
-        """For how many seconds the slowest work has been under way; 0: there is none.
+        """For how many seconds the longest-running work has been under way; 0 if there is none.
 
         The recording of its outcome does not count.
         """

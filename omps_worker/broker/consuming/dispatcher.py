@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``Dispatcher``: receive messages from a channel, and decide which are acked, processed, or have to wait to be alone.
+"""``Dispatcher``: decide whether each message is acked, processed, or kept until it can be processed alone.
 
 A message is decoded just enough to see whether it is relevant. Irrelevant messages are acked, many at once. A suspect
 (``suspects.py``) is not even decoded before it is alone (``prefetch_window.py``).
@@ -77,7 +77,10 @@ class Dispatcher:
         self._in_flight.detach()
 
     def adjust(self) -> bool:
-        """Subscribe as the window wants, and begin the suspect whose turn it is. Return True if consuming begins."""
+        """Adjust the subscription to the window's size, and start the waiting suspect if nothing is in flight.
+
+        Return True if this started consumption.
+        """
         subscription = self._subscription
         if subscription is None:
             return False

@@ -129,7 +129,10 @@ class InFlight:
         return delivery.redelivered and delivery.key in self._recent
 
     def take(self, delivery: Delivery, fault: WorkerError | None, *, alone: bool = False) -> None:
-        """Process a message as soon as a thread is free. ``alone`` is only recorded."""
+        """Process a message as soon as a thread is free.
+
+        ``alone``: no other message may be in flight. The caller ensures that; here it only sets the property ``alone``.
+        """
         acks, tag, key = self._acks, delivery.tag.number, delivery.key
         if acks is None:
             return

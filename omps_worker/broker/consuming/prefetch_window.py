@@ -13,7 +13,8 @@
       its work is over
 
 Every connection to the broker begins narrow: the messages that killed workers come back at the head of the queue, and
-the worker that receives one of them should have nothing else in flight. With a ``prefetch`` of one, narrow is wide.
+the worker that receives one of them should have nothing else in flight. With a ``prefetch`` of one, narrow and wide are
+the same.
 """
 
 from __future__ import annotations

@@ -23,10 +23,11 @@ log = logging.getLogger(__name__)
 def read(
     handler: MessageHandler, properties: BasicProperties, body: bytes, topic: str
 ) -> tuple[BuildEvent | None, Ignored | WorkerError | None]:
-    """Return the build that a message is about, and the reason to ignore it, or its error.
+    """Decode a message, and return ``(event, verdict)``.
 
-    Both are None where that does not apply. Raises nothing: an unexpected exception counts as an error of the message,
-    which would otherwise be redelivered again and again.
+    ``event`` is the build, or None if the message could not be decoded or ``decode`` ignored it. ``verdict`` is
+    Ignored, the error, or None if the message is to be processed. Never raises: an unexpected exception counts as an
+    error of the message, which would otherwise be redelivered again and again.
     """
     event: BuildEvent | None = None
     try:

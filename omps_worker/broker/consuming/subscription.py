@@ -27,7 +27,7 @@ class Subscription:
     def resize(self, size: int) -> None:
         """Receive this many messages ahead from now on. Messages received before do not count.
 
-        pika returns messages that arrive at the same moment to the broker.
+        pika returns messages that arrive during the change to the broker.
         """
         if self._tag:
             tag, self._tag, self.size = self._tag, "", 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which messages may be what kills their workers, and after how many deaths a message is parked. No I/O.
+"""Recognise messages that may be killing workers, and decide when to park them. No I/O.
 
 A worker that dies does not report the cause. The broker counts in ``x-delivery-count`` how often it redelivered a
 message, but it does so for everything that the worker had in flight, begun or not. A high count therefore makes a
@@ -27,7 +27,10 @@ UNREADABLE = 3
 
 @dataclass(frozen=True, slots=True)
 class Suspect:
-    """A suspect: ``deaths`` of this copy of the message, and ``before`` of an earlier copy that was replayed."""
+    """A message that may be killing workers.
+
+    ``deaths``: how many workers died with this copy of it in flight; ``before``: with earlier copies, before a replay.
+    """
 
     deaths: int
     before: int
@@ -82,7 +85,7 @@ class DeathLimits:
         return cls(min(usual.alone, max(parked // 2, 1)), parked, min(usual.replayed, parked))
 
     def suspect(self, table: Mapping[Any, Any] | None, redelivered: bool) -> Suspect | None:
-        """Return the suspect that a message with these headers is, or None if there are too few deaths."""
+        """Return a Suspect if these headers make the message one, or None if there are too few deaths."""
         if not table:
             return None
         before = headers.deaths(table)

@@ -24,7 +24,7 @@ FAULTS_OF_THE_RELEASE = frozenset({400, 409, TOO_LARGE, 422})
 """Statuses that refuse the release itself: its format, its version, its size."""
 
 _PASSING = frozenset({408, 425, 429})
-"""Statuses below 500 that do not mean that the request itself was wrong."""
+"""Statuses below 500 that point to a temporary fault rather than to a bad request."""
 _ANSWERED_BY_A_PROXY = frozenset({408, 502, 504})
 """Statuses of a proxy that no longer waits for the registry; the registry may still be working on the request."""
 
@@ -76,7 +76,7 @@ def failure(
 
 
 def is_passing(status: int) -> bool:
-    """Return whether a status does not mean that the request itself was wrong.
+    """Return whether the status points to a temporary fault rather than to a bad request.
 
     Redirects are among these statuses: they come from something in front of the registry.
     """
