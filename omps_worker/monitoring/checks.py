@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The runner of the checks of ``omps-worker check``, and the clients that readiness asks whether services answer.
+"""The runner of checks, the check of Koji's file server, and the clients with which health checks query services.
 
-``cli.site_checks`` lists what ``omps-worker check`` asks.
+``cli.site_checks`` lists what ``omps-worker check`` checks.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ MAY_KNOW = {
     "sandbox",
     "__main__": "cli",
 }
-"""The rooms, from the ground up, and which others each may know."""
+"""The rooms, from the ground up, and which others each may know. docs/architecture.md has the same as a table."""
 
 INSIDE = {
     "broker": {
@@ -143,6 +143,33 @@ def test_the_page_about_architecture_names_rooms_and_files_that_exist():
     assert {room for room in MAY_KNOW if not room.startswith("_")} <= {
         name.split("/")[0].split(".")[0] for name in named
     }
+
+
+def test_the_page_about_architecture_says_which_rooms_each_may_know():
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+
+    assert rooms_on(page) == {room: set(known.split()) for room, known in MAY_KNOW.items() if room != "__main__"}
+
+
+def test_rooms_on_the_page_about_architecture_know_only_rooms_below_them():
+    on_page = rooms_on((ROOT / "docs/architecture.md").read_text(encoding="utf-8"))
+    rooms = list(on_page)
+
+    for room, known in on_page.items():
+        assert [other for other in known if rooms.index(other) <= rooms.index(room)] == [], room
+
+
+def rooms_on(page: str) -> dict[str, set[str]]:
+    """Return the table of rooms: by room, from the top down, the other rooms that it may know."""
+    table = page.split("\n| room | is for | may import, besides `common` |\n|---|---|---|\n")[1].split("\n\n")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    rooms = [first.strip("`").removesuffix("/").removesuffix(".py") for first, _, _ in rows]
+    found = {}
+    for index, (room, (_, _, cell)) in enumerate(zip(rooms, rows, strict=True)):
+        named = set(re.findall(r"`([a-z_]+)`", cell))
+        found[room] = set(rooms[index + 1 :]) - named if cell.startswith("everything below but ") else named
+        found[room] |= {"common"} - {room}
+    return found
 
 
 def test_no_module_leads_back_to_itself():
