@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The command ``check``: test whether everything works."""
+"""The command ``check``: check the configuration and every service it names."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from omps_worker.cli.common import DONE, FAILED, TRANSIENT, USAGE, as_json, exit
 @as_json
 @click.pass_context
 def check(context: click.Context, offline: bool, json_output: bool) -> None:
-    """Test whether everything works. Changes nothing.
+    """Check the configuration and every service it names. Changes nothing.
 
-    Tests the files, the broker and its queues, Koji, Greenwave, the registry, and each organization.
+    Checks this machine, the files, the broker, its queues and their bindings, Koji and its file server, Greenwave, the
+    registry, and each organization.
     """
     from omps_worker.cli import site_checks
     from omps_worker.common import logs

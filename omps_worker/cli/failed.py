@@ -76,10 +76,10 @@ def selection_options(command: Command) -> Command:
             "errors",
             multiple=True,
             metavar="GLOB",
-            help="Only messages whose error has this name. Can be repeated.",
+            help="Only messages whose error name matches. Can be repeated.",
         ),
         click.option(
-            "--nvr", "nvrs", multiple=True, metavar="GLOB", help="Only messages about this build. Can be repeated."
+            "--nvr", "nvrs", multiple=True, metavar="GLOB", help="Only messages whose NVR matches. Can be repeated."
         ),
     ):
         wrapper = option(wrapper)
@@ -90,8 +90,9 @@ def selection_options(command: Command) -> Command:
 def failed() -> None:
     """List, show, replay, discard or export parked messages.
 
-    These are the messages whose builds could not be published. They stay in <queue>.failed until you replay or discard
-    them. If an ID names several copies of a message, the command applies to all of them.
+    These are the messages whose builds could not be published, those that cannot be decoded, and those that the broker
+    moved to the failed queue itself. They stay in <queue>.failed until you replay or discard them. If an ID names
+    several copies of a message, the command applies to all of them.
     """
 
 

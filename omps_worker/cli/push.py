@@ -115,7 +115,7 @@ def _push_options(command: Command) -> Command:
             "--repository",
             metavar="NAME",
             callback=valid_name(repository_name_fault),
-            help="Expected repository. Fail if the packageName is a different one.",
+            help="The repository: the packageName in the manifests. Fail if that is a different name.",
         ),
         click.option(
             "--organization",

@@ -35,8 +35,8 @@ def _exchange(context: click.Context, parameter: click.Parameter, value: str) ->
 def unbind(site: BrokerSite, exchange: str, routing_key: str, dry_run: bool, json_output: bool) -> None:
     """Remove a binding of the worker's queue.
 
-    For a binding that is no longer in the configuration, but still on the broker. The broker then routes no more
-    messages by it. Messages that are already in the queue stay there.
+    Use this after removing a binding from the configuration: the broker keeps it, and routes messages by it, until you
+    unbind it. Messages that are already in the queue stay there.
     """
     topology = site.topology
     if (exchange, routing_key) in topology.bindings:

@@ -49,7 +49,7 @@ ENDING_SECONDS = 3.0
     "components",
     multiple=True,
     metavar="GLOB",
-    help="Only results about this component. Can be repeated.",
+    help="Only results whose component matches. Can be repeated.",
 )
 @click.option("--count", metavar="N", type=click.IntRange(min=1), help="End after this number of results.")
 @click.option(
@@ -68,9 +68,9 @@ def watch(
 ) -> None:
     """Print the results on the bus as they arrive.
 
-    Begins with the results from now on, and runs until interrupted. Uses its own queue, which the broker deletes when
-    the command ends; workers are not affected. A result is shown if it matches every kind of filter that you give: one
-    of the organizations, one of the statuses, and one of the components. On a terminal, the last line counts the
+    Shows results that arrive after it starts, and runs until interrupted. Uses its own queue, which the broker deletes
+    when the command ends; workers are not affected. A result is shown if it matches every kind of filter that you give:
+    one of the organizations, one of the statuses, and one of the components. On a terminal, the last line counts the
     results shown.
     """
     from omps_worker.cli.watch_view import ResultFilter, Tally
