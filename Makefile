@@ -29,7 +29,7 @@ demo: setup-demo ## watch builds become releases, with a private broker, Koji an
 test: setup-test ## run all tests
 	@$(PYTEST) $(PYTEST_ARGS) tests
 
-unit: setup-test ## run the tests without sockets and processes, in seconds
+unit: setup-test ## run the tests without sockets and processes, in less than a minute
 	@$(PYTEST) $(PYTEST_ARGS) tests/unit
 
 contract integration faults: setup-test ## run the tests against the real parts
