@@ -13,7 +13,7 @@ class ImageRegistryError(WorkerError):
 class CatalogError(ImageRegistryError):
     """The image registry cannot be reached, its answer is invalid, or it refuses.
 
-    Transient, except if the registry refuses what is pushed for its content, and if an image is one that cannot be used.
+    Transient, except if the registry refuses what is pushed for its content, or if an image cannot be used at all.
 
     ``ambiguous``: the registry may have stored the manifest or blob nevertheless, so query it before writing again.
     """
