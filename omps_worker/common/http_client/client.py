@@ -14,7 +14,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from omps_worker.common.text import printable
 from omps_worker.common.tracebacks import let_go
 
 __all__ = [
+    "PROXY_WANTS_CREDENTIALS",
     "Answer",
     "HttpClient",
     "HttpFault",
@@ -72,11 +73,12 @@ def is_failure(status: int) -> bool:
 
 @dataclass(frozen=True)
 class Answer:
-    """A response of any status. ``headers`` ignores case."""
+    """A response of any status. ``headers`` ignores case. ``redirected``: it came from the target of a redirect."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes = field(repr=False)
+    redirected: bool = False
 
     def json(self) -> Any:
         """Return the body as JSON, or None if it is not usable JSON."""
@@ -132,7 +134,7 @@ class HttpClient:
             headers["Content-Type"] = "application/json"
         redirects = MAX_REDIRECTS if follow and method == "GET" and _without_credentials(headers) == headers else 0
         answer = self._observed(method, url, headers, data, max_bytes, max_bytes, timeout, redirects, body.extend)
-        return Answer(answer.status, answer.headers, answer.body or bytes(body))
+        return replace(answer, body=answer.body or bytes(body))
 
     def download(
         self,
@@ -189,7 +191,7 @@ class HttpClient:
         sink: Callable[[bytes], object],
     ) -> Answer:
         with deadline(self._timeout if timeout is None else timeout) as clock:
-            for _ in range(redirects + 1):
+            for followed in range(redirects + 1):
                 response = self._send(clock, method, url, headers, data)
                 with contextlib.closing(response):
                     if response.status_code in REDIRECTS and "Location" in response.headers:
@@ -204,7 +206,7 @@ class HttpClient:
                     if response.status_code == 200:
                         for piece in body_of(response, url, max_bytes, clock):
                             sink(piece)
-                        return Answer(200, response_headers, b"")
+                        return Answer(200, response_headers, b"", followed > 0)
                     body = bytearray()
                     try:
                         for piece in body_of(response, url, max_error_bytes, clock):
@@ -213,7 +215,7 @@ class HttpClient:
                         # Half an error message is better than none, unless the caller wants it whole.
                         if fault.kind != "too_large" or max_error_bytes == max_bytes:
                             raise
-                    return Answer(response.status_code, response_headers, bytes(body))
+                    return Answer(response.status_code, response_headers, bytes(body), followed > 0)
         times = "once" if redirects == 1 else f"{redirects} times"
         raise HttpFault("redirect", f"{place_of(url)} redirects more than {times}.", sent=True)
 
