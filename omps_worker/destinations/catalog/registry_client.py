@@ -232,10 +232,10 @@ class ImageRegistryClient:
         return self._mount(what, repository, digest, source, self._push(repository, what, source)) is None
 
     def tags(self, repository: Repository) -> tuple[str, ...] | None:
-        """Return all tags of the repository; None if the registry says that there is no such repository."""
+        """Return all tags of the repository, sorted; None if the registry says that there is no such repository."""
         what = f"Failed to list the tags of {repository}"
         access, url = self._pull(repository, what), f"{repository.url}/tags/list"
-        tags: dict[str, None] = {}
+        tags: set[str] = set()
         for page in range(TAG_PAGES):
             answer = self._calls.call(what, "GET", url, access)
             if answer.status == _MISSING and page == 0 and error_codes(answer):
@@ -248,9 +248,9 @@ class ImageRegistryClient:
                 raise unreadable(what, error) from None
             following = next_page(what, url, answer)
             if following is None:
-                return tuple({**tags, **dict.fromkeys(found)})
+                return tuple(sorted({*tags, *found}))
             before = len(tags)
-            tags.update(dict.fromkeys(found))
+            tags.update(found)
             if len(tags) == before:
                 raise unreadable(what, "the next page of the list has no further tags")
             url = following
