@@ -110,7 +110,7 @@ def parse_manifest(body: bytes, sent_as: str) -> Manifest:
         raise Unreadable("the answer is not a manifest of schema version 2")
     media_type = content.get("mediaType", sent_as)
     known = MANIFESTS | LISTS
-    if media_type not in known or (sent_as in known and sent_as != media_type):
+    if not isinstance(media_type, str) or media_type not in known or (sent_as in known and sent_as != media_type):
         shown = printable(str(media_type), 100)
         raise Unreadable(f"the answer is a manifest of the type {shown}, sent as {printable(sent_as, 100)}")
     entries = content.get("manifests"), content.get("layers"), content.get("config")

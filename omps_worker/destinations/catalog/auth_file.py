@@ -42,8 +42,6 @@ class AuthFile:
 
     entries: Mapping[str, Credentials | str] = field(repr=False)
     """Credentials, or why an entry cannot be used."""
-    helper: str | None = None
-    """The program that keeps the credentials of hosts without an entry, if the file names one."""
 
     @classmethod
     def parse(cls, text: str) -> AuthFile:
@@ -52,16 +50,16 @@ class AuthFile:
         if not isinstance(document, dict):
             raise ValueError("is not a JSON object")
         entries: dict[str, Credentials | str] = {}
+        store = document.get("credsStore")
         for key, entry in _auths(document).items():
-            found = _credentials(entry)
             # Docker leaves empty entries behind for registries whose credentials a program keeps.
+            found = _credentials(entry) or (_left_to(store) if store else None)
             if found is not None:
                 entries.setdefault(_normal(key), found)
         helpers = document.get("credHelpers")
         for key, helper in (helpers if isinstance(helpers, dict) else {}).items():
             entries.setdefault(_normal(key), _left_to(helper))
-        store = document.get("credsStore")
-        return cls(entries, store if isinstance(store, str) and store else None)
+        return cls(entries)
 
     def find(self, repository: Repository) -> Credentials | None:
         """Return the credentials of the most specific entry for the repository; None if there is no entry.
@@ -77,8 +75,6 @@ class AuthFile:
             if found is not None:
                 return found
             key = key.rpartition("/")[0]
-        if self.helper is not None:
-            raise ValueError(f"has no entry for {host}: {_left_to(self.helper)}")
         return None
 
 

@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
 from pydantic import SecretStr
-from requests.utils import parse_header_links
 
 from omps_worker.common.addresses import place_of
 from omps_worker.common.http_client.client import Answer, HttpClient, HttpFault
@@ -22,6 +22,9 @@ ANSWER_BYTES = 4 * 1024 * 1024
 
 ADDRESS_LIMIT = 8192
 """The maximum length of an address that a registry names, in characters."""
+
+_LINK = re.compile(r'<(?P<url>[^<>]*)>[^<>]*?;\s*rel\s*=\s*"?(?P<rel>[^",;<>]*)', re.IGNORECASE)
+_IN_BRACKETS = re.compile(r"<[^<>]*>")
 
 
 class RegistryCalls:
@@ -140,15 +143,16 @@ def next_page(what: str, url: str, answer: Answer) -> str | None:
     header = answer.headers.get("Link")
     if not header:
         return None
-    try:
-        links = parse_header_links(header[:ADDRESS_LIMIT])
-        following = next((link["url"] for link in links if link.get("rel") == "next"), None)
-        parts, here = urlsplit(urljoin(url, following or "")), urlsplit(url)
-    except (ValueError, KeyError):
-        raise unreadable(what, "the address of the next page is not usable") from None
-    if following is None:
+    links = ((link["url"], link["rel"].lower().split()) for link in _LINK.finditer(header[:ADDRESS_LIMIT]))
+    following = next((url for url, relations in links if "next" in relations), None)
+    if following is None and len(header) <= ADDRESS_LIMIT and "next" not in _IN_BRACKETS.sub("", header).lower():
         return None
-    if not following.isprintable() or " " in following or not parts.query or parts.path != here.path:
+    try:
+        parts, here = urlsplit(urljoin(url, following or "")), urlsplit(url)
+    except ValueError:
+        parts = here = urlsplit("")
+    # A page that is not understood must not pass for the last one: what it lists would be taken for missing.
+    if not following or not following.isprintable() or " " in following or not parts.query or parts.path != here.path:
         raise unreadable(what, "the address of the next page is not usable")
     return f"{here.scheme}://{here.netloc}{here.path}?{parts.query}"
 
