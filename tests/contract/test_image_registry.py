@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -233,3 +234,44 @@ def test_credentials_that_are_renewed_are_used_at_once(place: Place) -> None:
     IMAGE.push(client, image)
 
     assert client.digest(image) == IMAGE.digest
+
+
+def test_reads_while_a_tag_moves_find_it_or_fail_for_now(place: Place) -> None:
+    """The reference registry answers 500 to some of them."""
+    image, images = place.image(), (IMAGE, SmallImage(extra="newer"))
+    for each in images:
+        each.push(place.client(), image)
+
+    def write() -> None:
+        client = place.client()
+        for number in range(30):
+            client.put_manifest(image, images[number % 2].body, images[number % 2].media_type)
+
+    writer, client, seen, failures = threading.Thread(target=write), place.client(), set(), []
+    writer.start()
+    while writer.is_alive():
+        try:
+            seen.add(client.look(image).digest)
+        except CatalogError as error:
+            failures.append(error)
+    writer.join()
+
+    assert seen <= {each.digest for each in images}
+    assert all(error.transient for error in failures), failures
+    assert client.digest(image) == images[1].digest
+
+
+def test_writers_in_many_threads_share_a_client(place: Place) -> None:
+    client, image = place.client(), place.image()
+    images = [SmallImage(extra=str(number)) for number in range(6)]
+    threads = [
+        threading.Thread(target=each.push, args=(client, ImageName(image.repository, f"v{number}")))
+        for number, each in enumerate(images)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    found = {tag: client.digest(ImageName(image.repository, tag)) for tag in client.tags(image.repository)}
+    assert found == {f"v{number}": each.digest for number, each in enumerate(images)}

@@ -46,6 +46,7 @@ def calls(place: Place, path: str) -> list[str]:
 def test_one_token_serves_many_calls_and_threads(place: Place) -> None:
     client, image = place.client(), place.image()
     IMAGE.push(client, image)
+    client.look(image)
     before = len(calls(place, "/token"))
     threads = [threading.Thread(target=client.look, args=(image,)) for _ in range(4)]
     for thread in threads:
@@ -56,7 +57,7 @@ def test_one_token_serves_many_calls_and_threads(place: Place) -> None:
         client.digest(image)
         client.tags(image.repository)
 
-    assert before == 2, "one to read, one to write"
+    assert before == 2, "one to write, one to read"
     assert len(calls(place, "/token")) == before
     assert len(calls(place, "/v2/?")) + calls(place, "/v2/").count("/v2/") == 1
 
@@ -65,6 +66,7 @@ def test_each_repository_has_a_token_of_its_own(place: Place) -> None:
     client = place.client()
     for image in (place.image(), place.image()):
         IMAGE.push(client, image)
+        client.look(image)
 
     assert len({target for target in calls(place, "/token") if "scope=" in target}) == 4
 
@@ -225,6 +227,7 @@ def test_the_real_registry_refuses_tokens_that_are_not_its_own(tmp_path: Path) -
     with docker_place(tmp_path, "token") as place:
         client, image = place.client(), place.image()
         IMAGE.push(client, image)
+        client.look(image)
         place.registry.tokens._sign = lambda claims: "forged." + "x" * 20
 
         with pytest.raises(CatalogAuthorizationError):
@@ -238,6 +241,23 @@ def test_other_kinds_of_login_are_named(place: Place, header: str) -> None:
 
     with pytest.raises(CatalogAuthorizationError, match=r"not supported \((negotiate|digest, ntlm|custom)\)"):
         place.client().tags(place.repository())
+
+
+def test_a_missing_repository_is_known_to_be_missing_by_those_who_may_make_it(tmp_path: Path) -> None:
+    """On Quay, a token to read a repository that does not exist allows nothing; one to write makes it."""
+    with sandbox_place(tmp_path, "token", like_quay=True) as place:
+        client, image = place.client(), place.image()
+        for call in (client.look, client.digest, lambda each: client.tags(each.repository)):
+            with pytest.raises(CatalogAuthorizationError):
+                call(image)
+        assert place.registry.repositories() == ()
+
+        assert client.look(image, writing=True) is None
+        assert client.digest(image, writing=True) is None
+        assert client.tags(image.repository, writing=True) == ()
+        IMAGE.push(client, image)
+        assert client.look(image).digest == IMAGE.digest
+        IMAGE.push(client, place.image("bundle"))
 
 
 # ---- where credentials go

@@ -53,6 +53,9 @@ class ImageRegistryClient:
     ``keychain`` finds the credentials for a repository, ``timeout`` is the limit of each call in seconds. Errors hold
     what the registry said, never a credential, and its JSON in ``details["registry_response"]``, or {}.
 
+    ``writing`` of a read: ask for permission to write, too, as before an update. Some registries (Quay) then make a
+    repository that does not exist; without it, they do not let anybody but an owner know that it does not exist.
+
     Every method raises CatalogError if the registry cannot be reached or its answer makes no sense, and
     CatalogAuthorizationError if it does not accept the credentials; further conditions are those of the method.
     """
@@ -84,7 +87,7 @@ class ImageRegistryClient:
     def check_push(self, repository: Repository) -> None:
         """Return if the registry lets these credentials write to the repository.
 
-        Begins an upload and gives it up: no image changes. Some registries make the repository if there is none.
+        Begins an upload and gives it up: no image changes. Some registries (Quay) make the repository if there is none.
         """
         what = f"Failed to begin an upload to {repository}"
         access = self._push(repository, what)
@@ -95,21 +98,21 @@ class ImageRegistryClient:
             # The registry forgets uploads by itself.
             return
 
-    def look(self, image: ImageName) -> Manifest | None:
+    def look(self, image: ImageName, *, writing: bool = False) -> Manifest | None:
         """Return the manifest at a tag; None if the tag certainly does not exist.
 
         It does not exist only if the registry itself says so twice: when the tag is read, and in the list of tags.
         Raises CatalogError, transient, if it is not certain: never treat that as an empty catalog.
         """
         what = f"Failed to read {image}"
-        answer = self._get_manifest(what, image)
+        answer = self._get_manifest(what, image, writing=writing)
         if answer.status == 200:
             return _checked(what, answer, image.reference)
         if answer.status != _MISSING:
             raise failure(what, answer, self._calls.auth.scrubber())
         if not error_codes(answer):
             raise unreadable(what, "the answer 404 does not come from an image registry, but from something else")
-        if image.reference in (self.tags(image.repository) or ()):
+        if image.reference in (self.tags(image.repository, writing=writing) or ()):
             raise unreadable(what, "the registry lists the tag and does not find it")
         return None
 
@@ -121,10 +124,10 @@ class ImageRegistryClient:
             raise failure(what, answer, self._calls.auth.scrubber())
         return _checked(what, answer, image.reference)
 
-    def digest(self, image: ImageName) -> str | None:
+    def digest(self, image: ImageName, *, writing: bool = False) -> str | None:
         """Return the digest of an image, unread; None if the registry does not find it now, which is not certain."""
         what = f"Failed to query {image}"
-        access = self._pull(image.repository, what)
+        access = self._access(image.repository, what, writing=writing)
         answer = self._calls.call(what, "HEAD", _manifest_url(image), access, headers={"Accept": _ACCEPT})
         if answer.status == _MISSING:
             return None
@@ -135,7 +138,7 @@ class ImageRegistryClient:
         except Unreadable as error:
             raise unreadable(what, error) from None
         if named is None:
-            return self.manifest(image).digest
+            return _checked(what, self._get_manifest(what, image, writing=writing), image.reference).digest
         if is_digest(image.reference) and named != image.reference:
             raise unreadable(what, f"the answer names the digest {named}")
         return named
@@ -155,10 +158,11 @@ class ImageRegistryClient:
         self._stored(what, answer, digest)
         return digest
 
-    def has_blob(self, repository: Repository, digest: str) -> bool:
+    def has_blob(self, repository: Repository, digest: str, *, writing: bool = False) -> bool:
         """Return whether the registry has the blob in this repository."""
         what = f"Failed to query a blob of {repository}"
-        answer = self._calls.call(what, "HEAD", _blob_url(repository, digest), self._pull(repository, what))
+        access = self._access(repository, what, writing=writing)
+        answer = self._calls.call(what, "HEAD", _blob_url(repository, digest), access)
         # A registry that keeps its blobs elsewhere leads there, but only to those that it has.
         if answer.status in (200, _MISSING) or answer.redirected:
             return answer.status != _MISSING
@@ -205,7 +209,7 @@ class ImageRegistryClient:
         Raises CatalogError: permanent if the registry refuses the blob itself; ``ambiguous`` if it may be stored.
         """
         what, digest = f"Failed to write a blob of {repository}", digest_of(content)
-        if self.has_blob(repository, digest):
+        if self.has_blob(repository, digest, writing=True):
             return False
         address = None
         if mount_from is not None and mount_from.origin == repository.origin and mount_from != repository:
@@ -231,10 +235,10 @@ class ImageRegistryClient:
             return False
         return self._mount(what, repository, digest, source, self._push(repository, what, source)) is None
 
-    def tags(self, repository: Repository) -> tuple[str, ...] | None:
+    def tags(self, repository: Repository, *, writing: bool = False) -> tuple[str, ...] | None:
         """Return all tags of the repository, sorted; None if the registry says that there is no such repository."""
         what = f"Failed to list the tags of {repository}"
-        access, url = self._pull(repository, what), f"{repository.url}/tags/list"
+        access, url = self._access(repository, what, writing=writing), f"{repository.url}/tags/list"
         tags: set[str] = set()
         for page in range(TAG_PAGES):
             answer = self._calls.call(what, "GET", url, access)
@@ -260,8 +264,8 @@ class ImageRegistryClient:
         """Close the connection that this thread keeps, if there is one."""
         self._calls.close()
 
-    def _get_manifest(self, what: str, image: ImageName) -> Answer:
-        access = self._pull(image.repository, what)
+    def _get_manifest(self, what: str, image: ImageName, *, writing: bool = False) -> Answer:
+        access = self._access(image.repository, what, writing=writing)
         headers = {"Accept": _ACCEPT}
         return self._calls.call(what, "GET", _manifest_url(image), access, headers=headers)
 
@@ -290,6 +294,9 @@ class ImageRegistryClient:
             raise unreadable(what, error) from None
         if named not in (None, digest):
             raise unreadable(what, f"the registry stored it as {named}, not as {digest}")
+
+    def _access(self, repository: Repository, what: str, *, writing: bool) -> Access:
+        return self._push(repository, what) if writing else self._pull(repository, what)
 
     def _pull(self, repository: Repository, what: str) -> Access:
         return Access(repository, merged([scope_of(repository.path, "pull")]), what)

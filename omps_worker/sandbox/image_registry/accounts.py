@@ -84,6 +84,9 @@ class Accounts:
 class TokenServer:
     """Answers requests for tokens. ``lifetime`` is how long its tokens are valid, in seconds.
 
+    ``exists`` and ``create``, if set, are what a repository is looked up and made with: as on Quay, somebody who may
+    push makes the repository by asking for a token, and nobody may pull from one that does not exist.
+
     ``sign`` makes a token of claims; without it tokens are random, and ``claims`` knows what they say.
     """
 
@@ -91,6 +94,8 @@ class TokenServer:
         self.accounts = accounts
         self.lifetime = 60
         self.issued = 0
+        self.exists: Callable[[str], bool] | None = None
+        self.create: Callable[[str], object] = lambda _path: None
         self._sign = sign or self._opaque
         self._claims: dict[str, Claims] = {}
         self._lock = threading.Lock()
@@ -106,6 +111,11 @@ class TokenServer:
             kind, _, rest = scope.partition(":")
             path, _, actions = rest.rpartition(":")
             allowed = self.accounts.allowed(account, path, actions.split(","))
+            if self.exists is not None and not self.exists(path):
+                if "push" in allowed:
+                    self.create(path)
+                else:
+                    allowed = frozenset()
             if kind == "repository" and allowed:
                 granted.append({"type": kind, "name": path, "actions": sorted(allowed)})
         now = int(time.time())

@@ -20,7 +20,6 @@ from omps_worker.sandbox.http_server import Request, Response
 from omps_worker.sandbox.image_registry.accounts import SERVICE, Account, Accounts, TokenServer
 from omps_worker.sandbox.image_registry.store import (
     DIGEST,
-    LISTS,
     StoredManifest,
     StoredRepository,
     digest_of,
@@ -97,6 +96,11 @@ class ImageApi:
             response = refusal.response
         return _with_headers(response, {"Docker-Distribution-Api-Version": "registry/2.0"})
 
+    def create(self, path: str) -> None:
+        """Make an empty repository."""
+        with self.lock:
+            self.repositories.setdefault(path, StoredRepository()).known = True
+
     def stored_blob(self, request: Request) -> Response:
         """Return the answer of the storage to which downloads of blobs are led."""
         if "authorization" in request.headers:
@@ -145,7 +149,7 @@ class ImageApi:
             wanted.append((request.query.get("from", ""), "pull"))
         if wanted:
             challenge += f',scope="{" ".join(f"repository:{path}:{actions}" for path, actions in wanted)}"'
-        if not authorization:
+        if not authorization.lower().startswith("bearer "):
             raise Refusal(_unauthorized(challenge, name))
         claims = self.tokens.claims(authorization)
         if claims is None:
@@ -204,9 +208,8 @@ class ImageApi:
             self._being_written.append((name, reference))
         try:
             if missing:
-                what = "manifest" if manifest.media_type in LISTS else "blob"
-                message = f"{what} unknown to registry"
-                errors = [{"code": "MANIFEST_BLOB_UNKNOWN", "message": message, "detail": each} for each in missing]
+                what = {"code": "MANIFEST_BLOB_UNKNOWN", "message": "blob unknown to registry"}
+                errors = [{**what, "detail": each} for each in missing]
                 return Response.json({"errors": errors}, 400)
             if self.slow_tags:
                 self.pause(self.slow_tags)

@@ -33,6 +33,7 @@ class SandboxImageRegistry:
     """The registry, as a context manager; also ``start``, ``stop`` (and start again), ``close``.
 
     ``login``: whether callers log in, and how. With ``token``, the token server is at ``/token`` of the same address.
+    ``like_quay``: its token server makes repositories for those who may push, and hides missing ones from all others.
     ``relative_locations``: uploads are sent to an address without a host. ``page``: how many tags a page of a list
     has; 0: all. ``elsewhere``: downloads of blobs are led to a storage at another address, which refuses credentials.
     ``max_body``: bytes of a request above which the answer is 413.
@@ -42,6 +43,7 @@ class SandboxImageRegistry:
         self,
         *,
         login: Login = "none",
+        like_quay: bool = False,
         relative_locations: bool = False,
         page: int = 0,
         elsewhere: bool = False,
@@ -51,6 +53,9 @@ class SandboxImageRegistry:
         self.accounts = Accounts()
         self.tokens = TokenServer(self.accounts)
         self._api = ImageApi(self.accounts, self.tokens, login)
+        if like_quay:
+            self.tokens.exists = lambda path: path in self.repositories()
+            self.tokens.create = self._api.create
         self._api.relative_locations = relative_locations
         self._api.page = page
         self._server = HttpServer(self._answer, max_body=max_body, tls=tls)
@@ -159,7 +164,7 @@ class SandboxImageRegistry:
             return dict(self._api.repositories.get(path, StoredRepository()).blobs)
 
     def repositories(self) -> tuple[str, ...]:
-        """Return the paths of all repositories that have or had a manifest."""
+        """Return the paths of all repositories that exist."""
         with self._api.lock:
             return tuple(path for path, repository in self._api.repositories.items() if repository.known)
 
