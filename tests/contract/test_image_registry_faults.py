@@ -20,7 +20,7 @@ from omps_worker.destinations.catalog.registry_client import ImageRegistryClient
 from omps_worker.sandbox.faults import Fault
 from tests.support.endless import ENDLESS, RETRY_AFTER
 from tests.support.images import Place, SmallImage, sandbox_place
-from tests.support.peer import Conversation, Peer, closed_port
+from tests.support.peer import Conversation, Peer
 
 IMAGE, NEWER = SmallImage(), SmallImage(extra="newer")
 LAYER = Descriptor("application/octet-stream", digest_of(IMAGE.layer), len(IMAGE.layer))
@@ -95,6 +95,16 @@ def test_only_a_registry_that_says_so_twice_has_no_tag(place: Place, which: str,
     place.registry.faults.add(Fault(which, times=None, **fault))
 
     fault_when(lambda: client.look(image))
+
+
+@pytest.mark.parametrize("body", [None, "<html>404 Not Found</html>", {"message": "no route"}, {"errors": []}, b"404"])
+def test_something_in_front_of_a_registry_cannot_say_that_a_tag_is_missing(place: Place, body: object) -> None:
+    client, image = place.client(), place.image()
+    NEWER.push(client, ImageName(image.repository, "another"))
+    place.registry.faults.add(Fault(GET, status=404, body=body))
+
+    assert "from something else" in str(fault_when(lambda: client.look(image)))
+    assert client.look(image) is None
 
 
 def test_a_tag_that_is_listed_is_not_missing(place: Place) -> None:
@@ -270,9 +280,8 @@ def test_a_write_that_was_refused_is_not_stored(place: Place) -> None:
         place.registry.faults.add(Fault("PUT /v2/.*/manifests/", status=status))
         error = fault_when(lambda: client.put_manifest(image, IMAGE.body, IMAGE.media_type), transient=transient)
         assert not error.ambiguous
-    with closed_port() as port:
-        nowhere = ImageName(Repository("http", f"127.0.0.1:{port}", "x"), "latest")
-        assert not fault_when(lambda: client.put_manifest(nowhere, IMAGE.body, IMAGE.media_type)).ambiguous
+    place.registry.stop()
+    assert not fault_when(lambda: client.put_manifest(image, IMAGE.body, IMAGE.media_type)).ambiguous
 
 
 def test_a_blob_that_is_too_large_is_refused_for_good(tmp_path: Path) -> None:
