@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import threading
 import time
@@ -447,6 +448,33 @@ def test_pages_that_never_end_do_end(place: Place) -> None:
     place.registry.faults.add(Fault(TAGS, headers=link, times=None))
 
     assert "no further tags" in str(fault_when(lambda: client.tags(image.repository)))
+
+
+def test_slow_pages_take_no_longer_than_a_few_calls() -> None:
+    numbers = itertools.count()
+
+    def script(peer: Conversation) -> None:
+        while request := peer.read_request():
+            if b" /v2/ " in request:
+                peer.answer(b"{}")
+                continue
+            peer.stopping.wait(0.3)
+            tags = json.dumps({"tags": [f"v{next(numbers)}"]}).encode()
+            peer.answer(tags, 'Link: </v2/community/catalog/tags/list?last=a>; rel="next"')
+
+    with Peer(script) as peer:
+        began = time.monotonic()
+        fault_when(lambda: client_of(0.5).tags(peer_image(peer).repository))
+        assert time.monotonic() - began < 5
+    assert next(numbers) > 2
+
+
+def test_a_slow_login_is_part_of_the_call(tmp_path: Path) -> None:
+    with sandbox_place(tmp_path, "token") as place:
+        place.registry.faults.add(Fault("GET /", delay=0.4, times=None))
+        began = time.monotonic()
+        fault_when(lambda: place.client(timeout=0.6).look(place.image()))
+        assert time.monotonic() - began < 3
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from urllib.parse import urljoin, urlsplit
 from pydantic import SecretStr
 
 from omps_worker.common.addresses import place_of
-from omps_worker.common.http_client.client import Answer, HttpClient, HttpFault
+from omps_worker.common.http_client.client import Answer, HttpClient, HttpFault, deadline
 from omps_worker.common.observer import Observer
 from omps_worker.destinations.catalog.auth import Access, Authenticator, Keychain
 from omps_worker.destinations.catalog.failures import unreachable, unreadable
@@ -30,12 +30,14 @@ _IN_BRACKETS = re.compile(r"<[^<>]*>")
 class RegistryCalls:
     """Calls to any image registry. Safe to use from several threads. Raises CatalogError where no answer comes.
 
-    ``what`` of each method begins the message of an error; ``access`` is what the call needs permission for.
+    ``timeout`` limits each call in seconds, with the login that it needs. ``what`` of each method begins the message of
+    an error; ``access`` is what the call needs permission for.
     """
 
     def __init__(self, keychain: Keychain, *, timeout: float, ca_bundle: Path | None, observer: Observer) -> None:
         self._http = HttpClient(timeout=timeout, ca_bundle=ca_bundle, observer=observer, service="image_registry")
         self.auth = Authenticator(keychain, self._http)
+        self.timeout = timeout
 
     def call(
         self,
@@ -101,16 +103,17 @@ class RegistryCalls:
 
     def _authorized(self, access: Access, send: Callable[[SecretStr | None], Answer]) -> Answer:
         """Return the answer of the call, which is sent again once if the registry wants another login for it."""
-        if not self.auth.knows(access.repository):
-            # Nothing large is sent before the registry has said how to log in.
-            self._learn(access)
-        authorization = self.auth.authorization(access)
-        answer = send(authorization)
-        if answer.status == 401 and not answer.redirected:
-            renewed = self.auth.challenged(access, answer, authorization)
-            if renewed is not None:
-                answer = send(renewed)
-        return answer
+        with deadline(self.timeout):
+            if not self.auth.knows(access.repository):
+                # Nothing large is sent before the registry has said how to log in.
+                self._learn(access)
+            authorization = self.auth.authorization(access)
+            answer = send(authorization)
+            if answer.status == 401 and not answer.redirected:
+                renewed = self.auth.challenged(access, answer, authorization)
+                if renewed is not None:
+                    answer = send(renewed)
+            return answer
 
     def _learn(self, access: Access) -> None:
         answer = self.exchange(access.what, "GET", f"{access.repository.origin}/v2/", None)

@@ -20,7 +20,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from omps_worker.common.errors import CatalogError
-from omps_worker.common.http_client.client import Answer
+from omps_worker.common.http_client.client import Answer, deadline
 from omps_worker.common.observer import SILENT, Observer
 from omps_worker.destinations.catalog.answers import (
     LISTS,
@@ -43,6 +43,9 @@ from omps_worker.destinations.catalog.image_name import ImageName, Repository, i
 TAG_PAGES = 1000
 """The maximum number of pages of a list of tags."""
 
+LIST_CALLS = 4
+"""How many times as long as one call a whole list of tags may take."""
+
 _ACCEPT = ", ".join(sorted(MANIFESTS | LISTS))
 _MISSING = 404
 
@@ -50,8 +53,9 @@ _MISSING = 404
 class ImageRegistryClient:
     """Reads and writes images in any image registry. Safe to use from several threads.
 
-    ``keychain`` finds the credentials for a repository, ``timeout`` is the limit of each call in seconds. Errors hold
-    what the registry said, never a credential, and its JSON in ``details["registry_response"]``, or {}.
+    ``keychain`` finds the credentials for a repository. ``timeout`` limits each call in seconds, with the login that it
+    needs; a list of tags may take four times as long. Errors hold what the registry said, never a credential, and its
+    JSON in ``details["registry_response"]``, or {}.
 
     ``writing`` of a read: ask for permission to write, too, as before an update. Some registries (Quay) then make a
     repository that does not exist; without it, they do not let anybody but an owner know that it does not exist.
@@ -240,25 +244,26 @@ class ImageRegistryClient:
         what = f"Failed to list the tags of {repository}"
         access, url = self._access(repository, what, writing=writing), f"{repository.url}/tags/list"
         tags: set[str] = set()
-        for page in range(TAG_PAGES):
-            answer = self._calls.call(what, "GET", url, access)
-            if answer.status == _MISSING and page == 0 and error_codes(answer):
-                return None
-            if answer.status != 200:
-                raise failure(what, answer, self._calls.auth.scrubber())
-            try:
-                found = tags_of(answer)
-            except Unreadable as error:
-                raise unreadable(what, error) from None
-            following = next_page(what, url, answer)
-            if following is None:
-                return tuple(sorted({*tags, *found}))
-            before = len(tags)
-            tags.update(found)
-            if len(tags) == before:
-                raise unreadable(what, "the next page of the list has no further tags")
-            url = following
-        raise unreadable(what, f"the list has more than {TAG_PAGES} pages")
+        with deadline(LIST_CALLS * self._calls.timeout):
+            for page in range(TAG_PAGES):
+                answer = self._calls.call(what, "GET", url, access)
+                if answer.status == _MISSING and page == 0 and error_codes(answer):
+                    return None
+                if answer.status != 200:
+                    raise failure(what, answer, self._calls.auth.scrubber())
+                try:
+                    found = tags_of(answer)
+                except Unreadable as error:
+                    raise unreadable(what, error) from None
+                following = next_page(what, url, answer)
+                if following is None:
+                    return tuple(sorted({*tags, *found}))
+                before = len(tags)
+                tags.update(found)
+                if len(tags) == before:
+                    raise unreadable(what, "the next page of the list has no further tags")
+                url = following
+            raise unreadable(what, f"the list has more than {TAG_PAGES} pages")
 
     def close(self) -> None:
         """Close the connection that this thread keeps, if there is one."""
