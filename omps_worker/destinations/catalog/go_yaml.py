@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime
 import math
 import re
+from decimal import Decimal
 from typing import Any
 
 from omps_worker.common.limits import VALUES
@@ -29,8 +30,9 @@ _INTEGER = re.compile(r"([-+]?)(?:0[xX]([0-9a-fA-F]+)|0[bB]([01]+)|0[oO]?([0-7]+
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _LINE = re.compile(r"[^\n]*\n|[^\n]+")
 _SEPARATOR = "---"
-_WHOLE = 2.0**53
-"""Floats without a fraction up to here are written as integers, as Go writes them."""
+_POINT_FLOAT = re.compile(r"\.[0-9](?:_?[0-9])*(?:[eE][-+]?[0-9](?:_?[0-9])*)?")
+_WHOLE = 1e21
+"""Floats without a fraction below this are written as integers, as Go writes them."""
 
 
 class GoReader(YamlReader):
@@ -57,7 +59,8 @@ def scalar(text: str) -> Any:
     if text[0] == ".":
         if _NOT_FINITE.fullmatch(text):
             raise YamlFault(f"it has a number that JSON cannot hold, {text}")
-        return _float(text) if _FLOAT.fullmatch(text) else text
+        number = _float(text.replace("_", "")) if _POINT_FLOAT.fullmatch(text) else None
+        return text if number is None else number
     if _NOT_FINITE.fullmatch(text):
         raise YamlFault(f"it has a number that JSON cannot hold, {text}")
     plain = text.replace("_", "")
@@ -103,7 +106,7 @@ def json_value(value: Any) -> Any:
     if isinstance(value, float):
         if not math.isfinite(value):
             raise YamlFault("it has a number that JSON cannot hold")
-        return int(value) if value.is_integer() and abs(value) < _WHOLE else value
+        return int(Decimal(repr(value))) if value.is_integer() and abs(value) < _WHOLE else value
     if isinstance(value, dict):
         return {_key(key): json_value(inner) for key, inner in value.items()}
     if isinstance(value, list):

@@ -29,7 +29,9 @@ from omps_worker.destinations.catalog.tree import TreePlan
 from omps_worker.destinations.catalog.versions import Version
 from omps_worker.manifests.findings import Finding
 
+_PRESENT = "The package in the catalog is not valid"
 _CONTEXT = "The package would not be valid in a catalog"
+_REST = "The rest of the package would not be valid in a catalog"
 _REFUSED = "The build cannot be added to the catalog"
 
 _Channels = dict[str, list[Entry]]
@@ -112,6 +114,8 @@ def merge_tree(
     ``images``: the pullspec of each bundle of the plan, by name. Deprecations and blobs of other schemas stay, but for
     deprecations of what is gone. Raises PackageValidationError.
     """
+    if current is not None:
+        rules.check(current, _PRESENT)
     made = plan.package_file(images)
     _check_overwrite(current, made.bundles, overwrite)
     return _finished(current, made)
@@ -132,6 +136,8 @@ def add_bundle(
 
     Raises PackageValidationError.
     """
+    if current is not None:
+        rules.check(current, _PRESENT)
     blob = bundle.blob(image)
     if current is not None and bundle.package != current.name:
         _refuse(f"bundle {bundle.name} is of package {bundle.package}, not of {current.name}")
@@ -168,21 +174,22 @@ def without(current: PackageFile, names: Sequence[str]) -> Merged:
 
     Raises PackageValidationError if the rest would not be valid, as when others are reached through a bundle only.
     """
+    rules.check(current, _PRESENT)
     kept = [each for each in current.bundles if each["name"] not in names]
     if not kept:
         return Merged(None, tuple(each["name"] for each in current.bundles))
     channels = {
         each["name"]: [entry for entry in each["entries"] if entry["name"] not in names] for each in current.channels
     }
-    return _finished(current, PackageFile.of([current.package, *_channel_blobs(current.name, channels), *kept]))
+    return _finished(current, PackageFile.of([current.package, *_channel_blobs(current.name, channels), *kept]), _REST)
 
 
-def _finished(current: PackageFile | None, made: PackageFile) -> Merged:
+def _finished(current: PackageFile | None, made: PackageFile, context: str = _CONTEXT) -> Merged:
     """Carry over from ``current`` what builds know nothing of, and validate the result."""
     if current is not None:
         carried = (*_deprecations(current, made), *current.others)
         made = PackageFile.of([*made.blobs(), *carried])
-    rules.check(made, _CONTEXT)
+    rules.check(made, context)
     present = {each["name"] for each in made.bundles}
     before = current.bundles if current else ()
     return Merged(made, tuple(each["name"] for each in before if each["name"] not in present))
@@ -191,7 +198,7 @@ def _finished(current: PackageFile | None, made: PackageFile) -> Merged:
 def _deprecations(current: PackageFile, made: PackageFile) -> list[Blob]:
     """Return the deprecations without those of bundles and channels that are gone."""
     there = {(BUNDLE, each["name"]) for each in made.bundles} | {(CHANNEL, each["name"]) for each in made.channels}
-    kept = []
+    kept: list[Blob] = []
     for blob in current.deprecations:
         entries = [
             entry
@@ -277,8 +284,8 @@ def _check_overwrite(current: PackageFile | None, bundles: Iterable[Blob], overw
 
 def _told(conflict: Conflict, overwrite: Overwrite) -> str:
     text = (
-        f"{conflict.name} ({conflict.version}) is in the catalog with other content: {_content(conflict.present)} there, "
-        f"{_content(conflict.new)} in this build"
+        f"{conflict.name} ({conflict.version}) is in the catalog with other content: {_content(conflict.present)} "
+        f"there, {_content(conflict.new)} in this build"
     )
     if overwrite is Overwrite.NEVER:
         return f"{text}. Give it a new version; overwrite: heads allows it for bundles that nothing replaces or skips"

@@ -14,6 +14,7 @@ NAME_LENGTH = 255
 REFERENCE_LENGTH = 1000
 """How many characters a reference may have."""
 
+_DOCKER_HUB = "docker.io"
 _LABEL = r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?)"
 _HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*(?::[0-9]+)?")
 _COMPONENT = re.compile(r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*")
@@ -35,15 +36,18 @@ def reference_fault(text: str) -> str | None:
     first, slash, path = rest.partition("/")
     # What has no dot and no colon before the first slash is a path on Docker Hub, not a host.
     if not slash or not ("." in first or ":" in first or first == "localhost"):
-        first, path = "docker.io", rest
+        first, path = _DOCKER_HUB, rest
+    if first == "index.docker.io":
+        first = _DOCKER_HUB
     path, colon, tag = path.partition(":")
     if colon and not _TAG.fullmatch(tag):
         return "its tag is no tag"
-    if not _HOST.fullmatch(first):
+    # The grammar takes a host that is none for a part of the path, if it can be that.
+    if not _HOST.fullmatch(first) and not _COMPONENT.fullmatch(first):
         return "its host is no name of a host"
     if not path or not all(_COMPONENT.fullmatch(component) for component in path.split("/")):
         return "its path has an empty component, or one with other characters than a-z, 0-9 and separators inside"
-    if first == "docker.io" and "/" not in path:
+    if first == _DOCKER_HUB and "/" not in path:
         path = f"library/{path}"
     if len(first) + 1 + len(path) > NAME_LENGTH:
         return f"its host and path have more than {NAME_LENGTH} characters"

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from omps_worker.manifests.archive import shown
+
 _BLOCK = 512
 _HEADER_BYTES = 64 * 1024
 """How large a header may be that describes the next one: names of 4096 bytes are the longest anywhere."""
@@ -148,7 +150,7 @@ def _records(text: bytes) -> dict[str, str]:
         length = _decimal(text[at:blank].decode("ascii", "replace")) if blank > at else 0
         record = text[blank + 1 : at + length]
         key, equals, value = record.partition(b"=")
-        if length <= blank - at + 1 or not record.endswith(b"\n") or not equals:
+        if length <= blank - at + 1 or at + length > len(text) or not record.endswith(b"\n") or not equals:
             raise CannotUnpack("a header in a layer is damaged")
         records[_decoded(key)] = _decoded(value[:-1])
         at += length
@@ -194,5 +196,5 @@ def _path(name: str) -> str:
         raise CannotUnpack("a path in a layer is too long, or has a NUL")
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if ".." in parts:
-        raise CannotUnpack(f"a layer has a path with .. in it, {name[:100]!r}")
+        raise CannotUnpack(f"a layer has a path with .. in it, {shown(name)}")
     return "/".join(parts)

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 
 from omps_worker.destinations.catalog.tar_reader import CannotUnpack, Member, TarReader
+from omps_worker.manifests.archive import shown
 
 _GZIP = b"\x1f\x8b"
 _ZSTANDARD = b"\x28\xb5\x2f\xfd"
@@ -100,7 +101,7 @@ class _Files:
 
     def _add(self, member: Member, tar: TarReader, added: dict[str, bytes], directories: set[str]) -> None:
         if not member.is_file and not member.is_directory:
-            raise CannotUnpack(f"{member.path[:200]} is neither a file nor a directory")
+            raise CannotUnpack(f"{shown(member.path)} is neither a file nor a directory")
         parents = _and_above(member.path)[1:]
         for parent in parents:
             added.pop(parent, None)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Versions, releases and ranges of versions, by the grammar of the library that opm uses (blang/semver v4).
 
-The grammar of ranges is a port of its parser, oddities included: a range is refused exactly if opm refuses it, but for
-ranges with letters outside of ASCII, which are always refused here.
+The grammar of ranges is a port of its parser, oddities included. Two kinds of ranges are refused here although the
+library parses them: those with characters outside of ASCII, and those with nothing between two ``||``, at which the
+library crashes when it uses them.
 """
 
 from __future__ import annotations
@@ -113,6 +114,8 @@ def range_fault(text: str) -> str | None:
         return "it is empty" if len(alternatives) == 1 else "it begins with ||"
     if not alternatives[-1]:
         return "it ends with ||"
+    if not all(alternatives):
+        return "it has nothing between two ||"
     for comparison in (each for alternative in alternatives for part in alternative for each in _expanded(part)):
         operator, version = _split(comparison)
         if not version:
@@ -204,8 +207,8 @@ def _incremented(version: str, position: int | None) -> str:
     pieces = version.split(".")
     if position is None or position >= len(pieces):
         return ""
-    # strconv.Atoi takes a sign and 19 digits.
-    if not re.fullmatch(r"[-+]?[0-9]{1,19}", pieces[position]) or abs(int(pieces[position])) >= 2**63:
+    # The library increments integers of 64 bits; the largest one becomes negative, which is no version.
+    if not re.fullmatch(r"[-+]?[0-9]{1,19}", pieces[position]) or abs(int(pieces[position])) >= 2**63 - 1:
         return ""
     pieces[position] = str(int(pieces[position]) + 1)
     return ".".join(pieces)
