@@ -43,7 +43,7 @@ def image(name: str) -> str:
     return f"registry.example/acme/{name.partition('.')[0].lower()}@sha256:{name.encode().hex():0<64.64}"
 
 
-def csv(name: str = "otter.v1.0.0", version: str = "1.0.0", **spec: Any) -> dict[str, Any]:
+def csv(name: str = "otter.v1.0.0", version: str = "1.0.0", /, **spec: Any) -> dict[str, Any]:
     """A CSV that owns nothing. ``spec`` adds to its spec; ``metadata`` in it to its metadata."""
     metadata = spec.pop("metadata", {})
     return {

@@ -256,6 +256,8 @@ def test_limits_are_kept_while_layers_are_read():
     assert "more than 100 files" in refused(tar(*((f"manifests/.wh.{number}", b"") for number in range(300))))
     assert "more than 100 files" in refused(tar(*((f"manifests/{number}", None) for number in range(300))))
     assert "layers" in refused(*[tar(("a", b""))] * 200)
+    assert "directories deep" in refused(tar(("manifests/" + "a/" * 40 + "b", b"")))
+    assert "more than 100 files" in refused(tar(*[("manifests/a", b""), ("manifests/a", None)] * 150))
     twice = [tar(("manifests/a", bytes(600_000))), tar(("manifests/b", bytes(600_000)))]
     assert "more than 1000000 bytes" in refused(*twice)
 

@@ -253,10 +253,13 @@ def test_the_default_channel_moves_with_the_highest_version_only():
     assert add(current, bundle("1.2.0", "fast", "")).package.default_channel == "stable"
 
 
-def test_the_first_bundle_needs_a_default_channel_if_it_is_in_several():
+def test_a_default_channel_without_bundles_waits_until_there_are_some():
     assert add(None, bundle("1.0.0", "fast", "")).package.default_channel == "fast"
-    assert "several channels" in refusal(None, bundle("1.0.0", "fast,stable", ""))
-    assert "default channel slow does not exist" in refusal(None, bundle("1.0.0", "fast", "slow"))
+    assert add(None, bundle("1.0.0", "slow,fast", "")).package.default_channel == "fast"
+    first = add(None, bundle("1.0.0", "slow,fast", "stable")).package
+    assert first.default_channel == "fast"
+    assert add(first, bundle("1.1.0", "slow", "stable")).package.default_channel == "fast"
+    assert add(first, bundle("1.1.0", "stable", "stable")).package.default_channel == "stable"
 
 
 def test_the_icon_is_that_of_the_head_of_the_default_channel():

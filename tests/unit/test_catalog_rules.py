@@ -330,6 +330,21 @@ def test_files_that_this_worker_cannot_have_written_are_refused(data: bytes) -> 
         PackageFile.parse(data)
 
 
+def test_a_package_that_could_not_be_read_again_is_refused():
+    blobs = ({"schema": "acme", "package": "otter", "number": number} for number in range(FILE_BLOBS))
+    large = small_package(*blobs)
+
+    with pytest.raises(PackageValidationError, match="it has 20004 blobs"):
+        rules.check(large)
+    with pytest.raises(NotAPackageFile):
+        PackageFile.parse(large.data())
+    deep: Any = []
+    for _ in range(250):
+        deep = [deep]
+    with pytest.raises(PackageValidationError, match="nested more than 200 deep"):
+        rules.check(small_package({"schema": "acme", "package": "otter", "deep": deep}))
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-5, 5) | st.text(max_size=3),
     lambda inner: (

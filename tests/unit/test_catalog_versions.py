@@ -128,7 +128,8 @@ def test_a_very_long_range_is_refused():
 REFERENCES = (
     "etcd", "library/etcd", "quay.io/acme/etcd", "quay.io/acme/etcd:v1.0.0", f"quay.io/acme/etcd@{SHA256}",
     f"quay.io/acme/etcd:v1@{SHA256}", "localhost/etcd", "localhost:5000/etcd", "registry:5000/a/b/c",
-    "Registry.Example/a", "a_b.c/d", "index.docker.io/a", "a/b__c/d-e--f/g.h_i", "a:T_1.x-y", "docker.io/a", "127.0.0.1:5000/a", "x" * 200,
+    "Registry.Example/a", "a_b.c/d", "index.docker.io/a", "a/b__c/d-e--f/g.h_i", "a:T_1.x-y", "docker.io/a",
+    "127.0.0.1:5000/a", "x" * 200,
 )  # fmt: skip
 NO_REFERENCES = (
     "", "/", "a/", "/a", "a//b", "UPPER", "quay.io/Upper/a", "a:", "a:-x", "a@", f"a@@{SHA256}", "a@sha256:abc", "a b",

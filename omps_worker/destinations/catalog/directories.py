@@ -34,6 +34,8 @@ class Directory:
     objects: list[Mapping[Any, Any]] = field(repr=False)
     files: Mapping[str, bytes] = field(repr=False)
     """The files of the bundle's ``manifests/``, by name."""
+    entry: Mapping[str, Any] = field(repr=False)
+    """What the CSV leads to, as far as it can be read: a CSV that opm refuses belongs to a channel too."""
     faults: list[str] = field(default_factory=list)
 
 
@@ -105,7 +107,9 @@ def _read_directory(reader: GoReader, tree: FileTree, directory: str, paths: lis
     if len(csvs) == 1:
         objects_ = [each.value for each in inside]
         files = {each.name: each.content for each in inside}
-        found.directories.append(Directory(directory, called[0], csvs[0].path, objects_, files))
+        found.directories.append(
+            Directory(directory, called[0], csvs[0].path, objects_, files, _entry(called[0], csvs[0].value))
+        )
     elif csvs:
         found.crowded.update(called)
         found.faults.append(
@@ -155,3 +159,11 @@ def _name(csv: Mapping[Any, Any]) -> str:
     metadata = csv.get("metadata")
     name = metadata.get("name") if isinstance(metadata, dict) else None
     return name if isinstance(name, str) else ""
+
+
+def _entry(name: str, csv: Mapping[Any, Any]) -> dict[str, Any]:
+    spec = csv.get("spec")
+    spec = spec if isinstance(spec, dict) else {}
+    replaced, skips = spec.get("replaces"), spec.get("skips")
+    skipped = [each for each in skips if isinstance(each, str)] if isinstance(skips, list) else []
+    return {"name": name, "replaces": replaced if isinstance(replaced, str) else "", "skips": skipped}

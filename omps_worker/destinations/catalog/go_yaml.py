@@ -76,7 +76,7 @@ def documents(text: str) -> list[str]:
 
     Raises YamlFault if something else than a comment follows a separator: opm stops there.
     """
-    if text.lstrip().startswith("{") or (f"\n{_SEPARATOR}" not in text and not text.startswith(_SEPARATOR)):
+    if f"\n{_SEPARATOR}" not in text and not text.startswith(_SEPARATOR):
         return [text] if text else []
     found: list[str] = []
     lines: list[str] = []

@@ -132,7 +132,8 @@ def add_bundle(
 
     With ``Graph.REPLACES``, the head of a channel is the higher version of the present head and the bundle, and the
     channel is what the head reaches; the rest is dropped. With ``Graph.SEMVER``, each version in a channel replaces the
-    one below it, and nothing is dropped. The default channel is the bundle's if it is the highest version.
+    one below it, and nothing is dropped. The default channel is the bundle's if the bundle is the highest version and
+    the channel exists; else it stays, and a new package has the first of its channels by name.
 
     Raises PackageValidationError.
     """
@@ -154,6 +155,7 @@ def add_bundle(
     added = _add_to_chain if graph is Graph.SEMVER else _add_to_reached
     for channel in dict.fromkeys(bundle.channels):
         channels[channel] = added(channels, channel, bundle, bundles)
+    channels = {name: entries for name, entries in channels.items() if entries}
     reached = {entry["name"] for entries in channels.values() for entry in entries}
     if bundle.name not in reached:
         return Merged(current, superseded=True)
@@ -241,9 +243,9 @@ def _add_to_chain(channels: _Channels, channel: str, bundle: Bundle, bundles: Ma
             entry["replaces"] = below
         if entries[name].get("skipRange"):
             entry["skipRange"] = entries[name]["skipRange"]
-        chain.insert(0, entry)
+        chain.append(entry)
         below = name
-    return chain
+    return chain[::-1]
 
 
 def _package_blob(
@@ -252,12 +254,11 @@ def _package_blob(
     """Return the ``olm.package`` with its default channel, and the icon of that channel's head if it is the bundle."""
     default = current.default_channel if current else ""
     highest = max(bundles, key=lambda name: _order(bundles[name])) == bundle.name
-    if bundle.default_channel and (highest or not default):
+    if bundle.default_channel in channels and (highest or not default):
         default = bundle.default_channel
     if not default:
-        if len(channels) > 1:
-            _refuse(f"bundle {bundle.name} is the first of its package, in several channels, and names no default one")
-        default = next(iter(channels))
+        # The first bundles of a package may name a default channel in which there is no bundle yet.
+        default = min(channels)
     package = {"schema": PACKAGE, "name": bundle.package, **(current.package if current else {})}
     package["defaultChannel"] = default
     if bundle.name in heads_of(channels.get(default, ())):

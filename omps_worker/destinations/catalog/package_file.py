@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from omps_worker.common.json_text import read_json
+from omps_worker.common.json_text import DEPTH_LIMIT, is_deeper, read_json
 from omps_worker.destinations.catalog.graph import heads_of
 from omps_worker.destinations.catalog.versions import Version, parse_version
 
@@ -134,6 +134,20 @@ class PackageFile:
     def data(self) -> bytes:
         """Return the bytes of the file."""
         return "".join(f"{canonical(blob)}\n" for blob in self.blobs()).encode("ascii")
+
+    def size_fault(self) -> str | None:
+        """Return why ``parse`` would refuse the file for its size or depth; None if it would not."""
+        if any(is_deeper(blob, DEPTH_LIMIT) for blob in self.blobs()):
+            return f"its values are nested more than {DEPTH_LIMIT} deep"
+        data = self.data()
+        for limit, number, what in (
+            (FILE_BYTES, len(data), "bytes"),
+            (FILE_BLOBS, data.count(b"\n"), "blobs"),
+            (FILE_CONTAINERS, data.count(b"{") + data.count(b"["), "objects and arrays"),
+        ):
+            if number > limit:
+                return f"it has {number} {what}, and the file of a package may have {limit}"
+        return None
 
     @property
     def digest(self) -> str:

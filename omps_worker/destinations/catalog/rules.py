@@ -61,8 +61,14 @@ def package_name_fault(name: str) -> str | None:
 
 
 def check(package: PackageFile, context: str = "The catalog would not be valid") -> None:
-    """Raise PackageValidationError if ``package`` has faults; ``details["findings"]`` has all of them."""
-    refuse(faults(package.blobs()), context)
+    """Raise PackageValidationError if ``package`` has faults or is too large to be read again.
+
+    ``details["findings"]`` has all faults.
+    """
+    found = faults(package.blobs())
+    if (fault := package.size_fault()) is not None:
+        found.append(Finding(fault))
+    refuse(found, context)
 
 
 def refuse(found: Sequence[Finding], context: str) -> None:

@@ -46,6 +46,8 @@ class TarReader:
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces = pieces
         self._buffer = b""
+        self._at = 0
+        """How much of the buffer was read."""
         self._left = 0
         """How many bytes of the current member, with its padding, were not read yet."""
         self._size = 0
@@ -107,28 +109,33 @@ class TarReader:
         return header
 
     def _read(self, size: int, *, short: bool = False) -> bytes:
-        parts = [self._buffer]
-        have = len(self._buffer)
-        while have < size:
-            piece = next(self._pieces, None)
-            if piece is None:
+        data = self._buffer[self._at : self._at + size]
+        self._at += len(data)
+        if len(data) == size:
+            return data
+        parts = [data]
+        missing = size - len(data)
+        while missing:
+            if not self._refill():
                 if short:
                     break
                 raise CannotUnpack("a layer ends in the middle")
-            parts.append(piece)
-            have += len(piece)
-        data = b"".join(parts)
-        self._buffer = data[size:]
-        return data[:size]
+            part = self._buffer[:missing]
+            self._at = len(part)
+            missing -= len(part)
+            parts.append(part)
+        return b"".join(parts)
 
     def _skip(self, size: int) -> None:
-        while size > len(self._buffer):
-            size -= len(self._buffer)
-            piece = next(self._pieces, None)
-            if piece is None:
+        while size > len(self._buffer) - self._at:
+            size -= len(self._buffer) - self._at
+            if not self._refill():
                 raise CannotUnpack("a layer ends in the middle")
-            self._buffer = piece
-        self._buffer = self._buffer[size:]
+        self._at += size
+
+    def _refill(self) -> bool:
+        self._buffer, self._at = next(self._pieces, b""), 0
+        return bool(self._buffer)
 
 
 def _describe(described: dict[str, str], kind: bytes, text: bytes) -> None:

@@ -25,7 +25,7 @@ from omps_worker.destinations.catalog.bundle import (
 )
 from omps_worker.destinations.catalog.directories import Directory, read_directories
 from omps_worker.destinations.catalog.go_structs import LOOSE_TEXT, Field, Mismatch, Struct, loose_text, structs
-from omps_worker.destinations.catalog.graph import reached_from
+from omps_worker.destinations.catalog.graph import Entry, reached_from
 from omps_worker.destinations.catalog.icons import Icon
 from omps_worker.destinations.catalog.package_file import CHANNEL, PACKAGE, Blob, PackageFile
 from omps_worker.destinations.catalog.render import CannotRender, Metadata, bundle_of
@@ -35,6 +35,9 @@ from omps_worker.manifests.operator_manifests import find_package
 
 TAG_LENGTH = 128
 """How many characters a tag of an image may have."""
+
+ENTRIES = 50_000
+"""How many entries all channels may have together. The largest real packages have some hundreds."""
 
 OLM_BYTES = 2**20
 """How large OLM takes a bundle: the gzip of all its files, and each single file as it is."""
@@ -139,16 +142,20 @@ class _Draft:
             self._add(fault, self.path)
         rendered = self._rendered(package)
         channels, default = self._channels(rendered)
-        entries = {name: bundle.entry() for name, (_, bundle) in rendered.items()}
-        members = {channel: tuple(reached_from(head, entries)) for channel, head in channels.items()}
-        published = {name for names in members.values() for name in names}
+        entries = {each.name: each.entry for each in self.directories if each.name}
+        members = self._members(channels, entries)
+        bundle_channels: dict[str, list[str]] = {}
+        for channel in sorted(members):
+            for name in members[channel]:
+                bundle_channels.setdefault(name, []).append(channel)
+        published = bundle_channels.keys()
         for directory in self.directories:
             if directory.name in published:
                 self.faults += (Finding(text, directory.csv_path) for text in directory.faults)
             else:
                 self.warnings += (Finding(text, directory.csv_path) for text in directory.faults)
         bundles = [
-            self._planned(package, directory, bundle, members, default)
+            self._planned(directory, bundle, bundle_labels(package, bundle_channels[bundle.name], default))
             for directory, bundle in sorted(rendered.values(), key=lambda each: (each[1].order, each[1].name))
             if bundle.name in published
         ]
@@ -159,7 +166,7 @@ class _Draft:
             default,
             members,
             tuple(bundles),
-            unpublished=tuple(sorted({each.name for each in self.directories if each.name not in published})),
+            unpublished=tuple(sorted(entries.keys() - published)),
             left_out=tuple(sorted(self.left_out)),
             icon=head[1].icon if head else None,
             warnings=sentences(self.warnings),
@@ -216,11 +223,19 @@ class _Draft:
             self._add(f"the defaultChannel {default} is none of the channels", self.path)
         return channels, default or next(iter(channels), "")
 
-    def _planned(
-        self, package: str, directory: Directory, bundle: Bundle, members: Mapping[str, Sequence[str]], default: str
-    ) -> PlannedBundle:
-        channels = sorted(channel for channel, names in members.items() if bundle.name in names)
-        labels = bundle_labels(package, channels, default)
+    def _members(self, channels: Mapping[str, str], entries: Mapping[str, Entry]) -> dict[str, tuple[str, ...]]:
+        """Return what each channel reaches, until that is more than ``ENTRIES``."""
+        members: dict[str, tuple[str, ...]] = {}
+        room = ENTRIES
+        for channel, head in channels.items():
+            members[channel] = tuple(reached_from(head, entries))
+            room -= len(members[channel])
+            if room < 0:
+                self._add(f"the channels have more than {ENTRIES} entries", self.path)
+                return {}
+        return members
+
+    def _planned(self, directory: Directory, bundle: Bundle, labels: Mapping[str, str]) -> PlannedBundle:
         self.warnings += (Finding(text, directory.csv_path) for text in (*bundle.warnings, *_sizes(directory.files)))
         files = {f"manifests/{name}": content for name, content in directory.files.items()}
         return PlannedBundle(bundle, directory.path, {**files, _ANNOTATIONS: annotations_text(labels)}, labels)

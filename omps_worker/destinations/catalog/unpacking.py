@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 
 from omps_worker.destinations.catalog.tar_reader import CannotUnpack, Member, TarReader
-from omps_worker.manifests.archive import shown
+from omps_worker.manifests.archive import DEPTH, shown
 
 _GZIP = b"\x1f\x8b"
 _ZSTANDARD = b"\x28\xb5\x2f\xfd"
@@ -70,6 +70,7 @@ class _Files:
         removed: set[str] = set()
         emptied: set[str] = set()
         size = sum(map(len, self._files.values()))
+        wanted = 0
         for member in tar:
             above, _, name = member.path.rpartition("/")
             if name == _OPAQUE:
@@ -79,10 +80,11 @@ class _Files:
                 removed.add(f"{above}/{hidden}" if above else hidden)
             elif self._is_wanted(member.path):
                 size += member.size
+                wanted += 1
                 if size > self._room.kept_bytes:
                     raise CannotUnpack(f"its files have more than {self._room.kept_bytes} bytes")
                 self._add(member, tar, added, directories)
-            if len(added) + len(directories) + len(removed) + len(emptied) > 2 * self._room.files + 16:
+            if wanted + len(removed) + len(emptied) > 2 * self._room.files + 16:
                 raise CannotUnpack(f"it has more than {self._room.files} files")
         self._remove(removed, emptied, added.keys(), directories)
         self._files.update(added)
@@ -102,6 +104,8 @@ class _Files:
     def _add(self, member: Member, tar: TarReader, added: dict[str, bytes], directories: set[str]) -> None:
         if not member.is_file and not member.is_directory:
             raise CannotUnpack(f"{shown(member.path)} is neither a file nor a directory")
+        if member.path.count("/") >= DEPTH:
+            raise CannotUnpack(f"{shown(member.path)} is more than {DEPTH} directories deep")
         parents = _and_above(member.path)[1:]
         for parent in parents:
             added.pop(parent, None)
