@@ -9,5 +9,5 @@ What they read is hostile. What they write is the same bytes for the same conten
 * ``merge`` puts bundles into a package; ``rules`` says what opm would refuse about it.
 * ``package_file`` is the text of a package; ``catalog_image`` holds the packages of a catalog in layers.
 * ``image`` and ``layers`` write images; ``unpacking`` and ``tar_reader`` read those of others.
-* ``versions``, ``references``, ``graph``, ``icons``, ``go_yaml`` and ``go_structs`` know one grammar or rule of opm each.
+* ``versions``, ``references``, ``graph``, ``icons``, ``go_yaml`` and ``go_structs`` each know one grammar or rule.
 """
