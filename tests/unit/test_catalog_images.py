@@ -287,12 +287,24 @@ HEADERS: Mapping[str, Callable[[], bytes]] = {
     "a path that is not UTF-8": lambda: tar(("manifests/\udcff", b""), format=tarfile.GNU_FORMAT),
     "a checksum that is wrong": lambda: b"x" + tar(("manifests/a", b""))[1:],
     "no tar": lambda: b"x" * 2048,
+    "a size that is negative": lambda: numbered(b"\xff" * 12),
+    "a size that is huge in binary": lambda: numbered(b"\x80" + b"\xff" * 11),
+    "a size that is no number": lambda: numbered(b"abcdefghijkl"),
     "half a block": lambda: tar(("a", b""))[:300],
     "zstandard": lambda: b"\x28\xb5\x2f\xfd" + b"x" * 100,
     "a damaged gzip": lambda: stored_gzip(tar(("a", b"")))[:-8] + bytes(8),
     "half a gzip": lambda: stored_gzip(tar(("a", b"")))[:-20],
     "something after a gzip": lambda: stored_gzip(tar(("a", b""))) + b"x",
 }
+
+
+def numbered(size: bytes) -> bytes:
+    """A header whose size is ``size``."""
+    header = bytearray(tar(("manifests/a", b""))[:512])
+    header[124:136] = size
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header) + bytes(1024)
 
 
 def record(key: str, value: str) -> bytes:
@@ -326,6 +338,12 @@ def test_long_names_are_read_in_each_format(tar_format):
     layer = tar((path, b"1"), ("manifests/b", b"2"), format=tar_format)
 
     assert unpack([layer], WANTED, ROOM) == {path: b"1", "manifests/b": b"2"}
+
+
+def test_sizes_may_be_binary():
+    header, content = numbered(b"\x80" + (3).to_bytes(11, "big"))[:512], b"abc".ljust(512, b"\0")
+
+    assert unpack([header + content + bytes(1024)], WANTED, ROOM) == {"manifests/a": b"abc"}
 
 
 def test_a_gzip_of_several_members_is_read_to_its_end():

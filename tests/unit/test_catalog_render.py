@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omps_worker.destinations.catalog.bundle import Bundle
+from omps_worker.destinations.catalog.bundle import CHANNELS_LABEL, DEFAULT_CHANNEL_LABEL, PACKAGE_LABEL, Bundle
 from omps_worker.destinations.catalog.csv_metadata import csv_metadata
 from omps_worker.destinations.catalog.go_structs import Mismatch
 from omps_worker.destinations.catalog.go_yaml import GoReader, documents, json_value, scalar
@@ -83,6 +83,19 @@ def test_descriptors_keep_their_value_as_it_is_and_null_too():
             {"path": "", "x-descriptors": ["x"]},
         ]
     )
+
+
+def test_keys_that_are_no_text_are_keys_as_in_json():
+    assert metadata({1: "x", "description": "y"}) == {"description": "y"}
+    assert metadata({}, annotations={True: "x", 2: "y"}) == {"annotations": {"true": "x", "2": "y"}}
+    with pytest.raises(Mismatch, match="a key that JSON cannot hold"):
+        metadata({}, annotations={None: "x"})
+
+
+def test_an_integer_may_be_written_with_a_fraction_of_zero():
+    service = {"owned": [{"containerPort": 443.0}]}
+
+    assert metadata({"apiservicedefinitions": service})["apiServiceDefinitions"]["owned"][0]["containerPort"] == 443
 
 
 MISMATCHES = {
@@ -229,6 +242,22 @@ def test_only_the_first_document_of_files_directly_in_the_directories_counts():
     assert [each["kind"] for each in properties(made, "olm.gvk")] == ["Den"]
 
 
+def test_numbers_and_booleans_are_text_in_annotations_as_for_opm():
+    text = f"annotations: {{{CHANNELS_LABEL}: 4.10, {DEFAULT_CHANNEL_LABEL}: true, {PACKAGE_LABEL}: 7}}"
+    made = read_bundle({"manifests/csv.yaml": json.dumps(csv()).encode(), "metadata/a.yaml": text.encode()})
+
+    assert (made.channels, made.default_channel, made.package) == (("4.1",), "true", "7")
+
+
+def test_files_in_metadata_of_other_types_are_passed_over():
+    made = bundle(
+        metadata__a_yaml="annotations: [1]\ndependencies: {}\nproperties: [x]\n",
+        metadata__b_yaml="dependencies: [{type: olm.label, value: {label: x}}]\n",
+    )
+
+    assert (made.package, properties(made, "olm.label")) == ("otter", [{"label": "x"}])
+
+
 def test_of_two_csvs_the_first_one_counts():
     assert bundle({}, csv("badger.v2.0.0", "2.0.0")).name == "otter.v1.0.0"
 
@@ -306,6 +335,12 @@ def test_a_number_is_text_a_number_or_refused(text):
         return
     assert isinstance(value, (str, int, float))
     assert json.loads(json.dumps(json_value(value), allow_nan=False)) == value
+
+
+def test_dates_become_text_and_other_types_of_yaml_are_refused():
+    assert json_value(GoReader().read("!!timestamp 2020-01-01")) == "2020-01-01"
+    with pytest.raises(YamlFault):
+        json_value(GoReader().read("!!binary aGk="))
 
 
 def test_keys_become_text_as_in_json():

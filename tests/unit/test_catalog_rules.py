@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from omps_worker.common.errors import PackageValidationError
 from omps_worker.destinations.catalog import rules
 from omps_worker.destinations.catalog.graph import reached_from
-from omps_worker.destinations.catalog.package_file import FILE_BLOBS, NotAPackageFile, PackageFile
+from omps_worker.destinations.catalog.package_file import FILE_BLOBS, FILE_BYTES, NotAPackageFile, PackageFile
 from tests.support.olm import bundle_blob, channel, image, package_blob, small_package
 
 HEAD = {"name": "otter.v1.1.0", "replaces": "otter.v1.0.0"}
@@ -60,6 +60,12 @@ REFUSED = {
     "dash at the end": ((package_blob(name="otter-"),), "cannot be the name"),
     "icon": ((package_blob(icon={"base64data": "x", "mediatype": "image/png"}),), "icon is no base64"),
     "icon of another type": ((package_blob(icon=[]),), "its icon is a list"),
+    "icon with a number": (
+        (package_blob(icon={"base64data": "AAAA", "mediatype": 1}),),
+        "mediatype of the icon is no text",
+    ),
+    "bundle without a name": ((*small_package().blobs(), bundle_blob("", "2.0.0")), "a bundle without a name"),
+    "entry without a name": ((*small_package().blobs(), channel("x", "")), "it has an entry without a name"),
     "two equal channels": ((*small_package().blobs(), small_package().channels[0]), "channel stable is there 2 times"),
     "channel without entries": ((*small_package().blobs(), channel("x")), "channel x: it has no entry"),
     "channel without a name": ((*small_package().blobs(), channel("", "otter.v1.0.0")), "channel without a name"),
@@ -310,7 +316,19 @@ def test_a_package_file_is_read_as_it_was_written():
     )
 
 
+def test_bundles_without_a_version_come_first_and_fractions_stay():
+    odd = (
+        {**bundle_blob("x", "none"), "weight": 1.5},
+        {**BUNDLES[0], "name": "y", "properties": [{"type": "olm.package", "value": {"version": 1}}]},
+    )
+    package = PackageFile.of([package_blob(), BUNDLES[0], *odd])
+
+    assert [each["name"] for each in package.bundles] == ["x", "y", "otter.v1.0.0"]
+    assert PackageFile.parse(package.data()) == package
+
+
 HOSTILE = {
+    "too large": b" " * (FILE_BYTES + 1),
     "no JSON": b"{",
     "no object": b"[1]\n",
     "not UTF-8": b"\xff\n",
