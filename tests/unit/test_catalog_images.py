@@ -161,6 +161,14 @@ def test_whiteouts_hide_what_is_below_them():
     assert unpack([below, again], WANTED, ROOM) == {"manifests/b": b"new", "metadata/c": b"3"}
 
 
+def test_whiteouts_elsewhere_do_not_count():
+    many = tar(*((f"usr/.wh.{number}", b"") for number in range(500)), ("usr/.wh..wh..opq", b""), ("manifests/a", b"1"))
+
+    assert unpack([many], WANTED, ROOM) == {"manifests/a": b"1"}
+    below = tar(("configs/otter/catalog.json", b"x"))
+    assert unpack([below, tar((".wh.configs", b""))], ("configs/otter",), ROOM, depth=3) == {}
+
+
 def test_later_layers_and_later_members_win_and_directories_replace_files():
     assert unpack([tar(("manifests/a", b"1")), tar(("./manifests//a", b"2"))], WANTED, ROOM) == {"manifests/a": b"2"}
     assert unpack([tar(("manifests/a", b"1"), ("/manifests/a", b"2"))], WANTED, ROOM) == {"manifests/a": b"2"}

@@ -136,7 +136,7 @@ class _Draft:
     left_out: list[str]
     warnings: list[Finding] = field(default_factory=list)
 
-    def plan(self) -> TreePlan | None:
+    def plan(self) -> TreePlan:
         package = self.document["packageName"]
         if fault := rules.package_name_fault(package):
             self._add(fault, self.path)

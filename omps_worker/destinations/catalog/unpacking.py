@@ -74,10 +74,12 @@ class _Files:
         for member in tar:
             above, _, name = member.path.rpartition("/")
             if name == _OPAQUE:
-                emptied.add(above)
+                if self._concerns(above):
+                    emptied.add(above)
             elif name.startswith(_WHITEOUT):
-                hidden = name.removeprefix(_WHITEOUT)
-                removed.add(f"{above}/{hidden}" if above else hidden)
+                hidden = f"{above}/{name.removeprefix(_WHITEOUT)}".lstrip("/")
+                if self._concerns(hidden):
+                    removed.add(hidden)
             elif self._is_wanted(member.path):
                 size += member.size
                 wanted += 1
@@ -100,6 +102,10 @@ class _Files:
 
     def _is_wanted(self, path: str) -> bool:
         return any(path == directory or path.startswith(f"{directory}/") for directory in self._wanted)
+
+    def _concerns(self, hidden: str) -> bool:
+        above = f"{hidden}/" if hidden else ""
+        return self._is_wanted(hidden) or any(directory.startswith(above) for directory in self._wanted)
 
     def _add(self, member: Member, tar: TarReader, added: dict[str, bytes], directories: set[str]) -> None:
         if not member.is_file and not member.is_directory:
