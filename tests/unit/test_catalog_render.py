@@ -99,20 +99,20 @@ def test_an_integer_may_be_written_with_a_fraction_of_zero():
 
 
 MISMATCHES = {
-    "a number for text": ({"description": 1}, "spec.description has to be text, and is a number"),
-    "text for a list": ({"keywords": "a"}, r"spec.keywords has to be a list, and is text"),
+    "a number for text": ({"description": 1}, "spec.description must be text, but is a number"),
+    "text for a list": ({"keywords": "a"}, r"spec.keywords must be a list, but is text"),
     "text for a boolean": (
         {"installModes": [{"supported": "yes"}]},
-        r"spec.installModes\[0\].supported has to be true",
+        r"spec.installModes\[0\].supported must be true",
     ),
-    "a list for a struct": ({"provider": []}, "spec.provider has to be a mapping, and is a list"),
+    "a list for a struct": ({"provider": []}, "spec.provider must be a mapping, but is a list"),
     "a fraction for an integer": (
         {"apiservicedefinitions": {"owned": [{"containerPort": 1.5}]}},
-        "containerPort has to be an integer of 32 bits",
+        "containerPort must be an integer of 32 bits",
     ),
     "a large integer": (
         {"apiservicedefinitions": {"owned": [{"containerPort": 2**31}]}},
-        "containerPort has to be an integer of 32 bits",
+        "containerPort must be an integer of 32 bits",
     ),
     "a number that is none": (
         {"customresourcedefinitions": {"owned": [{"specDescriptors": [{"value": float("inf")}]}]}},

@@ -121,7 +121,7 @@ REFUSED = {
         with_blob(relatedImages=[{"name": "", "image": "a@b"}]),
         "relatedImages[0] 'a@b' is no reference",
     ),
-    "related image of another type": (with_blob(relatedImages=[1]), "relatedImages[0] has to be a mapping"),
+    "related image of another type": (with_blob(relatedImages=[1]), "relatedImages[0] must be a mapping"),
     "no version": (with_blob(properties=[]), "0 properties of type olm.package"),
     "two versions": (with_properties(BUNDLES[0]["properties"][0]), "2 properties of type olm.package"),
     "a version that is none": (
@@ -133,13 +133,13 @@ REFUSED = {
         "its property olm.package is of another package, 'b'",
     ),
     "property without a type": (with_properties({"value": 1}), "its property 1 has no type"),
-    "property of another type": (with_properties({"type": "olm.gvk", "value": "x"}), "olm.gvk has to be a mapping"),
+    "property of another type": (with_properties({"type": "olm.gvk", "value": "x"}), "olm.gvk must be a mapping"),
     "object": (with_properties({"type": "olm.bundle.object", "value": {"data": "x"}}), "is no base64"),
     "release and name": (
         with_blob(
             properties=[{"type": "olm.package", "value": {"packageName": "otter", "version": "1.0.0", "release": "2"}}]
         ),
-        "so its name has to be otter-v1.0.0-2",
+        "so its name must be otter-v1.0.0-2",
     ),
     "release and build": (
         with_blob(

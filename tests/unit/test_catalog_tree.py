@@ -131,9 +131,9 @@ def test_faults_of_what_is_not_published_are_warnings():
 
 PACKAGES = {
     "name with a dot": (package(packageName="otter.io"), "cannot be the name of a package in a catalog"),
-    "name of another type": (package(packageName=1), "packageName in /otter.package.yaml is no text"),
+    "name of another type": (package(packageName=1), "packageName in /otter.package.yaml"),
     "no channels": (package(channels=[]), "there is no channel"),
-    "channels of another type": (package(channels={}), "channels has to be a list"),
+    "channels of another type": (package(channels={}), "channels must be a list"),
     "channel without a name": (package(channels=[{"currentCSV": "otter.v1.0.0"}]), "a channel without a name"),
     "channel without a CSV": (
         package(channels=[{"name": "stable"}]),
@@ -165,21 +165,21 @@ def test_numbers_are_names_of_channels_as_for_opm():
 
 CSVS = {
     "no version": ({"version": None}, "spec.version is missing"),
-    "version that is a number": ({"version": 1.0}, "spec.version has to be text"),
+    "version that is a number": ({"version": 1.0}, "spec.version must be text"),
     "release that is none": ({"release": "a b"}, "spec.version '1.0.0' has an identifier"),
-    "release of another type": ({"release": [1]}, "spec.release has to be text or a number"),
-    "release and another name": ({"release": 2}, "its name has to be otter-v1.0.0-2"),
-    "replaces of another type": ({"replaces": ["a"]}, "spec.replaces has to be text"),
-    "skips of another type": ({"skips": "a"}, "spec.skips has to be a list"),
+    "release of another type": ({"release": [1]}, "spec.release must be text or a number"),
+    "release and another name": ({"release": 2}, "its name must be otter-v1.0.0-2"),
+    "replaces of another type": ({"replaces": ["a"]}, "spec.replaces must be text"),
+    "skips of another type": ({"skips": "a"}, "spec.skips must be a list"),
     "skip without a name": ({"skips": [""]}, "skips a bundle without a name"),
     "range that is none": ({"metadata": {"annotations": {"olm.skipRange": "^1"}}}, "skipRange '^1'"),
-    "annotation that is a number": ({"metadata": {"annotations": {"a": 1}}}, "annotations.a has to be text"),
+    "annotation that is a number": ({"metadata": {"annotations": {"a": 1}}}, "annotations.a must be text"),
     "CRD that is missing": (OWNED, "it owns dens.otter.example"),
     "CRD without a group": (
         {"customresourcedefinitions": {"required": [{"name": "x"}]}},
         "'x' is no plural name and group",
     ),
-    "text that is a number": ({"displayName": 1}, "spec.displayName has to be text"),
+    "text that is a number": ({"displayName": 1}, "spec.displayName must be text"),
     "replaces itself": ({"replaces": "otter.v1.0.0"}, "it has no head"),
 }
 

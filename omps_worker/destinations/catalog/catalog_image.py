@@ -82,7 +82,7 @@ class Catalog:
         return tuple(sorted(package for layer in self.layers.values() for package in layer.packages))
 
     def layer_with(self, package: str) -> CatalogLayer | None:
-        """Return the layer that a change of ``package`` replaces, which has to be read first; None if there is none."""
+        """Return the layer that a change of ``package`` replaces, which must be read first; None if there is none."""
         layer = self.layers.get(layer_number(package))
         return layer if layer and layer.packages else None
 
@@ -90,7 +90,7 @@ class Catalog:
         """Return the catalog in which ``package`` has the file ``data``, or is gone if that is None.
 
         ``files``: the package files in the layer that is replaced, by package; none if there is no such layer. Returns
-        the new layer too, which has to be sent; None if the layer has become empty.
+        the new layer too, which must be sent; None if the layer has become empty.
         """
         number = layer_number(package)
         held = {name: content for name, content in files.items() if name != package}

@@ -40,7 +40,7 @@ def fold(key: str) -> str:
 def text(value: Any, where: str) -> str:
     """Decode text."""
     if not isinstance(value, str):
-        raise Mismatch(f"{where} has to be text, and is {described(value)}")
+        raise Mismatch(f"{where} must be text, but is {described(value)}")
     return value
 
 
@@ -54,7 +54,7 @@ def loose_text(value: Any, where: str) -> str:
 def boolean(value: Any, where: str) -> bool:
     """Decode a boolean."""
     if not isinstance(value, bool):
-        raise Mismatch(f"{where} has to be true or false, and is {described(value)}")
+        raise Mismatch(f"{where} must be true or false, but is {described(value)}")
     return value
 
 
@@ -63,7 +63,7 @@ def int32(value: Any, where: str) -> int:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or not -(2**31) <= value < 2**31:
-        raise Mismatch(f"{where} has to be an integer of 32 bits")
+        raise Mismatch(f"{where} must be an integer of 32 bits")
     return value
 
 
@@ -88,7 +88,7 @@ def listed(decode: Decoder, zero: Callable[[], Any]) -> Decoder:
 
     def decode_list(value: Any, where: str) -> list[Any]:
         if not isinstance(value, list):
-            raise Mismatch(f"{where} has to be a list, and is {described(value)}")
+            raise Mismatch(f"{where} must be a list, but is {described(value)}")
         return [zero() if inner is None else decode(inner, f"{where}[{index}]") for index, inner in enumerate(value)]
 
     return decode_list
@@ -134,7 +134,7 @@ def as_mapping(value: Any, where: str) -> dict[Any, Any]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise Mismatch(f"{where or 'it'} has to be a mapping, and is {described(value)}")
+        raise Mismatch(f"{where or 'it'} must be a mapping, but is {described(value)}")
     return value
 
 

@@ -163,7 +163,7 @@ class PackageFile:
         return next((each for each in self.channels if each.get("name") == name), None)
 
     def heads(self) -> dict[str, str]:
-        """Return the head of each channel, by the channel's name. The package has to be valid."""
+        """Return the head of each channel, by the channel's name. The package must be valid."""
         return {channel["name"]: heads_of(channel["entries"])[0] for channel in self.channels}
 
 

@@ -245,7 +245,7 @@ def _release(spec: Mapping[Any, Any]) -> str:
     if release is None or isinstance(release, str):
         return release or ""
     if isinstance(release, bool) or not isinstance(release, (int, float)):
-        raise Mismatch("spec.release has to be text or a number")
+        raise Mismatch("spec.release must be text or a number")
     return str(int(release)) if release == int(release) else f"{release:g}"
 
 

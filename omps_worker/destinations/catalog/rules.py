@@ -26,7 +26,7 @@ from omps_worker.manifests.findings import Finding, in_short, sentences
 from omps_worker.manifests.operator_manifests import described
 
 PACKAGE_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
-"""A DNS-1123 label, which the name of a package has to be; match it whole."""
+"""The name of a package: a DNS-1123 label. Match it whole."""
 
 _GVK = Struct({"group": ALWAYS_TEXT, "kind": ALWAYS_TEXT, "version": ALWAYS_TEXT})
 _PACKAGE = Struct({"packageName": ALWAYS_TEXT, "version": ALWAYS_TEXT, "release": TEXT})
@@ -281,7 +281,7 @@ def bundle_faults(bundle: Blob, package: str) -> tuple[Version | None, list[str]
         return None, [*found, f"its version {packages[0]['version']!r} {fault}"]
     if release:
         if bundle.get("name") != f"{package}-v{version}":
-            found.append(f"it has a release, so its name has to be {package}-v{version}")
+            found.append(f"it has a release, so its name must be {package}-v{version}")
         if version.build:
             found.append("it has a release, so its version may have no build metadata")
     return version, found

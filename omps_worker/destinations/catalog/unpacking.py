@@ -157,7 +157,7 @@ def _unpacked(blob: bytes, budget: list[int]) -> Iterator[bytes]:
 
 
 def _inflated(blob: bytes) -> Iterator[bytes]:
-    """Yield what is in a gzip of one or more members. What follows the last one has to be zeros."""
+    """Yield what is in a gzip of one or more members. What follows the last one must be zeros."""
     at = 0
     for _ in range(_GZIP_MEMBERS):
         inflater = zlib.decompressobj(wbits=31)
