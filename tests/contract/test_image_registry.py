@@ -11,9 +11,9 @@ import pytest
 from pydantic import SecretStr
 
 from omps_worker.common.errors import CatalogAuthorizationError, CatalogError
-from omps_worker.destinations.catalog.answers import DOCKER_MANIFEST, Descriptor, digest_of
-from omps_worker.destinations.catalog.auth_file import Credentials
-from omps_worker.destinations.catalog.image_name import ImageName
+from omps_worker.destinations.catalog.image_registry.answers import DOCKER_MANIFEST, Descriptor, digest_of
+from omps_worker.destinations.catalog.image_registry.auth_file import Credentials
+from omps_worker.destinations.catalog.image_registry.image_name import ImageName
 from tests.support.images import Place, SmallImage, delete, docker_place, list_of, sandbox_place
 
 PLACES = {

@@ -15,9 +15,15 @@ from typing import Any
 import pytest
 
 from omps_worker.common.errors import CatalogError, ImageRegistryError
-from omps_worker.destinations.catalog.answers import DOCKER_LIST, DOCKER_MANIFEST, OCI_MANIFEST, Descriptor, digest_of
-from omps_worker.destinations.catalog.image_name import ImageName, Repository
-from omps_worker.destinations.catalog.registry_client import ImageRegistryClient
+from omps_worker.destinations.catalog.image_registry.answers import (
+    DOCKER_LIST,
+    DOCKER_MANIFEST,
+    OCI_MANIFEST,
+    Descriptor,
+    digest_of,
+)
+from omps_worker.destinations.catalog.image_registry.client import ImageRegistryClient
+from omps_worker.destinations.catalog.image_registry.image_name import ImageName, Repository
 from omps_worker.sandbox.faults import Fault
 from tests.support.endless import ENDLESS, RETRY_AFTER
 from tests.support.images import Place, SmallImage, sandbox_place

@@ -12,11 +12,11 @@ import pytest
 from pydantic import SecretStr
 
 from omps_worker.common.errors import CatalogAuthorizationError, ImageRegistryError
-from omps_worker.destinations.catalog import auth
-from omps_worker.destinations.catalog.answers import Descriptor, digest_of
-from omps_worker.destinations.catalog.auth_file import Credentials
-from omps_worker.destinations.catalog.image_name import ImageName, Repository
-from omps_worker.destinations.catalog.registry_client import ImageRegistryClient
+from omps_worker.destinations.catalog.image_registry import auth
+from omps_worker.destinations.catalog.image_registry.answers import Descriptor, digest_of
+from omps_worker.destinations.catalog.image_registry.auth_file import Credentials
+from omps_worker.destinations.catalog.image_registry.client import ImageRegistryClient
+from omps_worker.destinations.catalog.image_registry.image_name import ImageName, Repository
 from omps_worker.sandbox.faults import Fault
 from omps_worker.sandbox.image_registry.server import SandboxImageRegistry
 from tests.support.certificates import self_signed

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from omps_worker.destinations.catalog.auth_file import AuthFile
-from omps_worker.destinations.catalog.image_name import ImageName, Repository
-from omps_worker.destinations.catalog.registry_client import ImageRegistryClient
+from omps_worker.destinations.catalog.image_registry.auth_file import AuthFile
+from omps_worker.destinations.catalog.image_registry.client import ImageRegistryClient
+from omps_worker.destinations.catalog.image_registry.image_name import ImageName, Repository
 from tests.support.docker_registry import PASSWORD, USER
 from tests.support.images import FILES, Place, SmallImage, docker_place
 

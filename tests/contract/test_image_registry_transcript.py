@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import pytest
 import requests
 
-from omps_worker.destinations.catalog.answers import DOCKER_MANIFEST, OCI_MANIFEST, digest_of
-from omps_worker.destinations.catalog.challenges import challenges_of
+from omps_worker.destinations.catalog.image_registry.answers import DOCKER_MANIFEST, OCI_MANIFEST, digest_of
+from omps_worker.destinations.catalog.image_registry.challenges import challenges_of
 from tests.support.docker_registry import PASSWORD, USER
 from tests.support.images import Place, SmallImage, docker_place, list_of, sandbox_place
 

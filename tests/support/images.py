@@ -16,17 +16,17 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from omps_worker.destinations.catalog.answers import (
+from omps_worker.destinations.catalog.image_registry.answers import (
     DOCKER_LIST,
     DOCKER_MANIFEST,
     OCI_INDEX,
     OCI_MANIFEST,
     digest_of,
 )
-from omps_worker.destinations.catalog.auth import Access
-from omps_worker.destinations.catalog.auth_file import Credentials
-from omps_worker.destinations.catalog.image_name import ImageName, Repository
-from omps_worker.destinations.catalog.registry_client import ImageRegistryClient
+from omps_worker.destinations.catalog.image_registry.auth import Access
+from omps_worker.destinations.catalog.image_registry.auth_file import Credentials
+from omps_worker.destinations.catalog.image_registry.client import ImageRegistryClient
+from omps_worker.destinations.catalog.image_registry.image_name import ImageName, Repository
 from omps_worker.sandbox.image_registry.server import SandboxImageRegistry
 from tests.support.certificates import self_signed
 from tests.support.docker_registry import PASSWORD, USER, DockerRegistry

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from omps_worker.destinations.catalog.bundle import Bundle
-from omps_worker.destinations.catalog.package_file import PackageFile, canonical
-from omps_worker.destinations.catalog.render import read_bundle
-from omps_worker.destinations.catalog.tree import annotations_text, bundle_labels
+from omps_worker.destinations.catalog.bundles.bundle import Bundle
+from omps_worker.destinations.catalog.bundles.render import read_bundle
+from omps_worker.destinations.catalog.bundles.tree import annotations_text, bundle_labels
+from omps_worker.destinations.catalog.packages.package_file import PackageFile, canonical
 
 DATA = Path(__file__).parents[1] / "data" / "olm"
 

@@ -16,12 +16,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omps_worker.destinations.catalog import catalog_image
-from omps_worker.destinations.catalog.catalog_image import Catalog, NotOurs, layer_number, package_files
-from omps_worker.destinations.catalog.image import JSON_BYTES, Format, bundle_image, digest_tag
-from omps_worker.destinations.catalog.layers import layer_of, stored_gzip, tar_of
-from omps_worker.destinations.catalog.package_file import canonical
-from omps_worker.destinations.catalog.unpacking import CannotUnpack, Room, unpack
+from omps_worker.destinations.catalog.images import catalog_image
+from omps_worker.destinations.catalog.images.catalog_image import Catalog, NotOurs, layer_number, package_files
+from omps_worker.destinations.catalog.images.image import JSON_BYTES, Format, bundle_image, digest_tag
+from omps_worker.destinations.catalog.images.layers import layer_of, stored_gzip, tar_of
+from omps_worker.destinations.catalog.images.unpacking import CannotUnpack, Room, unpack
+from omps_worker.destinations.catalog.packages.package_file import canonical
 
 ROOM = Room(1_000_000, 4_000_000, 100)
 WANTED = ("manifests", "metadata")

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from omps_worker.common.errors import PackageValidationError
-from omps_worker.destinations.catalog import rules, tree
-from omps_worker.destinations.catalog.bundle import Bundle
-from omps_worker.destinations.catalog.image import bundle_image
+from omps_worker.destinations.catalog.bundles import tree
+from omps_worker.destinations.catalog.bundles.bundle import Bundle
+from omps_worker.destinations.catalog.images.image import bundle_image
 from omps_worker.destinations.catalog.merge import (
     Graph,
     Merged,
@@ -24,7 +24,8 @@ from omps_worker.destinations.catalog.merge import (
     merge_tree,
     without,
 )
-from omps_worker.destinations.catalog.package_file import PackageFile
+from omps_worker.destinations.catalog.packages import rules
+from omps_worker.destinations.catalog.packages.package_file import PackageFile
 from tests.support.olm import DATA, bundle, image, small_package, tree_files
 from tests.support.trees import tree_of
 

@@ -9,10 +9,11 @@ import json
 import pytest
 
 from omps_worker.common.errors import PackageValidationError
-from omps_worker.destinations.catalog import rules, tree
-from omps_worker.destinations.catalog.image import Format, bundle_image
-from omps_worker.destinations.catalog.package_file import PackageFile, canonical
-from omps_worker.destinations.catalog.render import read_bundle
+from omps_worker.destinations.catalog.bundles import tree
+from omps_worker.destinations.catalog.bundles.render import read_bundle
+from omps_worker.destinations.catalog.images.image import Format, bundle_image
+from omps_worker.destinations.catalog.packages import rules
+from omps_worker.destinations.catalog.packages.package_file import PackageFile, canonical
 from omps_worker.manifests.file_tree import FilesInMemory
 from tests.support.olm import DATA, as_sets, cases, input_files, recorded
 

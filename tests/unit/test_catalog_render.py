@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omps_worker.destinations.catalog.bundle import CHANNELS_LABEL, DEFAULT_CHANNEL_LABEL, PACKAGE_LABEL, Bundle
-from omps_worker.destinations.catalog.csv_metadata import csv_metadata
-from omps_worker.destinations.catalog.go_structs import Mismatch
-from omps_worker.destinations.catalog.go_yaml import GoReader, documents, json_value, scalar
-from omps_worker.destinations.catalog.package_file import canonical
-from omps_worker.destinations.catalog.render import CannotRender, read_bundle
-from omps_worker.destinations.catalog.tree import annotations_text, bundle_labels
+from omps_worker.destinations.catalog.bundles.bundle import CHANNELS_LABEL, DEFAULT_CHANNEL_LABEL, PACKAGE_LABEL, Bundle
+from omps_worker.destinations.catalog.bundles.render import CannotRender, read_bundle
+from omps_worker.destinations.catalog.bundles.tree import annotations_text, bundle_labels
+from omps_worker.destinations.catalog.grammars.csv_metadata import csv_metadata
+from omps_worker.destinations.catalog.grammars.go_structs import Mismatch
+from omps_worker.destinations.catalog.grammars.go_yaml import GoReader, documents, json_value, scalar
+from omps_worker.destinations.catalog.packages.package_file import canonical
 from omps_worker.manifests.yaml_reader import YamlFault
 from tests.support.olm import crd, csv
 

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from omps_worker.common.errors import PackageValidationError
-from omps_worker.destinations.catalog import rules
-from omps_worker.destinations.catalog.graph import reached_from
-from omps_worker.destinations.catalog.package_file import FILE_BLOBS, FILE_BYTES, NotAPackageFile, PackageFile
+from omps_worker.destinations.catalog.grammars.graph import reached_from
+from omps_worker.destinations.catalog.packages import rules
+from omps_worker.destinations.catalog.packages.package_file import FILE_BLOBS, FILE_BYTES, NotAPackageFile, PackageFile
 from tests.support.olm import bundle_blob, channel, image, package_blob, small_package
 
 HEAD = {"name": "otter.v1.1.0", "replaces": "otter.v1.0.0"}

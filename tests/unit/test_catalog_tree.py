@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from omps_worker.common.errors import PackageValidationError
-from omps_worker.destinations.catalog import tree
-from omps_worker.destinations.catalog.directories import FILE_DOCUMENTS
-from omps_worker.destinations.catalog.render import read_bundle
+from omps_worker.destinations.catalog.bundles import tree
+from omps_worker.destinations.catalog.bundles.directories import FILE_DOCUMENTS
+from omps_worker.destinations.catalog.bundles.render import read_bundle
 from omps_worker.sandbox.operators import flat_operator, nested_operator
 from tests.support.olm import crd, csv, tree_files
 from tests.support.trees import tree_of

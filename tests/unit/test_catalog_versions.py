@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omps_worker.destinations.catalog.references import digest_fault, digest_of, reference_fault
-from omps_worker.destinations.catalog.versions import parse_release, parse_version, range_fault, tag_of
+from omps_worker.destinations.catalog.grammars.references import digest_fault, digest_of, reference_fault
+from omps_worker.destinations.catalog.grammars.versions import parse_release, parse_version, range_fault, tag_of
 
 SHA256 = "sha256:" + "0123456789abcdef" * 4
 IN_ORDER = (

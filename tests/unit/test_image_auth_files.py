@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omps_worker.destinations.catalog.auth_file import AuthFile
-from omps_worker.destinations.catalog.image_name import Repository
+from omps_worker.destinations.catalog.image_registry.auth_file import AuthFile
+from omps_worker.destinations.catalog.image_registry.image_name import Repository
 
 
 def entry(name: str, password: str = "s3cr3t") -> dict[str, str]:

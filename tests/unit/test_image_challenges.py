@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omps_worker.destinations.catalog.challenges import Challenge, challenges_of, merged, scope_of
+from omps_worker.destinations.catalog.image_registry.challenges import Challenge, challenges_of, merged, scope_of
 
 NAMES = st.from_regex(r"[A-Za-z][A-Za-z0-9._-]{0,8}", fullmatch=True)
 VALUES = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=20)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omps_worker.destinations.catalog.image_name import (
+from omps_worker.destinations.catalog.image_registry.image_name import (
     ImageName,
     ImageTemplate,
     Repository,

@@ -12,10 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from omps_worker.destinations.catalog import rules
-from omps_worker.destinations.catalog.bundle import Bundle
-from omps_worker.destinations.catalog.graph import Entry, heads_of, reached_from, targets_of
-from omps_worker.destinations.catalog.package_file import (
+from omps_worker.destinations.catalog.bundles.bundle import Bundle
+from omps_worker.destinations.catalog.bundles.tree import TreePlan
+from omps_worker.destinations.catalog.grammars.graph import Entry, heads_of, reached_from, targets_of
+from omps_worker.destinations.catalog.grammars.references import digest_of
+from omps_worker.destinations.catalog.grammars.versions import Version
+from omps_worker.destinations.catalog.packages import rules
+from omps_worker.destinations.catalog.packages.package_file import (
     BUNDLE,
     CHANNEL,
     PACKAGE,
@@ -24,9 +27,6 @@ from omps_worker.destinations.catalog.package_file import (
     version_of,
     version_text,
 )
-from omps_worker.destinations.catalog.references import digest_of
-from omps_worker.destinations.catalog.tree import TreePlan
-from omps_worker.destinations.catalog.versions import Version
 from omps_worker.manifests.findings import Finding
 
 _PRESENT = "The package in the catalog is not valid"

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from omps_worker.destinations.catalog.go_structs import ALWAYS_TEXT, TEXT, Struct, one, structs
-from omps_worker.destinations.catalog.references import reference_fault
+from omps_worker.destinations.catalog.grammars.go_structs import ALWAYS_TEXT, TEXT, Struct, one, structs
+from omps_worker.destinations.catalog.grammars.references import reference_fault
 
 _VARIABLE = Struct({"name": ALWAYS_TEXT, "value": TEXT})
 _CONTAINER = Struct({"image": ALWAYS_TEXT, "env": structs(_VARIABLE)})

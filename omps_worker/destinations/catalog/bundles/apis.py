@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from omps_worker.destinations.catalog.go_structs import ALWAYS_TEXT, Mismatch, Struct, structs, text
+from omps_worker.destinations.catalog.grammars.go_structs import ALWAYS_TEXT, Mismatch, Struct, structs, text
 from omps_worker.manifests.operator_manifests import CRD
 
 _DEFINITION = Struct({"group": ALWAYS_TEXT, "kind": ALWAYS_TEXT, "name": ALWAYS_TEXT, "version": ALWAYS_TEXT})

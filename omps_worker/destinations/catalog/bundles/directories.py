@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from omps_worker.common.limits import VALUES
-from omps_worker.destinations.catalog.go_yaml import GoReader, documents
-from omps_worker.destinations.catalog.render import ENDINGS, is_object
+from omps_worker.destinations.catalog.bundles.render import ENDINGS, is_object
+from omps_worker.destinations.catalog.grammars.go_yaml import GoReader, documents
 from omps_worker.manifests.file_tree import FileTree
 from omps_worker.manifests.findings import Finding
 from omps_worker.manifests.operator_manifests import CSV, PACKAGE_NAME

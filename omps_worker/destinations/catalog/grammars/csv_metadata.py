@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from omps_worker.destinations.catalog.go_structs import (
+from omps_worker.destinations.catalog.grammars.go_structs import (
     ALWAYS_TEXT,
     BOOLEAN,
     LIST_OF_TEXT,

@@ -13,10 +13,11 @@ from typing import Any
 
 from omps_worker.common.json_text import parse_json
 from omps_worker.common.limits import VALUES
-from omps_worker.destinations.catalog.apis import Gvk, apis_of
-from omps_worker.destinations.catalog.bundle import CHANNELS_LABEL, DEFAULT_CHANNEL_LABEL, PACKAGE_LABEL, Bundle
-from omps_worker.destinations.catalog.csv_metadata import csv_metadata
-from omps_worker.destinations.catalog.go_structs import (
+from omps_worker.destinations.catalog.bundles.apis import Gvk, apis_of
+from omps_worker.destinations.catalog.bundles.bundle import CHANNELS_LABEL, DEFAULT_CHANNEL_LABEL, PACKAGE_LABEL, Bundle
+from omps_worker.destinations.catalog.bundles.operator_images import operator_images
+from omps_worker.destinations.catalog.grammars.csv_metadata import csv_metadata
+from omps_worker.destinations.catalog.grammars.go_structs import (
     ALWAYS_TEXT,
     LOOSE_TEXT,
     RAW,
@@ -27,11 +28,10 @@ from omps_worker.destinations.catalog.go_structs import (
     listed,
     text,
 )
-from omps_worker.destinations.catalog.go_yaml import GoReader, documents
-from omps_worker.destinations.catalog.icons import icon_of
-from omps_worker.destinations.catalog.operator_images import operator_images
-from omps_worker.destinations.catalog.package_file import canonical
-from omps_worker.destinations.catalog.versions import parse_version
+from omps_worker.destinations.catalog.grammars.go_yaml import GoReader, documents
+from omps_worker.destinations.catalog.grammars.icons import icon_of
+from omps_worker.destinations.catalog.grammars.versions import parse_version
+from omps_worker.destinations.catalog.packages.package_file import canonical
 from omps_worker.manifests.operator_manifests import CSV
 
 ENDINGS = (".yaml", ".yml", ".json")

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from omps_worker.common.json_text import parse_json
 from omps_worker.common.text import printable
-from omps_worker.destinations.catalog.image_name import DOCKER_HUB, Repository
+from omps_worker.destinations.catalog.image_registry.image_name import DOCKER_HUB, Repository
 
 _HUB_KEY = "index.docker.io"
 _HUB_NAMES = frozenset({DOCKER_HUB, "registry-1.docker.io", _HUB_KEY})

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from omps_worker.common.json_text import DEPTH_LIMIT, is_deeper, read_json
-from omps_worker.destinations.catalog.graph import heads_of
-from omps_worker.destinations.catalog.versions import Version, parse_version
+from omps_worker.destinations.catalog.grammars.graph import heads_of
+from omps_worker.destinations.catalog.grammars.versions import Version, parse_version
 
 PACKAGE = "olm.package"
 CHANNEL = "olm.channel"

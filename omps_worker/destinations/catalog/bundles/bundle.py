@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from omps_worker.destinations.catalog.icons import Icon
-from omps_worker.destinations.catalog.versions import Version, parse_version, tag_of
+from omps_worker.destinations.catalog.grammars.icons import Icon
+from omps_worker.destinations.catalog.grammars.versions import Version, parse_version, tag_of
 
 PREFIX = "operators.operatorframework.io.bundle."
 PACKAGE_LABEL = f"{PREFIX}package.v1"

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from omps_worker.destinations.catalog.layers import Layer, layer_of, sha256
-from omps_worker.destinations.catalog.package_file import canonical
+from omps_worker.destinations.catalog.images.layers import Layer, layer_of, sha256
+from omps_worker.destinations.catalog.packages.package_file import canonical
 
 CREATED = "1970-01-01T00:00:00Z"
 """The time that every image says it was made at."""

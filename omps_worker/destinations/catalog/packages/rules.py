@@ -15,13 +15,20 @@ from typing import Any
 
 from omps_worker.common.errors import PackageValidationError
 from omps_worker.common.text import one_line
-from omps_worker.destinations.catalog.csv_metadata import PROPERTY
-from omps_worker.destinations.catalog.go_structs import ALWAYS_TEXT, TEXT, Field, Mismatch, Struct, fold, text
-from omps_worker.destinations.catalog.graph import chain_fault
-from omps_worker.destinations.catalog.icons import is_base64
-from omps_worker.destinations.catalog.package_file import BUNDLE, CHANNEL, DEPRECATIONS, PACKAGE, Blob, PackageFile
-from omps_worker.destinations.catalog.references import reference_fault
-from omps_worker.destinations.catalog.versions import Version, parse_version, range_fault
+from omps_worker.destinations.catalog.grammars.csv_metadata import PROPERTY
+from omps_worker.destinations.catalog.grammars.go_structs import ALWAYS_TEXT, TEXT, Field, Mismatch, Struct, fold, text
+from omps_worker.destinations.catalog.grammars.graph import chain_fault
+from omps_worker.destinations.catalog.grammars.icons import is_base64
+from omps_worker.destinations.catalog.grammars.references import reference_fault
+from omps_worker.destinations.catalog.grammars.versions import Version, parse_version, range_fault
+from omps_worker.destinations.catalog.packages.package_file import (
+    BUNDLE,
+    CHANNEL,
+    DEPRECATIONS,
+    PACKAGE,
+    Blob,
+    PackageFile,
+)
 from omps_worker.manifests.findings import Finding, in_short, sentences
 from omps_worker.manifests.operator_manifests import described
 

@@ -15,20 +15,27 @@ from typing import Any
 
 from omps_worker.common.errors import PackageValidationError
 from omps_worker.common.limits import VALUES
-from omps_worker.destinations.catalog import rules
-from omps_worker.destinations.catalog.bundle import (
+from omps_worker.destinations.catalog.bundles.bundle import (
     CHANNELS_LABEL,
     DEFAULT_CHANNEL_LABEL,
     PACKAGE_LABEL,
     PREFIX,
     Bundle,
 )
-from omps_worker.destinations.catalog.directories import Directory, read_directories
-from omps_worker.destinations.catalog.go_structs import LOOSE_TEXT, Field, Mismatch, Struct, loose_text, structs
-from omps_worker.destinations.catalog.graph import Entry, reached_from
-from omps_worker.destinations.catalog.icons import Icon
-from omps_worker.destinations.catalog.package_file import CHANNEL, PACKAGE, Blob, PackageFile
-from omps_worker.destinations.catalog.render import CannotRender, Metadata, bundle_of
+from omps_worker.destinations.catalog.bundles.directories import Directory, read_directories
+from omps_worker.destinations.catalog.bundles.render import CannotRender, Metadata, bundle_of
+from omps_worker.destinations.catalog.grammars.go_structs import (
+    LOOSE_TEXT,
+    Field,
+    Mismatch,
+    Struct,
+    loose_text,
+    structs,
+)
+from omps_worker.destinations.catalog.grammars.graph import Entry, reached_from
+from omps_worker.destinations.catalog.grammars.icons import Icon
+from omps_worker.destinations.catalog.packages import rules
+from omps_worker.destinations.catalog.packages.package_file import CHANNEL, PACKAGE, Blob, PackageFile
 from omps_worker.manifests.file_tree import FileTree
 from omps_worker.manifests.findings import Finding, sentences
 from omps_worker.manifests.operator_manifests import find_package

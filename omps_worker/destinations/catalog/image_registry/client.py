@@ -22,7 +22,7 @@ from urllib.parse import quote, urlsplit
 from omps_worker.common.errors import CatalogError
 from omps_worker.common.http_client.client import Answer, deadline
 from omps_worker.common.observer import NO_OBSERVER, Observer
-from omps_worker.destinations.catalog.answers import (
+from omps_worker.destinations.catalog.image_registry.answers import (
     LISTS,
     MANIFESTS,
     Descriptor,
@@ -34,11 +34,11 @@ from omps_worker.destinations.catalog.answers import (
     named_digest,
     tags_of,
 )
-from omps_worker.destinations.catalog.auth import Access, Keychain
-from omps_worker.destinations.catalog.calls import RegistryCalls, next_page, upload_address
-from omps_worker.destinations.catalog.challenges import challenges_of, merged, scope_of
-from omps_worker.destinations.catalog.failures import failure, unreadable, unusable
-from omps_worker.destinations.catalog.image_name import ImageName, Repository, is_digest
+from omps_worker.destinations.catalog.image_registry.auth import Access, Keychain
+from omps_worker.destinations.catalog.image_registry.calls import RegistryCalls, next_page, upload_address
+from omps_worker.destinations.catalog.image_registry.challenges import challenges_of, merged, scope_of
+from omps_worker.destinations.catalog.image_registry.failures import failure, unreadable, unusable
+from omps_worker.destinations.catalog.image_registry.image_name import ImageName, Repository, is_digest
 
 TAG_PAGES = 1000
 """The maximum number of pages of a list of tags."""

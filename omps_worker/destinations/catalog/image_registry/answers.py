@@ -15,7 +15,7 @@ from typing import Any
 from omps_worker.common.http_client.client import Answer
 from omps_worker.common.json_text import parse_json
 from omps_worker.common.text import printable
-from omps_worker.destinations.catalog.image_name import is_digest, is_tag
+from omps_worker.destinations.catalog.image_registry.image_name import is_digest, is_tag
 
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"

@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 
-from omps_worker.destinations.catalog.tar_reader import CannotUnpack, Member, TarReader
+from omps_worker.destinations.catalog.images.tar_reader import CannotUnpack, Member, TarReader
 from omps_worker.manifests.archive import DEPTH, shown
 
 _GZIP = b"\x1f\x8b"

@@ -14,7 +14,7 @@ from omps_worker.common.errors import CatalogAuthorizationError, CatalogError, I
 from omps_worker.common.http_client.client import Answer, HttpFault
 from omps_worker.common.text import printable
 from omps_worker.destinations.app_registry.answers import TEXT_LIMIT, Scrubber, summary_of
-from omps_worker.destinations.catalog.answers import Unreadable, error_codes
+from omps_worker.destinations.catalog.image_registry.answers import Unreadable, error_codes
 
 RETRY_AFTER_LIMIT = 3600.0
 """The longest delay, in seconds, that a registry may request."""

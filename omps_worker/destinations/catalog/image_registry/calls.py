@@ -13,9 +13,9 @@ from pydantic import SecretStr
 from omps_worker.common.addresses import place_of
 from omps_worker.common.http_client.client import Answer, HttpClient, HttpFault, deadline
 from omps_worker.common.observer import Observer
-from omps_worker.destinations.catalog.auth import Access, Authenticator, Keychain
-from omps_worker.destinations.catalog.failures import unreachable, unreadable
-from omps_worker.destinations.catalog.image_name import Repository
+from omps_worker.destinations.catalog.image_registry.auth import Access, Authenticator, Keychain
+from omps_worker.destinations.catalog.image_registry.failures import unreachable, unreadable
+from omps_worker.destinations.catalog.image_registry.image_name import Repository
 
 ANSWER_BYTES = 4 * 1024 * 1024
 """The maximum size of an answer other than a blob, in bytes. It is the reference registry's limit of manifests."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from omps_worker.destinations.catalog.go_yaml import json_value
+from omps_worker.destinations.catalog.grammars.go_yaml import json_value
 from omps_worker.manifests.operator_manifests import described
 
 
