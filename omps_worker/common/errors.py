@@ -25,6 +25,11 @@
     │   ├── QuayCourierError             a push failed
     │   ├── QuayPackageError             querying a package, deleting from it or making it public failed
     │   └── QuayPackageNotFound
+    ├── ImageRegistryError               the image registry's answer, or the catalog in it
+    │   ├── CatalogError                 the registry cannot be reached, or refuses (most are transient)
+    │   ├── CatalogAuthorizationError    credentials, or their permissions (transient)
+    │   ├── CatalogConflict              another program changed the catalog meanwhile (transient)
+    │   └── CatalogNotOurs               the image is not a catalog of omps-worker
     ├── RequestError                     a request to the REST API
     │   ├── OMPSAuthorizationHeaderRequired
     │   ├── InvalidOrganizationName      the name is not a valid name of an organization
@@ -55,69 +60,24 @@ keep working. ``transient`` of an error says whether a retry can help.
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
 
-from omps_worker.common.error_details import limited, system_reason
+from omps_worker.common.error_base import MESSAGE_LIMIT as MESSAGE_LIMIT
+from omps_worker.common.error_base import WorkerError as WorkerError
+from omps_worker.common.error_details import system_reason
 from omps_worker.common.faults import Fault as Fault
-from omps_worker.common.text import with_single_stops
+from omps_worker.common.image_registry_errors import CatalogAuthorizationError as CatalogAuthorizationError
+from omps_worker.common.image_registry_errors import CatalogConflict as CatalogConflict
+from omps_worker.common.image_registry_errors import CatalogError as CatalogError
+from omps_worker.common.image_registry_errors import CatalogNotOurs as CatalogNotOurs
+from omps_worker.common.image_registry_errors import ImageRegistryError as ImageRegistryError
 from omps_worker.common.tracebacks import drop_tracebacks
-
-Kind = TypeVar("Kind", bound="WorkerError")
-
-MESSAGE_LIMIT = 4096
-"""The maximum length of an error's message in characters. Texts from other services may be longer."""
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 """The error numbers of a disk that cannot be written to."""
 
 _NO_THREAD = "can't start new thread"
 """The text of the RuntimeError that Python raises if the system refuses a new thread."""
-
-
-class WorkerError(Exception):
-    """The base of all errors of omps-worker.
-
-    ``message`` is one sentence for people. It never contains a secret, a local path that the reader did not configure,
-    or a traceback. ``details`` is JSON for programs. ``transient`` says whether the same work can succeed later.
-    ``retry_after`` is the delay in seconds that the peer requested, or None.
-
-    ``counts``: whether an attempt that ends with this error counts as an attempt. If not, the work never began.
-    ``gives_up``: whether retrying ends after some time. ``reason``: the reason in results while the work is retried, if
-    it is not the name of the error.
-    """
-
-    transient = False
-    counts = True
-    gives_up = True
-    reason: str | None = None
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        details: Mapping[str, Any] | None = None,
-        transient: bool | None = None,
-        retry_after: float | None = None,
-    ) -> None:
-        if len(message) > MESSAGE_LIMIT:
-            message = message[: MESSAGE_LIMIT - 1] + "…"
-        self.message = with_single_stops(message)
-        super().__init__(self.message)
-        self.details: dict[str, Any] = limited(details or {})
-        self.retry_after = retry_after
-        if transient is not None:
-            self.transient = transient
-
-    @property
-    def name(self) -> str:
-        """The name in results and REST replies, such as ``KojiNVRBuildNotFound``."""
-        return type(self).__name__
-
-    def as_value(self: Kind) -> Kind:
-        """Return this error without its traceback and causes, so that it can be stored; see ``drop_tracebacks``."""
-        drop_tracebacks(self)
-        return self
 
 
 class SettingsError(WorkerError):

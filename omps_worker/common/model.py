@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import enum
 import uuid
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
@@ -116,6 +117,8 @@ class Build:
 
     The promotion changes the build's release. Koji 1.34 and newer have drafts.
     """
+    bundle_image: str | None = None
+    """The pull specification of a bundle build's image, with a digest, as Koji says; None if Koji does not say."""
     promoted_at: datetime | None = None
     """When the build was promoted, if it was once a draft."""
 
@@ -132,23 +135,35 @@ class Build:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One place to publish a build to, as the mapping says."""
+    """One place to publish a build to, as the mapping says: an organization of the app registry, or a catalog."""
 
-    organization: str
+    organization: str | None
+    """The organization; None if the target is a catalog."""
     repository: str | None = None
     version: str = "increment"
-    """``increment``, ``csv``, or a template."""
+    """``increment``, ``csv``, or a template; for organizations only."""
     superseded: str = "skip"
     """What to do with a build if a newer one exists: ``skip`` or ``publish``."""
+    catalog: str | None = None
+    """The name of the catalog in the configuration; None if the target is an organization."""
+    overwrite: str = "never"
+    """Whether a bundle may get other content under its version: ``never``, or ``heads``; for catalogs only."""
+    graph: str = "replaces"
+    """Where the edges between bundles of bundle builds come from: ``replaces`` or ``semver``; for catalogs only."""
+
+    @property
+    def place(self) -> str:
+        """The organization, or ``catalog:`` and the name of the catalog."""
+        return f"catalog:{self.catalog}" if self.catalog is not None else str(self.organization)
 
     @property
     def label(self) -> str:
-        """``organization/repository`` as in the mapping, or the organization alone if no repository is set."""
-        return f"{self.organization}/{self.repository}" if self.repository else self.organization
+        """``place/repository`` as in the mapping, or the place alone if no repository is set."""
+        return f"{self.place}/{self.repository}" if self.repository else self.place
 
     def package(self, name: str) -> str:
-        """Return the full name of the package ``name`` at this target: ``organization/name``."""
-        return f"{self.organization}/{name}"
+        """Return the full name of the package ``name`` at this target: ``place/name``."""
+        return f"{self.place}/{name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +261,50 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
+class CatalogBundle:
+    """One bundle of a package in a catalog. ``created``: whether this work pushed the image."""
+
+    name: str
+    version: str
+    image: str
+    """The pull specification, with a digest."""
+    created: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogUpdate:
+    """A package in a catalog after an update, or as an update would leave it."""
+
+    name: str
+    """The name of the catalog in the configuration."""
+    image: str
+    """The catalog image: ``host/path:tag``."""
+    digest: str | None
+    """The digest of the catalog's manifest after the update; None if nothing was written."""
+    previous: str | None
+    """The digest before the update; None if the update made the image."""
+    package: str
+    channels: Mapping[str, str]
+    """The head of each channel: the name of a bundle."""
+    default_channel: str
+    bundles: tuple[CatalogBundle, ...]
+    dropped: tuple[str, ...] = ()
+    """The bundles that were in the package before and no longer are."""
+    unpublished: tuple[str, ...] = ()
+    """The CSVs of the build that no channel reaches."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the value of ``catalog`` in a result."""
+        return {
+            **asdict(self),
+            "channels": dict(self.channels),
+            "bundles": [asdict(bundle) for bundle in self.bundles],
+            "dropped": list(self.dropped),
+            "unpublished": list(self.unpublished),
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """The outcome of the work for one target. It becomes one result message.
 
@@ -270,6 +329,8 @@ class Outcome:
     """The NVR of the newer build because of which this one is not released."""
     held_by: str | None = None
     """The entry of ``hold`` in the mapping that holds the build, as text for people."""
+    catalog: CatalogUpdate | None = None
+    """The package in the catalog; None if the target is not a catalog, or nothing is known of it."""
     released_at: str | None = None
     """The creation time of the release as the registry writes it; None if it is not known."""
     next_attempt_at: datetime | None = None

@@ -31,15 +31,18 @@ class PushRequest:
 
     ``authorization`` is the user's own Authorization header for the registry; with it, the organization need not be
     configured. With ``reverts`` false, content that is already released is never released again. ``held``: push the
-    build even if the mapping holds it.
+    build even if the mapping holds it. ``catalog`` names a catalog instead of an organization. ``new_catalog``: start
+    over if the catalog's image is not one of ours.
     """
 
     organization: str | None = None
+    catalog: str | None = None
     repository: str | None = None
     version: str | None = None
     new_release: bool = False
     dry_run: bool = False
     held: bool = False
+    new_catalog: bool = False
     reverts: bool = True
     authorization: SecretStr | None = None
     caller: Caller | None = None

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import bisect
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import yaml
@@ -88,11 +88,20 @@ class YamlFault(ValueError):
 class YamlReader:
     """Reads the YAML files of one operator. The limits apply to all files together.
 
-    ``max_values`` is the most values that they may have, with aliases followed.
+    ``max_values`` is the most values that they may have, with aliases followed. ``scalar`` returns what a plain scalar
+    stands for, for readers with other rules than PyYAML's; it raises YamlFault to refuse one. ``tagged`` makes PyYAML's
+    kind of loader for texts with tags or merge keys, by the same rules.
     """
 
-    def __init__(self, max_values: int = VALUES) -> None:
+    def __init__(
+        self,
+        max_values: int = VALUES,
+        scalar: Callable[[str], Any] | None = None,
+        tagged: Callable[[str], Any] | None = None,
+    ) -> None:
         self._max_values = max_values
+        self._scalar = scalar
+        self._tagged: Any = tagged or Tagged
         self._nodes = self._characters = 0
         self._pure_remaining = PURE_CHARACTERS
         self.repeated: list[str] = []
@@ -154,7 +163,7 @@ class YamlReader:
                 f"it has tags or merge keys and is too large for that: more than {TAGGED_NODES} values, or more than "
                 f"{PURE_CHARACTERS} characters together with all such files"
             )
-        return yaml.load(text, _Tagged)  # noqa: S506 - a safe loader
+        return yaml.load(text, self._tagged)  # noqa: S506 - a safe loader
 
     def _build(self, loader: Any) -> tuple[Any, bool]:
         """Return the document's value, and whether it is certain. It is not if there are tags or merge keys."""
@@ -163,7 +172,7 @@ class YamlReader:
         if isinstance(next_event(), StreamEndEvent):
             return None, True
         certain, nodes, characters, flow = True, self._nodes, self._characters, False
-        max_values = self._max_values
+        max_values, scalar = self._max_values, self._scalar
         known: dict[str, Any] = dict(_WORDS)
         anchors: dict[str, tuple[Any, int, int]] = {}
         outer: list[tuple[list[Any], str | None, int, int, bool]] = []
@@ -182,7 +191,10 @@ class YamlReader:
                 elif event.implicit[0]:
                     if flow and "?" in value:
                         certain = False
-                    if value[:1] in _FIRST_LETTERS:
+                    if scalar is not None:
+                        certain = certain and value != "<<"
+                        value = scalar(value)
+                    elif value[:1] in _FIRST_LETTERS:
                         if value in known:
                             value = known[value]
                         else:
@@ -315,7 +327,7 @@ def _mapping(items: list[Any], certain: bool, event: Any) -> dict[Any, Any]:
         return {}
 
 
-class _Tagged(_PURE):  # type: ignore[misc]
+class Tagged(_PURE):  # type: ignore[misc]
     """PyYAML's safe loader, for texts that only PyYAML interprets, with the limit for keys that are not text."""
 
     def flatten_mapping(self, node: Any) -> None:

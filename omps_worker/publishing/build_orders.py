@@ -66,15 +66,15 @@ class BuildOrders:
         self._remember(build, changes, digest)
         return BuildOrder(
             build,
-            lambda since: self._siblings(build, target.organization if by_mapping else None, since),
+            lambda since: self._siblings(build, target.place if by_mapping else None, since),
             lambda other: self._digest_of(other, changes, digest_of),
             late=is_late(build, attempt, datetime.now(timezone.utc)),
         )
 
-    def _siblings(self, build: Build, organization: str | None, since: datetime) -> Iterator[Build]:
+    def _siblings(self, build: Build, place: str | None, since: datetime) -> Iterator[Build]:
         for other in self._builds.siblings(build, since):
             match = self._mapping.current.resolve(other.facts)
-            if organization is None or (match and organization in {target.organization for target in match.targets}):
+            if place is None or (match and place in {target.place for target in match.targets}):
                 yield other
 
     def _digest_of(

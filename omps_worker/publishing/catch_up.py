@@ -155,15 +155,15 @@ class CatchUp:
 
 
 def _overtaken(builds: Sequence[Build], matches: Sequence[Match | None]) -> set[int]:
-    """Return the ids of builds that a newer build in the list supersedes in all of their organizations."""
+    """Return the ids of builds that a newer build in the list supersedes at all of their targets."""
     overtaken = set()
     newer: defaultdict[tuple[str, str | None], set[str]] = defaultdict(set)
     for build, match in reversed(list(zip(builds, matches, strict=True))):
-        organizations = {target.organization for target in match.targets} if match else set()
+        places = {target.place for target in match.targets} if match else set()
         taken = newer[build.name, build.target]
-        if match and match.superseded == SKIP and organizations <= taken:
+        if match and match.superseded == SKIP and places <= taken:
             overtaken.add(build.id)
-        taken |= organizations
+        taken |= places
     return overtaken
 
 

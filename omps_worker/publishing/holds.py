@@ -33,7 +33,7 @@ def publish_unpaused(
     Return their results in the order of ``targets``. ``waits`` says whether the work waits until the pause is over,
     as messages do.
     """
-    paused = [_paused(mapping, target.organization, waits=waits) for target in targets]
+    paused = [_paused(mapping, target.place, waits=waits) for target in targets]
     unpaused = [target for target, error in zip(targets, paused, strict=True) if error is None]
     done = iter(publish(unpaused) if unpaused else ())
     return [put_off(target, error) if error else next(done) for target, error in zip(targets, paused, strict=True)]

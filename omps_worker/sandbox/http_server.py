@@ -46,6 +46,8 @@ class Request:
     query: Mapping[str, str]
     headers: Mapping[str, str]
     body: bytes = field(repr=False)
+    queries: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    """All values of each parameter; ``query`` has the last."""
 
     @property
     def segments(self) -> tuple[str, ...]:
@@ -247,9 +249,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, body: bytes) -> Response:
         target = urlsplit(self.path)
         headers = {name.lower(): value for name, value in self.headers.items()}
-        query = dict(parse_qsl(target.query, keep_blank_values=True))
+        pairs = parse_qsl(target.query, keep_blank_values=True)
+        queries = {name: tuple(value for each, value in pairs if each == name) for name, _ in pairs}
         try:
-            return self.server.owner.answer(Request(self.command, target.path, query, headers, body))
+            return self.server.owner.answer(Request(self.command, target.path, dict(pairs), headers, body, queries))
         except Exception:
             _log.exception("no answer to %s %s", self.command, target.path)
             return Response.html(500, "500 Internal Server Error")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -75,6 +76,24 @@ def test_somebody_who_may_not_install_packages_is_told_which(bare_path):
     assert "sudo apt-get install" in refused.stderr
     assert "gcc libc6-dev libkrb5-dev" in refused.stderr
     assert "apt-get was run" not in refused.stdout + refused.stderr
+
+
+def test_what_only_tests_run_is_named_apart(bare_path):
+    refused = subprocess.run(
+        [SCRIPTS / "system-packages", "images"], env={"PATH": str(bare_path)}, capture_output=True, text=True
+    )
+
+    # Where the tools are installed in one of the directories that the script adds, it has nothing to say.
+    assert refused.returncode in (0, 1)
+    assert "apt-get was run" not in refused.stdout + refused.stderr
+    if refused.returncode:
+        assert "docker-registry skopeo umoci" in refused.stderr
+
+
+def test_the_demo_needs_no_image_registry():
+    levels = dict(re.findall(r"^(demo|test|all)\) .*needs=\((.*?)\)", (SCRIPTS / "setup").read_text(), re.MULTILINE))
+
+    assert levels == {"demo": "broker", "test": "broker images", "all": "broker images"}
 
 
 def test_python_is_the_one_asked_for_if_it_will_do():

@@ -32,6 +32,8 @@ def test_only_what_time_can_mend_is_transient():
         "OrganizationPaused",
         "GreenwaveError",
         "QuayAuthorizationError",
+        "CatalogAuthorizationError",
+        "CatalogConflict",
         "BrokerBlocked",
         "BrokerUnavailable",
         "PackageBusy",

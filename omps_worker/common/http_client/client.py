@@ -10,37 +10,33 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json as jsonlib
-import re
-import ssl
 import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import requests
-import urllib3.exceptions
 from requests.structures import CaseInsensitiveDict
 
-from omps_worker.common.addresses import address_of, not_followed, place_of, redirect_target, route_to
-from omps_worker.common.http_client.session import (
-    CONNECT_SECONDS,
-    Deadline,
-    Response,
-    Session,
-    UnusableCertificates,
-    deadline,
-    new_session,
+from omps_worker.common.addresses import address_of, not_followed, place_of, redirect_target
+from omps_worker.common.http_client.faults import (
+    FAILURES,
+    PROXY_WANTS_CREDENTIALS,
+    HttpFault,
+    fault_of,
+    refused_by_proxy,
 )
+from omps_worker.common.http_client.session import Deadline, Response, Session, deadline, new_session
 from omps_worker.common.json_text import parse_json
 from omps_worker.common.observer import NO_OBSERVER, Observer, status_label
-from omps_worker.common.text import printable, with_single_stops
+from omps_worker.common.text import printable
 from omps_worker.common.tracebacks import drop_tracebacks
 
 __all__ = [
+    "PROXY_WANTS_CREDENTIALS",
     "Answer",
     "HttpClient",
     "HttpFault",
@@ -67,22 +63,7 @@ MAX_REDIRECTS = 5
 RETRY_AFTER_LIMIT = 24 * 3600.0
 CHUNK = 64 * 1024
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
-PROXY_WANTS_CREDENTIALS = 407
 CREDENTIALS = frozenset({"authorization", "cookie", "proxy-authorization"})
-
-Kind = Literal["timeout", "connection", "tls", "too_large", "redirect"]
-
-_REFUSED_BY_PROXY = re.compile(r"Tunnel connection failed: ([0-9]{3})\b")
-"""The text with which http.client reports that a proxy refused the tunnel."""
-
-FAILURES = (
-    requests.exceptions.RequestException,
-    urllib3.exceptions.HTTPError,
-    http.client.HTTPException,
-    OSError,
-    ValueError,
-)
-"""The exceptions that requests and the libraries below it raise if a call fails."""
 
 
 def is_failure(status: int) -> bool:
@@ -90,27 +71,14 @@ def is_failure(status: int) -> bool:
     return status >= 500 or status == 429
 
 
-class HttpFault(Exception):
-    """A call got no usable response. The text is one sentence and contains no secret.
-
-    ``kind``: ``timeout`` (the deadline passed), ``connection`` (refused, unknown host, dropped), ``tls`` (no trusted
-    certificate), ``too_large``, or ``redirect`` (not followed). ``sent``: true if the peer may have received the
-    request, so the requested change may have happened; false if it certainly has not.
-    """
-
-    def __init__(self, kind: Kind, message: str, *, sent: bool) -> None:
-        super().__init__(with_single_stops(message))
-        self.kind: Kind = kind
-        self.sent = sent
-
-
 @dataclass(frozen=True)
 class Answer:
-    """A response of any status. ``headers`` ignores case."""
+    """A response of any status. ``headers`` ignores case. ``redirected``: it came from the target of a redirect."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes = field(repr=False)
+    redirected: bool = False
 
     def json(self) -> Any:
         """Return the body as JSON, or None if it is not usable JSON."""
@@ -149,18 +117,24 @@ class HttpClient:
         *,
         headers: Mapping[str, str] | None = None,
         json: Any = None,
+        data: bytes | None = None,
         max_bytes: int = MAX_BYTES,
         timeout: float | None = None,
         follow: bool = True,
     ) -> Answer:
-        """Send a request and read the response, of any status, into memory. ``json`` is the request's body.
+        """Send a request and read the response, of any status, into memory.
 
-        Redirects are followed only for a GET without credentials, and only if ``follow`` is true. Only a GET is sent
-        again, once, if a kept connection turns out to be dead. Raises HttpFault.
+        The request's body is ``json``, or ``data``, whose Content-Type is in ``headers``. Redirects are followed only
+        for a GET without credentials, and only if ``follow`` is true. Only a GET or HEAD is sent again, once, if a kept
+        connection turns out to be dead. Raises HttpFault.
         """
-        body = bytearray()
-        answer = self._observed(method, url, headers, json, max_bytes, max_bytes, timeout, follow, body.extend)
-        return Answer(answer.status, answer.headers, answer.body or bytes(body))
+        headers, body = dict(headers or {}), bytearray()
+        if json is not None:
+            data = jsonlib.dumps(json).encode()
+            headers["Content-Type"] = "application/json"
+        redirects = MAX_REDIRECTS if follow and method == "GET" and _without_credentials(headers) == headers else 0
+        answer = self._observed(method, url, headers, data, max_bytes, max_bytes, timeout, redirects, body.extend)
+        return replace(answer, body=answer.body or bytes(body))
 
     def download(
         self,
@@ -168,14 +142,19 @@ class HttpClient:
         sink: Callable[[bytes], object],
         *,
         max_bytes: int,
+        headers: Mapping[str, str] | None = None,
+        redirects: int = MAX_REDIRECTS,
         timeout: float | None = None,
     ) -> Answer:
         """GET ``url`` and pass its body in pieces to ``sink`` if the status is 200.
 
+        At most ``redirects`` redirects are followed. Credentials in ``headers`` are sent to ``url`` only, never to the
+        target of a redirect.
+
         The body of any other response is in ``Answer.body``, at most ``ERROR_BYTES`` of it. Raises HttpFault, possibly
         after ``sink`` has received a part, and whatever ``sink`` raises.
         """
-        return self._observed("GET", url, None, None, max_bytes, ERROR_BYTES, timeout, True, sink)
+        return self._observed("GET", url, dict(headers or {}), None, max_bytes, ERROR_BYTES, timeout, redirects, sink)
 
     def close(self) -> None:
         """Close the connection that this thread keeps, if there is one."""
@@ -203,34 +182,31 @@ class HttpClient:
         self,
         method: str,
         url: str,
-        headers: Mapping[str, str] | None,
-        json: Any,
+        headers: Mapping[str, str],
+        data: bytes | None,
         max_bytes: int,
         max_error_bytes: int,
         timeout: float | None,
-        follow: bool,
+        redirects: int,
         sink: Callable[[bytes], object],
     ) -> Answer:
-        headers = dict(headers or {})
-        data = None
-        if json is not None:
-            data = jsonlib.dumps(json).encode()
-            headers["Content-Type"] = "application/json"
-        follow = follow and method == "GET" and CREDENTIALS.isdisjoint(name.lower() for name in headers)
         with deadline(self._timeout if timeout is None else timeout) as clock:
-            for _ in range(MAX_REDIRECTS + 1):
+            for followed in range(redirects + 1):
                 response = self._send(clock, method, url, headers, data)
                 with contextlib.closing(response):
                     if response.status_code in REDIRECTS and "Location" in response.headers:
-                        url = _redirected(url, response.headers["Location"], follow)
+                        url = _redirected(url, response.headers["Location"], redirects > 0)
+                        headers = _without_credentials(headers)
                         continue
                     if response.status_code == PROXY_WANTS_CREDENTIALS:
                         raise refused_by_proxy(url, response.status_code)
                     response_headers = CaseInsensitiveDict(response.headers)
+                    if method == "HEAD":
+                        return Answer(response.status_code, response_headers, b"")
                     if response.status_code == 200:
                         for piece in body_of(response, url, max_bytes, clock):
                             sink(piece)
-                        return Answer(200, response_headers, b"")
+                        return Answer(200, response_headers, b"", followed > 0)
                     body = bytearray()
                     try:
                         for piece in body_of(response, url, max_error_bytes, clock):
@@ -239,11 +215,12 @@ class HttpClient:
                         # Half an error message is better than none, unless the caller wants it whole.
                         if fault.kind != "too_large" or max_error_bytes == max_bytes:
                             raise
-                    return Answer(response.status_code, response_headers, bytes(body))
-        raise HttpFault("redirect", f"{place_of(url)} redirects more than {MAX_REDIRECTS} times.", sent=True)
+                    return Answer(response.status_code, response_headers, bytes(body), followed > 0)
+        times = "once" if redirects == 1 else f"{redirects} times"
+        raise HttpFault("redirect", f"{place_of(url)} redirects more than {times}.", sent=True)
 
     def _send(self, clock: Deadline, method: str, url: str, headers: Mapping[str, str], data: bytes | None) -> Response:
-        may_retry = method == "GET"
+        may_retry = method in ("GET", "HEAD")
         while True:
             try:
                 return self._session().exchange(method, url, headers, data)
@@ -311,56 +288,8 @@ def _inflated(pieces: Iterator[bytes]) -> Iterator[bytes]:
         raise http.client.IncompleteRead(b"")
 
 
-def fault_of(error: BaseException, clock: Deadline, url: str) -> HttpFault:
-    """Return the HttpFault for ``error``, which was raised while calling ``url`` under ``clock``."""
-    place, causes = route_to(url), list(_chain(error))
-    if clock.expired or any(map(_is_timeout, causes)):
-        what = "did not finish its answer" if clock.sent else "could not be reached"
-        seconds = clock.seconds if clock.expired or clock.sent else min(clock.seconds, CONNECT_SECONDS)
-        return HttpFault("timeout", f"{place} {what} within {seconds:.3g} seconds.", sent=clock.sent)
-    for cause in causes:
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            reason = printable(cause.verify_message, 200)
-            return HttpFault("tls", f"{place} has no trusted certificate: {reason}.", sent=clock.sent)
-        if isinstance(cause, UnusableCertificates):
-            return HttpFault("tls", f"ca_bundle: {cause}", sent=False)
-    if any(isinstance(cause, (ssl.SSLError, urllib3.exceptions.SSLError)) for cause in causes):
-        return HttpFault("tls", f"TLS with {place} failed.", sent=clock.sent)
-    if clock.sent:
-        return HttpFault("connection", f"{place} dropped the connection before its answer was complete.", sent=True)
-    if any(isinstance(cause, (requests.exceptions.InvalidHeader, UnicodeError)) for cause in causes):
-        return HttpFault("connection", f"The request to {place} cannot be sent: a header is malformed.", sent=False)
-    for cause in causes:
-        if isinstance(cause, requests.exceptions.InvalidProxyURL):
-            message = f"{place} cannot be reached: the proxy's address must be of the form http://HOST:PORT."
-            return HttpFault("connection", message, sent=False)
-        if refusal := _REFUSED_BY_PROXY.search(str(cause)):
-            # The rest of the proxy's text is not needed, and may repeat what was sent to it.
-            return refused_by_proxy(url, refusal[1])
-    reasons = (cause.strerror for cause in causes if isinstance(cause, OSError) and cause.strerror)
-    # Other texts may quote headers, and with them credentials.
-    reason = printable(str(next(reasons, type(error).__name__)), 200)
-    return HttpFault("connection", f"{place} cannot be reached: {reason}.", sent=False)
-
-
-def refused_by_proxy(url: str, status: int | str) -> HttpFault:
-    """Return the HttpFault for a call to ``url`` that a proxy answered with ``status`` itself."""
-    hint = " (does it require a user name and a password?)" if str(status) == str(PROXY_WANTS_CREDENTIALS) else ""
-    return HttpFault("connection", f"{route_to(url)} cannot be reached: the proxy answered {status}{hint}.", sent=False)
-
-
-def _is_timeout(error: BaseException) -> bool:
-    # urllib3 derives a refused connection from a timeout.
-    timeouts = (TimeoutError, requests.exceptions.Timeout, urllib3.exceptions.TimeoutError)
-    return isinstance(error, timeouts) and not isinstance(error, urllib3.exceptions.NewConnectionError)
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or error.__context__
+def _without_credentials(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in headers.items() if name.lower() not in CREDENTIALS}
 
 
 def _redirected(url: str, location: str, follow: bool) -> str:

@@ -74,7 +74,7 @@ class AppRegistryDestination:
 
     def changes(self, target: Target, request: PushRequest) -> Transformations:
         """Return the organization's changes to manifests. Raises SettingsError."""
-        return self._organizations.transformations(target.organization, request.authorization)
+        return self._organizations.transformations(_organization(target), request.authorization)
 
     def plan(self, job: ReleaseJob) -> Released | None:
         """Return what ``release`` would return now. Changes nothing; raises the same errors."""
@@ -133,7 +133,13 @@ class AppRegistryDestination:
 
     def _location(self, job: ReleaseJob) -> PackageLocation:
         repository = _repository_of(job.target, _bundle(job.content))
-        return self._organizations.location(job.target.organization, repository, job.request.authorization)
+        return self._organizations.location(_organization(job.target), repository, job.request.authorization)
+
+
+def _organization(target: Target) -> str:
+    if target.organization is None:
+        raise TypeError(f"not a target of an app registry: {target.label}")
+    return target.organization
 
 
 def _bundle(content: Content) -> Bundle:

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The APIs that a bundle provides and needs: CustomResourceDefinitions and aggregated API services."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from omps_worker.destinations.catalog.grammars.go_structs import ALWAYS_TEXT, Mismatch, Struct, structs, text
+from omps_worker.manifests.operator_manifests import CRD
+
+_DEFINITION = Struct({"group": ALWAYS_TEXT, "kind": ALWAYS_TEXT, "name": ALWAYS_TEXT, "version": ALWAYS_TEXT})
+_DEFINITIONS = Struct({"owned": structs(_DEFINITION), "required": structs(_DEFINITION)})
+
+Gvk = tuple[str, str, str]
+"""Group, version and kind of an API."""
+
+_Api = tuple[str, str, str, str]
+"""The same, and its plural name."""
+
+
+def apis_of(spec: Mapping[Any, Any], objects: Iterable[Mapping[Any, Any]]) -> tuple[set[Gvk], set[Gvk]]:
+    """Return the APIs that a CSV with ``spec`` provides, with ``objects`` beside it, and those that it requires.
+
+    Raises Mismatch if it owns a CustomResourceDefinition that is not there, as opm refuses it.
+    """
+    owned_services, required_services = _definitions(spec, "apiservicedefinitions")
+    owned, required = _definitions(spec, "customresourcedefinitions")
+    provided = {api for each in objects if each.get("kind") == CRD for api in _defined(each)}
+    provided |= {_service(each) for each in owned_services}
+    missing = sorted({_named(each) for each in owned} - provided)
+    if missing:
+        group, version, kind, plural = missing[0]
+        more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise Mismatch(f"it owns {plural}.{group} {version} {kind}, which no file beside it defines{more}")
+    needed = {_named(each)[:3] for each in required} | {_service(each)[:3] for each in required_services}
+    return {api[:3] for api in provided}, needed
+
+
+def _definitions(spec: Mapping[Any, Any], key: str) -> tuple[list[Any], list[Any]]:
+    found = _DEFINITIONS(spec.get(key), f"spec.{key}")
+    return found.get("owned", []), found.get("required", [])
+
+
+def _named(definition: Mapping[str, str]) -> _Api:
+    plural, dot, group = definition["name"].partition(".")
+    if not dot:
+        raise Mismatch(f"the definition {definition['name']!r} is no plural name and group, with a dot between")
+    return group, definition["version"], definition["kind"], plural
+
+
+def _service(definition: Mapping[str, str]) -> _Api:
+    return definition["group"], definition["version"], definition["kind"], definition["name"]
+
+
+def _defined(crd: Mapping[Any, Any]) -> Iterator[_Api]:
+    """Return the APIs that a CustomResourceDefinition defines, in v1 or v1beta1; other versions define none."""
+    version = str(crd.get("apiVersion")).rpartition("/")[2]
+    spec = crd.get("spec")
+    if version not in ("v1", "v1beta1") or not isinstance(spec, dict):
+        return
+    names = spec.get("names")
+    names = names if isinstance(names, dict) else {}
+    versions = spec.get("versions")
+    called = [each.get("name") for each in versions or () if isinstance(each, dict)] if versions else []
+    if version == "v1beta1" and spec.get("version"):
+        called.append(spec["version"])
+    for each in called:
+        yield (
+            text(spec.get("group") or "", "spec.group of a CustomResourceDefinition"),
+            text(each or "", "the version of a CustomResourceDefinition"),
+            text(names.get("kind") or "", "spec.names.kind of a CustomResourceDefinition"),
+            text(names.get("plural") or "", "spec.names.plural of a CustomResourceDefinition"),
+        )

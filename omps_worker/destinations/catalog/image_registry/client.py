@@ -1,0 +1,328 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The client for image registries (docker's registry API, version 2, and the distribution specification of OCI).
+
+Traps, as measured on the reference registry, and what the client does about them:
+
+* While a tag is being written, reading it may answer 500. A 404 alone does not say that a tag is missing: ``look``.
+* No registry has a conditional PUT. What protects a tag from two writers is a lock, which is not here.
+* A PUT may be stored although its answer is lost, late or an error: ``CatalogError.ambiguous``.
+* A manifest is refused if one of its blobs is missing, so blobs come first and a tag never names half an image.
+* Registries list tags in pages, and may send the bytes of blobs from elsewhere.
+
+Which failures are transient: see ``failures``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+from omps_worker.common.errors import CatalogError
+from omps_worker.common.http_client.client import Answer, deadline
+from omps_worker.common.observer import NO_OBSERVER, Observer
+from omps_worker.destinations.catalog.image_registry.answers import (
+    LISTS,
+    MANIFESTS,
+    Descriptor,
+    Manifest,
+    Unreadable,
+    digest_of,
+    error_codes,
+    manifest_of,
+    named_digest,
+    tags_of,
+)
+from omps_worker.destinations.catalog.image_registry.auth import Access, Keychain
+from omps_worker.destinations.catalog.image_registry.calls import RegistryCalls, next_page, upload_address
+from omps_worker.destinations.catalog.image_registry.challenges import challenges_of, merged, scope_of
+from omps_worker.destinations.catalog.image_registry.failures import failure, unreadable, unusable
+from omps_worker.destinations.catalog.image_registry.image_name import ImageName, Repository, is_digest
+
+TAG_PAGES = 1000
+"""The maximum number of pages of a list of tags."""
+
+LIST_CALLS = 4
+"""How many times as long as one call a whole list of tags may take."""
+
+_ACCEPT = ", ".join(sorted(MANIFESTS | LISTS))
+_MISSING = 404
+
+
+class ImageRegistryClient:
+    """Reads and writes images in any image registry. Safe to use from several threads.
+
+    ``keychain`` finds the credentials for a repository. ``timeout`` limits each call in seconds, with the login that it
+    needs; a list of tags may take four times as long. Errors hold what the registry said, never a credential, and its
+    JSON in ``details["registry_response"]``, or {}.
+
+    ``writing`` of a read: ask for permission to write, too, as before an update. Some registries (Quay) then make a
+    repository that does not exist; without it, they do not let anybody but an owner know that it does not exist.
+
+    Every method raises CatalogError if the registry cannot be reached or its answer makes no sense, and
+    CatalogAuthorizationError if it does not accept the credentials; further conditions are those of the method.
+    """
+
+    def __init__(
+        self, keychain: Keychain, *, timeout: float, ca_bundle: Path | None = None, observer: Observer = NO_OBSERVER
+    ) -> None:
+        self._calls = RegistryCalls(keychain, timeout=timeout, ca_bundle=ca_bundle, observer=observer)
+
+    def ping(self, repository: Repository) -> None:
+        """Return if the repository's registry answers and is an image registry, whatever it thinks of the caller."""
+        what = f"Failed to reach the image registry {repository.host}"
+        answer = self._calls.exchange(what, "GET", f"{repository.origin}/v2/", None)
+        if answer.status == 200:
+            if answer.body.strip() and answer.json() is None:
+                raise unreadable(what, "something answers there that is not an image registry")
+            self._calls.auth.note_open(repository)
+        elif answer.status != 401 or not challenges_of(answer.headers.get("WWW-Authenticate", "")):
+            raise failure(what, answer, self._calls.auth.scrubber())
+
+    def check_login(self, repository: Repository) -> None:
+        """Return if the registry lets these credentials read the repository, which need not exist."""
+        what = f"Failed to log in for {repository}"
+        answer = self._calls.call(what, "GET", f"{repository.url}/tags/list?n=1", self._pull(repository, what))
+        if answer.status == 200 or (answer.status == _MISSING and error_codes(answer)):
+            return
+        raise failure(what, answer, self._calls.auth.scrubber())
+
+    def check_push(self, repository: Repository) -> None:
+        """Return if the registry lets these credentials write to the repository.
+
+        Begins an upload and gives it up: no image changes. Some registries (Quay) make the repository if there is none.
+        """
+        what = f"Failed to begin an upload to {repository}"
+        access = self._push(repository, what)
+        address = self._begin_upload(what, repository, access)
+        try:
+            self._calls.exchange(what, "DELETE", address, self._calls.auth.authorization(access))
+        except CatalogError:
+            # The registry forgets uploads by itself.
+            return
+
+    def look(self, image: ImageName, *, writing: bool = False) -> Manifest | None:
+        """Return the manifest at a tag; None if the tag certainly does not exist.
+
+        It does not exist only if the registry itself says so twice: when the tag is read, and in the list of tags.
+        Raises CatalogError, transient, if it is not certain: never treat that as an empty catalog.
+        """
+        what = f"Failed to read {image}"
+        answer = self._get_manifest(what, image, writing=writing)
+        if answer.status == 200:
+            return _checked(what, answer, image.reference)
+        if answer.status != _MISSING:
+            raise failure(what, answer, self._calls.auth.scrubber())
+        if not error_codes(answer):
+            raise unreadable(what, "the answer 404 does not come from an image registry, but from something else")
+        if image.reference in (self.tags(image.repository, writing=writing) or ()):
+            raise unreadable(what, "the registry lists the tag and does not find it")
+        return None
+
+    def manifest(self, image: ImageName) -> Manifest:
+        """Return the manifest, or the list of manifests, of an image that must exist. Raises CatalogError if not."""
+        what = f"Failed to read {image}"
+        answer = self._get_manifest(what, image)
+        if answer.status != 200:
+            raise failure(what, answer, self._calls.auth.scrubber())
+        return _checked(what, answer, image.reference)
+
+    def digest(self, image: ImageName, *, writing: bool = False) -> str | None:
+        """Return the digest of an image, unread; None if the registry does not find it now, which is not certain."""
+        what = f"Failed to query {image}"
+        access = self._access(image.repository, what, writing=writing)
+        answer = self._calls.call(what, "HEAD", _manifest_url(image), access, headers={"Accept": _ACCEPT})
+        if answer.status == _MISSING:
+            return None
+        if answer.status != 200:
+            raise failure(what, answer, self._calls.auth.scrubber())
+        try:
+            named = named_digest(answer)
+        except Unreadable as error:
+            raise unreadable(what, error) from None
+        if named is None:
+            return _checked(what, self._get_manifest(what, image, writing=writing), image.reference).digest
+        if is_digest(image.reference) and named != image.reference:
+            raise unreadable(what, f"the answer names the digest {named}")
+        return named
+
+    def put_manifest(self, image: ImageName, body: bytes, media_type: str) -> str:
+        """Store a manifest at a tag or at its digest, and return its digest. Its blobs must be there already.
+
+        Raises CatalogError: permanent if the registry refuses the manifest itself; ``ambiguous`` if it may be stored.
+        """
+        what, digest = f"Failed to write {image}", digest_of(body)
+        access = self._push(image.repository, what)
+        answer = self._calls.call(
+            what, "PUT", _manifest_url(image), access, headers={"Content-Type": media_type}, data=body, writes=True
+        )
+        if answer.status not in (200, 201, 202):
+            raise failure(what, answer, self._calls.auth.scrubber(), writes=True)
+        self._stored(what, answer, digest)
+        return digest
+
+    def has_blob(self, repository: Repository, digest: str, *, writing: bool = False) -> bool:
+        """Return whether the registry has the blob in this repository."""
+        what = f"Failed to query a blob of {repository}"
+        access = self._access(repository, what, writing=writing)
+        answer = self._calls.call(what, "HEAD", _blob_url(repository, digest), access)
+        # A registry that keeps its blobs elsewhere leads there, but only to those that it has.
+        if answer.status in (200, _MISSING) or answer.redirected:
+            return answer.status != _MISSING
+        raise failure(what, answer, self._calls.auth.scrubber())
+
+    def blob(self, repository: Repository, descriptor: Descriptor, *, max_bytes: int) -> bytes:
+        """Return a blob, whose size and digest are checked. See ``download_blob``."""
+        content = bytearray()
+        self.download_blob(repository, descriptor, content.extend, max_bytes=max_bytes)
+        return bytes(content)
+
+    def download_blob(
+        self, repository: Repository, descriptor: Descriptor, sink: Callable[[bytes], object], *, max_bytes: int
+    ) -> None:
+        """Pass a blob in pieces to ``sink``. Only if this returns are they known to be what the digest names.
+
+        Raises CatalogError, permanent if the blob is larger than ``max_bytes`` or lies outside the registry, and
+        whatever ``sink`` raises. A registry may send the blob from elsewhere, which never sees a credential.
+        """
+        what = f"Failed to read a blob of {repository}"
+        if descriptor.foreign:
+            raise unusable(what, "it is a foreign layer, which lies outside the registry")
+        if descriptor.size > max_bytes:
+            raise unusable(what, f"it has {descriptor.size} bytes, more than the limit of {max_bytes}")
+        received, checksum = 0, hashlib.sha256()
+
+        def take(piece: bytes) -> None:
+            nonlocal received
+            received += len(piece)
+            checksum.update(piece)
+            sink(piece)
+
+        url = _blob_url(repository, descriptor.digest)
+        answer = self._calls.download(what, url, self._pull(repository, what), take, max_bytes=descriptor.size)
+        if answer.status != 200:
+            raise failure(what, answer, self._calls.auth.scrubber())
+        if received != descriptor.size or f"sha256:{checksum.hexdigest()}" != descriptor.digest:
+            raise unreadable(what, f"what came is not what the digest {descriptor.digest} names")
+
+    def push_blob(self, repository: Repository, content: bytes, *, mount_from: Repository | None = None) -> bool:
+        """Make sure that the repository has the blob; return whether it had to be sent.
+
+        ``mount_from``: a repository of the same registry that has the blob, from which it is taken over if possible.
+        Raises CatalogError: permanent if the registry refuses the blob itself; ``ambiguous`` if it may be stored.
+        """
+        what, digest = f"Failed to write a blob of {repository}", digest_of(content)
+        if self.has_blob(repository, digest, writing=True):
+            return False
+        address = None
+        if mount_from is not None and mount_from.origin == repository.origin and mount_from != repository:
+            access = self._push(repository, what, mount_from)
+            address = self._mount(what, repository, digest, mount_from, access)
+            if address is None:
+                return False
+        else:
+            access = self._push(repository, what)
+        address = address or self._begin_upload(what, repository, access)
+        url = f"{address}{'&' if urlsplit(address).query else '?'}digest={digest}"
+        headers = {"Content-Type": "application/octet-stream"}
+        answer = self._calls.call(what, "PUT", url, access, headers=headers, data=content, writes=True)
+        if answer.status not in (201, 204):
+            raise failure(what, answer, self._calls.auth.scrubber(), writes=True)
+        self._stored(what, answer, digest)
+        return True
+
+    def mount_blob(self, repository: Repository, digest: str, source: Repository) -> bool:
+        """Take a blob over from another repository of the same registry, unread; return whether that was possible."""
+        what = f"Failed to take a blob over to {repository}"
+        if source.origin != repository.origin:
+            return False
+        return self._mount(what, repository, digest, source, self._push(repository, what, source)) is None
+
+    def tags(self, repository: Repository, *, writing: bool = False) -> tuple[str, ...] | None:
+        """Return all tags of the repository, sorted; None if the registry says that there is no such repository."""
+        what = f"Failed to list the tags of {repository}"
+        access, url = self._access(repository, what, writing=writing), f"{repository.url}/tags/list"
+        tags: set[str] = set()
+        with deadline(LIST_CALLS * self._calls.timeout):
+            for page in range(TAG_PAGES):
+                answer = self._calls.call(what, "GET", url, access)
+                if answer.status == _MISSING and page == 0 and error_codes(answer):
+                    return None
+                if answer.status != 200:
+                    raise failure(what, answer, self._calls.auth.scrubber())
+                try:
+                    found = tags_of(answer)
+                except Unreadable as error:
+                    raise unreadable(what, error) from None
+                following = next_page(what, url, answer)
+                if following is None:
+                    return tuple(sorted({*tags, *found}))
+                before = len(tags)
+                tags.update(found)
+                if len(tags) == before:
+                    raise unreadable(what, "the next page of the list has no further tags")
+                url = following
+            raise unreadable(what, f"the list has more than {TAG_PAGES} pages")
+
+    def close(self) -> None:
+        """Close the connection that this thread keeps, if there is one."""
+        self._calls.close()
+
+    def _get_manifest(self, what: str, image: ImageName, *, writing: bool = False) -> Answer:
+        access = self._access(image.repository, what, writing=writing)
+        headers = {"Accept": _ACCEPT}
+        return self._calls.call(what, "GET", _manifest_url(image), access, headers=headers)
+
+    def _begin_upload(self, what: str, repository: Repository, access: Access) -> str:
+        answer = self._calls.call(what, "POST", f"{repository.url}/blobs/uploads/", access)
+        if answer.status != 202:
+            raise failure(what, answer, self._calls.auth.scrubber(), writes=True)
+        return upload_address(what, repository, answer)
+
+    def _mount(self, what: str, repository: Repository, digest: str, source: Repository, access: Access) -> str | None:
+        """Return the address of an upload that the registry began instead of a mount; None if the blob is there."""
+        query = f"mount={quote(digest, safe=':')}&from={quote(source.path, safe='/')}"
+        answer = self._calls.call(what, "POST", f"{repository.url}/blobs/uploads/?{query}", access)
+        if answer.status == 201:
+            self._stored(what, answer, digest)
+            return None
+        if answer.status != 202:
+            raise failure(what, answer, self._calls.auth.scrubber(), writes=True)
+        return upload_address(what, repository, answer)
+
+    def _stored(self, what: str, answer: Answer, digest: str) -> None:
+        """Raise CatalogError if the registry says that it stored something else."""
+        try:
+            named = named_digest(answer)
+        except Unreadable as error:
+            raise unreadable(what, error) from None
+        if named not in (None, digest):
+            raise unreadable(what, f"the registry stored it as {named}, not as {digest}")
+
+    def _access(self, repository: Repository, what: str, *, writing: bool) -> Access:
+        return self._push(repository, what) if writing else self._pull(repository, what)
+
+    def _pull(self, repository: Repository, what: str) -> Access:
+        return Access(repository, merged([scope_of(repository.path, "pull")]), what)
+
+    def _push(self, repository: Repository, what: str, source: Repository | None = None) -> Access:
+        scopes = [scope_of(repository.path, "pull", "push")]
+        if source is not None:
+            scopes.append(scope_of(source.path, "pull"))
+        return Access(repository, merged(scopes), what)
+
+
+def _checked(what: str, answer: Answer, reference: str) -> Manifest:
+    try:
+        return manifest_of(answer, reference)
+    except Unreadable as error:
+        raise unreadable(what, error) from None
+
+
+def _manifest_url(image: ImageName) -> str:
+    return f"{image.repository.url}/manifests/{image.reference}"
+
+
+def _blob_url(repository: Repository, digest: str) -> str:
+    return f"{repository.url}/blobs/{digest}"

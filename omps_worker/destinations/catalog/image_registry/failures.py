@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What it means if an image registry does not do what it was asked: whether a retry can help.
+
+A read never fails permanently because of what a registry answers: a catalog that cannot be read now is not an empty
+catalog. A write fails permanently only if the registry refuses the content (``FAULTS_OF_THE_CONTENT``). Everything
+else can be fixed without a new build: credentials, a quota, a proxy that answers for the registry.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from omps_worker.common.errors import CatalogAuthorizationError, CatalogError, ImageRegistryError
+from omps_worker.common.http_client.client import Answer, HttpFault
+from omps_worker.common.text import printable
+from omps_worker.destinations.app_registry.answers import TEXT_LIMIT, Scrubber, summary_of
+from omps_worker.destinations.catalog.image_registry.answers import Unreadable, error_codes
+
+RETRY_AFTER_LIMIT = 3600.0
+"""The longest delay, in seconds, that a registry may request."""
+
+FAULTS_OF_THE_CONTENT = frozenset({400, 413, 422})
+"""Statuses with which a registry refuses what is written: its form or its size."""
+
+PASSING_CODES = frozenset({"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "BLOB_UPLOAD_UNKNOWN", "DIGEST_INVALID"})
+"""Errors that come with such a status, but say that a blob got lost on the way: sending it again helps."""
+
+_DENIED = (401, 403)
+
+
+def unreachable(what: str, fault: HttpFault, scrubber: Scrubber, *, writes: bool) -> CatalogError:
+    """Return the error of a call that got no answer. ``writes``: whether it may have changed something."""
+    # The target of a redirect may repeat a credential.
+    error = CatalogError(f"{what}: {scrubber.text(str(fault))}", details=_details({}), transient=True)
+    error.ambiguous = writes and fault.sent and fault.kind != "redirect"
+    return error
+
+
+def unreadable(what: str, why: Unreadable | str) -> CatalogError:
+    """Return the error of a read whose answer is not what it must be."""
+    return CatalogError(f"{what}: {why}.", details=_details({}), transient=True)
+
+
+def unusable(what: str, why: str) -> CatalogError:
+    """Return the permanent error of a read of something that can never be read."""
+    return CatalogError(f"{what}: {why}.", details=_details({}), transient=False)
+
+
+def denied(what: str, why: str, details: dict[str, Any] | None = None) -> CatalogAuthorizationError:
+    """Return the error of a login that is not accepted."""
+    return CatalogAuthorizationError(f"{what}: {why}.", details=_details(details or {}))
+
+
+def failure(what: str, answer: Answer, scrubber: Scrubber, *, writes: bool = False) -> ImageRegistryError:
+    """Return the error of a call that was answered with an error status, or with one that makes no sense."""
+    text, response = _told(answer, scrubber)
+    said = f"the registry answered {answer.status}, {text.rstrip('.')}"
+    if answer.status in _DENIED:
+        return denied(what, said, response)
+    codes = frozenset(error_codes(answer))
+    refused = writes and answer.status in FAULTS_OF_THE_CONTENT and not codes & PASSING_CODES
+    retry_after = None if refused or answer.retry_after is None else min(answer.retry_after, RETRY_AFTER_LIMIT)
+    error = CatalogError(f"{what}: {said}.", details=_details(response), transient=not refused, retry_after=retry_after)
+    # Proxies answer 502 and 504 while the registry goes on; a 200 may be the answer of something else.
+    error.ambiguous = writes and (answer.status < 300 or answer.status == 408 or answer.status >= 500)
+    return error
+
+
+def _told(answer: Answer, scrubber: Scrubber) -> tuple[str, dict[str, Any]]:
+    told = summary_of(answer, scrubber)
+    errors = told.response.get("errors")
+    if not isinstance(errors, list):
+        return told.text, told.response
+    texts = []
+    for error in errors[:3]:
+        if isinstance(error, dict):
+            message, code = error.get("message"), error.get("code")
+            words = [message] if isinstance(message, str) and message else []
+            texts += [" ".join([*words, f"({code})"])] if isinstance(code, str) and code else words
+    return printable("; ".join(texts), TEXT_LIMIT) or told.text, told.response
+
+
+def _details(response: dict[str, Any]) -> dict[str, Any]:
+    return {"registry_response": response}
