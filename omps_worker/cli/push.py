@@ -62,7 +62,7 @@ def _version(_context: click.Context, _parameter: click.Parameter, value: str | 
 
 
 def _token(_context: click.Context, _parameter: click.Parameter, value: Path | None) -> SecretStr | None:
-    from omps_worker.configuration.settings.organizations import SecretFile, header_fault
+    from omps_worker.configuration.settings.secrets import SecretFile, header_fault
 
     if value is None:
         return None
