@@ -46,3 +46,8 @@ class PushRequest:
     reverts: bool = True
     authorization: SecretStr | None = None
     caller: Caller | None = None
+
+    @property
+    def names_place(self) -> bool:
+        """Whether the user names an organization or a catalog, instead of leaving that to the mapping."""
+        return self.organization is not None or self.catalog is not None

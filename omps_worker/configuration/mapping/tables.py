@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, Strict, WithJsonSchema
 
-from omps_worker.common.model import Target
+from omps_worker.common.model import CATALOG, Target
 from omps_worker.common.names import is_name
 from omps_worker.configuration.settings.fields import Name
 from omps_worker.configuration.settings.tables import Location, Reading, Table
@@ -20,8 +20,8 @@ GLOB_LIMIT = 512
 TEMPLATE_LIMIT = 128
 """The maximum length of a version template in characters."""
 
-EVERYWHERE, CATALOG = "*", "catalog:"
-"""The values of ``pause`` other than an organization: all, or the prefix of a catalog's name."""
+EVERYWHERE = "*"
+"""The value of ``pause`` that means all organizations and catalogs."""
 
 _VALUES = ("1", "1.1", "1.1.1")
 """Sample values of a template's fields, to check which versions a template can produce."""
