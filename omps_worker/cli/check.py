@@ -17,7 +17,8 @@ from omps_worker.cli.common import DONE, FAILED, TRANSIENT, USAGE, as_json, exit
 def check(context: click.Context, offline: bool, json_output: bool) -> None:
     """Test whether everything works. Changes nothing.
 
-    Tests the files, the broker and its queues, Koji, Greenwave, the registry, and each organization.
+    Tests the files, the broker and its queues, Koji, Greenwave, the registry, and each organization
+    and catalog.
     """
     from omps_worker.cli import site_checks
     from omps_worker.common import logs

@@ -109,7 +109,7 @@ class OMPSUploadedFileError(ContentError):
 
 
 class PackageValidationError(ContentError):
-    """The app registry does not accept such manifests.
+    """The app registry does not accept such manifests, or a catalog would not be valid with them.
 
     ``details["validation_info"]`` holds operator-courier's result, ``{errors, warnings}``. It is empty if there is no
     result.

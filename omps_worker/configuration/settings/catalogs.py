@@ -218,3 +218,9 @@ class CatalogSettings(ManifestChanges):
 def unknown_catalog(name: str, file: str = "configuration") -> SettingsError:
     """Return the error for a target whose catalog is not configured. It is transient: it can be added."""
     return SettingsError([Fault(file, f"consumer_config.catalogs.{name}", "is missing: add it")], transient=True)
+
+
+def one_image_for_each_package(name: str, file: str = "configuration") -> SettingsError:
+    """Return the error for a question about a whole catalog of which each package has an image of its own."""
+    reason = f"has {PLACEHOLDER} in it: each package has a catalog image of its own, so name the package"
+    return SettingsError([Fault(file, f"consumer_config.catalogs.{name}.image", reason)])
