@@ -43,8 +43,7 @@ def plan_text(outcome: Outcome) -> str | None:
     parts = [f"would {_change(update)}"]
     if update.bundles:
         there = sum(not bundle.created for bundle in update.bundles)
-        verb = "is" if there == 1 else "are"
-        parts.append(f"{there} of {_count(len(update.bundles), 'bundle image')} {verb} there")
+        parts.append(f"{there} of {len(update.bundles)} bundle images {'is' if there == 1 else 'are'} there")
     if update.dropped:
         parts.append(f"would drop {', '.join(update.dropped)}")
     return "; ".join(parts)
@@ -77,7 +76,3 @@ def _change(update: CatalogUpdate) -> str:
 
 def _bundle(name: str, versions: dict[str, str]) -> str:
     return f"{name} ({versions[name]})" if name in versions else name
-
-
-def _count(number: int, thing: str) -> str:
-    return f"1 {thing}" if number == 1 else f"{number} {thing}s"
