@@ -36,12 +36,12 @@ class PushRequest:
     """
 
     organization: str | None = None
-    catalog: str | None = None
     repository: str | None = None
     version: str | None = None
     new_release: bool = False
     dry_run: bool = False
     held: bool = False
+    catalog: str | None = None
     new_catalog: bool = False
     reverts: bool = True
     authorization: SecretStr | None = None
