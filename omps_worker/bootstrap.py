@@ -26,8 +26,9 @@ from omps_worker.configuration.mapping.file import MappingFile
 from omps_worker.configuration.mapping.matching import Verdict
 from omps_worker.configuration.settings.catalogs import one_image_for_each_package, unknown_catalog
 from omps_worker.configuration.settings.models import Settings
+from omps_worker.destination_wiring import ImageRegistries, destination_of, longest_push
+from omps_worker.destinations import Destination
 from omps_worker.destinations.app_registry.client import AppRegistry
-from omps_worker.destinations.app_registry.destination import AppRegistryDestination
 from omps_worker.destinations.app_registry.organizations import unknown_organization
 from omps_worker.koji_client.builds import KojiBuilds
 from omps_worker.manifests.uploaded_archive import open_archive
@@ -46,9 +47,7 @@ if TYPE_CHECKING:
 
     from omps_worker.broker.locks.lock import BrokerLock
     from omps_worker.broker.publisher import Publisher
-    from omps_worker.configuration.settings.catalogs import CatalogSettings
     from omps_worker.destinations.catalog.contents import CatalogContents
-    from omps_worker.destinations.catalog.image_registry.client import ImageRegistryClient
 
 log = logging.getLogger(__name__)
 
@@ -107,11 +106,14 @@ class Site(BrokerSite):
             observer=self.observer,
         )
 
-    def _destination(self, lock: PackageLock) -> AppRegistryDestination:
-        worker = self.settings.worker
-        return AppRegistryDestination(
-            self.registry, lock, worker.organizations, worker.default_release_version, observer=self.observer
+    def _destination(self, lock: PackageLock) -> Destination:
+        return destination_of(
+            self.settings.worker, self.registry, self._image_registries, lock, self.builds, self.observer
         )
+
+    @cached_property
+    def _image_registries(self) -> ImageRegistries:
+        return ImageRegistries(self.settings.worker, self.observer)
 
     @cached_property
     def greenwave(self) -> Greenwave | None:
@@ -123,7 +125,7 @@ class Site(BrokerSite):
     @cached_property
     def process_lock(self) -> ProcessLock:
         """The lock that serialises pushes to one package within this process."""
-        return ProcessLock(self.settings.worker.registry.timeout)
+        return ProcessLock(longest_push(self.settings.worker))
 
     @cached_property
     def broker_lock(self) -> BrokerLock | None:
@@ -137,7 +139,7 @@ class Site(BrokerSite):
         worker = self.settings.worker
         if worker.lock != "broker" or not self.settings.has_broker:
             return None
-        return BrokerLock(BrokerAccess.of(self.settings, "lock"), worker.registry.timeout)
+        return BrokerLock(BrokerAccess.of(self.settings, "lock"), longest_push(worker))
 
     @contextmanager
     def locks(self) -> Iterator[None]:
@@ -307,15 +309,7 @@ class Site(BrokerSite):
         catalog = self.settings.worker.catalogs[name]
         if package is None and catalog.image.for_each_package:
             raise one_image_for_each_package(name, self.settings.file)
-        return read_catalog(self._image_registry(catalog), catalog.image.image(package or ""), package)
-
-    def _image_registry(self, catalog: CatalogSettings) -> ImageRegistryClient:
-        from omps_worker.destinations.catalog.image_registry.client import ImageRegistryClient
-
-        bundle = self.settings.worker.ca_bundle
-        return ImageRegistryClient(
-            catalog.credentials, timeout=catalog.timeout, ca_bundle=bundle, observer=self.observer
-        )
+        return read_catalog(self._image_registries.client(catalog), catalog.image.image(package or ""), package)
 
     def _check_catalog(self, name: str) -> None:
         if name not in self.settings.worker.catalogs:

@@ -165,8 +165,8 @@ def test_commands_publish_show_and_delete(place, tmp_path):
         pushed = site.command("push", build["nvr"], "--catalog", "community", "--json")
         assert [each["catalog"]["name"] for each in pushed.json] == ["community"], pushed.err
         assert site.command("push-zip", str(archive), "--catalog", "community").code == 0
-        assert site.registry.releases("community", "otter-cache") == []
-        assert "2 packages" in site.command("check").out
+        assert site.registry.releases("community", "otter-cache") == ()
+        assert "2 package(s), 2 bundle(s)" in site.command("check").out
 
         dry = site.command("delete", "--catalog", "community", "lantern", "1.4.2", "--dry-run", "--json")
         assert [(each["status"], each["version"]) for each in dry.json] == [("deleted", "1.4.2")], dry.err

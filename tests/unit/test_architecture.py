@@ -36,11 +36,13 @@ MAY_KNOW = {
     "broker": "common messages configuration publishing",
     "monitoring": "common configuration destinations koji_client publishing",
     "broker_site": "common messages configuration broker",
-    "bootstrap": "common manifests messages destinations configuration koji_client publishing broker broker_site",
+    "destination_wiring": "common destinations configuration koji_client",
+    "bootstrap": "common manifests messages destinations configuration koji_client publishing broker broker_site "
+    "destination_wiring",
     "running": "common messages publishing broker monitoring bootstrap",
     "api": "common manifests messages destinations configuration koji_client publishing broker monitoring",
-    "cli": "common messages destinations configuration koji_client publishing broker monitoring broker_site bootstrap "
-    "running api sandbox",
+    "cli": "common messages destinations configuration koji_client publishing broker monitoring broker_site "
+    "destination_wiring bootstrap running api sandbox",
     "__main__": "cli",
 }
 """The rooms, from the ground up, and which others each may know."""
@@ -80,7 +82,12 @@ INSIDE = {
         "bundles": "grammars packages",
         "images": "grammars packages",
         "merge": "grammars packages bundles",
+        "catalog": "image_registry",
         "contents": "image_registry packages images",
+        "ledger": "image_registry packages images",
+        "content": "image_registry packages bundles images catalog",
+        "updates": "image_registry images merge ledger content",
+        "destination": "image_registry packages bundles images merge catalog contents ledger content updates",
     },
 }
 """The rooms and modules inside the largest rooms, from the ground up, and which others each may know."""

@@ -309,6 +309,7 @@ def _update_of(
         ),
         dropped=merged.dropped if merged is not None else (),
         unpublished=tuple(sorted(unpublished)),
+        channels_before=updated.state.package.heads() if updated.state.package is not None else {},
     )
 
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from omps_worker.common.errors import CatalogConflict, CatalogError, WorkerError
+from omps_worker.common.errors import CatalogAuthorizationError, CatalogConflict, CatalogError, WorkerError
 from omps_worker.common.http_client.client import deadline
 from omps_worker.common.locks.package_lock import HeldPackage, PackageLock, held_too_long
 from omps_worker.common.observer import NO_OBSERVER, Observer
@@ -68,9 +68,11 @@ class CatalogUpdates:
         self._observer = observer
 
     def plan(self, client: ImageRegistryClient, image: ImageName, package: str, decide: Decide) -> Updated:
-        """Return what ``update`` would do now. Changes nothing."""
+        """Return what ``update`` would do now. Changes nothing; ``created`` are the images that it would push."""
         state = read_state(client, image, package)
-        return Updated(state, decide(state), state.digest, written=False)
+        change = decide(state)
+        missing = [name for name, each in change.bundles.items() if not _is_there(client, each)]
+        return Updated(state, change, state.digest, written=False, created=frozenset(missing))
 
     def update(
         self,
@@ -186,6 +188,15 @@ def unchanged(state: CatalogState, change: Change) -> bool:
     if merged.package is None or state.package is None:
         return merged.package is state.package
     return merged.package.digest == state.package.digest
+
+
+def _is_there(client: ImageRegistryClient, bundle: MadeBundle) -> bool:
+    """Return whether a bundle image is in the registry, as far as its readers know."""
+    try:
+        return client.digest(ImageName(bundle.repository, bundle.image.digest)) is not None
+    except CatalogAuthorizationError:
+        # Some registries hide from readers whether a repository exists; it is made by the first push.
+        return False
 
 
 def _tag_bundles(client: ImageRegistryClient, bundles: Iterable[MadeBundle]) -> None:
