@@ -80,7 +80,12 @@ INSIDE = {
         "bundles": "grammars packages",
         "images": "grammars packages",
         "merge": "grammars packages bundles",
+        "catalog": "image_registry",
         "contents": "image_registry packages images",
+        "ledger": "image_registry packages images",
+        "content": "image_registry packages bundles images catalog",
+        "updates": "image_registry images merge ledger content",
+        "destination": "image_registry packages bundles images merge catalog contents ledger content updates",
     },
 }
 """The rooms and modules inside the largest rooms, from the ground up, and which others each may know."""
