@@ -8,29 +8,32 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import datetime
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from omps_worker.broker_site import BrokerSite
 from omps_worker.common import logs
 from omps_worker.common.errors import BrokerError, OrganizationPaused, ResourcesExhausted
 from omps_worker.common.locks.package_lock import PackageLock, ProcessLock
-from omps_worker.common.model import Attempt, BuildEvent, BuildFacts, Ignored, ManualRequest, Outcome, Status
+from omps_worker.common.model import Attempt, BuildEvent, BuildFacts, Ignored, ManualRequest, Outcome, Status, Target
 from omps_worker.common.observer import NO_OBSERVER
 from omps_worker.common.push_request import PushRequest
 from omps_worker.configuration import loading
 from omps_worker.configuration.mapping.file import MappingFile
 from omps_worker.configuration.mapping.matching import Verdict
+from omps_worker.configuration.settings.catalogs import one_image_for_each_package, unknown_catalog
 from omps_worker.configuration.settings.models import Settings
+from omps_worker.destination_wiring import ImageRegistries, destination_of, longest_push
+from omps_worker.destinations import Destination
 from omps_worker.destinations.app_registry.client import AppRegistry
-from omps_worker.destinations.app_registry.destination import AppRegistryDestination
 from omps_worker.destinations.app_registry.organizations import unknown_organization
 from omps_worker.koji_client.builds import KojiBuilds
 from omps_worker.manifests.uploaded_archive import open_archive
 from omps_worker.messages import files as message_files
-from omps_worker.messages.reporting import Reporter, log_outcome, result_body, result_topic
+from omps_worker.messages.reporting import Reporter, log_outcome, result_body
 from omps_worker.publishing.catch_up import CATCH_UP_TOPIC, BuildReport, CatchUp, MissingMessage
 from omps_worker.publishing.explain import Explanation, explain
 from omps_worker.publishing.gate import Greenwave
@@ -42,81 +45,14 @@ from omps_worker.publishing.targets import IGNORED_BY_RULE, NO_RULE
 if TYPE_CHECKING:
     from pydantic import SecretStr
 
-    from omps_worker.broker.dead_letters.failed_queue import FailedQueue
-    from omps_worker.broker.dead_letters.replay import Replay
     from omps_worker.broker.locks.lock import BrokerLock
     from omps_worker.broker.publisher import Publisher
-    from omps_worker.broker.queues.topology import Topology
-    from omps_worker.broker.watch import Watch
+    from omps_worker.destinations.catalog.contents import CatalogContents
 
 log = logging.getLogger(__name__)
 
 ANNOUNCE_SECONDS = 10.0
 """How many seconds a manual push waits for the broker to confirm its result; the release is made in any case."""
-
-
-class BrokerSite:
-    """A configured site for commands that need only the broker, such as those for parked messages."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-
-    @classmethod
-    def from_file(cls, path: Path | None) -> BrokerSite:
-        """Return the site that a configuration file describes, and set up logging. Raises SettingsError."""
-        settings = loading.load_broker(path)
-        logs.set_up(settings.worker.log_format, settings.worker.log_level)
-        return cls(settings)
-
-    @cached_property
-    def topology(self) -> Topology:
-        """The names and the bindings of the queues."""
-        from omps_worker.broker.queues.topology import Topology
-
-        return Topology.of(self.settings)
-
-    def failed_queue(
-        self,
-        notice: Callable[[str], object],
-        uninterrupted: Callable[[], AbstractContextManager[object]] = nullcontext,
-    ) -> FailedQueue:
-        """Return the failed queue, with the parked messages.
-
-        ``notice`` gets notes for the user. Each message is handled inside ``uninterrupted``.
-        """
-        from omps_worker.broker.connection.access import BrokerAccess
-        from omps_worker.broker.dead_letters.failed_queue import FailedQueue
-
-        take_turns = self.settings.worker.lock == "broker"
-        access = BrokerAccess.of(self.settings, "failed")
-        return FailedQueue(access, self.topology, take_turns=take_turns, notice=notice, whole=uninterrupted)
-
-    def replay(self) -> Replay:
-        """Return a context manager that sends messages to the worker's queue again."""
-        from omps_worker.broker.connection.access import BrokerAccess
-        from omps_worker.broker.dead_letters.replay import Replay
-
-        return Replay(BrokerAccess.of(self.settings, "replay"), self.topology.queue)
-
-    def unbind(self, exchange: str, routing_key: str) -> None:
-        """Remove a binding of the worker's queue. Raises BrokerError."""
-        from omps_worker.broker.connection.access import BrokerAccess
-        from omps_worker.broker.queues.bindings import unbind
-
-        unbind(BrokerAccess.of(self.settings, "unbind"), self.topology.queue, exchange, routing_key)
-
-    def watch(self, notice: Callable[[str], object]) -> Watch:
-        """Return a subscription to the results on the bus. ``notice`` gets notes for the user."""
-        from omps_worker.broker.connection.access import BrokerAccess
-        from omps_worker.broker.watch import Watch
-
-        settings = self.settings
-        return Watch(
-            BrokerAccess.of(settings, "watch"),
-            settings.publish_exchange,
-            result_topic(settings.topic_prefix, "*"),
-            notice=notice,
-        )
 
 
 class Site(BrokerSite):
@@ -170,11 +106,14 @@ class Site(BrokerSite):
             observer=self.observer,
         )
 
-    def _destination(self, lock: PackageLock) -> AppRegistryDestination:
-        worker = self.settings.worker
-        return AppRegistryDestination(
-            self.registry, lock, worker.organizations, worker.default_release_version, observer=self.observer
+    def _destination(self, lock: PackageLock) -> Destination:
+        return destination_of(
+            self.settings.worker, self.registry, self._image_registries, lock, self.builds, self.observer
         )
+
+    @cached_property
+    def _image_registries(self) -> ImageRegistries:
+        return ImageRegistries(self.settings.worker, self.observer)
 
     @cached_property
     def greenwave(self) -> Greenwave | None:
@@ -186,7 +125,7 @@ class Site(BrokerSite):
     @cached_property
     def process_lock(self) -> ProcessLock:
         """The lock that serialises pushes to one package within this process."""
-        return ProcessLock(self.settings.worker.registry.timeout)
+        return ProcessLock(longest_push(self.settings.worker))
 
     @cached_property
     def broker_lock(self) -> BrokerLock | None:
@@ -200,7 +139,7 @@ class Site(BrokerSite):
         worker = self.settings.worker
         if worker.lock != "broker" or not self.settings.has_broker:
             return None
-        return BrokerLock(BrokerAccess.of(self.settings, "lock"), worker.registry.timeout)
+        return BrokerLock(BrokerAccess.of(self.settings, "lock"), longest_push(worker))
 
     @contextmanager
     def locks(self) -> Iterator[None]:
@@ -291,6 +230,8 @@ class Site(BrokerSite):
         known = self.settings.worker.organizations
         if request.organization is not None and request.organization not in known and request.authorization is None:
             raise unknown_organization(request.organization, self.settings.file)
+        if request.catalog is not None:
+            self._check_catalog(request.catalog)
         with self.locks():
             outcomes = process(self._processor(self._manual_lock()))
         if isinstance(outcomes, Ignored):
@@ -305,33 +246,34 @@ class Site(BrokerSite):
 
     def delete(
         self,
-        organization: str,
-        repository: str,
+        package: Target,
         version: str | None,
         *,
         authorization: SecretStr | None = None,
         dry_run: bool = False,
     ) -> tuple[list[Outcome], list[dict[str, Any]]]:
-        """Delete one release of a package, or all, and publish the results on the bus.
+        """Delete one release of ``package``, a place with a repository, or all, and publish the results on the bus.
 
-        Returns an outcome per release, and the bodies of the results. Raises SettingsError, RegistryError, and the
-        errors of the lock.
+        Returns an outcome per release, and the bodies of the results. Raises SettingsError, RegistryError,
+        ImageRegistryError, and the errors of the lock.
         """
-        origin = ManualRequest()
+        origin, place, repository = ManualRequest(), package.place, str(package.repository)
+        if package.catalog is not None:
+            self._check_catalog(package.catalog)
         with self.locks():
             destination = self._destination(self._manual_lock())
             if dry_run:
-                versions = destination.would_delete(organization, repository, version, authorization)
-                outcomes = [Outcome(Status.DELETED, organization, repository, each) for each in versions]
+                versions = destination.would_delete(place, repository, version, authorization)
+                outcomes = [
+                    Outcome(Status.DELETED, package.organization, repository, each, target=package) for each in versions
+                ]
             else:
-                outcomes = destination.delete(organization, repository, version, authorization)
+                outcomes = destination.delete(place, repository, version, authorization)
                 self._report(outcomes, origin)
         return outcomes, [result_body(outcome, origin, Attempt()) for outcome in outcomes]
 
-    def pending(
-        self, organization: str, repository: str, notice: Callable[[str], object]
-    ) -> tuple[list[PendingMessage], str | None]:
-        """Return the messages that may still publish a package, and why not all of them are known, or None.
+    def pending(self, package: Target, notice: Callable[[str], object]) -> tuple[list[PendingMessage], str | None]:
+        """Return the messages that may still publish ``package``, and why not all of them are known, or None.
 
         ``notice`` gets notes for the user about the search.
         """
@@ -346,7 +288,7 @@ class Site(BrokerSite):
             found = pending.pending_messages(
                 BrokerAccess.of(self.settings, "delete"),
                 self.topology,
-                lambda event, labels: concerns(event, labels, organization, repository, mapping),
+                lambda event, labels: concerns(event, labels, package, mapping),
                 take_turns=self.settings.worker.lock == "broker",
                 notice=notice,
                 missed=missed.append,
@@ -354,6 +296,24 @@ class Site(BrokerSite):
         except BrokerError as error:
             return [], error.message
         return found, " ".join(missed) or None
+
+    def catalog_contents(self, name: str, package: str | None) -> CatalogContents:
+        """Return what is in a catalog: all packages, or one.
+
+        Raises SettingsError, also if each package has a catalog image of its own and ``package`` is None, and the
+        errors of ``read_catalog``.
+        """
+        from omps_worker.destinations.catalog.contents import read_catalog
+
+        self._check_catalog(name)
+        catalog = self.settings.worker.catalogs[name]
+        if package is None and catalog.image.for_each_package:
+            raise one_image_for_each_package(name, self.settings.file)
+        return read_catalog(self._image_registries.client(catalog), catalog.image.image(package or ""), package)
+
+    def _check_catalog(self, name: str) -> None:
+        if name not in self.settings.worker.catalogs:
+            raise unknown_catalog(name, self.settings.file)
 
     def _manual_lock(self) -> PackageLock:
         from omps_worker.broker.locks.lock import BrokerLockWithFallback

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from fedora_messaging import message
 
-from omps_worker.common.model import Status
+from omps_worker.common.model import CATALOG, Status
 from omps_worker.messages.result_schema import body_schema
 
 REGISTRY_HEADER = "omps-registry"
@@ -40,7 +40,11 @@ class ReleaseResultV1(message.Message):
 
     @property
     def url(self) -> str | None:
-        """The page of the package in the registry; None if the registry or the package is not known."""
+        """The page of the package, or of the catalog image, in the registry; None if it is not known."""
+        image = self._catalog().get("image")
+        if isinstance(image, str):
+            host, _, path = image.rpartition(":")[0].partition("/")
+            return f"https://{host}/repository/{quote(path)}"
         registry = self._headers.get(REGISTRY_HEADER)
         organization, repository = self.body.get("organization"), self.body.get("repo")
         if not isinstance(registry, str) or not organization or not repository:
@@ -65,6 +69,7 @@ class ReleaseResultV1(message.Message):
             value = self.body.get(key)
             if value is not None:
                 lines.append(f"{key.replace('_', ' ')}: {value}")
+        lines += self._catalog_lines()
         if self.body.get("superseded_by"):
             lines.append(f"superseded by: {self.body['superseded_by']}")
         if self.body.get("held_by"):
@@ -91,8 +96,24 @@ class ReleaseResultV1(message.Message):
     def _cause(self) -> str:
         return (self.body.get("error") or {}).get("name") or self.body.get("reason") or "unknown error"
 
+    def _catalog(self) -> dict[str, Any]:
+        catalog = self.body.get("catalog")
+        return catalog if isinstance(catalog, dict) else {}
+
+    def _catalog_lines(self) -> list[str]:
+        catalog = self._catalog()
+        lines = [f"catalog: {catalog['name']}"] if catalog else []
+        if catalog.get("image"):
+            digest = f" ({catalog['digest']})" if catalog.get("digest") else ""
+            lines.append(f"image: {catalog['image']}{digest}")
+        lines += [f"channel {name}: {head}" for name, head in sorted(catalog.get("channels", {}).items())]
+        lines += [f"dropped: {name}" for name in catalog.get("dropped", ())]
+        return lines + [f"in no channel: {name}" for name in catalog.get("unpublished", ())]
+
     def _package(self) -> str:
-        return "/".join(part for part in (self.body.get("organization"), self.body.get("repo")) if part)
+        name = self._catalog().get("name")
+        place = f"{CATALOG}{name}" if name else self.body.get("organization")
+        return "/".join(part for part in (place, self.body.get("repo")) if part)
 
     def _release(self) -> str:
         return " ".join(part for part in (self._package(), self.body.get("version")) if part)
@@ -143,7 +164,7 @@ class ReleaseRetryingV1(ReleaseResultV1, status=Status.RETRYING):
 
 
 class ReleaseDeletedV1(ReleaseResultV1, status=Status.DELETED):
-    """A release was deleted from the registry."""
+    """A release was deleted from the registry, or a package or a bundle from a catalog."""
 
     def _sentence(self) -> str:
         return f"{self._release()} was deleted"

@@ -23,6 +23,7 @@ from omps_worker.broker.queues.depths import QueueDepths
 from omps_worker.common import machine
 from omps_worker.common.files import scratch
 from omps_worker.common.http_client import session
+from omps_worker.common.model import CATALOG
 from omps_worker.messages import events
 from omps_worker.monitoring.checks import CheckClients
 from omps_worker.monitoring.health import ANSWER_SECONDS, Questions
@@ -168,6 +169,8 @@ class _Worker:
         pausing = self._site.mapping.current.pauses
         paused = [((name,), float(pausing(name))) for name in worker.organizations]
         yield Gauge("organization_paused", "Whether the mapping pauses an organization.", paused, ("organization",))
+        paused = [((name,), float(pausing(f"{CATALOG}{name}"))) for name in worker.catalogs]
+        yield Gauge("catalog_paused", "Whether the mapping pauses a catalog.", paused, ("catalog",))
         yield Gauge("mapping_rules", "Rules of the mapping in use.", [((), len(self._site.mapping.current))])
         depths = self._depths
         samples = [((depth.queue, depth.kind), float(depth.messages)) for depth in depths.known]

@@ -185,9 +185,9 @@ class Service:
         version: str | None,
     ) -> PushRequest:
         return PushRequest(
-            organization,
-            repository,
-            version if version is None or versions.is_valid(version) else NO_VERSION,
+            organization=organization,
+            repository=repository,
+            version=version if version is None or versions.is_valid(version) else NO_VERSION,
             new_release=version is not None or not self._deduplicate,
             authorization=authorization,
             caller=caller,

@@ -17,6 +17,7 @@ import click
 
 from omps_worker import __version__
 from omps_worker.cli.api import api
+from omps_worker.cli.catalog import catalog
 from omps_worker.cli.catch_up import catch_up
 from omps_worker.cli.check import check
 from omps_worker.cli.common import (
@@ -50,11 +51,12 @@ if TYPE_CHECKING:
 @click.version_option(__version__, prog_name="omps-worker")
 @click.pass_context
 def main(context: click.Context, config: Path | None) -> None:
-    """Publish the operator manifests of Koji builds to an app registry."""
+    """Publish the operators of Koji builds to an app registry, and to catalogs of bundle images."""
     context.obj = config
 
 
 main.add_command(api)
+main.add_command(catalog)
 main.add_command(catch_up)
 main.add_command(check)
 main.add_command(config_from_omps)

@@ -41,8 +41,9 @@ def _moment(_context: click.Context, _parameter: click.Parameter, value: str | N
 def catch_up(site: Site, since: datetime, until: datetime | None, dry_run: bool, json_output: bool) -> None:
     """Find builds without a release and send their messages.
 
-    Queries Koji for the operator builds that were completed in a period. For each build that has no release, sends the
-    missing message to the worker's queue. Builds that are superseded by a newer build are skipped.
+    Queries Koji for the operator builds that were completed in a period. For each build that has no release, or is in
+    no catalog that it belongs into, sends the missing message to the worker's queue. Builds that are superseded by a
+    newer build are skipped.
     """
     from omps_worker.cli.progress import Progress
     from omps_worker.publishing.catch_up import UNDECIDED, summary

@@ -18,7 +18,7 @@ def check(context: click.Context, offline: bool, json_output: bool) -> None:
     """Check the configuration and every service it names. Changes nothing.
 
     Checks this machine, the files, the broker, its queues and their bindings, Koji and its file server, Greenwave, the
-    registry, and each organization.
+    registry, and each organization and catalog.
     """
     from omps_worker.cli import site_checks
     from omps_worker.common import logs

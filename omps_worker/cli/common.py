@@ -177,7 +177,7 @@ def with_broker(command: Command) -> Command:
     @click.pass_context
     @functools.wraps(command)
     def wrapper(context: click.Context, *args: Any, **options: Any) -> Any:
-        from omps_worker.bootstrap import BrokerSite
+        from omps_worker.broker_site import BrokerSite
 
         return command(BrokerSite.from_file(context.obj), *args, **options)
 

@@ -30,7 +30,7 @@ from omps_worker.cli.common import (
 from omps_worker.cli.interrupts import InterruptibleCommand, Interrupts, reports_interrupts_itself
 
 if TYPE_CHECKING:
-    from omps_worker.bootstrap import BrokerSite
+    from omps_worker.broker_site import BrokerSite
     from omps_worker.messages.dead_letter import FailureSelection, ParkedFailure
 
 

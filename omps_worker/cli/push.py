@@ -14,6 +14,7 @@ import click
 from omps_worker.cli.common import (
     DONE,
     FAILED,
+    SHOWN,
     TRANSIENT,
     USAGE,
     Command,
@@ -28,14 +29,14 @@ from omps_worker.cli.common import (
     valid_name,
     with_site,
 )
-from omps_worker.common.names import organization_name_fault, repository_name_fault
-from omps_worker.common.text import one_line
+from omps_worker.common.names import catalog_name_fault, organization_name_fault, repository_name_fault
+from omps_worker.common.text import one_line, printable
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
 
     from omps_worker.bootstrap import Site
-    from omps_worker.common.model import Outcome
+    from omps_worker.common.model import Outcome, Target
     from omps_worker.common.push_request import PushRequest
     from omps_worker.publishing.pending import PendingMessage
 
@@ -62,7 +63,7 @@ def _version(_context: click.Context, _parameter: click.Parameter, value: str | 
 
 
 def _token(_context: click.Context, _parameter: click.Parameter, value: Path | None) -> SecretStr | None:
-    from omps_worker.configuration.settings.organizations import SecretFile, header_fault
+    from omps_worker.configuration.settings.secrets import SecretFile, header_fault
 
     if value is None:
         return None
@@ -89,10 +90,14 @@ def _push_options(command: Command) -> Command:
     def wrapper(**options: Any) -> Any:
         from omps_worker.common.push_request import PushRequest
 
-        names = ("organization", "repository", "version", "new_release", "dry_run", "authorization")
+        names = ("organization", "catalog", "repository", "version", "new_release", "dry_run", "authorization")
         request = PushRequest(**{name: options.pop(name) for name in names})
+        if request.organization is not None and request.catalog is not None:
+            raise click.UsageError("--organization and --catalog exclude each other: push to one after the other.")
         if request.authorization is not None and request.organization is None:
             raise click.UsageError("--token-file applies to one organization: give --organization as well.")
+        if request.version is not None and request.catalog is not None:
+            raise click.UsageError("--version is for organizations: the version of a bundle is that of its CSV.")
         return command(request=request, **options)
 
     wrapper.__name__, wrapper.__doc__ = command.__name__, command.__doc__
@@ -118,6 +123,12 @@ def _push_options(command: Command) -> Command:
             help="The repository: the packageName in the manifests. Fail if that is a different name.",
         ),
         click.option(
+            "--catalog",
+            metavar="NAME",
+            callback=valid_name(catalog_name_fault),
+            help="Publish to this catalog, whatever the mapping says.",
+        ),
+        click.option(
             "--organization",
             metavar="NAME",
             callback=valid_name(organization_name_fault),
@@ -132,15 +143,22 @@ def _push_options(command: Command) -> Command:
 @click.argument("nvr", callback=not_empty)
 @_push_options
 @click.option("--held", is_flag=True, help="Publish the build even if the mapping holds it.")
+@click.option(
+    "--new-catalog",
+    is_flag=True,
+    help="Make a new catalog if the image there was not written by omps-worker. What it holds is no longer at the tag.",
+)
 @as_json
 @with_site
-def push(site: Site, nvr: str, request: PushRequest, held: bool, json_output: bool) -> None:
+def push(site: Site, nvr: str, request: PushRequest, held: bool, new_catalog: bool, json_output: bool) -> None:
     """Publish a build now.
 
-    Does what the worker would do on receiving the build's message. Without --organization, the mapping decides where
-    the build goes.
+    Does what the worker would do on receiving the build's message. Without --organization and --catalog, the mapping
+    decides where the build goes.
     """
-    request = replace(request, held=held)
+    if new_catalog and request.catalog is None:
+        raise click.UsageError("--new-catalog applies to one catalog: give --catalog as well.")
+    request = replace(request, held=held, new_catalog=new_catalog)
     _show(f"publishing {nvr}", lambda: site.push(nvr, request), json_output, request.dry_run)
 
 
@@ -154,15 +172,22 @@ def push(site: Site, nvr: str, request: PushRequest, held: bool, json_output: bo
 def push_zip(site: Site, file: Path, request: PushRequest, json_output: bool) -> None:
     """Publish a zip archive of operator manifests now.
 
-    Nothing is known about its build, so without --organization only a rule with `match: {}` can decide where it goes.
+    Nothing is known about its build, so without --organization or --catalog only a rule with `match: {}` can decide
+    where it goes.
     """
     _show(f"publishing {file}", lambda: site.push_archive(file, request), json_output, request.dry_run)
 
 
 @click.command()
-@click.argument("organization", callback=valid_name(organization_name_fault))
-@click.argument("repository", callback=valid_name(repository_name_fault))
+@click.argument("organization")
+@click.argument("repository", required=False, metavar="REPOSITORY")
 @click.argument("version", required=False)
+@click.option(
+    "--catalog",
+    metavar="NAME",
+    callback=valid_name(catalog_name_fault),
+    help="Delete from this catalog. The arguments are then PACKAGE [VERSION].",
+)
 @dry_run_option
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation. Required without a terminal.")
 @token_option
@@ -171,8 +196,9 @@ def push_zip(site: Site, file: Path, request: PushRequest, json_output: bool) ->
 def delete(
     site: Site,
     organization: str,
-    repository: str,
+    repository: str | None,
     version: str | None,
+    catalog: str | None,
     dry_run: bool,
     yes: bool,
     authorization: SecretStr | None,
@@ -180,27 +206,29 @@ def delete(
 ) -> None:
     """Delete one release of a repository, or all of them.
 
-    The repository stays. Before it asks for confirmation, the command lists the messages that may publish the package
-    again: those that are waiting for a retry, and parked ones.
+    The repository stays. With --catalog, take one bundle, or the whole package, out of a catalog; the images stay.
+    Before it asks for confirmation, the command lists the messages that may publish the package again: those that are
+    waiting for a retry, and parked ones.
     """
     from omps_worker.publishing.pending import warning_lines
 
-    package = f"{organization}/{repository}"
-    what = f"release {version} of {package}" if version else package
+    target, version = _to_delete(organization, repository, version, catalog, authorization)
+    package, things = target.label, "releases" if catalog is None else "bundles"
+    what = f"{'release' if catalog is None else 'version'} {version} of {package}" if version else package
     needs_yes = not (dry_run or yes)
     if needs_yes and not sys.stdin.isatty():
-        raise click.UsageError("This deletes releases: --yes is required without a terminal.")
-    pending, unknown = _pending(site, organization, repository)
+        raise click.UsageError(f"This deletes {things}: --yes is required without a terminal.")
+    pending, unknown = _pending(site, target)
     for line in warning_lines(pending, package):
         print_to_stderr(line)
     if unknown:
         print_to_stderr(f"Not all messages that may publish {package} again are known: {unknown}")
     if needs_yes:
-        question = f"Delete {what}?" if version else f"Delete all releases of {what}?"
+        question = f"Delete {what}?" if version else f"Delete all {things} of {what}?"
         click.confirm(one_line(question), abort=True, err=True)
 
     def delete_now() -> tuple[list[Outcome], list[dict[str, Any]]]:
-        outcomes, bodies = site.delete(organization, repository, version, authorization=authorization, dry_run=dry_run)
+        outcomes, bodies = site.delete(target, version, authorization=authorization, dry_run=dry_run)
         more = {
             "pending": None if unknown and not pending else [one.as_json() for one in pending],
             "pending_unknown": unknown,
@@ -210,7 +238,32 @@ def delete(
     _show(f"deleting {what}", delete_now, json_output, dry_run)
 
 
-def _pending(site: Site, organization: str, repository: str) -> tuple[list[PendingMessage], str | None]:
+def _to_delete(
+    first: str, second: str | None, third: str | None, catalog: str | None, authorization: SecretStr | None
+) -> tuple[Target, str | None]:
+    """Return the package that the arguments of ``delete`` mean, and the version or None. Raises click.UsageError."""
+    from omps_worker.common.model import Target
+
+    if catalog is None:
+        if second is None:
+            raise click.UsageError("Missing argument 'REPOSITORY'.")
+        organization, repository = _checked(first, organization_name_fault), _checked(second, repository_name_fault)
+        return Target(organization, repository), third
+    if third is not None:
+        raise click.UsageError("With --catalog, the arguments are PACKAGE [VERSION].")
+    if authorization is not None:
+        raise click.UsageError("--token-file applies to an organization.")
+    return Target(None, _checked(first, repository_name_fault), catalog=catalog), second
+
+
+def _checked(name: str, fault: Callable[[str], str | None]) -> str:
+    name = name.strip()
+    if reason := fault(name) if name else "must not be empty":
+        raise click.UsageError(f"{printable(name, SHOWN)} {reason}.".strip())
+    return name
+
+
+def _pending(site: Site, target: Target) -> tuple[list[PendingMessage], str | None]:
     """Return the messages that may publish the package again, and why not all of them are known, or None.
 
     Notes about the search go to standard error.
@@ -219,7 +272,7 @@ def _pending(site: Site, organization: str, repository: str) -> tuple[list[Pendi
 
     with Progress() as progress:
         progress.show("searching for messages that may publish it again")
-        return site.pending(organization, repository, lambda text: print_to_stderr(f"note: {text}"))
+        return site.pending(target, lambda text: print_to_stderr(f"note: {text}"))
 
 
 def _show(

@@ -15,8 +15,8 @@ from omps_worker.common.http_client.client import HttpClient
 from omps_worker.common.inconclusive import Inconclusive
 from omps_worker.common.locks.package_lock import ProcessLock
 from omps_worker.configuration.loading import CheckedConfiguration
+from omps_worker.destination_wiring import ImageRegistries, destination_of, longest_push
 from omps_worker.destinations.app_registry.client import AppRegistry
-from omps_worker.destinations.app_registry.destination import AppRegistryDestination
 from omps_worker.koji_client.builds import KojiBuilds
 from omps_worker.monitoring import checks
 from omps_worker.monitoring.checks import Check
@@ -48,7 +48,7 @@ def file_checks(examined: CheckedConfiguration, *, offline: bool = False) -> Ite
 
 
 def service_checks(examined: CheckedConfiguration) -> Iterator[Check]:
-    """Yield one check per service and one per organization, and one of this machine. They change nothing."""
+    """Yield one check per service, per organization and per catalog, and one of this machine. They change nothing."""
     settings, worker = examined.settings, examined.settings.worker
     bundle = worker.ca_bundle
     yield Check("machine", _check_machine)
@@ -67,8 +67,8 @@ def service_checks(examined: CheckedConfiguration) -> Iterator[Check]:
     if greenwave is not None:
         yield Check("Greenwave", greenwave.version)
     registry = AppRegistry(worker.registry.url, timeout=worker.registry.timeout, ca_bundle=bundle)
-    lock = ProcessLock(worker.registry.timeout)
-    destination = AppRegistryDestination(registry, lock, worker.organizations, worker.default_release_version)
+    lock, builds = ProcessLock(longest_push(worker)), KojiBuilds(worker.koji, worker.limits, bundle)
+    destination = destination_of(worker, registry, ImageRegistries(worker), lock, builds)
     yield from (Check(part, ask) for part, ask in destination.checks())
 
 

@@ -11,7 +11,7 @@ from omps_worker.cli.common import as_json, dry_run_option, not_empty, print_jso
 from omps_worker.common.text import one_line
 
 if TYPE_CHECKING:
-    from omps_worker.bootstrap import BrokerSite
+    from omps_worker.broker_site import BrokerSite
 
 
 def _short(_context: click.Context, _parameter: click.Parameter, value: str) -> str:

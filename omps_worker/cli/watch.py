@@ -22,7 +22,7 @@ from omps_worker.common.model import Status
 from omps_worker.common.text import one_line
 
 if TYPE_CHECKING:
-    from omps_worker.bootstrap import BrokerSite
+    from omps_worker.broker_site import BrokerSite
     from omps_worker.cli.watch_view import ReceivedResult, Tally
 
 ENDING_SECONDS = 3.0

@@ -13,7 +13,7 @@ from typing import Any
 from omps_worker.common import times
 from omps_worker.common.errors import MessageError
 from omps_worker.common.http_client.client import parse_json
-from omps_worker.common.model import Status
+from omps_worker.common.model import CATALOG, Status
 from omps_worker.common.text import fit, one_line, width_of
 
 MAX_BYTES = 2**20
@@ -90,7 +90,7 @@ class ResultFilter:
 
     def wants(self, seen: ReceivedResult) -> bool:
         """Return whether the result is selected."""
-        if self.organizations and _text(seen.body, "organization") not in self.organizations:
+        if self.organizations and _place(seen.body) not in self.organizations:
             return False
         if self.statuses and seen.status not in self.statuses:
             return False
@@ -124,7 +124,7 @@ def line(seen: ReceivedResult, width: int | None = None, *, colours: bool = Fals
     With ``width``, each cell is cut to its share of the columns; without, nothing is cut.
     """
     body = seen.body
-    package = "/".join(part for part in (_text(body, "organization"), _text(body, "repo")) if part)
+    package = "/".join(part for part in (_place(body), _text(body, "repo")) if part)
     remaining = max((width or _USUAL_WIDTH) - _FIXED, 0)
     cells = (
         (_clock(seen.sent_at or datetime.now(timezone.utc)), 8),
@@ -149,6 +149,13 @@ def _detail(body: Mapping[str, Any]) -> str:
     text = f"{_text(error, 'name')}: {_text(error, 'message')}"
     next_attempt_at = _time_of(body.get("next_attempt_at"))
     return f"retry at {_clock(next_attempt_at)}: {text}" if next_attempt_at else text
+
+
+def _place(body: Mapping[str, Any]) -> str:
+    """Return the organization, or ``catalog:`` and the name of the catalog; empty if no target was known."""
+    catalog = body.get("catalog")
+    name = _text(catalog, "name") if isinstance(catalog, dict) else ""
+    return f"{CATALOG}{name}" if name else _text(body, "organization")
 
 
 def _file(body: Mapping[str, Any]) -> str:

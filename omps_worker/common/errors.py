@@ -109,7 +109,7 @@ class OMPSUploadedFileError(ContentError):
 
 
 class PackageValidationError(ContentError):
-    """The app registry does not accept such manifests.
+    """The app registry does not accept such manifests, or a catalog would not be valid with them.
 
     ``details["validation_info"]`` holds operator-courier's result, ``{errors, warnings}``. It is empty if there is no
     result.
@@ -137,7 +137,10 @@ class KojiNotAnOperatorImage(BuildSystemError):
 
 
 class KojiManifestsArchiveNotFound(BuildSystemError):
-    """The build claims to have an archive of manifests, but Koji has no archive of that name."""
+    """The build claims to have an archive of manifests, but Koji has no archive of that name.
+
+    Or it is a bundle build for a catalog, and Koji does not name its image by a digest.
+    """
 
 
 class KojiError(BuildSystemError):
@@ -265,7 +268,7 @@ class BrokerRefused(BrokerError):
 
 
 class OrganizationPaused(WorkerError):
-    """The key ``pause`` of the mapping names the organization. Retried without a time limit."""
+    """The key ``pause`` of the mapping names the organization or catalog. Retried without a time limit."""
 
     transient = True
     counts = False

@@ -15,6 +15,9 @@ from typing import Any
 
 from omps_worker.common.errors import WorkerError
 
+CATALOG = "catalog:"
+"""Precedes the name of a catalog wherever organizations and catalogs are named: no organization has a colon."""
+
 
 class Status(str, enum.Enum):
     """The outcome of the work for one target. Part of the result topic."""
@@ -154,7 +157,7 @@ class Target:
     @property
     def place(self) -> str:
         """The organization, or ``catalog:`` and the name of the catalog."""
-        return f"catalog:{self.catalog}" if self.catalog is not None else str(self.organization)
+        return f"{CATALOG}{self.catalog}" if self.catalog is not None else str(self.organization)
 
     @property
     def label(self) -> str:
@@ -292,12 +295,19 @@ class CatalogUpdate:
     """The bundles that were in the package before and no longer are."""
     unpublished: tuple[str, ...] = ()
     """The CSVs of the build that no channel reaches."""
+    channels_before: Mapping[str, str] | None = None
+    """The head of each channel before the update; None if that is not known. Not a part of results."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the value of ``catalog`` in a result."""
         return {
-            **asdict(self),
+            "name": self.name,
+            "image": self.image,
+            "digest": self.digest,
+            "previous": self.previous,
+            "package": self.package,
             "channels": dict(self.channels),
+            "default_channel": self.default_channel,
             "bundles": [asdict(bundle) for bundle in self.bundles],
             "dropped": list(self.dropped),
             "unpublished": list(self.unpublished),
@@ -336,6 +346,18 @@ class Outcome:
     next_attempt_at: datetime | None = None
     seconds: dict[str, float] = field(default_factory=dict[str, Any], compare=False)
     """The duration of each stage in seconds, for logs and metrics."""
+
+    @property
+    def catalog_name(self) -> str | None:
+        """The name of the catalog; None if the target is not a catalog, or no target is known."""
+        if self.catalog is not None:
+            return self.catalog.name
+        return self.target.catalog if self.target else None
+
+    @property
+    def place(self) -> str | None:
+        """The organization, or ``catalog:`` and the name of the catalog; None if no target is known."""
+        return self.organization if self.catalog_name is None else f"{CATALOG}{self.catalog_name}"
 
     @property
     def error_name(self) -> str | None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The rule for the names of organizations and repositories, wherever such a name comes from."""
+"""The rule for the names of organizations, repositories and catalogs, wherever such a name comes from."""
 
 from __future__ import annotations
 
@@ -19,6 +19,11 @@ def organization_name_fault(name: str) -> str | None:
     if is_name(name):
         return None
     return f"is not the name of an organization: {_RULE}"
+
+
+def catalog_name_fault(name: str) -> str | None:
+    """Return why ``name`` is not a valid name of a catalog in the configuration, or None if it is."""
+    return None if is_name(name) else f"is not the name of a catalog: {_RULE}"
 
 
 def repository_name_fault(name: str) -> str | None:

@@ -18,8 +18,8 @@ STAGES = ("koji", "download", "gate", "extract", "validate", "lock", "look", "pu
 result.
 """
 
-SERVICES = ("koji", "koji_files", "registry", "greenwave")
-"""The services that are called. ``koji`` is the hub, ``koji_files`` the file server."""
+SERVICES = ("koji", "koji_files", "registry", "image_registry", "greenwave")
+"""The services that are called. ``koji`` is the hub, ``koji_files`` the file server, ``registry`` the app registry."""
 
 
 @dataclass

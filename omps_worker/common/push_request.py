@@ -36,13 +36,18 @@ class PushRequest:
     """
 
     organization: str | None = None
-    catalog: str | None = None
     repository: str | None = None
     version: str | None = None
     new_release: bool = False
     dry_run: bool = False
     held: bool = False
+    catalog: str | None = None
     new_catalog: bool = False
     reverts: bool = True
     authorization: SecretStr | None = None
     caller: Caller | None = None
+
+    @property
+    def names_place(self) -> bool:
+        """Whether the user names an organization or a catalog, instead of leaving that to the mapping."""
+        return self.organization is not None or self.catalog is not None

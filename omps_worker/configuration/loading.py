@@ -29,12 +29,12 @@ def load(path: Path | None = None, *, environment: Mapping[str, str] = os.enviro
     except SettingsError as error:
         faults = list(error.faults)
     else:
-        return settings, MappingFile(settings.worker.mapping, settings.worker.organizations)
+        return settings, MappingFile(settings.worker.mapping, settings.worker.organizations, settings.worker.catalogs)
     raise SettingsError(faults + _mapping_faults(table, path, faults))
 
 
 def load_broker(path: Path | None = None, *, environment: Mapping[str, str] = os.environ) -> Settings:
-    """Load only the settings of the broker, even if the mapping or the organizations' secrets are invalid.
+    """Load only the settings of the broker, even if the mapping or a secret of an organization or catalog is invalid.
 
     This is for commands that handle failed messages: such a fault is probably why they are used. Raises SettingsError
     as ``load`` does if the rest of the file is invalid or has no broker.
@@ -43,7 +43,7 @@ def load_broker(path: Path | None = None, *, environment: Mapping[str, str] = os
     table = settings_file.read(path)
     worker = table.get("consumer_config")
     if isinstance(worker, Mapping):
-        worker = {key: value for key, value in worker.items() if key not in ("organizations", "mapping")}
+        worker = {key: value for key, value in worker.items() if key not in ("organizations", "catalogs", "mapping")}
         settings = settings_file.check({**table, "consumer_config": worker}, path, environment=environment, api=True)
         if settings.has_broker and settings.queues:
             return settings
@@ -91,7 +91,7 @@ def examine(path: Path | None = None, *, environment: Mapping[str, str] = os.env
     rules: Rules | None = None
     mapping_faults: tuple[Fault, ...] = ()
     try:
-        rules = mapping_file.load(settings.worker.mapping, settings.worker.organizations)
+        rules = mapping_file.load(settings.worker.mapping, settings.worker.organizations, settings.worker.catalogs)
     except MappingError as error:
         mapping_faults = error.faults
     return CheckedConfiguration(settings, tuple(absent), tuple(unusable), rules, mapping_faults)
@@ -103,10 +103,11 @@ def _mapping_faults(table: Mapping[str, Any], path: Path, found: Collection[Faul
     if not isinstance(worker, Mapping) or any(fault.key == _MAPPING for fault in found):
         return []
     mapping, organizations = worker.get("mapping", "mapping.yaml"), worker.get("organizations", {})
-    if not isinstance(mapping, str) or not isinstance(organizations, Mapping):
+    catalogs = worker.get("catalogs", {})
+    if not isinstance(mapping, str) or not isinstance(organizations, Mapping) or not isinstance(catalogs, Mapping):
         return []
     try:
-        MappingFile(path.parent / mapping, organizations)
+        MappingFile(path.parent / mapping, organizations, catalogs)
     except MappingError as error:
         return list(error.faults)
     return []

@@ -7,6 +7,7 @@ unknown.
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timezone
 from typing import Any
 
@@ -19,6 +20,9 @@ MAX_ID = 2**31 - 1
 
 MAX_NAME = 1024
 """The longest NVR, or name of a user or target, in characters; Koji limits its names to 256."""
+
+_BY_DIGEST = re.compile(r"[^@\s]+@sha256:[0-9a-f]{64}")
+"""A pull specification with a digest."""
 
 
 def build_of(info: Any, target: str | None) -> Build:
@@ -34,7 +38,8 @@ def build_of(info: Any, target: str | None) -> Build:
     missing += [key for key in ("id", "state") if not is_integer(info.get(key))]
     if missing:
         raise KojiError(f"Koji's description of a build cannot be used: no valid {', '.join(sorted(missing))}.")
-    archive, legacy, kind = _manifests(info.get("extra"))
+    extra = _extra_of(info)
+    archive, legacy, kind = _manifests(extra)
     return Build(
         id=info["id"],
         nvr=str(texts["nvr"]),
@@ -51,6 +56,7 @@ def build_of(info: Any, target: str | None) -> Build:
         volume=name_of(info.get("volume_name")),
         draft=info.get("draft") is True,
         promoted_at=_time(info.get("promotion_ts")),
+        bundle_image=_index_image(extra) if kind is OperatorKind.BUNDLE else None,
     )
 
 
@@ -60,11 +66,32 @@ def target_of(task: Any) -> str | None:
     return name_of(request[1]) if isinstance(request, list) and len(request) > 1 else None
 
 
-def _manifests(extra: Any) -> tuple[str | None, bool, OperatorKind]:
+def image_of_archive(row: Any) -> str | None:
+    """Return the pull specification, with a digest, of an image among a build's archives; None if it has none.
+
+    Builds without a list of manifests have it only there (atomic-reactor's koji_import: ``docker.repositories``).
+    """
+    return _with_digest(dict_of(dict_of(dict_of(row).get("extra")).get("docker")).get("repositories"))
+
+
+def _index_image(extra: dict[str, Any]) -> str | None:
+    """Return the pull specification, with a digest, of a build's list of manifests; None if it has none."""
+    return _with_digest(dict_of(dict_of(extra.get("image")).get("index")).get("pull"))
+
+
+def _with_digest(pullspecs: Any) -> str | None:
+    """Return the first of ``pullspecs`` that names its image by a digest."""
+    names = [name_of(each) for each in pullspecs] if isinstance(pullspecs, list) else []
+    return next((name for name in names if name and _BY_DIGEST.fullmatch(name)), None)
+
+
+def _extra_of(info: dict[str, Any]) -> dict[str, Any]:
+    extra = info.get("extra")
+    return dict_of(parse_json(extra) if isinstance(extra, str) else extra)
+
+
+def _manifests(extra: dict[str, Any]) -> tuple[str | None, bool, OperatorKind]:
     """Return the archive that ``extra`` names, whether it is among the build's logs, and the kind of operator."""
-    if isinstance(extra, str):
-        extra = parse_json(extra)
-    extra = dict_of(extra)
     archive = text_of(dict_of(dict_of(extra.get("typeinfo")).get("operator-manifests")).get("archive"))
     legacy = archive is None
     if legacy:

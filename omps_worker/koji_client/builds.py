@@ -32,6 +32,7 @@ from omps_worker.koji_client.answers import (
     MAX_NAME,
     build_of,
     dict_of,
+    image_of_archive,
     is_id,
     is_integer,
     name_of,
@@ -152,6 +153,24 @@ class KojiBuilds:
             raise KojiNVRBuildNotFound(f"Koji knows no build {name}.")
         target = self._target(info) if with_target else None
         return build_of(info, target)
+
+    def bundle_image(self, build: Build) -> str:
+        """Return the pull specification, with a digest, of a bundle build's image, in the registry that OSBS pushed to.
+
+        Raises KojiManifestsArchiveNotFound, a fault of the build, if Koji has none; KojiError if there is no usable
+        answer.
+        """
+        if build.bundle_image is not None:
+            return build.bundle_image
+        rows = rows_of(self._ask("listArchives", buildID=build.id, type="image"), "listArchives")
+        images = dict.fromkeys(image for row in rows if (image := image_of_archive(row)) is not None)
+        if len(images) == 1:
+            return next(iter(images))
+        reason = f"Koji lists {len(images)} images of it and no list of manifests" if images else "Koji names none"
+        raise KojiManifestsArchiveNotFound(
+            f"The image of the bundle build {build.nvr} was not found: {reason} by its digest (neither in "
+            "extra.image.index.pull of the build, nor in extra.docker.repositories of its image archive)."
+        )
 
     def siblings(self, build: Build, since: datetime) -> Iterator[Build]:
         """Yield the builds of the same component and target; see ``listing.Listing.siblings``."""

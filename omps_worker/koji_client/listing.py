@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Lists of builds in Koji: the other builds of a component, and the builds completed in a period.
 
-Only operator builds whose manifests can become a release are listed; bundles are not. The lists are read from the hub
-in pages, so that no answer is too long.
+Only operator builds are listed, bundles included: whether one can be published depends on its targets. The lists are
+read from the hub in pages, so that no answer is too long.
 """
 
 from __future__ import annotations
@@ -26,8 +26,6 @@ CONTENT_GENERATOR = "atomic-reactor"
 _MARGIN = timedelta(seconds=1)
 """Added to both ends of a period, because times are sent as text and as floating-point numbers."""
 
-_WANTED = (OperatorKind.PACKAGE_MANIFESTS, OperatorKind.UNKNOWN)
-
 
 class Listing:
     """Lists builds. ``ask(method, *arguments, **options)`` calls the hub and raises KojiError. Threads may share it."""
@@ -39,8 +37,8 @@ class Listing:
     def siblings(self, build: Build, since: datetime) -> Iterator[Build]:
         """Yield the operator builds of the same component and build target completed since ``since``, newest first.
 
-        A build completed exactly at ``since`` is included, and so is ``build`` itself if it is in the period. Bundles
-        and drafts are left out. An unknown target equals another unknown target, and no known one. The hub is asked
+        A build completed exactly at ``since`` is included, and so is ``build`` itself if it is in the period. Drafts
+        are left out. An unknown target equals another unknown target, and no known one. The hub is asked
         while the result is read. Raises KojiError.
         """
         if (package := self._package(build.name)) is None:
@@ -57,7 +55,7 @@ class Listing:
 
         For a build that was a draft, the time of its promotion counts instead, as far as the hub supports it: Koji 1.36
         and newer can list by promotion time; older hubs find a promoted build only if it was completed in the period.
-        Drafts are included, bundles are not. Raises KojiError.
+        Drafts and bundles are included. Raises KojiError.
         """
         completed, promoted = (
             {
@@ -107,13 +105,15 @@ class Listing:
         raise KojiError(f"Koji's hub lists more than {PAGE * PAGES} builds.")
 
     def _operators(self, rows: Iterable[dict[str, Any]]) -> list[Build]:
-        """Return the builds of ``rows`` that carry package manifests, with their targets."""
+        """Return the operator builds of ``rows``, with their targets."""
         builds = []
         for row in rows:
             with suppress(KojiError):  # a build with an unusable description does not block the others
                 builds.append((build_of(row, None), row.get("task_id")))
         builds = [
-            (build, task) for build, task in builds if build.state == BuildState.COMPLETE and build.kind in _WANTED
+            (build, task)
+            for build, task in builds
+            if build.state == BuildState.COMPLETE and build.kind is not OperatorKind.NONE
         ]
         tasks = [task for _, task in builds if is_id(task)]
         answers = self._ask("getTaskInfo", tasks, request=True) if tasks else []

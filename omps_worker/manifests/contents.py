@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from omps_worker.common.errors import WorkerError
@@ -37,6 +39,26 @@ class ArchiveContents:
         """The relative paths of the files, sorted."""
         return self._tree.files
 
+    @property
+    def max_values(self) -> int:
+        """The maximum number of YAML values in all files."""
+        return self._values
+
+    @contextmanager
+    def transformed(self, transformations: Transformations) -> Iterator[FileTree]:
+        """Yield the files with these transformations. They are readable during the ``with`` block only.
+
+        Raises what ``transformations.apply`` raises.
+        """
+        if not transformations:
+            yield self._tree
+            return
+        with tempfile.TemporaryDirectory(dir=self._scratch) as directory:
+            tree = FilesOnDisk.copy_of(self._tree, Path(directory, "manifests"))
+            with _computing:
+                apply(tree, transformations, self._values)
+            yield tree
+
     def prepared(self, transformations: Transformations) -> Bundle:
         """Return the bundle with these transformations, which is made once.
 
@@ -62,12 +84,7 @@ class ArchiveContents:
         return bundle.is_bundle_tree(self._tree, self._values)
 
     def _prepare(self, transformations: Transformations) -> Bundle:
-        if not transformations:
-            return self._bundle_of(self._tree)
-        with tempfile.TemporaryDirectory(dir=self._scratch) as directory:
-            tree = FilesOnDisk.copy_of(self._tree, Path(directory, "manifests"))
-            with _computing:
-                apply(tree, transformations, self._values)
+        with self.transformed(transformations) as tree:
             return self._bundle_of(tree)
 
     def _bundle_of(self, tree: FileTree) -> Bundle:

@@ -17,6 +17,7 @@ from typing import Any
 from omps_worker.common.errors import WorkerError
 from omps_worker.common.model import Attempt, Build, ManualRequest, Origin, Outcome, Status
 from omps_worker.common.text import one_line, table
+from omps_worker.messages.catalog_texts import catalog_of, channel_lines, plan_text
 from omps_worker.messages.result_ids import result_id
 
 log = logging.getLogger("omps_worker.outcomes")
@@ -70,6 +71,7 @@ def result_body(outcome: Outcome, origin: Origin, attempt: Attempt) -> dict[str,
         "build": _build(outcome.build),
         "digest": outcome.digest,
         "public": outcome.public,
+        "catalog": catalog_of(outcome),
         "attempt": attempt.number,
         "source": _source(origin),
         "error": _error(outcome.error),
@@ -153,10 +155,12 @@ def log_outcome(outcome: Outcome, origin: Origin, attempt: Attempt) -> None:
         "status": outcome.status.value,
         "nvr": outcome.nvr,
         "organization": outcome.organization,
+        "catalog": outcome.catalog_name,
         "repository": outcome.repo,
         "target": target.label if target else None,
         "version": outcome.version,
         "digest": outcome.digest,
+        "catalog_digest": outcome.catalog.digest if outcome.catalog else None,
         "reason": outcome.reason,
         "superseded_by": outcome.superseded_by,
         "held_by": outcome.held_by,
@@ -202,26 +206,30 @@ def outcomes_table(outcomes: Iterable[Outcome], *, dry_run: bool = False) -> str
         [
             (
                 f"would be {outcome.status}" if dry_run and outcome.status in _ACHIEVED else outcome.status,
-                outcome.organization,
+                outcome.place,
                 outcome.repo,
                 outcome.version,
-                _detail(outcome),
+                _detail(outcome, dry_run=dry_run),
             )
             for outcome in outcomes
         ],
     )
 
 
-def _detail(outcome: Outcome) -> str | None:
+def _detail(outcome: Outcome, *, dry_run: bool) -> str | None:
     if outcome.error:
         return f"{outcome.error.name}: {outcome.error.message}"
+    if outcome.catalog is not None and dry_run:
+        return "; ".join([plan_text(outcome) or "", *channel_lines(outcome.catalog)])
+    if outcome.catalog_name is not None and outcome.status is Status.UNCHANGED:
+        return "the catalog has this content already"
     if outcome.status is Status.UNCHANGED:
         return "this content is released already, as that version"
     return full_reason_of(outcome)
 
 
 def _package(outcome: Outcome) -> str:
-    return "/".join(part for part in (outcome.organization, outcome.repo) if part)
+    return "/".join(part for part in (outcome.place, outcome.repo) if part)
 
 
 def _header_name(name: str) -> str:

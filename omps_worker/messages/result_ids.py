@@ -9,6 +9,7 @@ of a result was lost. Two different facts never have the same id.
 status                                      what the id is made of
 =========================================== ===================================================================
 all                                         status, registry, organization, repo, version, digest, nvr
+of a catalog                                the name of the catalog, and its image if that is known
 published                                   the time at which, according to the registry, the release was made: a
                                             release that is made again after a deletion is a different fact
 unchanged, skipped, failed, retrying,       the reason, and the id of the source message
@@ -44,6 +45,8 @@ def result_id(registry: str, outcome: Outcome, origin: Origin, attempt: Attempt)
         "digest": outcome.digest,
         "nvr": outcome.nvr,
     }
+    if outcome.catalog_name is not None:
+        fact |= {"catalog": outcome.catalog_name, "image": outcome.catalog.image if outcome.catalog else None}
     if outcome.status is Status.PUBLISHED:
         fact["released_at"] = outcome.released_at
     else:

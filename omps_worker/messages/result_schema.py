@@ -60,10 +60,65 @@ _ERROR = {
     "required": ["name", "message", "details", "transient"],
 }
 
+_NAMES = {"type": "array", "items": _TEXT}
+
+_CATALOG = {
+    "description": "The package in the catalog after the update; null for organizations, and when no target was known "
+    "yet. Of work that failed or was skipped, only the name may be known.",
+    "type": ["object", "null"],
+    "properties": {
+        "name": {**_TEXT, "description": "The name of the catalog in the configuration."},
+        "image": {**_TEXT_OR_NULL, "description": "The catalog image, host/path:tag."},
+        "digest": {**_TEXT_OR_NULL, "description": "The digest of its manifest after the update."},
+        "previous": {**_TEXT_OR_NULL, "description": "The digest before the update; null if the update made it."},
+        "package": _TEXT_OR_NULL,
+        "channels": {
+            "description": "The head of each channel.",
+            "type": "object",
+            "additionalProperties": _TEXT,
+        },
+        "default_channel": _TEXT_OR_NULL,
+        "bundles": {
+            "description": "The bundles of the package.",
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "name": _TEXT,
+                    "version": _TEXT,
+                    "image": {**_TEXT, "description": "The pull specification, with a digest."},
+                    "created": {"type": "boolean", "description": "Whether this work pushed the image."},
+                },
+                "required": ["name", "version", "image", "created"],
+            },
+        },
+        "dropped": {**_NAMES, "description": "Bundles that were in the package and no longer are."},
+        "unpublished": {**_NAMES, "description": "CSVs of the build that no channel reaches."},
+    },
+    "required": [
+        "name",
+        "image",
+        "digest",
+        "previous",
+        "package",
+        "channels",
+        "default_channel",
+        "bundles",
+        "dropped",
+        "unpublished",
+    ],
+}
+
 _PROPERTIES: dict[str, Any] = {
-    "organization": {**_TEXT_OR_NULL, "description": "The organization; null when no target was known yet."},
-    "repo": {**_TEXT_OR_NULL, "description": "The repository in the organization."},
-    "version": {**_TEXT_OR_NULL, "description": "The version of the release; null if there is none."},
+    "organization": {
+        **_TEXT_OR_NULL,
+        "description": "The organization; null for catalogs, and when no target was known yet.",
+    },
+    "repo": {**_TEXT_OR_NULL, "description": "The repository in the organization, or the package in the catalog."},
+    "version": {
+        **_TEXT_OR_NULL,
+        "description": "The version of the release, or of the default channel's head; null if there is none.",
+    },
     "nvr": {**_TEXT_OR_NULL, "description": "Name-version-release of the build."},
     "extracted_files": {
         "description": "Sorted relative paths of the files in the archive.",
@@ -84,11 +139,13 @@ _PROPERTIES: dict[str, Any] = {
     },
     "build": _BUILD,
     "digest": {
-        "description": "The sha256 of the uncompressed tar in hex, as the registry lists it.",
+        "description": "The sha256 in hex of the uncompressed tar, as the registry lists it; for a catalog, of the "
+        "package in its canonical form.",
         "type": ["string", "null"],
         "pattern": "^[0-9a-f]{64}$",
     },
     "public": {"type": ["boolean", "null"], "description": "Whether the package was made public."},
+    "catalog": _CATALOG,
     "attempt": {"type": "integer", "minimum": 1, "description": "The number of this attempt."},
     "source": _SOURCE,
     "error": _ERROR,
@@ -96,7 +153,7 @@ _PROPERTIES: dict[str, Any] = {
 }
 
 
-_LATER = {"superseded_by", "held_by", "warnings"}
+_LATER = {"superseded_by", "held_by", "warnings", "catalog"}
 """Keys that earlier versions did not send."""
 
 

@@ -11,7 +11,7 @@ from typing import Protocol
 from omps_worker.common.errors import WorkerError
 from omps_worker.common.files.scratch import ScratchDirectory
 from omps_worker.common.limits import Limits
-from omps_worker.common.model import Attempt, Build, Target
+from omps_worker.common.model import Attempt, Build, OperatorKind, Target
 from omps_worker.common.tracebacks import drop_tracebacks
 from omps_worker.configuration.mapping.matching import MappingHolder
 from omps_worker.manifests.contents import ArchiveContents
@@ -52,48 +52,54 @@ class BuildOrders:
         target: Target,
         changes: Hashable,
         digest: str,
-        digest_of: Callable[[ArchiveContents, Build], str],
+        digest_of: Callable[[ArchiveContents | None, Build], str],
         *,
         by_mapping: bool,
     ) -> BuildOrder:
-        """Return the order of ``build``, whose content has ``digest``, among the builds for the same organization.
+        """Return the order of ``build``, whose content has ``digest``, among the builds for the same place.
 
-        ``digest_of`` returns the digest that another build's content would be released with. ``changes`` are the
-        changes to the manifests on their way to the target; digests are cached by build and changes. With
-        ``by_mapping`` the mapping decides which builds go to the organization. Otherwise all builds of the component
-        and build target count.
+        ``digest_of`` returns the digest that another build's content would be released with; it gets None instead of
+        the contents of an archive for a bundle build, whose content is its image. ``changes`` are the changes to the
+        manifests on their way to the target; digests are cached by build and changes. With ``by_mapping`` the mapping
+        decides which builds go to the place. Otherwise all builds of the component and build target count. Bundle
+        builds count only for catalogs: they are never released to an organization.
         """
         self._remember(build, changes, digest)
         return BuildOrder(
             build,
-            lambda since: self._siblings(build, target.place if by_mapping else None, since),
+            lambda since: self._siblings(build, target, since, by_mapping=by_mapping),
             lambda other: self._digest_of(other, changes, digest_of),
             late=is_late(build, attempt, datetime.now(timezone.utc)),
         )
 
-    def _siblings(self, build: Build, place: str | None, since: datetime) -> Iterator[Build]:
+    def _siblings(self, build: Build, target: Target, since: datetime, *, by_mapping: bool) -> Iterator[Build]:
         for other in self._builds.siblings(build, since):
-            match = self._mapping.current.resolve(other.facts)
-            if place is None or (match and place in {target.place for target in match.targets}):
+            if target.catalog is None and other.kind is OperatorKind.BUNDLE:
+                continue
+            match = self._mapping.current.resolve(other.facts) if by_mapping else None
+            if not by_mapping or (match and target.place in {each.place for each in match.targets}):
                 yield other
 
     def _digest_of(
-        self, build: Build, changes: Hashable, digest_of: Callable[[ArchiveContents, Build], str]
+        self, build: Build, changes: Hashable, digest_of: Callable[[ArchiveContents | None, Build], str]
     ) -> str | None:
         """Return the digest that the build's content would be released with, or None if it cannot be released."""
         cached = self._digests.get((build.id, changes))
         if cached is not None:
             return cached
-        with ScratchDirectory() as directory:
-            archive_file = Path(directory, "archive.zip")
-            try:
-                self._builds.download(build, archive_file)
-                digest = digest_of(ArchiveContents(archive_file, Path(directory), self._limits), build)
-            except WorkerError as error:
-                if error.transient:
-                    raise
-                drop_tracebacks(error)
-                return None
+        try:
+            if build.kind is OperatorKind.BUNDLE:
+                digest = digest_of(None, build)
+            else:
+                with ScratchDirectory() as directory:
+                    archive_file = Path(directory, "archive.zip")
+                    self._builds.download(build, archive_file)
+                    digest = digest_of(ArchiveContents(archive_file, Path(directory), self._limits), build)
+        except WorkerError as error:
+            if error.transient:
+                raise
+            drop_tracebacks(error)
+            return None
         self._remember(build, changes, digest)
         return digest
 

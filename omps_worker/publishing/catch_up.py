@@ -18,11 +18,12 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, Protocol
 
 from omps_worker.common import times
-from omps_worker.common.model import Attempt, Build, BuildEvent, BuildState, Ignored, Outcome, Status
+from omps_worker.common.model import Attempt, Build, BuildEvent, BuildState, Ignored, OperatorKind, Outcome, Status
 from omps_worker.common.push_request import PushRequest
 from omps_worker.configuration.mapping.matching import MappingHolder, Match
 from omps_worker.configuration.settings.units import Duration
 from omps_worker.messages import events
+from omps_worker.messages.catalog_texts import catalog_of
 from omps_worker.publishing.processor import DRAFT_BUILD, Processor
 from omps_worker.publishing.superseded import LATE_AFTER, SKIP, SUPERSEDED
 from omps_worker.publishing.targets import IGNORED_BY_RULE, NO_RULE
@@ -73,12 +74,13 @@ class BuildReport:
             "targets": [
                 {
                     "organization": outcome.organization,
+                    "catalog": catalog_of(outcome),
                     "repository": outcome.repo,
                     "version": outcome.version,
                     "status": outcome.status.value,
                 }
                 for outcome in self.outcomes
-                if outcome.organization is not None
+                if outcome.place is not None
             ],
         }
 
@@ -100,8 +102,16 @@ class CatchUp:
         self._processor = processor
 
     def completed(self, since: datetime, until: datetime | None = None) -> list[Build]:
-        """Return the operator builds of a period, in the order of their completion. Raises KojiError."""
-        return self._builds.completed(since, until)
+        """Return the operator builds of a period, in the order of their completion. Raises KojiError.
+
+        A bundle build is included only if the mapping publishes it to a catalog.
+        """
+        rules = self._mapping.current
+        return [
+            build
+            for build in self._builds.completed(since, until)
+            if build.kind is not OperatorKind.BUNDLE or _places(build, rules.resolve(build.facts))
+        ]
 
     def look_into(self, builds: Sequence[Build]) -> Iterator[BuildReport]:
         """Yield a report on each build, in the order of ``builds``, as soon as it is known.
@@ -159,12 +169,18 @@ def _overtaken(builds: Sequence[Build], matches: Sequence[Match | None]) -> set[
     overtaken = set()
     newer: defaultdict[tuple[str, str | None], set[str]] = defaultdict(set)
     for build, match in reversed(list(zip(builds, matches, strict=True))):
-        places = {target.place for target in match.targets} if match else set()
+        places = _places(build, match)
         taken = newer[build.name, build.target]
         if match and match.superseded == SKIP and places <= taken:
             overtaken.add(build.id)
         taken |= places
     return overtaken
+
+
+def _places(build: Build, match: Match | None) -> set[str]:
+    """Return the organizations and catalogs that the build is released to: a bundle only to catalogs."""
+    targets = match.targets if match else ()
+    return {each.place for each in targets if each.catalog is not None or build.kind is not OperatorKind.BUNDLE}
 
 
 class ScheduledCatchUp:

@@ -13,6 +13,7 @@ from omps_worker.common.push_request import PushRequest
 from omps_worker.common.text import one_line
 from omps_worker.configuration.mapping.matching import Mapping as Rules
 from omps_worker.configuration.mapping.matching import MappingHolder, Verdict
+from omps_worker.messages.catalog_texts import catalog_of, channel_lines, plan_text
 from omps_worker.messages.reporting import full_reason_of, reason_of, warnings_of
 from omps_worker.publishing import claims
 from omps_worker.publishing.holds import with_pauses
@@ -39,7 +40,7 @@ class Explanation:
     """Why each rule before the deciding one did not decide; all rules if none decided."""
     outcomes: Sequence[Outcome] = ()
     paused: Mapping[str, str] = field(default_factory=dict)
-    """The entry of ``pause`` in the mapping that makes builds wait, by organization."""
+    """The entry of ``pause`` in the mapping that makes builds wait, by organization or ``catalog:NAME``."""
     error: WorkerError | None = None
 
     def as_json(self) -> dict[str, Any]:
@@ -65,6 +66,7 @@ class Explanation:
             "targets": [
                 {
                     "organization": outcome.organization,
+                    "catalog": catalog_of(outcome),
                     "repository": outcome.repo,
                     "version": outcome.version,
                     "status": outcome.status.value,
@@ -72,13 +74,13 @@ class Explanation:
                     "reason": outcome.reason,
                     "superseded_by": outcome.superseded_by,
                     "held_by": outcome.held_by,
-                    "paused_by": self.paused.get(outcome.organization),
+                    "paused_by": self.paused.get(outcome.place),
                     "warnings": list(outcome.warnings),
                     "files": list(outcome.extracted_files or ()),
                     "error": {"name": outcome.error.name, "message": outcome.error.message} if outcome.error else None,
                 }
                 for outcome in self.outcomes
-                if outcome.organization is not None
+                if outcome.place is not None
             ],
         }
 
@@ -115,9 +117,9 @@ def explain(event: BuildEvent | Ignored, mapping: MappingHolder, builds: Builds,
 
 
 def _pauses(mapping: Rules, outcomes: Sequence[Outcome]) -> dict[str, str]:
-    organizations = dict.fromkeys(outcome.organization for outcome in outcomes if outcome.organization)
-    entries = ((organization, mapping.holds_and_pauses.pausing(organization)) for organization in organizations)
-    return {organization: entry for organization, entry in entries if entry is not None}
+    places = dict.fromkeys(outcome.place for outcome in outcomes if outcome.place)
+    entries = ((place, mapping.holds_and_pauses.pausing(place)) for place in places)
+    return {place: entry for place, entry in entries if entry is not None}
 
 
 def _worst(outcomes: Sequence[Outcome]) -> tuple[str, str | None, WorkerError | None]:
@@ -153,8 +155,14 @@ def as_text(explanation: Explanation) -> str:
     for outcome in explanation.outcomes:
         if outcome.target is None:
             continue
-        place = f"{outcome.organization}/{outcome.repo or '(packageName)'}"
-        if outcome.status is Status.PUBLISHED:
+        place = f"{outcome.place}/{outcome.repo or '(packageName)'}"
+        if outcome.catalog is not None and outcome.status in (Status.PUBLISHED, Status.UNCHANGED):
+            lines.append(f"target    {place}: {plan_text(outcome)}")
+            lines += [
+                f"{'channels' if index == 0 else '':9} {line}"
+                for index, line in enumerate(channel_lines(outcome.catalog))
+            ]
+        elif outcome.status is Status.PUBLISHED:
             lines.append(f"target    {place}: would become release {outcome.version}")
         elif outcome.status is Status.UNCHANGED:
             lines.append(f"target    {place}: this content is already release {outcome.version}")
@@ -165,8 +173,8 @@ def as_text(explanation: Explanation) -> str:
         else:
             reason = full_reason_of(outcome)
             lines.append(f"target    {place}: {outcome.status}" + (f": {reason}" if reason else ""))
-    for index, (organization, entry) in enumerate(explanation.paused.items()):
-        lines.append(f"{'paused' if index == 0 else '':9} {organization}, by {entry} of the mapping")
+    for index, (place, entry) in enumerate(explanation.paused.items()):
+        lines.append(f"{'paused' if index == 0 else '':9} {place}, by {entry} of the mapping")
     for index, warning in enumerate(warnings_of(explanation.outcomes)):
         lines.append(f"{'warnings' if index == 0 else '':9} {warning}")
     packed = next((outcome for outcome in explanation.outcomes if outcome.digest), None)

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The mapping's keys ``hold``, which keeps builds from being published, and ``pause``, which delays organizations."""
+"""The mapping's keys ``hold``, which keeps builds from being published, and ``pause``, which delays the
+builds for organizations and catalogs.
+"""
 
 from __future__ import annotations
 
@@ -39,14 +41,14 @@ def publish_unpaused(
     return [put_off(target, error) if error else next(done) for target, error in zip(targets, paused, strict=True)]
 
 
-def check(mapping: Mapping, organization: str) -> None:
-    """Return if ``organization`` is not paused. For work by hand, which does not wait.
+def check(mapping: Mapping, place: str) -> None:
+    """Return if ``place``, an organization or ``catalog:NAME``, is not paused. For work by hand, which does not wait.
 
     Raises OrganizationPaused: trying again helps once the pause is over.
     """
-    entry = mapping.holds_and_pauses.pausing(organization)
+    entry = mapping.holds_and_pauses.pausing(place)
     if entry is not None:
-        raise _error(organization, entry, waits=False)
+        raise _error(place, entry, waits=False)
 
 
 def with_pauses(mapping: Mapping, outcomes: Iterable[Outcome], *, waits: bool) -> list[Outcome]:
@@ -59,9 +61,9 @@ def with_pauses(mapping: Mapping, outcomes: Iterable[Outcome], *, waits: bool) -
 
 
 def _with_pause(mapping: Mapping, outcome: Outcome, *, waits: bool) -> Outcome:
-    if outcome.organization is None or outcome.status not in (Status.PUBLISHED, Status.UNCHANGED):
+    if outcome.target is None or outcome.status not in (Status.PUBLISHED, Status.UNCHANGED):
         return outcome
-    error = _paused(mapping, outcome.organization, waits=waits)
+    error = _paused(mapping, outcome.target.place, waits=waits)
     if error is None:
         return outcome
     if waits:
@@ -69,13 +71,13 @@ def _with_pause(mapping: Mapping, outcome: Outcome, *, waits: bool) -> Outcome:
     return replace(outcome, status=Status.FAILED, error=error)
 
 
-def _paused(mapping: Mapping, organization: str, *, waits: bool) -> OrganizationPaused | None:
-    entry = mapping.holds_and_pauses.pausing(organization)
-    return None if entry is None else _error(organization, entry, waits=waits)
+def _paused(mapping: Mapping, place: str, *, waits: bool) -> OrganizationPaused | None:
+    entry = mapping.holds_and_pauses.pausing(place)
+    return None if entry is None else _error(place, entry, waits=waits)
 
 
-def _error(organization: str, entry: str, *, waits: bool) -> OrganizationPaused:
+def _error(place: str, entry: str, *, waits: bool) -> OrganizationPaused:
     gone = "when the entry is removed."
     then = f"Waiting builds continue automatically {gone}" if waits else f"Nothing was done: try again {gone}"
-    message = f"Publishing to {organization} is paused by {entry} of the mapping. {then}"
+    message = f"Publishing to {place} is paused by {entry} of the mapping. {then}"
     return OrganizationPaused(message, retry_after=LOOK_AGAIN_SECONDS)

@@ -22,7 +22,7 @@ class PendingMessage:
     """A message that may still publish a package.
 
     ``certain`` is True if the mapping or the message's header names the package. Otherwise they name only the
-    organization, and the packageName is not known before the build is unpacked.
+    organization or the catalog, and the packageName is not known before the build is unpacked.
     """
 
     id: str
@@ -42,12 +42,10 @@ class PendingMessage:
         }
 
 
-def concerns(
-    event: BuildEvent | None, labels: Sequence[str] | None, organization: str, repository: str, mapping: Mapping
-) -> bool | None:
-    """Return whether a message about ``event`` may still publish the package ``organization/repository``.
+def concerns(event: BuildEvent | None, labels: Sequence[str] | None, package: Target, mapping: Mapping) -> bool | None:
+    """Return whether a message about ``event`` may still publish ``package``, a place with a repository.
 
-    True: the message is for this package. None: it may be, because only the organization is known. False: it is not.
+    True: the message is for this package. None: it may be, because only the place is known. False: it is not.
     ``labels`` are the targets that the message's header names; without a header (None) the mapping decides. A message
     that cannot be read (``event`` None) publishes nothing, and neither does one whose build the mapping holds.
     """
@@ -55,9 +53,9 @@ def concerns(
         return False
     if labels is None:
         labels = [target.label for target in mapping.possible_targets(event.facts)]
-    if Target(organization, repository).label in labels:
+    if package.label in labels:
         return True
-    return None if Target(organization).label in labels else False
+    return None if package.place in labels else False
 
 
 def warning_lines(pending: Sequence[PendingMessage], what: str) -> Iterator[str]:

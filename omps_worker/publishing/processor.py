@@ -302,7 +302,7 @@ class Processor:
             destination.changes(target, request),
             prepared.digest,
             lambda contents, build: destination.prepare(target, contents, build, request).digest,
-            by_mapping=request.organization is None,
+            by_mapping=not request.names_place,
         )
 
 

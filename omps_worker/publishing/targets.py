@@ -21,6 +21,13 @@ def targets_of(mapping: Mapping, facts: BuildFacts, what: str, request: PushRequ
 
     ``what`` names the build or archive in the texts of Ignored.
     """
+    if request.catalog is not None:
+        # The rule says how to write to the catalog, if it is one of its targets.
+        match = mapping.resolve(facts)
+        known = [target for target in (match.targets if match else ()) if target.catalog == request.catalog]
+        target = known[0] if known else Target(None, catalog=request.catalog)
+        repository = request.repository or (target.repository if len(known) == 1 else None)
+        return [replace(target, repository=repository)]
     if request.organization is not None:
         return [Target(request.organization, request.repository, request.version or versions.INCREMENT)]
     match = mapping.resolve(facts)

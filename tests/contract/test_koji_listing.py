@@ -20,6 +20,7 @@ from omps_worker.sandbox.faults import Fault
 ZIP = b"PK\x03\x04 not looked into here"
 START = datetime(2026, 11, 1, 12, tzinfo=timezone.utc)
 HOUR = timedelta(hours=1)
+DIGEST = "sha256:" + "5" * 64
 
 
 class Hub:
@@ -87,12 +88,17 @@ def test_only_operator_builds_of_the_same_component_and_target_that_are_complete
     hub.build("OTTER-container")
     hub.build(target="otters-2-candidate")
     hub.build(task=False)
-    hub.build(kind=OperatorKind.BUNDLE)
     hub.build(manifests=None)
     hub.build(extra=None)
     for state in (BuildState.BUILDING, BuildState.FAILED, BuildState.CANCELED, BuildState.DELETED):
         hub.build(state=state)
     assert hub.newer(build) == []
+
+
+def test_bundles_count_as_what_they_are(hub: Hub) -> None:
+    build, bundle = hub.build(), hub.build(kind=OperatorKind.BUNDLE, pullspec=f"registry.example.com/otter@{DIGEST}")
+    assert hub.newer(build) == [bundle]
+    assert (bundle.kind, bundle.bundle_image) == (OperatorKind.BUNDLE, f"registry.example.com/otter@{DIGEST}")
 
 
 def test_a_draft_counts_once_it_is_promoted(hub: Hub) -> None:
@@ -172,12 +178,12 @@ def test_a_period_has_builds_with_and_without_a_type_and_their_targets(hub: Hub)
     assert [build.target for build in (modern, legacy, elsewhere)] == ["otters-7", "otters-8", None]
 
 
-def test_a_period_has_no_bundles_no_images_and_nothing_that_is_not_complete(hub: Hub) -> None:
-    hub.build(kind=OperatorKind.BUNDLE)
+def test_a_period_has_bundles_but_no_other_images_and_nothing_that_is_not_complete(hub: Hub) -> None:
+    bundle = hub.build(kind=OperatorKind.BUNDLE)
     hub.build(manifests=None)
     hub.build(state=BuildState.DELETED)
     hub.build(state=BuildState.FAILED)
-    assert hub.builds.completed(START) == []
+    assert hub.builds.completed(START) == [bundle]
 
 
 def test_a_long_period_is_listed_in_pieces(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:

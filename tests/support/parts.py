@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 from pydantic import SecretStr
@@ -16,8 +16,10 @@ from omps_worker.common.locks.package_lock import ProcessLock
 from omps_worker.common.model import Attempt, BuildEvent
 from omps_worker.common.push_request import PushRequest
 from omps_worker.configuration.mapping.file import parse
+from omps_worker.destinations import Destination
 from omps_worker.destinations.app_registry.client import AppRegistry
 from omps_worker.destinations.app_registry.destination import AppRegistryDestination
+from omps_worker.destinations.routing import RoutingDestination
 from omps_worker.koji_client.builds import KojiBuilds
 from omps_worker.manifests.transformations import Transformations
 from omps_worker.publishing.processor import Processor
@@ -68,6 +70,7 @@ class Parts:
         timeout: float,
         quiet: float,
         more: dict[str, Any],
+        catalogs: Mapping[str, Destination],
     ) -> None:
         self.koji = koji
         self.registry = registry
@@ -75,14 +78,16 @@ class Parts:
         for name in ("community", "partners"):
             registry.add_organization(name)
             self.organizations[name] = Organization(registry.add_robot(name))
-        self.mapping = SimpleNamespace(current=parse(mapping, "mapping.yaml", self.organizations))
+        self.mapping = SimpleNamespace(current=parse(mapping, "mapping.yaml", self.organizations, catalogs))
         settings = SimpleNamespace(hub_url=koji.hub_url, root_url=koji.root_url, timeout=timeout)
         self.builds = KojiBuilds(settings, LIMITS)
         self.client = AppRegistry(registry.url, timeout=timeout)
-        destination = AppRegistryDestination(
+        self.destination: Destination = AppRegistryDestination(
             self.client, ProcessLock(), self.organizations, "1.0.0", quiet_seconds=quiet
         )
-        self.processor = Processor(self.mapping, self.builds, destination, LIMITS, **more)
+        for catalog in catalogs.values():
+            self.destination = RoutingDestination(self.destination, catalog, self.builds.bundle_image)
+        self.processor = Processor(self.mapping, self.builds, self.destination, LIMITS, **more)
 
     def process(self, build: dict, attempt: Attempt | None = None, **request):
         return self.processor.process(BuildEvent(build_id=build["id"]), attempt, PushRequest(**request))
@@ -93,11 +98,16 @@ class Parts:
 
 @contextmanager
 def parts(
-    mapping: str = COMMUNITY, *, timeout: float = 10.0, quiet: float = QUIET_SECONDS, **more: Any
+    mapping: str = COMMUNITY,
+    *,
+    timeout: float = 10.0,
+    quiet: float = QUIET_SECONDS,
+    catalogs: Mapping[str, Destination] = MappingProxyType({}),
+    **more: Any,
 ) -> Iterator[Parts]:
-    """Yield new Parts. ``more``: further arguments of the Processor."""
+    """Yield new Parts. ``catalogs``: at most one, by name. ``more``: further arguments of the Processor."""
     with SandboxKoji() as koji, SandboxRegistry() as registry:
-        yield Parts(koji, registry, mapping, timeout, quiet, more)
+        yield Parts(koji, registry, mapping, timeout, quiet, more, catalogs)
 
 
 def files_below(directory: Path) -> list[str]:

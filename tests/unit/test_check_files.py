@@ -67,7 +67,10 @@ def test_what_is_paused_has_a_row_that_names_it_and_its_line(tmp_path: Path) -> 
     code, rows = offline(tmp_path, mapping=MAPPING.replace("rules", "pause: [community, '*']\nrules"))
     told = [detail.partition(":")[0] for part, state, detail in rows if (part, state) == ("mapping", "warning")]
     assert code == 0
-    assert told == ["pause[0] 'community' (line 2) pauses community", "pause[1] '*' (line 2) pauses all organizations"]
+    assert told == [
+        "pause[0] 'community' (line 2) pauses community",
+        "pause[1] '*' (line 2) pauses all organizations and catalogs",
+    ]
 
 
 def test_a_mapping_that_is_not_there_is_a_failure(tmp_path: Path) -> None:

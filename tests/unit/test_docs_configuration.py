@@ -26,7 +26,8 @@ from omps_worker.configuration.settings.broker import (
     QueueSettings,
     TlsSettings,
 )
-from omps_worker.configuration.settings.organizations import CsvAnnotation, OrganizationSettings, RegistryReplacement
+from omps_worker.configuration.settings.manifest_changes import CsvAnnotation, RegistryReplacement
+from omps_worker.configuration.settings.organizations import OrganizationSettings
 from omps_worker.configuration.settings.tables import Table
 from omps_worker.configuration.settings.units import Duration, parse_size
 from tests.support.configuration import MAPPING
@@ -39,10 +40,12 @@ else:
 PROJECT = Path(__file__).parents[2]
 DOCS, CONFIG = PROJECT / "docs", PROJECT / "config"
 ORGANIZATIONS = ["community", "internal"]
+CATALOGS = ["community"]
 ENVIRONMENT = {
     "OMPS_WORKER_COMMUNITY_TOKEN": "basic Y29tbXVuaXR5",
     "OMPS_WORKER_COMMUNITY_OAUTH_TOKEN": "0123456789",
     "OMPS_WORKER_INTERNAL_PASSWORD": "secret",
+    "OMPS_WORKER_CATALOG_PASSWORD": "secret",
     "COMMUNITY_PASSWORD": "secret",
     "INTERNAL_TOKEN": "basic aW50ZXJuYWw=",
     "INTERNAL_OAUTH_TOKEN": "0123456789",
@@ -65,6 +68,7 @@ CONFIGURATION_SECTIONS: dict[str, type[Table]] = {
     "`[consumer_config.greenwave]`": models.GreenwaveSettings,
     "`[consumer_config.api]`": models.ApiSettings,
     "`[consumer_config.organizations.NAME]`": OrganizationSettings,
+    "`[consumer_config.catalogs.NAME]`": models.CatalogSettings,
     "Entries of `replace_registry`": RegistryReplacement,
     "Entries of `csv_annotations`": CsvAnnotation,
 }
@@ -153,7 +157,7 @@ def test_fragments_of_the_documentation_work_in_place_of_the_same_sections(tmp_p
 
 @pytest.mark.parametrize("text", [*blocks("mapping.md", "yaml"), (CONFIG / "mapping.yaml").read_text()])
 def test_mappings_in_the_documentation_work_and_fit_their_schema(text: str) -> None:
-    mapping = mapping_file.parse(text, "mapping.yaml", ORGANIZATIONS)
+    mapping = mapping_file.parse(text, "mapping.yaml", ORGANIZATIONS, CATALOGS)
     assert len(mapping) > 0
     assert mapping.warnings == ()
     jsonschema.validate(yaml.safe_load(text), mapping_schema())
@@ -207,6 +211,7 @@ def test_the_example_has_every_key() -> None:
         (worker, models.WorkerSettings),
         *((worker[name], CONFIGURATION_SECTIONS[f"`[consumer_config.{name}]`"]) for name in worker if name in SECTIONS),
         (both, OrganizationSettings),
+        (worker["catalogs"]["community"], models.CatalogSettings),
     ]
     for table, model in pairs:
         assert set(model.keys()) == set(table), model.__name__

@@ -19,7 +19,8 @@ from omps_worker.publishing import claims, processor, targets
 from tests.support.sources import ROOT, modules
 
 TEXT = (ROOT / "docs/messages.md").read_text(encoding="utf-8")
-BODY = TEXT[TEXT.index("### The body") : TEXT.index("### The id")]
+BODY = TEXT[TEXT.index("### The body") : TEXT.index("### Results about catalogs")]
+OF_CATALOGS = TEXT[TEXT.index("### Results about catalogs") : TEXT.index("### The id")]
 CONSTANTS = {name: value for name, value in vars(headers).items() if name.isupper() and isinstance(value, str)}
 
 
@@ -48,8 +49,14 @@ def test_what_is_inside_a_field_is_told_with_it(field):
     assert set(re.findall(r"`(\w+)`", row)) == set(inside)
 
 
-def test_the_example_of_a_body_is_one():
-    (block,) = re.findall(r"^```json\n(.*?)^```$", BODY, re.MULTILINE | re.DOTALL)
+def test_the_table_about_catalogs_has_every_field_and_no_other():
+    told = re.findall(r"^\| `(\w+)` \| .+ \| .+ \|$", OF_CATALOGS, re.MULTILINE)
+    assert set(told) == set(body_schema(Status.PUBLISHED)["properties"]["catalog"]["properties"])
+
+
+@pytest.mark.parametrize("section", [BODY, OF_CATALOGS])
+def test_the_example_of_a_body_is_one(section):
+    (block,) = re.findall(r"^```json\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
     jsonschema.validate(json.loads(block), body_schema(Status.PUBLISHED))
 
 

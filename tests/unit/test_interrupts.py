@@ -6,7 +6,8 @@ import signal
 import pytest
 from click.testing import CliRunner
 
-from omps_worker.bootstrap import BrokerSite, Site
+from omps_worker.bootstrap import Site
+from omps_worker.broker_site import BrokerSite
 from omps_worker.cli import main
 from omps_worker.cli.interrupts import Interrupts
 from omps_worker.configuration.settings import units

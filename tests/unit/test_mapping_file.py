@@ -16,12 +16,13 @@ from omps_worker.common.model import BuildFacts, Target
 from omps_worker.configuration.mapping.file import load, parse
 
 ORGANIZATIONS = ["community", "internal"]
+CATALOGS = ["stable"]
 
 
 def faults(text: str) -> list[tuple[str, str]]:
     """Key and reason of each fault in ``text``; none if it can be used."""
     try:
-        parse(text, "mapping.yaml", ORGANIZATIONS)
+        parse(text, "mapping.yaml", ORGANIZATIONS, CATALOGS)
     except MappingError as error:
         return [(fault.key, fault.reason) for fault in error.faults]
     return []
@@ -33,6 +34,50 @@ def target(text: str) -> str:
 
 
 TARGET = "rules[0].publish[0]"
+
+
+def test_a_target_may_be_a_catalog() -> None:
+    text = target("{catalog: stable, repository: etcd, overwrite: heads, graph: semver}")
+    mapping = parse(text, "m", ORGANIZATIONS, CATALOGS)
+    match = mapping.resolve(BuildFacts("x"))
+    assert match is not None
+    assert match.targets == (Target(None, "etcd", catalog="stable", overwrite="heads", graph="semver"),)
+    assert match.targets[0].label == "catalog:stable/etcd"
+    assert (mapping.organizations, mapping.catalogs) == (frozenset(), frozenset({"stable"}))
+
+
+def test_a_bundle_keeps_its_content_and_its_edges_unless_the_target_says_otherwise() -> None:
+    match = parse(target("catalog: stable"), "m", ORGANIZATIONS, CATALOGS).resolve(BuildFacts("x"))
+    assert match is not None
+    assert match.targets == (Target(None, catalog="stable", overwrite="never", graph="replaces"),)
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "reason"),
+    [
+        ("{organization: community, catalog: stable}", "", "has an organization and a catalog"),
+        ("{repository: etcd}", ".organization", "is missing: a target has an organization or a catalog"),
+        ("catalog: nightly", ".catalog", "is not in the configuration (it has stable): add"),
+        ("{catalog: stable, version: csv}", ".version", "is for organizations only"),
+        ("{organization: community, overwrite: heads}", ".overwrite", "is for catalogs only"),
+        ("{organization: community, graph: semver}", ".graph", "is for catalogs only"),
+        ("{catalog: stable, overwrite: always}", ".overwrite", "must be one of"),
+        ("{catalog: stable, graph: semver-skippatch}", ".graph", "must be one of"),
+        ("{catalog: }", ".catalog", "has no value"),
+        ("{catalog: stable}\n  - {catalog: stable}", "rules[0].publish[1]", "the same catalog and repository"),
+    ],
+)
+def test_what_a_target_cannot_be_is_a_fault_of_its_key(text: str, key: str, reason: str) -> None:
+    found = faults(target(text))
+    place = key if key.startswith("rules") else TARGET + key
+    assert [(where, reason in why) for where, why in found] == [(place, True)], found
+
+
+def test_a_catalog_and_an_organization_of_one_name_are_two_targets() -> None:
+    mapping = parse(
+        target("{organization: stable}\n  - {catalog: stable, repository: etcd}"), "m", ["stable"], CATALOGS
+    )
+    assert mapping.warnings == ()
 
 
 def test_the_shortest_mapping_publishes_everything_to_one_organization() -> None:
@@ -441,14 +486,21 @@ def test_what_is_kept_back_is_so_by_an_entry_that_is_named_with_its_line() -> No
     assert found.summary == "2 held, 2 paused"
     assert found.paused() == [
         "pause[0] 'internal' (line 5) pauses internal: builds wait until it is removed from the mapping",
-        "pause[2] '*' (line 5) pauses all organizations: builds wait until it is removed from the mapping",
+        "pause[2] '*' (line 5) pauses all organizations and catalogs: builds wait until it is removed from the mapping",
     ]
 
 
-def test_a_catalog_that_is_paused_is_a_warning_as_there_are_none_yet() -> None:
-    found = parse(f"version: 1\npause: ['catalog:stable']\n{REST_OF_IT}", "m", ORGANIZATIONS)
-    assert [warning.key for warning in found.warnings] == ["pause[0]"]
-    assert found.holds_and_pauses.paused() == []
+def test_a_catalog_is_paused_by_its_prefixed_name() -> None:
+    found = parse(f"version: 1\npause: ['catalog:stable']\n{REST_OF_IT}", "m", ORGANIZATIONS, ["stable"])
+    assert (found.pauses("catalog:stable"), found.pauses("catalog:other"), found.pauses("stable")) == (
+        True,
+        False,
+        False,
+    )
+    assert found.warnings == ()
+    assert found.holds_and_pauses.paused() == [
+        "pause[0] 'catalog:stable' (line 2) pauses catalog:stable: builds wait until it is removed from the mapping"
+    ]
 
 
 @pytest.mark.parametrize("text", ["hold: []\npause: []\n", "hold:\npause:\n"])
@@ -461,6 +513,7 @@ def test_nothing_may_be_held_and_paused(text: str) -> None:
     ("text", "key", "reason"),
     [
         ("pause: [comunity]", "pause[0]", "'comunity' is not an organization in the configuration"),
+        ("pause: ['catalog:nightly']", "pause[0]", "'catalog:nightly' is not a catalog in the configuration"),
         ("pause: community", "pause", "must be a list"),
         ("pause: [7]", "pause", "must be a list"),
         ("pause: ['catalog:']", "pause", "is neither an organization, catalog:NAME nor"),

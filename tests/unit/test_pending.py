@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import pytest
 
-from omps_worker.common.model import BuildEvent
+from omps_worker.common.model import BuildEvent, Target
 from omps_worker.configuration.mapping.matching import Mapping, MappingTable
 from omps_worker.publishing.pending import SHOWN, PendingMessage, concerns, warning_lines
 
@@ -37,11 +37,11 @@ MAPPING = Mapping(
     ],
 )
 def test_a_message_concerns_a_package_by_its_header_or_else_by_the_mapping(nvr, labels, meant):
-    assert concerns(BuildEvent(nvr=nvr, name=nvr.partition("-")[0]), labels, "org", "lantern", MAPPING) is meant
+    assert concerns(BuildEvent(nvr=nvr, name=nvr.partition("-")[0]), labels, Target("org", "lantern"), MAPPING) is meant
 
 
 def test_what_cannot_be_read_publishes_nothing():
-    assert concerns(None, ["org/lantern"], "org", "lantern", MAPPING) is False
+    assert concerns(None, ["org/lantern"], Target("org", "lantern"), MAPPING) is False
 
 
 def test_people_are_shown_a_bounded_number_and_only_the_advice_that_fits():

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from omps_worker.common.errors import SettingsError
-from omps_worker.configuration.settings.organizations import OrganizationSettings, Secret, SecretFile, header_fault
+from omps_worker.configuration.settings.organizations import OrganizationSettings
+from omps_worker.configuration.settings.secrets import Secret, SecretFile, header_fault
 from tests.support.configuration import GONE, faults, settings
 
 HERE = "consumer_config.organizations.community"

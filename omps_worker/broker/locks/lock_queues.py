@@ -46,9 +46,9 @@ class LockedPackage:
 
     @classmethod
     def of(cls, registry: str, organization: str, repository: str) -> LockedPackage:
-        """Return the package. ``registry`` is the configured base URL."""
-        name = f"{registry}/{organization}/{repository}"
-        return cls(hashlib.sha256(name.encode()).hexdigest()[:32], f"{organization}/{repository}")
+        """Return the package. ``registry`` is the configured base URL; ``organization`` may be empty."""
+        label = "/".join(filter(None, (organization, repository)))
+        return cls(hashlib.sha256(f"{registry}/{label}".encode()).hexdigest()[:32], label)
 
     @property
     def lock(self) -> str:

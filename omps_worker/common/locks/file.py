@@ -111,7 +111,7 @@ class FileLock:
         transient.
         """
         deadline = time.monotonic() + self._patience
-        label = f"{organization}/{repository}"
+        label = "/".join(filter(None, (organization, repository)))
         name = hashlib.sha256(f"{registry}/{label}".encode()).hexdigest()[:32]
         with self._turns.take(name, self._patience) as acquired, ExitStack() as held:
             try:

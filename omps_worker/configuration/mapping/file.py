@@ -19,21 +19,24 @@ from omps_worker.configuration.file_text import text_of
 from omps_worker.configuration.mapping import positioned_yaml
 from omps_worker.configuration.mapping.globs import suspicion
 from omps_worker.configuration.mapping.matching import Mapping
-from omps_worker.configuration.mapping.tables import CATALOG, MappingTable
+from omps_worker.configuration.mapping.tables import MappingTable
 from omps_worker.configuration.settings.tables import Location, Reading, dotted, plain_reason
 
 log = logging.getLogger(__name__)
 
 
-def load(path: Path, organizations: Collection[str] | None = None) -> Mapping:
-    """Load the mapping in ``path``, whose targets must be among ``organizations`` (None: not checked).
+def load(path: Path, organizations: Collection[str] | None = None, catalogs: Collection[str] | None = None) -> Mapping:
+    """Load the mapping in ``path``.
 
-    Raises MappingError with every fault; trying again does not help.
+    Its targets must be among ``organizations`` and ``catalogs`` (None: not checked). Raises MappingError with every
+    fault; trying again does not help.
     """
-    return parse(_content(path), str(path), organizations)
+    return parse(_content(path), str(path), organizations, catalogs)
 
 
-def parse(text: str, file: str, organizations: Collection[str] | None = None) -> Mapping:
+def parse(
+    text: str, file: str, organizations: Collection[str] | None = None, catalogs: Collection[str] | None = None
+) -> Mapping:
     """Parse ``text`` as a mapping; ``file`` is its name in faults. Raises MappingError with every fault."""
     try:
         document = positioned_yaml.read(text)
@@ -46,7 +49,9 @@ def parse(text: str, file: str, organizations: Collection[str] | None = None) ->
     found, table = list(document.faults), None
     unreadable = {location for location, _ in found}
     try:
-        table = MappingTable.model_validate(document.value, context=Reading(organizations=organizations))
+        table = MappingTable.model_validate(
+            document.value, context=Reading(organizations=organizations, catalogs=catalogs)
+        )
     except ValidationError as error:
         details = error.errors(include_url=False)
         found += [(detail["loc"], plain_reason(detail)) for detail in details if detail["loc"] not in unreadable]
@@ -65,9 +70,6 @@ def _warnings_about(table: MappingTable) -> Iterator[tuple[Location, str]]:
     for index, glob in enumerate(table.hold):
         if reason := suspicion("nvr", glob):
             yield ("hold", index), f"{glob!r} {reason}"
-    for index, name in enumerate(table.pause):
-        if name.startswith(CATALOG):
-            yield ("pause", index), f"{name!r} pauses nothing: this version does not publish to catalogs"
     if not table.rules:
         yield ("rules",), "has no entries: every build is ignored"
     earlier: dict[tuple[tuple[str, tuple[str, ...]], ...], int] = {}
@@ -84,12 +86,12 @@ def _warnings_about(table: MappingTable) -> Iterator[tuple[Location, str]]:
             for glob in globs:
                 if reason := suspicion(fact, glob):
                     yield ("rules", index, "match", fact), f"{glob!r} {reason}"
-        everywhere = {target.organization for target in rule.publish if target.repository is None}
-        for place, target in enumerate(rule.publish):
-            if target.repository is not None and target.organization in everywhere:
+        everywhere = {target.place for target in rule.publish if target.repository is None}
+        for number, target in enumerate(rule.publish):
+            if target.repository is not None and target.place in everywhere:
                 yield (
-                    ("rules", index, "publish", place),
-                    f"another target also publishes to {target.organization}, with any packageName",
+                    ("rules", index, "publish", number),
+                    f"another target also publishes to {target.place}, with any packageName",
                 )
 
 
@@ -115,6 +117,7 @@ class MappingFile:
         self,
         path: Path,
         organizations: Collection[str] | None = None,
+        catalogs: Collection[str] | None = None,
         *,
         look_every: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
@@ -124,13 +127,14 @@ class MappingFile:
         """The observer that is told when the file is read again."""
         self._path = path
         self._organizations = organizations
+        self._catalogs = catalogs
         self._look_every = look_every
         self._clock = clock
         self._lock = threading.Lock()
         self._next_look = clock() + look_every
         self._last_error: str | None = None
         self._read = self._pending = version_of(self._path)
-        self._current = load(path, organizations)
+        self._current = load(path, organizations, catalogs)
 
     @property
     def current(self) -> Mapping:
@@ -160,7 +164,7 @@ class MappingFile:
     def _reload(self, version: Version) -> bool:
         self._read = self._pending = version
         try:
-            mapping = load(self._path, self._organizations)
+            mapping = load(self._path, self._organizations, self._catalogs)
         except MappingError as error:
             self._last_error = "; ".join(error.message.splitlines())
             self.observer.mapping_read(good=False)

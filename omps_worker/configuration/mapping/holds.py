@@ -6,8 +6,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from omps_worker.configuration.mapping.globs import matcher
-from omps_worker.configuration.mapping.tables import CATALOG, EVERYWHERE
+from omps_worker.configuration.mapping.tables import EVERYWHERE
 from omps_worker.configuration.settings.tables import Location, dotted
+
+_EVERYTHING = "all organizations and catalogs"
 
 
 class HoldsAndPauses:
@@ -32,18 +34,20 @@ class HoldsAndPauses:
             return None
         return next(place.format(repr(glob)) for glob, place in self._hold if matcher([glob])(nvr))
 
-    def pausing(self, organization: str) -> str | None:
-        """Return the entry that pauses an organization, as text: ``pause[0] '*' (line 3)``; None if none does."""
-        name = organization if organization in self._places else EVERYWHERE
+    def pausing(self, place: str) -> str | None:
+        """Return the entry that pauses a place, as text: ``pause[0] '*' (line 3)``; None if none does.
+
+        A place is an organization, or ``catalog:NAME``.
+        """
+        name = place if place in self._places else EVERYWHERE
         return self._places[name].format(repr(name)) if name in self._places else None
 
     def paused(self) -> list[str]:
-        """Return a sentence about each paused organization, or about all."""
+        """Return a sentence about each paused organization and catalog, or about all."""
         return [
-            f"{place.format(repr(name))} pauses {'all organizations' if name == EVERYWHERE else name}: builds wait "
+            f"{place.format(repr(name))} pauses {_EVERYTHING if name == EVERYWHERE else name}: builds wait "
             "until it is removed from the mapping"
             for name, place in self._places.items()
-            if not name.startswith(CATALOG)
         ]
 
 

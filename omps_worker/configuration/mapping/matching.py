@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Protocol
 
@@ -66,10 +66,7 @@ class _Rule:
             index,
             f"rules[{index}] ({text})",
             table.superseded,
-            tuple(
-                Target(target.organization, target.repository, target.version, table.superseded)
-                for target in table.publish
-            ),
+            tuple(replace(target.as_target(), superseded=table.superseded) for target in table.publish),
         )
         self.component = matcher(conditions["component"]) if "component" in conditions else None
         self.others = tuple((fact, matcher(conditions[fact])) for fact in FACTS if fact in conditions)
@@ -112,8 +109,11 @@ class Mapping:
         self._rules = tuple(_Rule(index, rule, line_of(("rules", index))) for index, rule in enumerate(table.rules))
         self.holds_and_pauses = HoldsAndPauses(table.hold, table.pause, line_of)
         """The entries of ``hold`` and ``pause``."""
-        self.organizations = frozenset(target.organization for rule in table.rules for target in rule.publish)
+        targets = [target for rule in table.rules for target in rule.publish]
+        self.organizations = frozenset(each.organization for each in targets if each.organization is not None)
         """The organizations that any rule publishes to."""
+        self.catalogs = frozenset(each.catalog for each in targets if each.catalog is not None)
+        """The catalogs that any rule publishes to."""
         self._cached = lru_cache(CACHED_COMPONENTS)(self._candidates)
 
     def __len__(self) -> int:
@@ -128,9 +128,9 @@ class Mapping:
         """Return whether only ``push --held`` may publish the build."""
         return self.holds_and_pauses.holding(nvr) is not None
 
-    def pauses(self, organization: str) -> bool:
-        """Return whether builds for the organization must wait."""
-        return self.holds_and_pauses.pausing(organization) is not None
+    def pauses(self, place: str) -> bool:
+        """Return whether builds for an organization, or for ``catalog:NAME``, must wait."""
+        return self.holds_and_pauses.pausing(place) is not None
 
     def possible(self, facts: BuildFacts) -> Verdict:
         """Return the verdict on a build of which only ``facts`` are known so far; a fact that is None may match."""

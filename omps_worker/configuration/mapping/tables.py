@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, Strict, WithJsonSchema
 
+from omps_worker.common.model import CATALOG, Target
 from omps_worker.common.names import is_name
 from omps_worker.configuration.settings.fields import Name
 from omps_worker.configuration.settings.tables import Location, Reading, Table
@@ -19,8 +20,8 @@ GLOB_LIMIT = 512
 TEMPLATE_LIMIT = 128
 """The maximum length of a version template in characters."""
 
-EVERYWHERE, CATALOG = "*", "catalog:"
-"""The values of ``pause`` other than an organization: all, or the prefix of a catalog's name."""
+EVERYWHERE = "*"
+"""The value of ``pause`` that means all organizations and catalogs."""
 
 _VALUES = ("1", "1.1", "1.1.1")
 """Sample values of a template's fields, to check which versions a template can produce."""
@@ -76,10 +77,6 @@ AnyGlobs = Annotated[
     WithJsonSchema({"type": "array", "items": {"type": "string", "minLength": 1, "maxLength": GLOB_LIMIT}}),
 ]
 """A list of globs, which may be empty."""
-
-
-def _names_an_organization(place: str) -> bool:
-    return place != EVERYWHERE and not place.startswith(CATALOG) and is_name(place)
 
 
 def _places(value: object) -> tuple[str, ...]:
@@ -141,29 +138,71 @@ def _version(value: str) -> str:
 
 
 class TargetTable(YamlTable):
-    """One place to publish to."""
+    """One place to publish to: an organization of the app registry, or a catalog."""
 
-    organization: Name = Field(description="The organization; must have credentials in the configuration.")
+    organization: Name | None = Field(
+        default=None, description="The organization; must have credentials in the configuration."
+    )
+    catalog: Name | None = Field(
+        default=None, description="Instead of an organization: the catalog; must be in the configuration."
+    )
     repository: Annotated[str, Strict(), AfterValidator(_repository)] | None = Field(
         default=None, description="The packageName (with the suffix) that the manifests must have; if omitted, any."
     )
     version: Annotated[str, Strict(), AfterValidator(_version)] = Field(
         default=versions.INCREMENT,
-        description="increment, csv, or a template of {name}, {version}, {release}, {build_id}.",
+        description="increment, csv, or a template of {name}, {version}, {release}, {build_id}; for organizations.",
     )
+    overwrite: Literal["never", "heads"] = Field(
+        default="never", description="Whether a bundle may get other content under its version; for catalogs."
+    )
+    graph: Literal["replaces", "semver"] = Field(
+        default="replaces", description="Where the edges between the bundles of bundle builds come from; for catalogs."
+    )
+
+    @property
+    def place(self) -> str:
+        """The organization, or ``catalog:`` and the name of the catalog."""
+        return self.as_target().place
+
+    def as_target(self) -> Target:
+        """Return the target, without the rule's ``superseded``."""
+        return Target(
+            self.organization,
+            self.repository,
+            self.version,
+            catalog=self.catalog,
+            overwrite=self.overwrite,
+            graph=self.graph,
+        )
 
     @classmethod
     def combined_faults(cls, table: Mapping[str, Any], reading: Reading, /) -> Iterator[tuple[Location, str]]:
-        """Check that the organization is configured."""
+        """Check that there is one destination, that it is configured, and that the other keys belong to it."""
         yield from super().combined_faults(table, reading)
-        organization = table.get("organization")
+        organization, catalog = table.get("organization"), table.get("catalog")
+        if "organization" not in table and "catalog" not in table:
+            yield ("organization",), "is missing: a target has an organization or a catalog"
+        elif "organization" in table and "catalog" in table:
+            yield (), "has an organization and a catalog: make it two targets"
+        elif "catalog" in table and "version" in table:
+            yield ("version",), "is for organizations only: the version of a bundle is that of its CSV"
+        elif "organization" in table:
+            yield from (((key,), "is for catalogs only") for key in ("overwrite", "graph") if key in table)
         known = reading.organizations
         if isinstance(organization, str) and known is not None and organization not in known:
-            there = f"it has {', '.join(sorted(known))}" if known else "it has none"
+            there = _listed(known)
             yield (
                 ("organization",),
                 f"has no credentials in the configuration ({there}): add [consumer_config.organizations.NAME]",
             )
+        known = reading.catalogs
+        if isinstance(catalog, str) and known is not None and catalog not in known:
+            yield ("catalog",), f"is not in the configuration ({_listed(known)}): add [consumer_config.catalogs.NAME]"
+
+
+def _listed(known: Collection[str]) -> str:
+    return f"it has {', '.join(sorted(known))}" if known else "it has none"
 
 
 class RuleTable(YamlTable):
@@ -180,16 +219,17 @@ class RuleTable(YamlTable):
         """Check that no target is listed twice."""
         yield from super().combined_faults(table, reading)
         publish = table.get("publish")
-        seen: set[tuple[str, str | None]] = set()
+        seen: set[tuple[str | None, ...]] = set()
         for index, target in enumerate(publish if isinstance(publish, (list, tuple)) else ()):
             if not isinstance(target, Mapping):
                 continue
-            organization, repository = target.get("organization"), target.get("repository")
-            if not isinstance(organization, str) or not isinstance(repository, (str, type(None))):
+            facts = tuple(target.get(key) for key in ("organization", "catalog", "repository"))
+            if facts[:2] == (None, None) or not all(isinstance(fact, (str, type(None))) for fact in facts):
                 continue
-            if (organization, repository) in seen:
-                yield ("publish", index), "has the same organization and repository as another target of this rule"
-            seen.add((organization, repository))
+            if facts in seen:
+                place = "organization" if facts[0] is not None else "catalog"
+                yield ("publish", index), f"has the same {place} and repository as another target of this rule"
+            seen.add(facts)
 
 
 def _one(value: object) -> int:
@@ -212,9 +252,14 @@ class MappingTable(YamlTable):
 
     @classmethod
     def combined_faults(cls, table: Mapping[str, Any], reading: Reading, /) -> Iterator[tuple[Location, str]]:
-        """Check that paused organizations are configured: a misspelt name would pause nothing."""
+        """Check that paused organizations and catalogs are configured: a misspelt name would pause nothing."""
         yield from super().combined_faults(table, reading)
-        pause, known = table.get("pause"), reading.organizations
+        pause = table.get("pause")
         for index, place in enumerate(pause if isinstance(pause, (list, tuple)) else ()):
-            if isinstance(place, str) and known is not None and _names_an_organization(place) and place not in known:
-                yield ("pause", index), f"{place!r} is not an organization in the configuration"
+            if not isinstance(place, str) or place == EVERYWHERE or not is_name(place.removeprefix(CATALOG)):
+                continue
+            name, is_catalog = place.removeprefix(CATALOG), place.startswith(CATALOG)
+            known = reading.catalogs if is_catalog else reading.organizations
+            if known is not None and name not in known:
+                kind = "a catalog" if is_catalog else "an organization"
+                yield ("pause", index), f"{place!r} is not {kind} in the configuration"

@@ -25,7 +25,7 @@ from omps_worker.configuration.settings.fields import (
     path_fault,
     split_url,
 )
-from omps_worker.configuration.settings.organizations import Secret, SecretFile, secret_fault
+from omps_worker.configuration.settings.secrets import Secret, SecretFile, secret_fault
 from omps_worker.configuration.settings.tables import Location, Reading, Table
 
 log = logging.getLogger(__name__)

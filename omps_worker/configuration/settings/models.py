@@ -16,7 +16,7 @@ from pydantic import Field, PrivateAttr, SecretStr
 
 from omps_worker.common.errors import Fault
 from omps_worker.common.limits import VALUES
-from omps_worker.common.names import organization_name_fault
+from omps_worker.common.names import catalog_name_fault, organization_name_fault
 from omps_worker.configuration.settings import naming
 from omps_worker.configuration.settings.broker import (
     BindingSettings,
@@ -31,6 +31,7 @@ from omps_worker.configuration.settings.broker import (
     topology_faults,
 )
 from omps_worker.configuration.settings.broker_login import BrokerSettings, BrokerUrl, login_faults
+from omps_worker.configuration.settings.catalogs import CatalogSettings
 from omps_worker.configuration.settings.fields import (
     AmqpUrl,
     AnyPath,
@@ -53,6 +54,7 @@ from omps_worker.configuration.settings.units import Duration, PositiveDuration,
 __all__ = [
     "ApiSettings",
     "BrokerSettings",
+    "CatalogSettings",
     "CatchUpSettings",
     "GreenwaveSettings",
     "KojiSettings",
@@ -207,25 +209,31 @@ class WorkerSettings(Table):
     organizations: dict[str, OrganizationSettings] = Field(
         default_factory=dict, description="The organizations to push to, by name."
     )
+    catalogs: dict[str, CatalogSettings] = Field(
+        default_factory=dict, description="The catalogs of bundle images to publish to, by name."
+    )
 
     @classmethod
     def combined_faults(cls, table: Mapping[str, Any], reading: Reading, /) -> Iterator[tuple[Location, str]]:
-        """Check that the mapping file exists and that organizations have valid names."""
+        """Check that the mapping file exists and that organizations and catalogs have valid names."""
         mapping = table.get("mapping", "mapping.yaml")
         wanted = not reading.api and reading.lenience is Lenience.NONE
         if isinstance(mapping, (str, Path)) and str(mapping) and "\0" not in str(mapping) and wanted:
             fault = path_fault(reading.directory / mapping, reading)
             if fault:
                 yield ("mapping",), naming.of_file(fault, reading.directory / mapping, reading.directory)
-        organizations = table.get("organizations")
-        for name in organizations if isinstance(organizations, Mapping) else ():
-            if fault := organization_name_fault(name):
-                yield ("organizations", name), fault
+        for key, name_fault in (("organizations", organization_name_fault), ("catalogs", catalog_name_fault)):
+            names = table.get(key)
+            for name in names if isinstance(names, Mapping) else ():
+                if fault := name_fault(name):
+                    yield (key, name), fault
 
     def model_post_init(self, _context: Any, /) -> None:
-        """Pass the organizations their names."""
+        """Pass the organizations and the catalogs their names."""
         for name, organization in self.organizations.items():
             organization.set_name(name)
+        for name, catalog in self.catalogs.items():
+            catalog.set_name(name)
 
 
 class Settings(Table):

@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from omps_worker.common.errors import Fault, SettingsError
+from omps_worker.configuration.settings.catalogs import CatalogSettings
 from omps_worker.configuration.settings.fields import is_local
 from omps_worker.configuration.settings.models import Settings
 from omps_worker.configuration.settings.organizations import OrganizationSettings
@@ -45,6 +46,20 @@ def _warnings_about(settings: Settings) -> Iterator[tuple[str, str]]:
             yield from _open_secret(f"{key}.{source}", getattr(organization, source))
         if organization.has_token and not _has_basic_token(organization):
             yield key, 'its token does not have the form "basic …", the only one that app registries accept'
+    for name, catalog in worker.catalogs.items():
+        yield from _catalog_warnings(name, catalog)
+
+
+def _catalog_warnings(name: str, catalog: CatalogSettings) -> Iterator[tuple[str, str]]:
+    key = dotted(("consumer_config", "catalogs", name))
+    if catalog.public and not catalog.has_oauth:
+        yield f"{key}.public", "is true without an oauth_token: the visibility of repositories is not changed"
+    for source, path in catalog.secret_files:
+        yield from _open_secret(f"{key}.{source}", path)
+    for source, template in (("image", catalog.image), ("bundles", catalog.bundle_images)):
+        plain = template.scheme == "http" and not is_local(f"http://{template.host}")
+        if plain and catalog.has_login and (source == "image" or catalog.bundles is not None):
+            yield f"{key}.{source}", "sends passwords over plain HTTP, where others can read them: use https"
 
 
 def _open_secret(key: str, path: Path | None) -> Iterator[tuple[str, str]]:

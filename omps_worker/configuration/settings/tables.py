@@ -79,6 +79,8 @@ class Reading:
     """
     organizations: Collection[str] | None = None
     """The names of the configured organizations; None: names are not checked."""
+    catalogs: Collection[str] | None = None
+    """The names of the configured catalogs; None: names are not checked."""
     lenience: Lenience = Lenience.NONE
     """Other than NONE only if the caller reports these faults separately, or checks the mapping separately."""
 

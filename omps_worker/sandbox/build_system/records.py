@@ -209,15 +209,55 @@ def archive_row(number: int, build_id: int, filename: str, content: bytes, check
     }
 
 
+def image_row(number: int, record: BuildRecord, pullspec: str) -> dict[str, Any]:
+    """Return the entry of a build's only image in the reply to ``listArchives``, in the form that OSBS gives it.
+
+    ``pullspec`` has a digest. The file itself is not kept.
+    """
+    repository, _, digest = pullspec.partition("@")
+    tag = f"{record.version}-{record.release}"
+    docker = {
+        "id": digest,
+        "repositories": [f"{repository}:{tag}", pullspec],
+        "tags": [tag],
+        "floating_tags": ["latest"],
+        "digests": {f"{_IMAGE_TYPE}.v2+json": digest},
+        "config": {"config": {"Labels": {"version": record.version, "release": record.release}}},
+    }
+    filename = f"docker-image-{digest.replace(':', '_')}.x86_64.tar.gz"
+    return {
+        **archive_row(number, record.id, filename, b"", "md5"),
+        "arch": "x86_64",
+        "btype": "image",
+        "btype_id": BTYPE_IDS["image"],
+        "compression_type": "tar",
+        "extra": {"image": {"arch": "x86_64"}, "docker": docker},
+        "metadata_only": True,
+        "type_description": "Tar file",
+        "type_extensions": "tar tar.gz tar.bz2 tar.xz tgz",
+        "type_id": 3,
+        "type_name": "tar",
+    }
+
+
 def container_extra(
-    record: BuildRecord, *, kind: OperatorKind, archive: str | None, typeinfo: bool, flat_key: bool, subtypes: bool
+    record: BuildRecord,
+    *,
+    kind: OperatorKind,
+    archive: str | None,
+    typeinfo: bool,
+    flat_key: bool,
+    subtypes: bool,
+    pullspec: str | None = None,
+    manifest_list: bool = True,
 ) -> dict[str, Any]:
     """Return the ``extra`` that OSBS gives to a container build.
 
     ``archive`` is the name of its archive of manifests. It is written to ``typeinfo``, to the flat key of early 2019
-    (``flat_key``), or to both. ``subtypes``: whether the build states its kind of operator.
+    (``flat_key``), or to both. ``subtypes``: whether the build states its kind of operator. ``pullspec`` names the
+    image by a digest; without ``manifest_list`` the build has no list of manifests and does not say it.
     """
-    image = _image(record)
+    image = _image(record, pullspec or _pullspec(record), manifest_list=manifest_list)
     if kind == OperatorKind.BUNDLE:
         related = {"pullspecs": [], "created_by_osbs": True}
         image["operator_manifests"] = {"custom_csv_modifications_applied": False, "related_images": related}
@@ -245,25 +285,33 @@ def container_extra(
     return extra
 
 
-def _image(record: BuildRecord) -> dict[str, Any]:
-    repository = f"registry.example.com/operators/{record.name}"
-    tag = f"{record.version}-{record.release}"
+def _pullspec(record: BuildRecord) -> str:
     digest = "sha256:" + hashlib.sha256(record.nvr.encode()).hexdigest()
-    return {
+    return f"registry.example.com/operators/{record.name}@{digest}"
+
+
+def _image(record: BuildRecord, pullspec: str, *, manifest_list: bool) -> dict[str, Any]:
+    repository, _, digest = pullspec.partition("@")
+    tag = f"{record.version}-{record.release}"
+    image: dict[str, Any] = {
         "isolated": False,
         "help": None,
         "parent_build_id": None,
         "parent_images": ["registry.example.com/ubi8:8.10"],
         "parent_image_builds": {},
-        "media_types": [f"{_IMAGE_TYPE}.list.v2+json", f"{_IMAGE_TYPE}.v2+json"],
-        "index": {
-            "tags": [tag],
-            "floating_tags": ["latest", record.version],
-            "unique_tags": [f"{record.name}-candidate-12345-20251121"],
-            "pull": [f"{repository}@{digest}", f"{repository}:{tag}"],
-            "digests": {f"{_IMAGE_TYPE}.list.v2+json": digest},
-        },
+        "media_types": [f"{_IMAGE_TYPE}.v2+json"],
     }
+    if not manifest_list:
+        return image
+    image["media_types"] = [f"{_IMAGE_TYPE}.list.v2+json", f"{_IMAGE_TYPE}.v2+json"]
+    image["index"] = {
+        "tags": [tag],
+        "floating_tags": ["latest", record.version],
+        "unique_tags": [f"{record.name}-candidate-12345-20251121"],
+        "pull": [pullspec, f"{repository}:{tag}"],
+        "digests": {f"{_IMAGE_TYPE}.list.v2+json": digest},
+    }
+    return image
 
 
 def _instant(value: Any) -> datetime:

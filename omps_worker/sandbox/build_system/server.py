@@ -113,6 +113,8 @@ class SandboxKoji(HttpServer):
         checksum: str | None = None,
         checksum_type: str = "md5",
         draft: bool = False,
+        pullspec: str | None = None,
+        manifest_list: bool = True,
     ) -> dict[str, Any]:
         """Add a build, and return the reply to ``getBuild``. Ids and completion times increase.
 
@@ -131,6 +133,8 @@ class SandboxKoji(HttpServer):
         subdirectory of the logs (an architecture).
         ``metadata_only``, ``missing_file``: Koji knows the archive, but the file does not exist.
         ``checksum``: a wrong checksum of the archive.
+        ``pullspec``: the image that OSBS pushed, with its digest. ``manifest_list=False``: it is a single manifest, and
+        only the build's image archive names it.
         ``draft``: the build is a draft, and its release has a draft's suffix, until ``promote``.
         A build that is not complete has no archive, extra or task until ``set_state`` completes it.
         """
@@ -154,6 +158,8 @@ class SandboxKoji(HttpServer):
                     typeinfo=not legacy,
                     flat_key=flat_key or legacy,
                     subtypes=subtypes,
+                    pullspec=pullspec,
+                    manifest_list=manifest_list,
                 )
             logs = f"{record.directory}/data/logs"
             record.files = {f"{logs}/{log}": b"built\n" for log in ("osbs-build.log", "x86_64-build.log")}
@@ -167,6 +173,9 @@ class SandboxKoji(HttpServer):
                     row["metadata_only"] = metadata_only
                     row["checksum"] = checksum or row["checksum"]
                     record.archives.append(row)
+            if pullspec is not None and not manifest_list:
+                self._archives += 1
+                record.archives.append(records.image_row(self._archives, record, pullspec))
             self._hub.builds[record.id] = record
             return self.set_state(record.id, state, completed_at=completed_at)
 

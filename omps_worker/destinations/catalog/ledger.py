@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One package in a catalog image as it is now: what an update starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from omps_worker.common.errors import CatalogNotOurs
+from omps_worker.common.json_text import parse_json
+from omps_worker.destinations.catalog.image_registry.answers import Descriptor
+from omps_worker.destinations.catalog.image_registry.client import ImageRegistryClient
+from omps_worker.destinations.catalog.image_registry.image_name import ImageName
+from omps_worker.destinations.catalog.images.catalog_image import LAYER_BYTES, Catalog, NotOurs, package_files
+from omps_worker.destinations.catalog.images.image import JSON_BYTES
+from omps_worker.destinations.catalog.packages.package_file import NotAPackageFile, PackageFile
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogState:
+    """The catalog image at its tag, and the layer with one package. ``digest`` is None if the tag does not exist."""
+
+    digest: str | None
+    catalog: Catalog
+    files: Mapping[str, bytes] = field(repr=False)
+    """The package files in the layer of the package, by package."""
+    package: PackageFile | None = field(repr=False)
+
+
+def read_state(
+    client: ImageRegistryClient, image: ImageName, package: str, *, writing: bool = False, start_over: bool = False
+) -> CatalogState:
+    """Read what the catalog has of ``package``: two or three calls, however large the catalog is.
+
+    ``writing``: as in ``ImageRegistryClient.look``. ``start_over``: take an image that the worker did not write for an
+    empty catalog. Raises CatalogNotOurs for such an image otherwise, and CatalogError if it is not certain what is
+    there: a missing tag is never by itself an empty catalog.
+    """
+    manifest = client.look(image, writing=writing)
+    if manifest is None:
+        return CatalogState(None, Catalog(), {}, None)
+    try:
+        if manifest.config is None:
+            raise NotOurs("it is a list of manifests")
+        config = client.blob(image.repository, manifest.config, max_bytes=JSON_BYTES)
+        catalog = Catalog.parse(manifest.body, config)
+        layer = catalog.layer_with(package)
+        files: Mapping[str, bytes] = {}
+        if layer is not None:
+            descriptor = next(each for each in manifest.layers if each.digest == layer.digest)
+            files = package_files(layer, client.blob(image.repository, descriptor, max_bytes=LAYER_BYTES))
+        data = files.get(package)
+        found = None if data is None else PackageFile.parse(data)
+    except (NotOurs, NotAPackageFile) as fault:
+        if start_over:
+            return CatalogState(manifest.digest, Catalog(), {}, None)
+        raise CatalogNotOurs(
+            f"The image {image} was not written by omps-worker: {fault}. Use another image, or "
+            "`omps-worker push --new-catalog` to replace it with a new catalog.",
+            details={"registry_response": {}},
+        ) from None
+    return CatalogState(manifest.digest, catalog, files, found)
+
+
+def labels_of(client: ImageRegistryClient, image: ImageName) -> Mapping[str, str]:
+    """Return the labels of an image, {} for a list of manifests. Raises CatalogError if it cannot be read."""
+    manifest = client.manifest(image)
+    config: Descriptor | None = manifest.config
+    if config is None:
+        return {}
+    return labels_in(client.blob(image.repository, config, max_bytes=JSON_BYTES))
+
+
+def labels_in(config: bytes) -> Mapping[str, str]:
+    """Return the labels in an image's configuration, {} if it has none or is not readable."""
+    value = parse_json(config)
+    described = value.get("config") if isinstance(value, dict) else None
+    labels = described.get("Labels") if isinstance(described, dict) else None
+    if not isinstance(labels, dict):
+        return {}
+    return {str(key): text for key, text in labels.items() if isinstance(text, str)}

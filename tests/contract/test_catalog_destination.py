@@ -1,0 +1,438 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Builds of both kinds reach a catalog: in the sandbox's image registry, and in the real one."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from omps_worker.common.errors import (
+    CatalogConflict,
+    CatalogError,
+    CatalogNotOurs,
+    PackageValidationError,
+    QuayPackageNotFound,
+    SettingsError,
+    WorkerError,
+)
+from omps_worker.common.locks.package_lock import ProcessLock
+from omps_worker.common.model import Build, BuildState, OperatorKind, Target
+from omps_worker.common.push_request import PushRequest
+from omps_worker.destinations import NOT_AN_OPERATOR_IMAGE, ReleaseJob
+from omps_worker.destinations.catalog.destination import CatalogDestination
+from omps_worker.destinations.catalog.image_registry.image_name import ImageName, ImageTemplate
+from omps_worker.destinations.catalog.images.image import digest_tag
+from omps_worker.manifests.contents import ArchiveContents
+from omps_worker.manifests.transformations import Transformations
+from omps_worker.sandbox import operators
+from omps_worker.sandbox.faults import Fault
+from tests.support.images import SmallImage, docker_place, sandbox_place
+from tests.support.parts import LIMITS
+
+OTTER = operators.nested_operator("otter-cache", versions=("0.9.0", "1.0.0"))
+OTTER_AND_NEXT = operators.nested_operator("otter-cache", versions=("0.9.0", "1.0.0", "1.1.0"))
+HERON = operators.nested_operator("heron", versions=("2.0.0",))
+PREFIX = "operators.operatorframework.io.bundle."
+
+
+@dataclass
+class FixedCatalog:
+    name: str
+    image: ImageTemplate
+    bundle_images: ImageTemplate
+    format: str = "docker"
+    public: bool = False
+    transformations: Transformations = field(default_factory=Transformations)
+
+    def oauth(self) -> None:
+        return None
+
+
+class Site:
+    """A catalog called ``community`` in a registry, and a destination for it."""
+
+    def __init__(self, place: Any, directory: Path) -> None:
+        self.place, self.directory = place, directory
+        self.client = place.client()
+        team = place.repository("catalog").path.rpartition("/")[0]
+        self.catalog = FixedCatalog(
+            "community",
+            ImageTemplate.parse(f"{place.url}/{team}/catalog:latest", tagged=True),
+            ImageTemplate.parse(f"{place.url}/{team}/{{package}}-bundle", tagged=False),
+        )
+        self.number = 0
+        self.destination = self.another()
+
+    def another(self) -> CatalogDestination:
+        """A destination as another process has it."""
+        client = self.place.client()
+        return CatalogDestination(
+            {"community": self.catalog},
+            lambda _: client,
+            lambda _: None,  # type: ignore[arg-type,return-value]
+            ProcessLock(30.0),
+            LIMITS,
+            lambda name: SettingsError([], transient=True),
+        )
+
+    @property
+    def image(self) -> ImageName:
+        return self.catalog.image.image("")
+
+    def contents(self, files: operators.Files) -> ArchiveContents:
+        self.number += 1
+        archive = self.directory / f"{self.number}.zip"
+        archive.write_bytes(operators.zip_of(files))
+        return ArchiveContents(archive, self.directory / str(self.number), LIMITS)
+
+    def job(self, files: operators.Files, order: Any = None, request: PushRequest | None = None, **target: Any):
+        wanted = Target(None, catalog="community", **target)
+        request = request or PushRequest()
+        content = self.destination.prepare(wanted, self.contents(files), None, request)
+        return ReleaseJob(wanted, content, None, request, order)
+
+    def release(self, files: operators.Files, order: Any = None, **target: Any):
+        return self.destination.release(self.job(files, order, **target))
+
+    def packages(self) -> dict[str, dict[str, str]]:
+        """The heads of the channels of each package in the catalog, as its image says."""
+        from omps_worker.destinations.catalog.contents import read_catalog
+
+        return {each.name: each.heads() for each in read_catalog(self.client, self.image).packages}
+
+    def tag(self) -> str | None:
+        return self.client.digest(self.image)
+
+
+@contextmanager
+def site_of(kind: str, directory: Path):
+    opened = docker_place(directory) if kind == "docker-registry" else sandbox_place(directory)
+    with opened as place:
+        yield Site(place, directory)
+
+
+@pytest.fixture(params=["sandbox", "docker-registry"])
+def site(request, tmp_path):
+    with site_of(request.param, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def sandbox(tmp_path):
+    with site_of("sandbox", tmp_path) as made:
+        yield made
+
+
+# ---- package manifests
+
+
+def test_the_first_build_makes_the_catalog_and_its_bundle_images(site):
+    released = site.release(OTTER)
+
+    update = released.facts["catalog"]
+    assert (released.version, released.created) == ("1.0.0", True)
+    assert update.previous is None
+    assert update.digest == site.tag()
+    assert update.channels == {"candidate": "otter-cache.v1.0.0", "stable": "otter-cache.v1.0.0"}
+    assert [(bundle.version, bundle.created) for bundle in update.bundles] == [("0.9.0", True), ("1.0.0", True)]
+    assert site.packages() == {"otter-cache": dict(update.channels)}
+    repository = site.catalog.bundle_images.repository("otter-cache")
+    for bundle in update.bundles:
+        digest = bundle.image.partition("@")[2]
+        assert site.client.digest(ImageName(repository, f"v{bundle.version}")) == digest
+        assert site.client.digest(ImageName(repository, digest_tag(digest))) == digest
+
+
+def test_the_same_content_changes_nothing_and_writes_nothing(site):
+    first = site.release(OTTER)
+    again = site.release(OTTER)
+
+    assert (again.version, again.created) == ("1.0.0", False)
+    assert again.facts["digest"] == first.facts["digest"]
+    assert again.facts["catalog"].digest == first.facts["catalog"].digest == site.tag()
+
+
+def test_unchanged_content_costs_three_reads(sandbox):
+    sandbox.release(OTTER)
+    job, seen = sandbox.job(OTTER), len(sandbox.place.registry.log)
+    sandbox.destination.release(job)
+
+    assert [entry.method for entry in sandbox.place.registry.log[seen:]] == ["GET", "GET", "GET"]
+
+
+def test_other_packages_stay_byte_for_byte(site):
+    site.release(HERON)
+    before = site.destination.plan(site.job(HERON)).facts["digest"]
+    site.release(OTTER)
+    site.release(OTTER_AND_NEXT)
+
+    assert site.packages() == {
+        "heron": {"candidate": "heron.v2.0.0", "stable": "heron.v2.0.0"},
+        "otter-cache": {"candidate": "otter-cache.v1.1.0", "stable": "otter-cache.v1.1.0"},
+    }
+    again = site.destination.plan(site.job(HERON))
+    assert (again.created, again.facts["digest"]) == (False, before)
+
+
+def test_a_plan_says_what_a_release_would_do_and_writes_nothing(site):
+    planned = site.destination.plan(site.job(OTTER))
+
+    assert (planned.version, planned.created) == ("1.0.0", True)
+    assert planned.facts["catalog"].channels["stable"] == "otter-cache.v1.0.0"
+    assert site.tag() is None
+
+
+def test_a_version_with_other_content_is_refused_unless_the_mapping_lets_heads_change(site):
+    site.release(OTTER)
+    changed = {
+        path: text.replace("otter-cache-operator", "otter-cache-operator-fixed") if path.startswith("1.0.0/") else text
+        for path, text in OTTER.items()
+    }
+
+    with pytest.raises(PackageValidationError, match=r"otter-cache\.v1\.0\.0 \(1\.0\.0\) is in the catalog with other"):
+        site.release(changed)
+    released = site.release(changed, overwrite="heads")
+
+    assert released.created
+    assert [bundle.created for bundle in released.facts["catalog"].bundles] == [False, True]
+
+
+def test_a_new_channel_does_not_change_the_images_of_old_versions(site):
+    first = site.release(OTTER)
+    renamed = {
+        path: text.replace("channels:\n", "channels:\n- name: fast\n  currentCSV: otter-cache.v1.0.0\n")
+        for path, text in OTTER.items()
+    }
+    assert "fast" in site.job(renamed).content.plan.channels
+    released = site.release(renamed)
+
+    assert released.created
+    assert released.facts["catalog"].channels["fast"] == "otter-cache.v1.0.0"
+    assert [each.image for each in released.facts["catalog"].bundles] == [
+        each.image for each in first.facts["catalog"].bundles
+    ]
+
+
+def test_versions_that_the_tree_no_longer_has_are_dropped_and_told(site):
+    site.release(OTTER_AND_NEXT)
+    released = site.release(operators.nested_operator("otter-cache", versions=("1.1.0",)), overwrite="heads")
+
+    assert set(released.facts["catalog"].dropped) == {"otter-cache.v0.9.0", "otter-cache.v1.0.0"}
+
+
+def test_a_newer_build_supersedes_an_older_one(site):
+    site.release(OTTER)
+    order = SimpleNamespace(superseded=lambda below, releases: True, superseded_by="otter-1.1-1")
+    digest = site.tag()
+
+    assert site.release(OTTER_AND_NEXT, order) is None
+    assert site.tag() == digest
+
+
+def test_a_repository_in_the_mapping_is_an_assertion(sandbox):
+    with pytest.raises(PackageValidationError, match="is not the repository that was asked for"):
+        sandbox.release(OTTER, repository="heron")
+
+
+def test_a_build_without_manifests_has_nothing_to_publish(sandbox):
+    target = Target(None, catalog="community")
+    build = Build(1, "a-1-1", "a", "1", "1", BuildState.COMPLETE)
+    assert sandbox.destination.skip_reason(target, build) == NOT_AN_OPERATOR_IMAGE
+
+
+# ---- bundle builds
+
+
+def osbs_image(site: Site, version: str, *, replaces: str | None = None) -> Build:
+    """A bundle image as the build system pushes one, and its build."""
+    files = operators.nested_operator("otter-cache", versions=(version,))
+    content = site.destination.prepare(Target(None, catalog="community"), site.contents(files), None, PushRequest())
+    (made,) = content.bundles.values()
+    repository = site.place.repository("otter-cache-osbs")
+    for blob in (made.layer.blob, made.image.config):
+        site.client.push_blob(repository, blob)
+    name = ImageName(repository, made.image.digest)
+    site.client.put_manifest(name, made.image.manifest, made.image.format.manifest_type)
+    return Build(
+        1, f"otter-cache-bundle-container-{version}-1", "otter-cache-bundle-container", version, "1",
+        BuildState.COMPLETE, kind=OperatorKind.BUNDLE, bundle_image=str(name),
+    )  # fmt: skip
+
+
+def add(site: Site, build: Build, **target: Any):
+    wanted = Target(None, catalog="community", **target)
+    assert not site.destination.needs_archive(wanted, build)
+    assert site.destination.skip_reason(wanted, build) is None
+    content = site.destination.prepare(wanted, None, build, PushRequest())
+    return site.destination.release(ReleaseJob(wanted, content, build, PushRequest()))
+
+
+def test_a_bundle_build_is_added_as_the_image_that_the_build_system_pushed(site):
+    build = osbs_image(site, "1.0.0")
+    released = add(site, build)
+
+    (bundle,) = released.facts["catalog"].bundles
+    assert (bundle.image, bundle.created) == (build.bundle_image, False)
+    assert site.packages() == {"otter-cache": {"candidate": "otter-cache.v1.0.0", "stable": "otter-cache.v1.0.0"}}
+    assert not add(site, build).created
+
+
+def test_bundle_builds_without_edges_follow_each_other_by_version(site):
+    add(site, osbs_image(site, "1.0.0"), graph="semver")
+    released = add(site, osbs_image(site, "1.1.0"), graph="semver")
+
+    assert released.facts["catalog"].channels["stable"] == "otter-cache.v1.1.0"
+    assert [bundle.version for bundle in released.facts["catalog"].bundles] == ["1.0.0", "1.1.0"]
+
+
+def test_a_bundle_that_no_channel_would_reach_is_superseded(site):
+    add(site, osbs_image(site, "1.1.0"))
+    assert add(site, osbs_image(site, "1.0.0")) is None
+
+
+def test_an_image_that_cannot_be_found_is_waited_for(site):
+    build = osbs_image(site, "1.0.0")
+    missing = f"{build.bundle_image.partition('@')[0]}@sha256:{'0' * 64}"
+    with pytest.raises(CatalogError) as caught:
+        add(site, Build(1, "a-1-1", "a", "1", "1", 1, kind=OperatorKind.BUNDLE, bundle_image=missing))
+    assert caught.value.transient
+
+
+# ---- deleting
+
+
+def test_a_bundle_or_a_package_leaves_the_catalog_and_its_images_stay(site):
+    update = site.release(OTTER_AND_NEXT).facts["catalog"]
+    site.release(HERON)
+    with pytest.raises(PackageValidationError, match="rest of the package"):
+        site.destination.delete("community", "otter-cache", "1.0.0")
+
+    assert site.destination.would_delete("community", "heron") == ["2.0.0"]
+    (outcome,) = site.destination.delete("community", "heron")
+    assert (outcome.version, outcome.repo) == ("2.0.0", "heron")
+    assert list(site.packages()) == ["otter-cache"]
+    for bundle in update.bundles:
+        repository = site.catalog.bundle_images.repository("otter-cache")
+        assert site.client.digest(ImageName(repository, bundle.image.partition("@")[2])) is not None
+    with pytest.raises(QuayPackageNotFound):
+        site.destination.delete("community", "heron")
+
+
+# ---- what other programs read
+
+
+def test_skopeo_reads_the_catalog_and_its_bundles(tmp_path):
+    with site_of("docker-registry", tmp_path) as site:
+        update = site.release(OTTER).facts["catalog"]
+        for name in (str(site.image), update.bundles[-1].image):
+            told = subprocess.run(
+                ["skopeo", "inspect", "--tls-verify=false", f"docker://{name}"], capture_output=True, check=True
+            )
+            labels = json.loads(told.stdout)["Labels"]
+            assert labels.get(f"{PREFIX}package.v1", "otter-cache") == "otter-cache"
+
+
+# ---- when things go wrong
+
+
+@pytest.mark.parametrize("status", [403, 500, 502])
+def test_a_tag_that_cannot_be_read_is_never_an_empty_catalog(sandbox, status):
+    sandbox.release(HERON)
+    before = sandbox.tag()
+    job = sandbox.job(OTTER)
+    sandbox.place.registry.faults.add(Fault("GET .*/catalog/manifests/latest", status=status, times=None))
+    with pytest.raises(WorkerError) as caught:
+        sandbox.destination.release(job)
+    sandbox.place.registry.faults.clear()
+
+    assert caught.value.transient
+    assert sandbox.tag() == before
+
+
+def test_a_tag_that_is_listed_and_not_found_is_never_an_empty_catalog(sandbox):
+    sandbox.release(HERON)
+    sandbox.place.registry.hide(sandbox.image.repository.path, "latest", times=None)
+    with pytest.raises(CatalogError, match="lists the tag and does not find it"):
+        sandbox.release(OTTER)
+
+
+def test_an_image_of_another_program_is_refused_unless_a_new_catalog_is_asked_for(site):
+    SmallImage().push(site.client, site.image)
+
+    with pytest.raises(CatalogNotOurs):
+        site.release(OTTER)
+    job = site.job(OTTER, request=PushRequest(new_catalog=True))
+    assert site.destination.release(job).created
+    assert list(site.packages()) == ["otter-cache"]
+
+
+def test_a_writer_who_comes_in_between_is_kept(sandbox):
+    other = sandbox.another()
+    heron = sandbox.job(HERON)
+    path = sandbox.image.repository.path
+    sandbox.place.registry.before(f"HEAD /v2/{path}/manifests/latest", lambda: other.release(heron))
+    sandbox.release(OTTER)
+
+    assert sorted(sandbox.packages()) == ["heron", "otter-cache"]
+
+
+def test_a_catalog_that_others_keep_changing_is_a_conflict(sandbox):
+    path = sandbox.image.repository.path
+    files = iter([operators.nested_operator(f"heron-{number}", versions=("1.0.0",)) for number in range(40)])
+    other = sandbox.another()
+
+    def interfere() -> None:
+        other.release(sandbox.job(next(files)))
+
+    busy = []
+
+    def once() -> None:
+        if not busy:
+            busy.append(True)
+            try:
+                interfere()
+            finally:
+                busy.clear()
+
+    sandbox.place.registry.before(f"HEAD /v2/{path}/manifests/latest", once, times=None)
+    with pytest.raises(CatalogConflict) as caught:
+        sandbox.release(OTTER)
+    assert caught.value.transient
+
+
+def error_of(destination: CatalogDestination, job: ReleaseJob) -> WorkerError | None:
+    try:
+        destination.release(job)
+    except WorkerError as error:
+        return error
+    return None
+
+
+def test_killed_before_or_after_each_call_the_next_try_ends_with_one_whole_catalog(sandbox):
+    """Each call of an update fails once, unanswered or with its answer lost; the next try finishes the work."""
+    sandbox.release(HERON)
+    job = sandbox.job(OTTER)
+    seen = len(sandbox.place.registry.log)
+    sandbox.destination.release(job)
+    calls = len(sandbox.place.registry.log) - seen
+    assert calls > 15
+
+    for stored in (False, True):
+        for number in range(calls):
+            sandbox.destination.delete("community", "otter-cache")
+            digest = sandbox.tag()
+            sandbox.place.registry.faults.add(Fault("", drop=not stored, drop_answer=stored, after=number))
+            error = error_of(sandbox.another(), job)
+            sandbox.place.registry.faults.clear()
+            assert error is None or error.transient, (number, error)
+            assert "heron" in sandbox.packages()
+            assert error is not None or sandbox.tag() != digest
+            sandbox.another().release(job)
+            assert sorted(sandbox.packages()) == ["heron", "otter-cache"], number
