@@ -72,7 +72,9 @@ class CatalogUpdates:
         state = read_state(client, image, package)
         change = decide(state)
         missing = [name for name, each in change.bundles.items() if not _is_there(client, each)]
-        return Updated(state, change, state.digest, written=False, created=frozenset(missing))
+        # The digest that the catalog would get is not known: nothing is made.
+        digest = state.digest if change.merged is None or unchanged(state, change) else None
+        return Updated(state, change, digest, written=False, created=frozenset(missing))
 
     def update(
         self,
