@@ -31,7 +31,7 @@ from omps_worker.monitoring.organization_probes import OrganizationProbes
 from omps_worker.monitoring.readiness import restart_reasons, stuck_after
 from omps_worker.monitoring.service_monitoring import ServiceMonitoring
 from omps_worker.monitoring.systemd import SystemdNotifier
-from omps_worker.publishing.catch_up import ScheduledCatchUp
+from omps_worker.publishing.catch_up import CatchUpRound
 
 if TYPE_CHECKING:
     from omps_worker.monitoring.metrics import Gauge
@@ -185,7 +185,7 @@ class _Worker:
         period, window = worker.catch_up.period.seconds, worker.catch_up.window.seconds
         if not period:
             return
-        catch_up = ScheduledCatchUp(site.catching_up, period, window, partial(site.send_missing, self._publisher))
+        catch_up = CatchUpRound(site.catching_up, period, window, partial(site.send_missing, self._publisher))
 
         def run_once(stopping: Callable[[], bool]) -> None:
             sent: int | None = None

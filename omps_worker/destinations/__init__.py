@@ -147,7 +147,7 @@ class Destination(Protocol):
         """Make sure that the content is released, and return the release; None if something newer supersedes it."""
         ...
 
-    def publish(self, job: ReleaseJob, released: Released) -> bool:
+    def make_public(self, job: ReleaseJob, released: Released) -> bool:
         """Make the package public if it is meant to be, and return whether it is known to be public."""
         ...
 

@@ -56,9 +56,9 @@ class RoutingDestination:
         """Make sure that the content is released, and return the release; None if something newer supersedes it."""
         return self._of(job.target).release(job)
 
-    def publish(self, job: ReleaseJob, released: Released) -> bool:
+    def make_public(self, job: ReleaseJob, released: Released) -> bool:
         """Make the package public if it is meant to be, and return whether it is known to be public."""
-        return self._of(job.target).publish(job, released)
+        return self._of(job.target).make_public(job, released)
 
     def is_public(self, job: ReleaseJob) -> bool:
         """Return whether the package is meant to be public."""

@@ -183,7 +183,7 @@ def _places(build: Build, match: Match | None) -> set[str]:
     return {each.place for each in targets if each.catalog is not None or build.kind is not OperatorKind.BUNDLE}
 
 
-class ScheduledCatchUp:
+class CatchUpRound:
     """A catch-up that runs every ``every`` seconds and looks ``window`` seconds back each time.
 
     A round leaves out builds that were completed so recently that their messages may still be on the way; the next

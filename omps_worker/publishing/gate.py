@@ -23,7 +23,7 @@ _FAULTS_OF_THE_QUESTION = frozenset({400, 422})
 can fix it."""
 
 
-class Gate(Protocol):
+class GateSettings(Protocol):
     """The settings of a gate; see ``settings.models.GreenwaveSettings``."""
 
     @property
@@ -65,7 +65,12 @@ class Greenwave:
 
     @classmethod
     def of(
-        cls, gate: Gate | None, *, timeout: float, ca_bundle: Path | None = None, observer: Observer = NO_OBSERVER
+        cls,
+        gate: GateSettings | None,
+        *,
+        timeout: float,
+        ca_bundle: Path | None = None,
+        observer: Observer = NO_OBSERVER,
     ) -> Greenwave | None:
         """Return a client for the configured gate, or None if none is configured."""
         if gate is None:

@@ -22,22 +22,22 @@ LOOK_AGAIN_SECONDS = 300.0
 """The shortest time, in seconds, before a paused message is tried again."""
 
 
-def publish_unpaused(
+def prepare_unpaused(
     mapping: Mapping,
     targets: Sequence[Target],
-    publish: Callable[[Sequence[Target]], list[Part]],
+    prepare: Callable[[Sequence[Target]], list[Part]],
     put_off: Callable[[Target, OrganizationPaused], Part],
     *,
     waits: bool,
 ) -> list[Part]:
-    """Call ``publish`` for the targets that are not paused and ``put_off`` for the others.
+    """Call ``prepare`` for the targets that are not paused and ``put_off`` for the others.
 
     Return their results in the order of ``targets``. ``waits`` says whether the work waits until the pause is over,
     as messages do.
     """
     paused = [_paused(mapping, target.place, waits=waits) for target in targets]
     unpaused = [target for target, error in zip(targets, paused, strict=True) if error is None]
-    done = iter(publish(unpaused) if unpaused else ())
+    done = iter(prepare(unpaused) if unpaused else ())
     return [put_off(target, error) if error else next(done) for target, error in zip(targets, paused, strict=True)]
 
 

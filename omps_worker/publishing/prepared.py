@@ -81,7 +81,7 @@ class PreparedBuild:
         return replace(self, work=work)
 
 
-def left_to_release(work: BuildWork, parts: Sequence[Outcome | PreparedTarget]) -> PreparedBuild | list[Outcome]:
+def outcomes_or_prepared(work: BuildWork, parts: Sequence[Outcome | PreparedTarget]) -> PreparedBuild | list[Outcome]:
     """Return the outcomes if all parts have one, else a PreparedBuild with what is left to release."""
     done = [part for part in parts if isinstance(part, Outcome)]
     return done if len(done) == len(parts) else PreparedBuild(work, parts)

@@ -49,8 +49,8 @@ from omps_worker.manifests.contents import ArchiveContents
 from omps_worker.messages import events
 from omps_worker.publishing import build_orders, claims
 from omps_worker.publishing.build_orders import BuildOrders
-from omps_worker.publishing.holds import HELD, publish_unpaused
-from omps_worker.publishing.prepared import BuildWork, PreparedBuild, PreparedTarget, left_to_release
+from omps_worker.publishing.holds import HELD, prepare_unpaused
+from omps_worker.publishing.prepared import BuildWork, PreparedBuild, PreparedTarget, outcomes_or_prepared
 from omps_worker.publishing.superseded import SKIP, SUPERSEDED, BuildOrder
 from omps_worker.publishing.targets import still_open, targets_of
 
@@ -159,7 +159,7 @@ class Processor:
             parts = (work.outcome(Status.SKIPPED, target, reason=HELD, held_by=held_by) for target in relevant)
         else:
             parts = iter(self._prepare_unpaused(work, relevant, partial(self._unpack, work, build, relevant)))
-        return left_to_release(
+        return outcomes_or_prepared(
             work,
             [
                 next(parts) if reason is None else work.outcome(Status.SKIPPED, target, reason=reason)
@@ -180,7 +180,9 @@ class Processor:
             return [work.outcome(Status.FAILED, None, error=_as_worker_error(error, None))]
         if isinstance(targets, Ignored):
             return targets
-        return left_to_release(work, self._prepare_unpaused(work, targets, partial(self._contents, work, archive_file)))
+        return outcomes_or_prepared(
+            work, self._prepare_unpaused(work, targets, partial(self._contents, work, archive_file))
+        )
 
     def release(self, prepared: PreparedBuild) -> list[Outcome]:
         """Release what was prepared and return one Outcome per target. Never raises."""
@@ -222,7 +224,7 @@ class Processor:
             return []
         if work.request.dry_run:
             return self._prepare_all(work, targets, unpack)
-        return publish_unpaused(
+        return prepare_unpaused(
             self._mapping.current,
             targets,
             lambda unpaused: self._prepare_all(work, unpaused, unpack),
@@ -285,7 +287,7 @@ class Processor:
             status = Status.PUBLISHED if released.created else Status.UNCHANGED
             return work.outcome(status, target, **known, public=destination.is_public(job))
         with work.stage("publish"):
-            public = destination.publish(job, released)
+            public = destination.make_public(job, released)
         made_by_this_work = released.created or work.attempt.interrupted
         status = Status.PUBLISHED if made_by_this_work else Status.UNCHANGED
         return work.outcome(status, target, **known, public=public)

@@ -82,7 +82,7 @@ class Retry:
 
 
 @dataclass(frozen=True, slots=True)
-class Disposition:
+class RetryDecision:
     """What to do with a message: report ``outcomes``, then make the copies, if any, then ack the message."""
 
     outcomes: tuple[Outcome, ...]
@@ -92,7 +92,7 @@ class Disposition:
 
 def decide(
     outcomes: Sequence[Outcome], *, attempt: int, first_seen: datetime, now: datetime, schedule: RetrySchedule
-) -> Disposition:
+) -> RetryDecision:
     """Return which outcomes to report, and what to park and retry.
 
     A permanent failure is parked at once, even if another target of the same message is retried: each copy names its
@@ -103,7 +103,7 @@ def decide(
     failed = [outcome for outcome in outcomes if outcome.status is Status.FAILED and outcome not in waiting]
     parked = Park(_deciding_error(failed), _labels(failed)) if failed else None
     if not waiting:
-        return Disposition(tuple(outcomes), parked)
+        return RetryDecision(tuple(outcomes), parked)
     requested = [outcome.error.retry_after for outcome in waiting if outcome.error and outcome.error.retry_after]
     counts = any(outcome.error.counts for outcome in waiting if outcome.error)
     delay = schedule.delay(attempt, max(requested, default=None)) if counts or requested else schedule.shortest
@@ -114,7 +114,7 @@ def decide(
         else outcome
         for outcome in outcomes
     )
-    return Disposition(reported, parked, Retry(_deciding_error(waiting), _labels(waiting), delay, counts))
+    return RetryDecision(reported, parked, Retry(_deciding_error(waiting), _labels(waiting), delay, counts))
 
 
 def _transient(outcome: Outcome) -> bool:

@@ -12,7 +12,7 @@ from omps_worker.common.errors import KojiError
 from omps_worker.common.http_client.client import HttpClient
 from omps_worker.common.model import Attempt, OperatorKind
 from omps_worker.messages.events import decode
-from omps_worker.publishing.catch_up import CatchUp, ScheduledCatchUp
+from omps_worker.publishing.catch_up import CatchUp, CatchUpRound
 from omps_worker.sandbox import operators
 from omps_worker.sandbox.build_system import records
 from omps_worker.sandbox.faults import Fault
@@ -200,7 +200,7 @@ def test_looking_changes_nothing(place):
 
 
 def looking_back(place, send, *, every=60, window=7 * 3600):
-    return ScheduledCatchUp(place.work, every, window, send)
+    return CatchUpRound(place.work, every, window, send)
 
 
 def never():
@@ -290,7 +290,7 @@ def test_a_hub_that_cannot_list_by_promotion_lists_the_rest(place, monkeypatch):
 def test_looking_back_sends_a_draft_once_it_is_promoted(place):
     draft = place.build("otter", draft=True)
     sent = []
-    looking_back = ScheduledCatchUp(place.work, 60.0, 3600.0 * 3, sent.append)
+    looking_back = CatchUpRound(place.work, 60.0, 3600.0 * 3, sent.append)
     assert looking_back.once(lambda: False) == 0
     place.site.koji.promote(draft, promoted_at=place.start + timedelta(minutes=30))
     assert looking_back.once(lambda: False) == 1

@@ -89,7 +89,7 @@ class CatalogShelf:
             self.kept[str(job.target.catalog), job.content.package_name].append(job.content)
         return released
 
-    def publish(self, job: ReleaseJob, released: Released) -> bool:
+    def make_public(self, job: ReleaseJob, released: Released) -> bool:
         return False
 
     def is_public(self, job: ReleaseJob) -> bool:

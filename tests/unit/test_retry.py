@@ -33,7 +33,7 @@ def decide(*outcomes, attempt=1, age=0.0, ladder=LADDER):
 
 def test_what_is_done_is_done():
     outcomes = [outcome(Status.PUBLISHED), outcome(Status.UNCHANGED), outcome(Status.SKIPPED)]
-    assert decide(*outcomes) == retry.Disposition(tuple(outcomes))
+    assert decide(*outcomes) == retry.RetryDecision(tuple(outcomes))
 
 
 def test_a_permanent_failure_is_parked_at_once_and_names_its_targets():

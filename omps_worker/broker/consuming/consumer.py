@@ -26,10 +26,10 @@ from omps_worker.broker.connection.access import BrokerAccess
 from omps_worker.broker.connection.backoff import Backoff
 from omps_worker.broker.consuming.delivery_worker import DeliveryWorker, MessageHandler
 from omps_worker.broker.consuming.dispatcher import Dispatcher
-from omps_worker.broker.consuming.final_refusals import FinalRefusals
 from omps_worker.broker.consuming.housekeeping import Housekeeping
 from omps_worker.broker.consuming.in_flight import InFlight
 from omps_worker.broker.consuming.signals import Interrupted, Signals, StopNow
+from omps_worker.broker.consuming.startup_refusals import StartupRefusals
 from omps_worker.broker.dead_letters.already_parked import AlreadyParked
 from omps_worker.broker.publisher import Publisher
 from omps_worker.broker.queues.topology import Topology
@@ -104,7 +104,7 @@ class Consumer:
         self._topology_requested = threading.Event()
         self._housekeeping = Housekeeping(handler, self._signals)
         self._ever_consumed = False
-        self._final_refusals = FinalRefusals()
+        self._startup_refusals = StartupRefusals()
         self._turned_at = time.monotonic()
         self._reconnect_now = threading.Event()
 
@@ -187,7 +187,7 @@ class Consumer:
     def _run_session(self) -> None:
         connection = self._connect()
         try:
-            with self._final_refusals.step("declare"):
+            with self._startup_refusals.step("declare"):
                 self._topology.set_up(connection)
             self._topology_requested.clear()
             self._publisher.start()
@@ -203,7 +203,7 @@ class Consumer:
         _close(connection)
 
     def _connect(self) -> BlockingConnection:
-        with self._final_refusals.step("log in"), self._signals.interrupting():
+        with self._startup_refusals.step("log in"), self._signals.interrupting():
             return self._access.connect()
 
     def _open(self, connection: BlockingConnection) -> _BrokerSession:
@@ -219,7 +219,7 @@ class Consumer:
         """Return whether the outcome of work could probably be recorded now."""
         publisher, session = self._publisher, self._session
         if publisher.refusal is not None and self._topology.locks:
-            with self._final_refusals.step("publish"):
+            with self._startup_refusals.step("publish"):
                 raise publisher.refusal
         if publisher.blocked is not None or session is None:
             return False
@@ -269,7 +269,7 @@ class Consumer:
     def _log_or_raise(self, error: Exception) -> None:
         if isinstance(error, AMQPError | OSError | BrokerError):
             found = self._access.as_broker_error(error)
-            if self._final_refusals.is_final(found):
+            if self._startup_refusals.is_final(found):
                 raise found
             log.warning("not consuming, trying again: %s", found.message)
         elif isinstance(error, WorkerError) and not error.transient:

@@ -139,7 +139,7 @@ class DeliveryWorker:
         self._handler = handler
         self._publisher = publisher
         self._queue = queue
-        self._ladder = schedule
+        self._schedule = schedule
         self._exchange = publish_exchange
         self._priority = publish_priority
         self._restore_topology = restore_topology
@@ -211,18 +211,18 @@ class DeliveryWorker:
             machine.log_failure(log, error, "the work on message %s raised an exception", one_line(delivery.message_id))
             return [Outcome(Status.FAILED, nvr=delivery.event.nvr, error=unexpected_error(error))]
 
-    def _decide(self, outcomes: Sequence[Outcome], delivery: Delivery) -> retry.Disposition:
+    def _decide(self, outcomes: Sequence[Outcome], delivery: Delivery) -> retry.RetryDecision:
         return retry.decide(
             outcomes,
             attempt=delivery.attempt.number,
             first_seen=delivery.first_seen,
             now=datetime.now(timezone.utc),
-            schedule=self._ladder,
+            schedule=self._schedule,
         )
 
     def _with_results(
-        self, disposition: retry.Disposition, delivery: Delivery
-    ) -> tuple[retry.Disposition, Sequence[ResultMessage]]:
+        self, disposition: retry.RetryDecision, delivery: Delivery
+    ) -> tuple[retry.RetryDecision, Sequence[ResultMessage]]:
         source, attempt = delivery.source, delivery.attempt
         try:
             return disposition, self._handler.messages_for(disposition.outcomes, source, attempt)

@@ -37,7 +37,7 @@ TEXT_LIMIT = 4096
 
 
 @dataclass(frozen=True)
-class Death:
+class DeadLettering:
     """One entry of ``x-death``: the broker removed the message from ``queue``."""
 
     queue: str
@@ -70,7 +70,7 @@ class ParkedMessage:
 
     delivery: Delivery
     parked: ParkedFailure
-    deaths: tuple[Death, ...]
+    deaths: tuple[DeadLettering, ...]
     deliveries: int
     """How often it was delivered from the failed queue before; the broker may have a limit."""
     body: bytes = field(repr=False, default=b"")
@@ -143,12 +143,12 @@ def event_in(properties: BasicProperties, body: bytes) -> BuildEvent | None:
     return found if isinstance(found, BuildEvent) else None
 
 
-def _died_after_parking(death: Death, queue: str, parked_at: datetime | None) -> bool:
+def _died_after_parking(death: DeadLettering, queue: str, parked_at: datetime | None) -> bool:
     # An operator may have moved a parked message back manually, and the broker dead-lettered it after that.
     return parked_at is None or (death.queue == queue and death.time is not None and death.time > parked_at)
 
 
-def _first_death(deaths: tuple[Death, ...]) -> Death | None:
+def _first_death(deaths: tuple[DeadLettering, ...]) -> DeadLettering | None:
     """Return the death that best shows where the message was published.
 
     It is the oldest one that names an exchange. In the default exchange, through which copies and dead letters travel,
@@ -158,13 +158,13 @@ def _first_death(deaths: tuple[Death, ...]) -> Death | None:
     return next(iter(known), deaths[-1] if deaths else None)
 
 
-def _deaths(table: Mapping[Any, Any]) -> Iterator[Death]:
+def _deaths(table: Mapping[Any, Any]) -> Iterator[DeadLettering]:
     value = table.get("x-death")
     for entry in value[:DEATHS_READ] if isinstance(value, list) else ():
         if not isinstance(entry, dict):
             continue
         keys = entry.get("routing-keys")
-        yield Death(
+        yield DeadLettering(
             queue=_text(entry.get("queue")) or "",
             reason=_text(entry.get("reason")) or "",
             exchange=headers.short_text(entry, "exchange"),

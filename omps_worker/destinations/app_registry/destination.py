@@ -88,7 +88,7 @@ class AppRegistryDestination:
         """
         return self._releaser.release(self._wanted(job))
 
-    def publish(self, job: ReleaseJob, released: Released) -> bool:
+    def make_public(self, job: ReleaseJob, released: Released) -> bool:
         """Make the package public if its organization is public. Raises QuayPackageError, which is transient."""
         location = self._location(job)
         public = self._releaser.publish(location, released.version)

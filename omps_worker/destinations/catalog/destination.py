@@ -131,7 +131,7 @@ class CatalogDestination:
         )
         return self._released(job, catalog, image, updated)
 
-    def publish(self, job: ReleaseJob, released: Released) -> bool:  # noqa: ARG002
+    def make_public(self, job: ReleaseJob, released: Released) -> bool:  # noqa: ARG002
         """Make the repositories of the catalog and of its bundles public, if the catalog is.
 
         Raises QuayPackageError, which is transient.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``FinalRefusals``: which refusals of the broker end a worker. Only those of a step that has never succeeded do.
+"""``StartupRefusals``: which refusals of the broker end a worker. Only those of a step that has never succeeded do.
 
 Before a step has succeeded, a refusal most likely means a mistake in the configuration, so it is reported at once and
 ends the worker. Later it means that something changed on the broker, and may change back.
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from omps_worker.common.errors import BrokerRefused
 
 
-class FinalRefusals:
+class StartupRefusals:
     """Remembers which steps have succeeded."""
 
     def __init__(self) -> None:
