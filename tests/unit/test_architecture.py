@@ -75,6 +75,12 @@ INSIDE = {
         "wiring": "requests scheduling announcer health service app",
         "server": "replies monitoring wiring",
     },
+    "destinations": {
+        "refusals": "",
+        "app_registry": "refusals",
+        "catalog": "refusals",
+        "routing": "",
+    },
     "destinations.catalog": {
         "image_registry": "",
         "grammars": "",
