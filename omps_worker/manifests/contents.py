@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from omps_worker.manifests.file_tree import FilesOnDisk, FileTree
 from omps_worker.manifests.operator_manifests import OperatorManifests
 from omps_worker.manifests.transformations import Transformations, apply
 
-_computing = threading.Lock()
+computing = threading.Lock()
 """Held while manifests are processed, so that one thread at a time does it: this is pure computation, which threads
 do not speed up, and the largest accepted manifests take one or two hundred megabytes."""
 
@@ -45,17 +45,22 @@ class ArchiveContents:
         return self._values
 
     @contextmanager
-    def transformed(self, transformations: Transformations) -> Iterator[FileTree]:
+    def transformed(
+        self, transformations: Transformations, first: Callable[[FilesOnDisk], FilesOnDisk] | None = None
+    ) -> Iterator[FileTree]:
         """Yield the files with these transformations. They are readable during the ``with`` block only.
 
-        Raises what ``transformations.apply`` raises.
+        ``first`` is called with a copy of the files before they are transformed, and returns what it made of them; it
+        is not called if there is nothing to transform. Raises what ``transformations.apply`` raises.
         """
         if not transformations:
             yield self._tree
             return
         with tempfile.TemporaryDirectory(dir=self._scratch) as directory:
             tree = FilesOnDisk.copy_of(self._tree, Path(directory, "manifests"))
-            with _computing:
+            with computing:
+                if first is not None:
+                    tree = first(tree)
                 apply(tree, transformations, self._values)
             yield tree
 
@@ -88,6 +93,6 @@ class ArchiveContents:
             return self._bundle_of(tree)
 
     def _bundle_of(self, tree: FileTree) -> Bundle:
-        with _computing:
+        with computing:
             manifests = OperatorManifests.read(tree, self._values)
             return bundle.prepare(tree, manifests, manifests.package_name)

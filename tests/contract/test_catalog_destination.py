@@ -5,11 +5,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -19,22 +15,17 @@ from omps_worker.common.errors import (
     CatalogNotOurs,
     PackageValidationError,
     QuayPackageNotFound,
-    SettingsError,
     WorkerError,
 )
-from omps_worker.common.locks.package_lock import ProcessLock
 from omps_worker.common.model import Build, BuildState, OperatorKind, Target
 from omps_worker.common.push_request import PushRequest
-from omps_worker.destinations import NOT_AN_OPERATOR_IMAGE, ReleaseJob
-from omps_worker.destinations.catalog.destination import CatalogDestination
-from omps_worker.destinations.catalog.image_registry.image_name import ImageName, ImageTemplate
+from omps_worker.destinations import NOT_AN_OPERATOR_IMAGE
+from omps_worker.destinations.catalog.image_registry.image_name import ImageName
 from omps_worker.destinations.catalog.images.image import digest_tag
-from omps_worker.manifests.contents import ArchiveContents
-from omps_worker.manifests.transformations import Transformations
 from omps_worker.sandbox import operators
 from omps_worker.sandbox.faults import Fault
-from tests.support.images import SmallImage, docker_place, sandbox_place
-from tests.support.parts import LIMITS
+from tests.support.catalog_places import catalog_place, error_of
+from tests.support.images import SmallImage
 
 OTTER = operators.nested_operator("otter-cache", versions=("0.9.0", "1.0.0"))
 OTTER_AND_NEXT = operators.nested_operator("otter-cache", versions=("0.9.0", "1.0.0", "1.1.0"))
@@ -42,91 +33,15 @@ HERON = operators.nested_operator("heron", versions=("2.0.0",))
 PREFIX = "operators.operatorframework.io.bundle."
 
 
-@dataclass
-class FixedCatalog:
-    name: str
-    image: ImageTemplate
-    bundle_images: ImageTemplate
-    format: str = "docker"
-    public: bool = False
-    transformations: Transformations = field(default_factory=Transformations)
-
-    def oauth(self) -> None:
-        return None
-
-
-class Site:
-    """A catalog called ``community`` in a registry, and a destination for it."""
-
-    def __init__(self, place: Any, directory: Path) -> None:
-        self.place, self.directory = place, directory
-        self.client = place.client()
-        team = place.repository("catalog").path.rpartition("/")[0]
-        self.catalog = FixedCatalog(
-            "community",
-            ImageTemplate.parse(f"{place.url}/{team}/catalog:latest", tagged=True),
-            ImageTemplate.parse(f"{place.url}/{team}/{{package}}-bundle", tagged=False),
-        )
-        self.number = 0
-        self.destination = self.another()
-
-    def another(self) -> CatalogDestination:
-        """A destination as another process has it."""
-        client = self.place.client()
-        return CatalogDestination(
-            {"community": self.catalog},
-            lambda _: client,
-            lambda _: None,  # type: ignore[arg-type,return-value]
-            ProcessLock(30.0),
-            LIMITS,
-            lambda name: SettingsError([], transient=True),
-        )
-
-    @property
-    def image(self) -> ImageName:
-        return self.catalog.image.image("")
-
-    def contents(self, files: operators.Files) -> ArchiveContents:
-        self.number += 1
-        archive = self.directory / f"{self.number}.zip"
-        archive.write_bytes(operators.zip_of(files))
-        return ArchiveContents(archive, self.directory / str(self.number), LIMITS)
-
-    def job(self, files: operators.Files, order: Any = None, request: PushRequest | None = None, **target: Any):
-        wanted = Target(None, catalog="community", **target)
-        request = request or PushRequest()
-        content = self.destination.prepare(wanted, self.contents(files), None, request)
-        return ReleaseJob(wanted, content, None, request, order)
-
-    def release(self, files: operators.Files, order: Any = None, **target: Any):
-        return self.destination.release(self.job(files, order, **target))
-
-    def packages(self) -> dict[str, dict[str, str]]:
-        """The heads of the channels of each package in the catalog, as its image says."""
-        from omps_worker.destinations.catalog.contents import read_catalog
-
-        return {each.name: each.heads() for each in read_catalog(self.client, self.image).packages}
-
-    def tag(self) -> str | None:
-        return self.client.digest(self.image)
-
-
-@contextmanager
-def site_of(kind: str, directory: Path):
-    opened = docker_place(directory) if kind == "docker-registry" else sandbox_place(directory)
-    with opened as place:
-        yield Site(place, directory)
-
-
 @pytest.fixture(params=["sandbox", "docker-registry"])
 def site(request, tmp_path):
-    with site_of(request.param, tmp_path) as made:
+    with catalog_place(request.param, tmp_path) as made:
         yield made
 
 
 @pytest.fixture
 def sandbox(tmp_path):
-    with site_of("sandbox", tmp_path) as made:
+    with catalog_place("sandbox", tmp_path) as made:
         yield made
 
 
@@ -250,58 +165,34 @@ def test_a_build_without_manifests_has_nothing_to_publish(sandbox):
 # ---- bundle builds
 
 
-def osbs_image(site: Site, version: str, *, replaces: str | None = None) -> Build:
-    """A bundle image as the build system pushes one, and its build."""
-    files = operators.nested_operator("otter-cache", versions=(version,))
-    content = site.destination.prepare(Target(None, catalog="community"), site.contents(files), None, PushRequest())
-    (made,) = content.bundles.values()
-    repository = site.place.repository("otter-cache-osbs")
-    for blob in (made.layer.blob, made.image.config):
-        site.client.push_blob(repository, blob)
-    name = ImageName(repository, made.image.digest)
-    site.client.put_manifest(name, made.image.manifest, made.image.format.manifest_type)
-    return Build(
-        1, f"otter-cache-bundle-container-{version}-1", "otter-cache-bundle-container", version, "1",
-        BuildState.COMPLETE, kind=OperatorKind.BUNDLE, bundle_image=str(name),
-    )  # fmt: skip
-
-
-def add(site: Site, build: Build, **target: Any):
-    wanted = Target(None, catalog="community", **target)
-    assert not site.destination.needs_archive(wanted, build)
-    assert site.destination.skip_reason(wanted, build) is None
-    content = site.destination.prepare(wanted, None, build, PushRequest())
-    return site.destination.release(ReleaseJob(wanted, content, build, PushRequest()))
-
-
 def test_a_bundle_build_is_added_as_the_image_that_the_build_system_pushed(site):
-    build = osbs_image(site, "1.0.0")
-    released = add(site, build)
+    build = site.osbs("1.0.0")
+    released = site.add(build)
 
     (bundle,) = released.facts["catalog"].bundles
     assert (bundle.image, bundle.created) == (build.bundle_image, False)
-    assert site.packages() == {"otter-cache": {"candidate": "otter-cache.v1.0.0", "stable": "otter-cache.v1.0.0"}}
-    assert not add(site, build).created
+    assert site.packages() == {"otter-cache": {"stable": "otter-cache.v1.0.0"}}
+    assert not site.add(build).created
 
 
 def test_bundle_builds_without_edges_follow_each_other_by_version(site):
-    add(site, osbs_image(site, "1.0.0"), graph="semver")
-    released = add(site, osbs_image(site, "1.1.0"), graph="semver")
+    site.add(site.osbs("1.0.0"), graph="semver")
+    released = site.add(site.osbs("1.1.0"), graph="semver")
 
     assert released.facts["catalog"].channels["stable"] == "otter-cache.v1.1.0"
     assert [bundle.version for bundle in released.facts["catalog"].bundles] == ["1.0.0", "1.1.0"]
 
 
 def test_a_bundle_that_no_channel_would_reach_is_superseded(site):
-    add(site, osbs_image(site, "1.1.0"))
-    assert add(site, osbs_image(site, "1.0.0")) is None
+    site.add(site.osbs("1.1.0"))
+    assert site.add(site.osbs("1.0.0")) is None
 
 
 def test_an_image_that_cannot_be_found_is_waited_for(site):
-    build = osbs_image(site, "1.0.0")
+    build = site.osbs("1.0.0")
     missing = f"{build.bundle_image.partition('@')[0]}@sha256:{'0' * 64}"
     with pytest.raises(CatalogError) as caught:
-        add(site, Build(1, "a-1-1", "a", "1", "1", 1, kind=OperatorKind.BUNDLE, bundle_image=missing))
+        site.add(Build(1, "a-1-1", "a", "1", "1", 1, kind=OperatorKind.BUNDLE, bundle_image=missing))
     assert caught.value.transient
 
 
@@ -314,7 +205,7 @@ def test_a_bundle_or_a_package_leaves_the_catalog_and_its_images_stay(site):
     with pytest.raises(PackageValidationError, match="rest of the package"):
         site.destination.delete("community", "otter-cache", "1.0.0")
 
-    assert site.destination.would_delete("community", "heron") == ["2.0.0"]
+    assert list(site.destination.would_delete("community", "heron")) == ["2.0.0"]
     (outcome,) = site.destination.delete("community", "heron")
     assert (outcome.version, outcome.repo) == ("2.0.0", "heron")
     assert list(site.packages()) == ["otter-cache"]
@@ -329,7 +220,7 @@ def test_a_bundle_or_a_package_leaves_the_catalog_and_its_images_stay(site):
 
 
 def test_skopeo_reads_the_catalog_and_its_bundles(tmp_path):
-    with site_of("docker-registry", tmp_path) as site:
+    with catalog_place("docker-registry", tmp_path) as site:
         update = site.release(OTTER).facts["catalog"]
         for name in (str(site.image), update.bundles[-1].image):
             told = subprocess.run(
@@ -405,14 +296,6 @@ def test_a_catalog_that_others_keep_changing_is_a_conflict(sandbox):
     with pytest.raises(CatalogConflict) as caught:
         sandbox.release(OTTER)
     assert caught.value.transient
-
-
-def error_of(destination: CatalogDestination, job: ReleaseJob) -> WorkerError | None:
-    try:
-        destination.release(job)
-    except WorkerError as error:
-        return error
-    return None
 
 
 def test_killed_before_or_after_each_call_the_next_try_ends_with_one_whole_catalog(sandbox):

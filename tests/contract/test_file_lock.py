@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from tests.support.waiting import wait_until
 
 ETCD = ("https://registry.example.com", "community", "etcd")
 OTHER = ("https://registry.example.com", "community", "lantern")
+CATALOG = "quay.example.com/community/catalog:latest"
 
 
 @pytest.fixture(autouse=True)
@@ -323,6 +325,49 @@ def test_a_foreign_one_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(file_lock.os, "geteuid", lambda: ours + 1)
     with pytest.raises(SettingsError, match="not a private directory"):
         state_directory({})
+
+
+def test_a_catalog_is_locked_by_the_name_of_its_image(make):
+    lock = make(patience=0.05)
+    with lock.hold_catalog(CATALOG, 1.0):
+        assert held(lock), "a package is something else"
+        with pytest.raises(PackageBusy, match=f"Another push to {CATALOG} was under way"), catalog_of(lock):
+            pass
+        with lock.hold_catalog(CATALOG.replace(":latest", ":v2"), 1.0):
+            pass
+
+
+def test_the_files_of_a_catalog_are_named_by_its_image_as_those_of_packages_are_by_theirs(tmp_path):
+    for lockable, name in ((lambda lock: lock.hold(*ETCD), "/".join(ETCD)), (catalog_of, CATALOG)):
+        with lockable(FileLock(tmp_path)):
+            assert [each.stem for each in tmp_path.iterdir()] == [sha256(name.encode()).hexdigest()[:32]]
+
+
+def catalog_of(lock, push_seconds=1.0):
+    return lock.hold_catalog(CATALOG, push_seconds)
+
+
+def test_the_mark_of_an_update_lasts_as_long_as_a_call_to_its_own_registry(make):
+    lock = make(push_seconds=30, patience=5)
+    with catalog_of(lock, 0.2) as hold:
+        assert hold.begin_push() <= time.monotonic() + 0.2
+    begun = time.monotonic()
+    with catalog_of(lock, 0.2):
+        assert 0.2 <= time.monotonic() - begun < 3
+    with catalog_of(lock, 40) as hold:
+        assert 35 < hold.begin_push() - time.monotonic() <= 40
+        hold.end_push()
+
+
+def test_after_a_directory_was_removed_each_waits_as_long_as_its_own_pushes_may_take(tmp_path):
+    directory = tmp_path / "state"
+    directory.mkdir(mode=0o700)
+    lock = FileLock(directory, 0.1)
+    shutil.rmtree(directory)
+    begun = time.monotonic()
+    assert held(lock)
+    with catalog_of(lock, 0.6):
+        assert 0.65 <= time.monotonic() - begun < 5
 
 
 def test_a_directory_that_was_removed_is_made_again(tmp_path):

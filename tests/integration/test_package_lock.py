@@ -86,6 +86,17 @@ def test_the_queues_have_the_names_and_the_nature_of_the_contract(replica, bus):
     assert missing(bus, LOCK)
 
 
+def test_a_catalog_has_the_queues_of_its_image_and_a_mark_that_lasts_as_long_as_its_own_registry_may_take(replica, bus):
+    key = hashlib.sha256(b"quay.example.com/community/catalog:latest").hexdigest()[:32]
+    with replica(push_seconds=30).hold_catalog("quay.example.com/community/catalog:latest", 60.0) as hold:
+        assert exclusive(bus, f"omps-worker.lock.{key}")
+        hold.begin_push()
+        with bus.channel() as channel:
+            channel.queue_declare(f"omps-worker.pushing.{key}", durable=True, arguments={"x-expires": 60_200})
+        hold.end_push()
+    assert missing(bus, f"omps-worker.pushing.{key}")
+
+
 def test_a_push_leaves_no_error_in_the_log_of_the_broker(replica, shared_rabbit, amqp_url):
     lock = replica()
     with lock.hold(*ETCD) as hold:

@@ -75,6 +75,12 @@ INSIDE = {
         "wiring": "requests scheduling announcer health service app",
         "server": "replies monitoring wiring",
     },
+    "destinations": {
+        "refusals": "",
+        "app_registry": "refusals",
+        "catalog": "refusals",
+        "routing": "",
+    },
     "destinations.catalog": {
         "image_registry": "",
         "grammars": "",
@@ -85,9 +91,15 @@ INSIDE = {
         "catalog": "image_registry",
         "contents": "image_registry packages images",
         "ledger": "image_registry packages images",
-        "content": "image_registry packages bundles images catalog",
-        "updates": "image_registry images merge ledger content",
-        "destination": "image_registry packages bundles images merge catalog contents ledger content updates",
+        "content": "image_registry bundles images catalog",
+        "bundle_builds": "image_registry bundles images catalog",
+        "uploads": "image_registry packages images content",
+        "updates": "image_registry images merge ledger content uploads",
+        "edits": "image_registry packages bundles images merge catalog ledger content bundle_builds updates",
+        "visibility": "image_registry catalog",
+        "catalog_checks": "image_registry catalog contents",
+        "destination": "image_registry packages images merge catalog contents content bundle_builds updates edits "
+        "visibility catalog_checks",
     },
 }
 """The rooms and modules inside the largest rooms, from the ground up, and which others each may know."""

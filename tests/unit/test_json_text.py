@@ -19,7 +19,7 @@ from omps_worker.common.errors import GreenwaveError, MessageError
 from omps_worker.common.http_client.client import Answer, parse_json
 from omps_worker.common.json_text import DEPTH_LIMIT, TooDeep, TooMany, cut_below, is_deeper, read_json
 from omps_worker.common.model import BuildEvent, OperatorKind
-from omps_worker.destinations.app_registry.answers import Scrubber, summary_of
+from omps_worker.destinations.refusals import Scrubber, summary_of
 from omps_worker.koji_client.answers import build_of
 from omps_worker.messages.dead_letter import details_text
 from omps_worker.messages.events import decode

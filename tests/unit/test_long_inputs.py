@@ -23,8 +23,7 @@ from omps_worker.common import text
 from omps_worker.common.errors import KojiError, MessageError, OMPSInvalidVersionFormat
 from omps_worker.common.model import BuildFacts
 from omps_worker.configuration.mapping import file as mapping_file
-from omps_worker.destinations import versions
-from omps_worker.destinations.app_registry import answers as registry_answers
+from omps_worker.destinations import refusals, versions
 from omps_worker.manifests import yaml_edit
 from omps_worker.manifests.transformations import Replacement, Transformations, apply
 from omps_worker.messages import events
@@ -77,8 +76,8 @@ INPUTS: dict[str, Callable[[], object]] = {
     "a version of digits": lambda: versions.is_valid("1" * BODY + ".0.0"),
     "a version of dots": lambda: versions.is_valid("1." * (BODY // 2)),
     "a version too large to count": lambda: versions.checked("1" * 5000 + ".0.0", "from outside"),
-    "titles that do not end": lambda: registry_answers._TITLE.search("<title>" * (ANSWER // 7)),
-    "titles that do not begin": lambda: registry_answers._TITLE.search(("<title" + " " * 200) * (ANSWER // 206)),
+    "titles that do not end": lambda: refusals._TITLE.search("<title>" * (ANSWER // 7)),
+    "titles that do not begin": lambda: refusals._TITLE.search(("<title" + " " * 200) * (ANSWER // 206)),
     "comments above the first key": annotated(
         "metadata:\n  annotations:\n" + "    # c\n" * (MANIFESTS // 8) + "    x: 1\n"
     ),

@@ -15,7 +15,8 @@ from requests.structures import CaseInsensitiveDict
 
 from omps_worker.common.http_client.client import Answer
 from omps_worker.common.model import Release
-from omps_worker.destinations.app_registry.answers import Scrubber, basic_credentials, releases_of, summary_of
+from omps_worker.destinations.app_registry.answers import releases_of
+from omps_worker.destinations.refusals import Scrubber, basic_credentials, summary_of
 
 ANY_JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),

@@ -20,8 +20,8 @@ from typing import Any, Protocol
 from pydantic import SecretStr
 
 from omps_worker.common.errors import QuayAuthorizationError, RegistryError
-from omps_worker.destinations.app_registry.answers import basic_credentials
 from omps_worker.destinations.app_registry.client import LoginVerdict
+from omps_worker.destinations.refusals import basic_credentials
 
 ASK_SECONDS = 3.0
 """The timeout of one request to the registry, in seconds. A push shows as well whether it is allowed, but later."""

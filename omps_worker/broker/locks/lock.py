@@ -29,8 +29,9 @@ from omps_worker.common.locks.package_lock import (
     PUSH_SECONDS,
     STORING_SECONDS,
     HeldPackage,
+    KeyedLock,
+    Lockable,
     NamedLocks,
-    PackageLock,
     busy,
     held_too_long,
 )
@@ -44,10 +45,11 @@ A holder needs longer to take the lock again than an attempt takes, so processes
 """
 
 
-class BrokerLock:
+class BrokerLock(KeyedLock):
     """A PackageLock for all processes that share a broker.
 
-    ``push_seconds``: how long a push may take. ``patience``: how long to wait for a package. Both in seconds.
+    ``push_seconds``: how long a push to a package may take. ``patience``: how long to wait for a package or a catalog.
+    Both in seconds.
     """
 
     def __init__(
@@ -79,26 +81,26 @@ class BrokerLock:
         self._link.close()
 
     @contextmanager
-    def hold(self, registry: str, organization: str, repository: str) -> Iterator[HeldPackage]:
-        """Wait for the package and lock it; see ``package_lock.PackageLock``.
+    def lock(self, lockable: Lockable) -> Iterator[HeldPackage]:
+        """Wait for ``lockable`` and hold it during the ``with`` block; see ``package_lock.PackageLock``.
 
         Raises PackageBusy if the package is not free in time, BrokerUnavailable if the broker is away, and
         BrokerRefused if the broker refuses the lock. All are transient.
         """
         deadline = time.monotonic() + self._patience
-        package = LockedPackage.of(registry, organization, repository)
+        package, push_seconds = LockedPackage.named(lockable), lockable.push_seconds or self._push_seconds
         with self._local_locks.take(package, self._patience) as taken:
             if not taken:
                 raise busy(package.label, self._patience)
-            hold = self._acquire(package, deadline)
+            hold = self._acquire(package, deadline, push_seconds)
             try:
                 yield hold
             finally:
                 hold.release()
 
-    def _acquire(self, package: LockedPackage, deadline: float) -> _HeldPackage:
+    def _acquire(self, package: LockedPackage, deadline: float, push_seconds: float) -> _HeldPackage:
         try:
-            hold = _HeldPackage(self._link, package, self._take(package, deadline), self._push_seconds)
+            hold = _HeldPackage(self._link, package, self._take(package, deadline), push_seconds)
             try:
                 hold.wait_for_mark(deadline)
             except BaseException:
@@ -191,31 +193,31 @@ class _RetryPauses:
         self._pause = min(self._pause * 1.3, LONGEST_PAUSE)
 
 
-class BrokerLockWithFallback:
+class BrokerLockWithFallback(KeyedLock):
     """A PackageLock for commands: the broker's lock, or ``fallback`` if the broker is away.
 
     The first ``hold`` decides between them, and logs a warning for the fallback. A broker that only accepts no messages
     is not away: a worker may be connected to it, and in the middle of a push.
     """
 
-    def __init__(self, first: BrokerLock, fallback: PackageLock) -> None:
+    def __init__(self, first: BrokerLock, fallback: KeyedLock) -> None:
         self._first = first
         self._fallback = fallback
         self._guard = threading.Lock()
-        self._chosen: PackageLock | None = None
+        self._chosen: KeyedLock | None = None
 
     @contextmanager
-    def hold(self, registry: str, organization: str, repository: str) -> Iterator[HeldPackage]:
-        """Hold the package with the lock that was chosen.
+    def lock(self, lockable: Lockable) -> Iterator[HeldPackage]:
+        """Hold ``lockable`` with the lock that was chosen.
 
         Raises BrokerRefused if the broker is there but refuses the login, and BrokerBlocked if it accepts no messages.
         """
         with self._guard:
             chosen = self._chosen = self._chosen or self._choose()
-        with chosen.hold(registry, organization, repository) as hold:
+        with chosen.lock(lockable) as hold:
             yield hold
 
-    def _choose(self) -> PackageLock:
+    def _choose(self) -> KeyedLock:
         try:
             self._first.connect()
         except BrokerUnavailable as error:

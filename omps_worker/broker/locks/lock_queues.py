@@ -16,7 +16,6 @@ is no such queue, and otherwise expires with the queue.
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from dataclasses import dataclass, field
 
@@ -25,6 +24,7 @@ from pika.exceptions import ChannelClosedByBroker, NackError, UnroutableError
 
 from omps_worker.broker.connection.failures import refusal_error
 from omps_worker.common.errors import BrokerError
+from omps_worker.common.locks.package_lock import Lockable
 
 LOCK, MARK = "omps-worker.lock.", "omps-worker.pushing."
 """The prefixes of the names of the two queues."""
@@ -39,16 +39,20 @@ _ADVICE = (
 
 @dataclass(frozen=True)
 class LockedPackage:
-    """A package that can be locked. ``label`` is its name in messages."""
+    """A package or a catalog that can be locked. ``label`` is its name in messages."""
 
     hash: str
     label: str = field(compare=False)
 
     @classmethod
     def of(cls, registry: str, organization: str, repository: str) -> LockedPackage:
-        """Return the package. ``registry`` is the configured base URL; ``organization`` may be empty."""
-        label = "/".join(filter(None, (organization, repository)))
-        return cls(hashlib.sha256(f"{registry}/{label}".encode()).hexdigest()[:32], label)
+        """Return the package. ``registry`` is the configured base URL."""
+        return cls.named(Lockable.package(registry, organization, repository))
+
+    @classmethod
+    def named(cls, lockable: Lockable) -> LockedPackage:
+        """Return what ``lockable`` is to the broker."""
+        return cls(lockable.key, lockable.label)
 
     @property
     def lock(self) -> str:

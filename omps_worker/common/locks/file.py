@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import hashlib
 import logging
 import math
 import os
@@ -19,7 +18,7 @@ import random
 import stat
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -31,6 +30,8 @@ from omps_worker.common.locks.package_lock import (
     PUSH_SECONDS,
     STORING_SECONDS,
     HeldPackage,
+    KeyedLock,
+    Lockable,
     NamedLocks,
     busy,
     held_too_long,
@@ -42,7 +43,7 @@ VARIABLE, SYSTEMD_VARIABLE = "OMPS_WORKER_STATE_DIRECTORY", "STATE_DIRECTORY"
 """The environment variables that name the state directory; the first one that is set is used."""
 
 REMADE = "remade.mark"
-"""The mark of a directory that was created again: pushes from before may still be under way."""
+"""The mark of a directory that was created again, with the time of that: pushes from before may still be under way."""
 
 MARK_BYTES = 100
 """How much of a mark is read, in bytes."""
@@ -92,11 +93,11 @@ def _created(directory: Path, what: str) -> Path:
         raise SettingsError([Fault("environment", str(directory), reason)]) from None
 
 
-class FileLock:
+class FileLock(KeyedLock):
     """A PackageLock for all processes of one host that use ``directory``.
 
-    ``push_seconds``: how long a push may take. ``patience``: how long to wait for a package, in seconds. Both must be
-    the same in all processes. Raises StorageError if the directory cannot be written.
+    ``push_seconds``: how long a push to a package may take. ``patience``: how long to wait for a package or a catalog.
+    Both are in seconds, and must be the same in all processes. Raises StorageError if the directory cannot be written.
     """
 
     def __init__(self, directory: Path, push_seconds: float = PUSH_SECONDS, *, patience: float = PATIENCE) -> None:
@@ -106,13 +107,12 @@ class FileLock:
         self._turns = NamedLocks()
 
     @contextmanager
-    def hold(self, registry: str, organization: str, repository: str) -> Iterator[HeldPackage]:
-        """Wait for the package and hold it during the ``with`` block. Raises PackageBusy and StorageError, both
+    def lock(self, lockable: Lockable) -> Iterator[HeldPackage]:
+        """Wait for ``lockable`` and hold it during the ``with`` block. Raises PackageBusy and StorageError, both
         transient.
         """
         deadline = time.monotonic() + self._patience
-        label = "/".join(filter(None, (organization, repository)))
-        name = hashlib.sha256(f"{registry}/{label}".encode()).hexdigest()[:32]
+        label, name = lockable.label, lockable.key
         with self._turns.take(name, self._patience) as acquired, ExitStack() as held:
             try:
                 if not acquired:
@@ -122,8 +122,8 @@ class FileLock:
                     # the package could take it again and again.
                     waiting.enter_context(self._locked(f"{name}.next", deadline))
                     descriptor = held.enter_context(self._locked(f"{name}.lock", deadline))
-                marks = self._directory / f"{name}.pushing", self._directory / REMADE
-                hold = _HeldByFile(descriptor, marks, label, self._push_seconds)
+                mark, push_seconds = self._directory / f"{name}.pushing", lockable.push_seconds or self._push_seconds
+                hold = _HeldByFile(descriptor, mark, self._directory / REMADE, label, push_seconds)
                 hold.wait_for_mark(deadline)
             except _OutOfTime:
                 raise busy(label, self._patience) from None
@@ -164,7 +164,7 @@ class FileLock:
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             _checked_private(self._directory, self._directory.lstat())
-            write_small(self._directory / REMADE, repr(time.monotonic() + self._push_seconds + STORING_SECONDS))
+            write_small(self._directory / REMADE, repr(time.monotonic()))
         except OSError as error:
             raise _unusable(error) from error
         except SettingsError as error:
@@ -196,21 +196,22 @@ def _try_to_lock(path: Path) -> int | None:
 
 
 class _HeldByFile:
-    """A held package. ``descriptor`` is that of the locked file. ``marks`` has the package's own mark first, then
-    others to wait for.
+    """A held package. ``descriptor`` is that of the locked file. ``mark`` is the package's own; ``remade`` is that of
+    the directory, after whose time no push to this package can have begun without a mark of its own.
     """
 
-    def __init__(self, descriptor: int, marks: Sequence[Path], label: str, push_seconds: float) -> None:
+    def __init__(self, descriptor: int, mark: Path, remade: Path, label: str, push_seconds: float) -> None:
         self._descriptor = descriptor
-        self._marks = marks
-        self._mark = marks[0]
+        self._mark = mark
+        self._remade = remade
         self._label = label
         self._push_seconds = push_seconds
         self._latest = math.inf
 
     def wait_for_mark(self, deadline: float) -> None:
         """Wait until no earlier push can have an effect. Raises _OutOfTime at once if that is after ``deadline``."""
-        while (expiry := max(map(self._expiry, self._marks))) > (now := time.monotonic()):
+        effect = self._push_seconds + STORING_SECONDS
+        while (expiry := max(self._expiry(self._mark), self._expiry(self._remade, effect))) > (now := time.monotonic()):
             if expiry > deadline:
                 raise _OutOfTime
             log.info("the outcome of an earlier push to %s is not known yet: waiting", self._label)
@@ -218,11 +219,12 @@ class _HeldByFile:
         self.end_push()
         self._latest = time.monotonic() + 2 * self._push_seconds
 
-    def _expiry(self, mark: Path) -> float:
+    def _expiry(self, mark: Path, after: float = 0.0) -> float:
+        """Return when the pushes of a mark can have no effect any more: ``after`` seconds after the time in it."""
         longest = time.monotonic() + self._push_seconds + STORING_SECONDS
         try:
             # A mark from before a reboot has another clock, so its time is limited to the longest possible.
-            expiry = float(read_small(mark, MARK_BYTES)[0])
+            expiry = float(read_small(mark, MARK_BYTES)[0]) + after
         except FileNotFoundError:
             return 0.0
         except ValueError:
@@ -233,7 +235,7 @@ class _HeldByFile:
         if math.isnan(expiry) or expiry > longest:
             # Write a readable mark, so that this wait happens only once.
             with contextlib.suppress(OSError):
-                write_small(mark, repr(longest))
+                write_small(mark, repr(longest - after))
             return longest
         return expiry
 

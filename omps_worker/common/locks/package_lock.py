@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The lock per package: one push at a time, and none before the outcome of the previous push is known.
+"""The lock per package or catalog: one push at a time, and none before the outcome of the previous push is known.
 
 A registry does not protect its versions: of concurrent pushes, it may accept several under one version. So the worker
 holds the package while it queries, pushes and queries again. And a registry may store a push whose sender has given up
 or died. So a push leaves a mark, which stays until the outcome is known or until the push can have no effect any more.
 The next holder waits for that.
+
+A catalog is locked in the same way as a package: an update of one of its packages is a push to the catalog.
 
 This module has the interface of a lock and the lock within one process. ``broker.locks.lock`` has the lock across
 all replicas.
@@ -12,11 +14,14 @@ all replicas.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from omps_worker.common.errors import PackageBusy
@@ -51,7 +56,7 @@ class HeldPackage(Protocol):
 
 
 class PackageLock(Protocol):
-    """A lock that lets only one holder at a time work on a package."""
+    """A lock that lets only one holder at a time work on a package, or on a catalog."""
 
     def hold(self, registry: str, organization: str, repository: str) -> AbstractContextManager[HeldPackage]:
         """Wait for the package and hold it during the ``with`` block.
@@ -60,6 +65,57 @@ class PackageLock(Protocol):
         raises BrokerError.
         """
         ...
+
+    def hold_catalog(self, image: str, push_seconds: float) -> AbstractContextManager[HeldPackage]:
+        """Wait for a catalog and hold it during the ``with`` block. Raises the errors of ``hold``.
+
+        ``image`` is ``host/path:tag``. ``push_seconds``: how long a push to it may take; it must be the same in all
+        processes.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Lockable:
+    """A package or a catalog that can be locked. Processes that agree on ``name`` exclude each other."""
+
+    name: str
+    label: str = field(compare=False)
+    """The name in messages."""
+    push_seconds: float | None = field(default=None, compare=False)
+    """How long a push may take, in seconds; None: as long as the lock allows for all packages."""
+
+    @classmethod
+    def package(cls, registry: str, organization: str, repository: str) -> Lockable:
+        """Return a package of an app registry. ``registry`` is the configured base URL."""
+        label = f"{organization}/{repository}"
+        return cls(f"{registry}/{label}", label)
+
+    @classmethod
+    def catalog(cls, image: str, push_seconds: float) -> Lockable:
+        """Return a catalog by its image, ``host/path:tag``."""
+        return cls(image, image, push_seconds)
+
+    @property
+    def key(self) -> str:
+        """The name as a part of names of queues and files: the first half of its hex sha256."""
+        return hashlib.sha256(self.name.encode()).hexdigest()[:32]
+
+
+class KeyedLock(ABC):
+    """The base of all PackageLocks: what they differ in is how they lock."""
+
+    @abstractmethod
+    def lock(self, lockable: Lockable) -> AbstractContextManager[HeldPackage]:
+        """Wait for ``lockable`` and hold it during the ``with`` block; see ``PackageLock.hold``."""
+
+    def hold(self, registry: str, organization: str, repository: str) -> AbstractContextManager[HeldPackage]:
+        """Wait for a package and hold it during the ``with`` block; see ``PackageLock``."""
+        return self.lock(Lockable.package(registry, organization, repository))
+
+    def hold_catalog(self, image: str, push_seconds: float) -> AbstractContextManager[HeldPackage]:
+        """Wait for a catalog and hold it during the ``with`` block; see ``PackageLock``."""
+        return self.lock(Lockable.catalog(image, push_seconds))
 
 
 def busy(package: str, seconds: float) -> PackageBusy:
@@ -100,7 +156,7 @@ class NamedLocks:
                     del self._users[name], self._locks[name]
 
 
-class ProcessLock:
+class ProcessLock(KeyedLock):
     """A PackageLock for the threads of this process. It does not exclude other processes."""
 
     def __init__(self, push_seconds: float = PUSH_SECONDS, *, patience: float = PATIENCE) -> None:
@@ -110,24 +166,23 @@ class ProcessLock:
         self._marks: dict[Hashable, float] = {}
 
     @contextmanager
-    def hold(self, registry: str, organization: str, repository: str) -> Iterator[HeldPackage]:
-        """Wait for the package and hold it during the ``with`` block. Raises PackageBusy."""
+    def lock(self, lockable: Lockable) -> Iterator[HeldPackage]:
+        """Wait for ``lockable`` and hold it during the ``with`` block. Raises PackageBusy."""
         deadline = time.monotonic() + self._patience
-        package = registry, organization, repository
-        with self._turns.take(package, self._patience) as acquired:
+        with self._turns.take(lockable, self._patience) as acquired:
             if not acquired:
-                raise busy(f"{organization}/{repository}", self._patience)
-            expiry = self._marks.get(package, 0.0)
+                raise busy(lockable.label, self._patience)
+            expiry = self._marks.get(lockable, 0.0)
             if expiry > deadline:
-                raise busy(f"{organization}/{repository}", self._patience)
+                raise busy(lockable.label, self._patience)
             time.sleep(max(expiry - time.monotonic(), 0.0))
-            self._marks.pop(package, None)
-            yield _HeldByProcess(package, self._marks, self._push_seconds)
+            self._marks.pop(lockable, None)
+            yield _HeldByProcess(lockable, self._marks, lockable.push_seconds or self._push_seconds)
 
 
 class _HeldByProcess:
-    def __init__(self, package: tuple[str, str, str], marks: dict[Hashable, float], push_seconds: float) -> None:
-        self._package = package
+    def __init__(self, lockable: Lockable, marks: dict[Hashable, float], push_seconds: float) -> None:
+        self._lockable = lockable
         self._marks = marks
         self._push_seconds = push_seconds
         self._latest = time.monotonic() + 2 * push_seconds
@@ -135,9 +190,9 @@ class _HeldByProcess:
     def begin_push(self) -> float:
         now = time.monotonic()
         if now > self._latest:
-            raise held_too_long("/".join(self._package[1:]))
-        self._marks[self._package] = now + self._push_seconds + STORING_SECONDS
+            raise held_too_long(self._lockable.label)
+        self._marks[self._lockable] = now + self._push_seconds + STORING_SECONDS
         return now + self._push_seconds
 
     def end_push(self) -> None:
-        self._marks.pop(self._package, None)
+        self._marks.pop(self._lockable, None)

@@ -42,13 +42,7 @@ from omps_worker.common.http_client.client import Answer, HttpClient, HttpFault,
 from omps_worker.common.model import Release
 from omps_worker.common.names import is_name
 from omps_worker.common.observer import NO_OBSERVER, Observer
-from omps_worker.destinations.app_registry.answers import (
-    AnswerSummary,
-    Scrubber,
-    basic_credentials,
-    releases_of,
-    summary_of,
-)
+from omps_worker.destinations.app_registry.answers import releases_of
 from omps_worker.destinations.app_registry.failures import (
     TOO_LARGE,
     failed_push,
@@ -57,6 +51,7 @@ from omps_worker.destinations.app_registry.failures import (
     too_large,
     unreachable,
 )
+from omps_worker.destinations.refusals import AnswerSummary, Scrubber, basic_credentials, summary_of
 
 log = logging.getLogger(__name__)
 

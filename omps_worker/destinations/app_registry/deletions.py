@@ -16,9 +16,9 @@ from omps_worker.common.errors import QuayAuthorizationError, QuayPackageNotFoun
 from omps_worker.common.http_client.client import printable
 from omps_worker.common.locks.package_lock import PackageLock
 from omps_worker.common.model import Outcome, Status
-from omps_worker.destinations.app_registry.answers import basic_credentials
 from omps_worker.destinations.app_registry.listing import PackageListing
 from omps_worker.destinations.app_registry.package import PackageLocation
+from omps_worker.destinations.refusals import basic_credentials
 
 
 class Registry(Protocol):

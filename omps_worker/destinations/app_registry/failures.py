@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from omps_worker.common.errors import QuayCourierError, RegistryError
 from omps_worker.common.http_client.client import Answer, HttpFault
-from omps_worker.destinations.app_registry.answers import AnswerSummary, Scrubber
+from omps_worker.destinations.refusals import AnswerSummary, Scrubber
 
 RETRY_AFTER_LIMIT = 3600.0
 """The longest ``Retry-After`` of a registry that is respected, in seconds."""

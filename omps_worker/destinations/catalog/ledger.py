@@ -63,9 +63,12 @@ def read_state(
 
 
 def labels_of(client: ImageRegistryClient, image: ImageName) -> Mapping[str, str]:
-    """Return the labels of an image, {} for a list of manifests. Raises CatalogError if it cannot be read."""
-    manifest = client.manifest(image)
-    config: Descriptor | None = manifest.config
+    """Return the labels of an image, {} if it is a list of manifests or is gone.
+
+    Raises CatalogError if that cannot be found out.
+    """
+    manifest = client.look(image)
+    config: Descriptor | None = manifest.config if manifest is not None else None
     if config is None:
         return {}
     return labels_in(client.blob(image.repository, config, max_bytes=JSON_BYTES))

@@ -79,10 +79,16 @@ class Conflict:
     """Whether something in the catalog replaces or skips the present bundle."""
 
 
+def check_present(current: PackageFile | None) -> None:
+    """Raise PackageValidationError if the package in the catalog is not valid; an older worker may have written it."""
+    if current is not None:
+        rules.check(current, _PRESENT)
+
+
 def conflicts(current: PackageFile | None, bundles: Iterable[Blob]) -> list[Conflict]:
     """Return which of ``bundles``, blobs of a build, are in the catalog with another digest.
 
-    Bundles are the same if they have the same name, or the same version with its release.
+    ``current`` must be valid. Bundles are the same if they have the same name, or the same version with its release.
     """
     if current is None:
         return []
@@ -114,8 +120,7 @@ def merge_tree(
     ``images``: the pullspec of each bundle of the plan, by name. Deprecations and blobs of other schemas stay, but for
     deprecations of what is gone. Raises PackageValidationError.
     """
-    if current is not None:
-        rules.check(current, _PRESENT)
+    check_present(current)
     made = plan.package_file(images)
     _check_overwrite(current, made.bundles, overwrite)
     return _finished(current, made)
@@ -137,8 +142,7 @@ def add_bundle(
 
     Raises PackageValidationError.
     """
-    if current is not None:
-        rules.check(current, _PRESENT)
+    check_present(current)
     blob = bundle.blob(image)
     if current is not None and bundle.package != current.name:
         _refuse(f"bundle {bundle.name} is of package {bundle.package}, not of {current.name}")
@@ -176,7 +180,7 @@ def without(current: PackageFile, names: Sequence[str]) -> Merged:
 
     Raises PackageValidationError if the rest would not be valid, as when others are reached through a bundle only.
     """
-    rules.check(current, _PRESENT)
+    check_present(current)
     kept = [each for each in current.bundles if each["name"] not in names]
     if not kept:
         return Merged(None, tuple(each["name"] for each in current.bundles))

@@ -12,24 +12,46 @@ protects it from other programs, but for the milliseconds between the two.
 
 from __future__ import annotations
 
+import enum
+import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from omps_worker.common.errors import CatalogAuthorizationError, CatalogConflict, CatalogError, WorkerError
+from omps_worker.common.errors import (
+    CatalogAuthorizationError,
+    CatalogConflict,
+    CatalogError,
+    PackageValidationError,
+    WorkerError,
+)
 from omps_worker.common.http_client.client import deadline
 from omps_worker.common.locks.package_lock import HeldPackage, PackageLock, held_too_long
 from omps_worker.common.observer import NO_OBSERVER, Observer
 from omps_worker.destinations.catalog.content import MadeBundle
 from omps_worker.destinations.catalog.image_registry.client import ImageRegistryClient
 from omps_worker.destinations.catalog.image_registry.image_name import ImageName
-from omps_worker.destinations.catalog.images.image import Format, Image, digest_tag
-from omps_worker.destinations.catalog.images.layers import Layer
+from omps_worker.destinations.catalog.images.image import Format, Image
 from omps_worker.destinations.catalog.ledger import CatalogState, read_state
 from omps_worker.destinations.catalog.merge import Merged
+from omps_worker.destinations.catalog.uploads import BundleUploads, is_at, missing, push_image, stored_after
+
+log = logging.getLogger(__name__)
 
 ROUNDS = 10
 """How many times an update starts again because another program changed the catalog in the meantime."""
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogImage:
+    """The image of a catalog and how it is written. ``seconds``: how long a call to its registry may take."""
+
+    client: ImageRegistryClient
+    name: ImageName
+    format: Format
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +66,26 @@ class Change:
     bundles: Mapping[str, MadeBundle] = field(default_factory=dict[str, MadeBundle])
 
 
-Decide = Callable[[CatalogState], Change]
-"""Decides about an update, with or without the lock. May raise WorkerErrors."""
+class Edit(Protocol):
+    """An intended change of one package, which depends on what the catalog holds. May raise WorkerErrors."""
+
+    @property
+    def package(self) -> str:
+        """The name of the package."""
+        ...
+
+    @property
+    def starts_over(self) -> bool:
+        """Whether an image that the worker did not write counts as an empty catalog."""
+        ...
+
+    def change(self, state: CatalogState) -> Change:
+        """Return the change to a catalog in this state. Raises PackageValidationError if there can be none."""
+        ...
+
+    def superseded(self, state: CatalogState) -> bool:
+        """Return whether a newer build supersedes the content. It is asked while the catalog is locked."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +93,22 @@ class Updated:
     """The result of an update. ``created`` are the names of the bundles whose images this update pushed."""
 
     state: CatalogState
+    """The catalog before the update."""
     change: Change
     digest: str | None
     """The digest of the catalog's manifest after the update."""
     written: bool
     created: frozenset[str] = frozenset()
+    seen: bool = True
+    """Whether the catalog could be read after it was written."""
+
+
+class _Put(enum.Enum):
+    """What became of the tag."""
+
+    SEEN = "written and read again"
+    UNSEEN = "written, but it cannot be read at the moment"
+    FOREIGN = "another program has written it"
 
 
 class CatalogUpdates:
@@ -67,119 +118,130 @@ class CatalogUpdates:
         self._lock = lock
         self._observer = observer
 
-    def plan(self, client: ImageRegistryClient, image: ImageName, package: str, decide: Decide) -> Updated:
+    def plan(self, image: CatalogImage, edit: Edit) -> Updated:
         """Return what ``update`` would do now. Changes nothing; ``created`` are the images that it would push."""
-        state = read_state(client, image, package)
-        change = decide(state)
-        missing = [name for name, each in change.bundles.items() if not _is_there(client, each)]
+        state = self._look(image, edit)
+        change = _decided(edit, state)
+        if unchanged(state, change):
+            return Updated(state, change, state.digest, written=False)
+        created = missing(image.client, change.bundles, state.package)
         # The digest that the catalog would get is not known: nothing is made.
-        digest = state.digest if change.merged is None or unchanged(state, change) else None
-        return Updated(state, change, digest, written=False, created=frozenset(missing))
+        return Updated(state, change, None, written=False, created=created)
 
-    def update(
-        self,
-        client: ImageRegistryClient,
-        image: ImageName,
-        package: str,
-        decide: Decide,
-        image_format: Format,
-        *,
-        start_over: bool = False,
-    ) -> Updated:
-        """Update ``package`` as ``decide`` says.
+    def update(self, image: CatalogImage, edit: Edit) -> Updated:
+        """Update a package.
 
         Raises CatalogError and CatalogAuthorizationError of the registry, CatalogConflict if other programs keep
-        changing the catalog (both transient), and what the lock and ``decide`` raise. After a transient error, doing it
+        changing the catalog (both transient), and what the lock and ``edit`` raise. After a transient error, doing it
         again is safe: it finds what is done.
         """
-        state = read_state(client, image, package, start_over=start_over)
-        change = decide(state)
-        if change.merged is None or unchanged(state, change):
-            return Updated(state, change, state.digest, written=False)
-        created = self._upload_bundles(client, change)
+        uploads = BundleUploads(image.client)
+        done = self._prepare(image, edit, uploads)
+        if done is not None:
+            return done
         with self._locked(image) as hold:
             for _ in range(ROUNDS):
-                state = read_state(client, image, package, writing=True, start_over=start_over)
-                change = decide(state)
+                state = self._look(image, edit, writing=True)
+                change = _decided(edit, state)
                 if change.merged is None or unchanged(state, change):
-                    return Updated(state, change, state.digest, written=False, created=frozenset(created))
-                created |= self._upload_bundles(client, change)
-                _tag_bundles(client, change.bundles.values())
-                data = change.merged.package.data() if change.merged.package is not None else None
-                catalog, layer = state.catalog.changed(package, data, state.files)
-                made = catalog.image(image_format)
-                _upload_image(client, image, made, layer)
-                if self._put_tag(client, image, made, state, hold):
-                    return Updated(state, change, made.digest, written=True, created=frozenset(created))
+                    return Updated(state, change, state.digest, written=False, created=frozenset(uploads.created))
+                made = self._send(image, edit.package, state, change, change.merged, uploads)
+                put = self._put_tag(image, made, state, hold)
+                if put is not _Put.FOREIGN:
+                    created, seen = frozenset(uploads.created), put is _Put.SEEN
+                    return Updated(state, change, made.digest, written=True, created=created, seen=seen)
+                log.info("%s was changed by another program: starting again", image.name)
         raise CatalogConflict(
-            f"Failed to write {image}: other programs changed the catalog {ROUNDS} times in a row.",
+            f"Failed to write {image.name}: other programs changed the catalog {ROUNDS} times in a row.",
             details={"registry_response": {}},
         )
 
-    def _locked(self, image: ImageName) -> _Locked:
-        return _Locked(self._lock, image, self._observer)
-
-    def _upload_bundles(self, client: ImageRegistryClient, change: Change) -> set[str]:
-        """Push the bundle images that are missing, by digest; return the names of those that were pushed."""
-        created = set()
+    def _prepare(self, image: CatalogImage, edit: Edit, uploads: BundleUploads) -> Updated | None:
+        """Do what needs no lock: send the bundles. Return the result if there is nothing to update."""
+        try:
+            state = self._look(image, edit)
+            change = edit.change(state)
+        except PackageValidationError:
+            # A build that a newer one supersedes need not fit; whether one does is decided under the lock.
+            return None
+        except CatalogAuthorizationError:
+            # Some registries hide a repository that does not exist from all but those who may make it.
+            return None
+        if unchanged(state, change):
+            return Updated(state, change, state.digest, written=False)
         with self._observer.timing("push"):
-            for name, each in change.bundles.items():
-                if client.digest(ImageName(each.repository, each.image.digest), writing=True) is None:
-                    client.push_blob(each.repository, each.layer.blob)
-                    client.push_blob(each.repository, each.image.config)
-                    _put(client, ImageName(each.repository, each.image.digest), each.image)
-                    created.add(name)
-        return created
+            uploads.push(change.bundles, state.package)
+        return None
 
-    def _put_tag(
-        self, client: ImageRegistryClient, image: ImageName, made: Image, state: CatalogState, hold: HeldPackage
-    ) -> bool:
-        """Move the tag to the new manifest, and verify it. Return False if another program moved it before."""
-        end = hold.begin_push()
-        seconds = end - time.monotonic()
+    def _send(
+        self,
+        image: CatalogImage,
+        package: str,
+        state: CatalogState,
+        change: Change,
+        merged: Merged,
+        uploads: BundleUploads,
+    ) -> Image:
+        """Send all that the new catalog consists of, and return the catalog, which has no tag yet."""
+        data = merged.package.data() if merged.package is not None else None
+        catalog, layer = state.catalog.changed(package, data, state.files)
+        made = catalog.image(image.format)
+        with self._observer.timing("push"):
+            uploads.push(change.bundles, state.package)
+            uploads.tag(change.bundles, state.package)
+            push_image(image.client, image.name, made, layer)
+        return made
+
+    def _put_tag(self, image: CatalogImage, made: Image, state: CatalogState, hold: HeldPackage) -> _Put:
+        """Move the tag to the new manifest, unless another program has moved it, and read it again."""
+        seconds = hold.begin_push() - time.monotonic()
         if seconds <= 0:
-            raise held_too_long(str(image))
-        try:
-            if client.digest(image, writing=True) != state.digest:
-                hold.end_push()
-                return False
-        except WorkerError:
-            hold.end_push()
-            raise
-        try:
-            with deadline(seconds), self._observer.timing("push"):
-                client.put_manifest(image, made.manifest, made.format.manifest_type)
-        except CatalogError as error:
-            if not error.ambiguous:
+            raise held_too_long(str(image.name))
+        unclear: CatalogError | None = None
+        with deadline(seconds), self._observer.timing("push"):
+            try:
+                if image.client.digest(image.name, writing=True) != state.digest:
+                    hold.end_push()
+                    return _Put.FOREIGN
+            except WorkerError:
                 hold.end_push()
                 raise
-            if not _is_at(client, image, made):
-                raise
-        except WorkerError:
+            try:
+                image.client.put_manifest(image.name, made.manifest, made.format.manifest_type)
+            except WorkerError as error:
+                if not isinstance(error, CatalogError) or not error.ambiguous:
+                    hold.end_push()
+                    raise
+                unclear = error
+        # The deadline is not that of what follows: it only reads.
+        if unclear is not None:
+            if not stored_after(unclear, image.client, image.name, made):
+                # The mark stays: the registry may still store it.
+                raise unclear
             hold.end_push()
-            raise
-        else:
-            if not _is_at(client, image, made):
-                hold.end_push()
-                return False
+            return _Put.SEEN
+        return self._verify(image, made, hold)
+
+    def _verify(self, image: CatalogImage, made: Image, hold: HeldPackage) -> _Put:
+        try:
+            ours = is_at(image.client, image.name, made)
+        except WorkerError as error:
+            log.warning("%s was written, but cannot be read at the moment: %s", image.name, error)
+            return _Put.UNSEEN
         hold.end_push()
-        return True
+        return _Put.SEEN if ours else _Put.FOREIGN
 
+    def _look(self, image: CatalogImage, edit: Edit, *, writing: bool = False) -> CatalogState:
+        with self._observer.timing("look"):
+            return read_state(image.client, image.name, edit.package, writing=writing, start_over=edit.starts_over)
 
-class _Locked:
-    """Locks a catalog; only the wait for the lock is timed. The key is that of ``host/path:tag``."""
-
-    def __init__(self, lock: PackageLock, image: ImageName, observer: Observer) -> None:
-        directory, _, name = image.repository.path.rpartition("/")
-        self._hold = lock.hold(image.repository.host, directory, f"{name}:{image.reference}")
-        self._observer = observer
-
-    def __enter__(self) -> HeldPackage:
-        with self._observer.timing("lock"):
-            return self._hold.__enter__()
-
-    def __exit__(self, *error: object) -> bool | None:
-        return self._hold.__exit__(*error)  # type: ignore[arg-type]
+    @contextmanager
+    def _locked(self, image: CatalogImage) -> Iterator[HeldPackage]:
+        """Lock a catalog; only the wait for the lock is timed."""
+        with ExitStack() as stack:
+            with self._observer.timing("lock"):
+                hold = stack.enter_context(self._lock.hold_catalog(str(image.name), image.seconds))
+            yield hold
 
 
 def unchanged(state: CatalogState, change: Change) -> bool:
@@ -192,40 +254,12 @@ def unchanged(state: CatalogState, change: Change) -> bool:
     return merged.package.digest == state.package.digest
 
 
-def _is_there(client: ImageRegistryClient, bundle: MadeBundle) -> bool:
-    """Return whether a bundle image is in the registry, as far as its readers know."""
+def _decided(edit: Edit, state: CatalogState) -> Change:
+    """Return the change; without ``merged`` if it would do something, but a newer build supersedes it."""
     try:
-        return client.digest(ImageName(bundle.repository, bundle.image.digest)) is not None
-    except CatalogAuthorizationError:
-        # Some registries hide from readers whether a repository exists; it is made by the first push.
-        return False
-
-
-def _tag_bundles(client: ImageRegistryClient, bundles: Iterable[MadeBundle]) -> None:
-    """Tag each bundle image with its version, and with its digest for registries that remove untagged images."""
-    for each in bundles:
-        for tag in (each.planned.bundle.tag, digest_tag(each.image.digest)):
-            name = ImageName(each.repository, tag)
-            if client.digest(name, writing=True) != each.image.digest:
-                _put(client, name, each.image)
-
-
-def _upload_image(client: ImageRegistryClient, image: ImageName, made: Image, layer: Layer | None) -> None:
-    if layer is not None:
-        client.push_blob(image.repository, layer.blob)
-    client.push_blob(image.repository, made.config)
-    _put(client, image.at(made.digest), made)
-
-
-def _put(client: ImageRegistryClient, name: ImageName, made: Image) -> None:
-    """Store a manifest, also if the answer to the first attempt is unclear."""
-    try:
-        client.put_manifest(name, made.manifest, made.format.manifest_type)
-    except CatalogError as error:
-        if not error.ambiguous or not _is_at(client, name, made):
-            raise
-
-
-def _is_at(client: ImageRegistryClient, name: ImageName, made: Image) -> bool:
-    found = client.look(name, writing=True)
-    return found is not None and found.digest == made.digest
+        change = edit.change(state)
+    except PackageValidationError:
+        if edit.superseded(state):
+            return Change(None)
+        raise
+    return Change(None) if not unchanged(state, change) and edit.superseded(state) else change

@@ -17,11 +17,11 @@ from pydantic import SecretStr
 
 from omps_worker.common.http_client.client import Answer, HttpClient, HttpFault, place_of
 from omps_worker.common.text import printable
-from omps_worker.destinations.app_registry.answers import Scrubber
 from omps_worker.destinations.catalog.image_registry.auth_file import Credentials
 from omps_worker.destinations.catalog.image_registry.challenges import Challenge, challenges_of, merged
 from omps_worker.destinations.catalog.image_registry.failures import denied, failure, unreachable, unreadable
 from omps_worker.destinations.catalog.image_registry.image_name import Repository
+from omps_worker.destinations.refusals import Scrubber
 
 Keychain = Callable[[Repository], Credentials | None]
 """Finds the credentials for a repository; None: ask anonymously. May raise a WorkerError."""

@@ -13,8 +13,8 @@ from typing import Any
 from omps_worker.common.errors import CatalogAuthorizationError, CatalogError, ImageRegistryError
 from omps_worker.common.http_client.client import Answer, HttpFault
 from omps_worker.common.text import printable
-from omps_worker.destinations.app_registry.answers import TEXT_LIMIT, Scrubber, summary_of
 from omps_worker.destinations.catalog.image_registry.answers import Unreadable, error_codes
+from omps_worker.destinations.refusals import TEXT_LIMIT, Scrubber, summary_of
 
 RETRY_AFTER_LIMIT = 3600.0
 """The longest delay, in seconds, that a registry may request."""

@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a build of each kind, or a deletion, makes of the package that a catalog holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from omps_worker.common.errors import QuayPackageNotFound
+from omps_worker.common.model import Release
+from omps_worker.destinations import ReleaseOrder
+from omps_worker.destinations.catalog.bundle_builds import BundleContent, digest_of_image
+from omps_worker.destinations.catalog.bundles.tree import bundle_labels, relabelled
+from omps_worker.destinations.catalog.catalog import Catalog, named_image
+from omps_worker.destinations.catalog.content import MadeBundle, TreeContent, made
+from omps_worker.destinations.catalog.image_registry.client import ImageRegistryClient
+from omps_worker.destinations.catalog.images.image import Format
+from omps_worker.destinations.catalog.ledger import CatalogState, labels_of
+from omps_worker.destinations.catalog.merge import (
+    Conflict,
+    Graph,
+    Merged,
+    Overwrite,
+    add_bundle,
+    bundles_of,
+    check_present,
+    conflicts,
+    merge_tree,
+    without,
+)
+from omps_worker.destinations.catalog.packages.package_file import Blob, PackageFile, version_of, version_text
+from omps_worker.destinations.catalog.updates import Change
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """How a build is to be released. ``order`` None: whatever other builds there are."""
+
+    overwrite: Overwrite = Overwrite.NEVER
+    graph: Graph = Graph.REPLACES
+    order: ReleaseOrder | None = None
+    starts_over: bool = False
+
+
+@dataclass
+class TreeEdit:
+    """The package becomes what a tree of package manifests says; see ``updates.Edit``.
+
+    The channels are in the labels of a bundle image, so a new channel gives an unchanged bundle another digest. A
+    bundle whose files are those of the image that the catalog has keeps that image.
+    """
+
+    content: TreeContent
+    wishes: Wishes
+    catalog: Catalog
+    client: ImageRegistryClient
+    _labels: dict[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]])
+    _kept: dict[str, MadeBundle] = field(default_factory=dict[str, MadeBundle])
+
+    @property
+    def package(self) -> str:
+        """The name of the package."""
+        return self.content.package_name
+
+    @property
+    def starts_over(self) -> bool:
+        """Whether an image that the worker did not write counts as an empty catalog."""
+        return self.wishes.starts_over
+
+    def change(self, state: CatalogState) -> Change:
+        """Return what the tree makes of the package. Raises PackageValidationError."""
+        bundles = dict(self.content.bundles)
+        images = {name: each.pullspec for name, each in bundles.items()}
+        self._kept.clear()
+        check_present(state.package)
+        for conflict in conflicts(state.package, self.content.plan.package_file(images).bundles):
+            if (before := self._as_it_is(conflict)) is not None:
+                images[conflict.name] = conflict.present
+                bundles[conflict.name] = self._kept[conflict.name] = before
+        # An image that is kept in another repository is neither sent nor tagged.
+        ours = {name: each for name, each in bundles.items() if images[name] == each.pullspec}
+        return Change(merge_tree(state.package, self.content.plan, images, self.wishes.overwrite), ours)
+
+    def superseded(self, state: CatalogState) -> bool:
+        """Return whether a newer build supersedes the tree."""
+        order, package = self.wishes.order, state.package
+        if order is None:
+            return False
+        digests = set() if package is None or not known_heads(package) else self._digests_of_builds(package)
+        version = "" if package is None else version_of_head(package)
+        return order.superseded(digests, [Release(version, digest) for digest in sorted(digests)])
+
+    def _as_it_is(self, conflict: Conflict) -> MadeBundle | None:
+        """Return the bundle with the labels of the present image if that makes it the present image."""
+        try:
+            present = named_image(self.catalog, conflict.present)
+        except ValueError:
+            return None
+        labels = self._labels.get(conflict.present)
+        if labels is None:
+            labels = self._labels[conflict.present] = labels_of(self.client, present)
+        before = self._with_labels(conflict.name, labels)
+        return before if before.image.digest == present.reference else None
+
+    def _with_labels(self, name: str, labels: Mapping[str, str]) -> MadeBundle:
+        each = self.content.bundles[name]
+        return made(relabelled(each.planned, labels), each.repository, Format(self.catalog.format))
+
+    def _digests_of_builds(self, package: PackageFile) -> set[str]:
+        """Return the digests that a tree would have which was released as ``package``.
+
+        A release carries over what builds know nothing of, and keeps images with older labels. The tree itself has
+        neither.
+        """
+        own = [package.package, *package.channels]
+        fresh = [self._as_built(each, package) for each in package.bundles]
+        return {PackageFile.of([*own, *bundles]).digest for bundles in (package.bundles, fresh)} | {package.digest}
+
+    def _as_built(self, blob: Blob, package: PackageFile) -> Blob:
+        """Return a bundle of the package with the image that the channels of the package give it, if it is known."""
+        name, image = str(blob["name"]), str(blob["image"])
+        known = self._kept.get(name) or self.content.bundles.get(name)
+        if known is None or image.partition("@")[2] != known.image.digest:
+            return blob
+        channels = [
+            each["name"] for each in package.channels if any(entry.get("name") == name for entry in each["entries"])
+        ]
+        fresh = self._with_labels(name, bundle_labels(package.name, sorted(channels), package.default_channel))
+        return fresh.planned.bundle.blob(fresh.pullspec)
+
+
+@dataclass(frozen=True, slots=True)
+class BundleEdit:
+    """A bundle build is added to the channels of its label; see ``updates.Edit``."""
+
+    content: BundleContent
+    wishes: Wishes
+
+    @property
+    def package(self) -> str:
+        """The name of the package."""
+        return self.content.package_name
+
+    @property
+    def starts_over(self) -> bool:
+        """Whether an image that the worker did not write counts as an empty catalog."""
+        return self.wishes.starts_over
+
+    def change(self, state: CatalogState) -> Change:
+        """Return what the bundle makes of the package. Raises PackageValidationError."""
+        wishes, content = self.wishes, self.content
+        return Change(add_bundle(state.package, content.bundle, content.pullspec, wishes.graph, wishes.overwrite))
+
+    def superseded(self, state: CatalogState) -> bool:
+        """Return whether a newer build supersedes the bundle.
+
+        A newer build that is a higher version of the same channel does not: this bundle takes its place below it.
+        """
+        order, package = self.wishes.order, state.package
+        if order is None:
+            return False
+        bundles = package.bundles if package is not None else ()
+        releases = [Release(version_text(each), digest_of_image(str(each["image"]))) for each in bundles]
+        below = {digest_of_image(str(each["image"])) for each in self._in_the_way(package)} if package else set()
+        return order.superseded(below, releases)
+
+    def _in_the_way(self, package: PackageFile) -> list[Blob]:
+        """Return the heads that the bundle would come on top of, and the bundle that it would replace."""
+        bundle, heads = self.content.bundle, known_heads(package)
+        on_top = {heads[channel] for channel in bundle.channels if channel in heads}
+        found = []
+        for each in package.bundles:
+            version = version_of(each)
+            same = each["name"] == bundle.name or version == bundle.order
+            if same or (each["name"] in on_top and version is not None and version < bundle.order):
+                found.append(each)
+        return found
+
+
+@dataclass
+class DeletionEdit:
+    """A package, or the bundles of one version of it, leave the catalog; see ``updates.Edit``.
+
+    ``place`` names the catalog in messages.
+    """
+
+    package: str
+    place: str
+    version: str | None
+    gone: tuple[str, ...] = ()
+    """The versions that leave, sorted, after ``change`` was called."""
+    starts_over = False
+    """Another program's image is never replaced."""
+
+    def change(self, state: CatalogState) -> Change:
+        """Return the package without what leaves.
+
+        Raises QuayPackageNotFound if there is nothing of that kind, PackageValidationError if the rest would not be a
+        valid package.
+        """
+        package = state.package
+        if package is None:
+            raise QuayPackageNotFound(f"The catalog {self.place} has no package {self.package}.")
+        if self.version is None:
+            # A package that is already broken can be deleted as a whole.
+            names = [str(bundle["name"]) for bundle in package.bundles]
+            merged = Merged(None, tuple(names))
+        else:
+            names = bundles_of(package, self.version)
+            if not names:
+                raise QuayPackageNotFound(
+                    f"The package {self.package} in the catalog {self.place} has no bundle {self.version}."
+                )
+            merged = without(package, names)
+        self.gone = tuple(sorted(version_text(bundle) for bundle in package.bundles if bundle["name"] in names))
+        return Change(merged)
+
+    def superseded(self, state: CatalogState) -> bool:  # noqa: ARG002
+        """Return False: no build takes part."""
+        return False
+
+
+def known_heads(package: PackageFile) -> dict[str, str]:
+    """Return the heads of channels, {} for a package that is in the catalog and breaks today's rules."""
+    try:
+        return package.heads()
+    except (LookupError, TypeError, AttributeError):
+        return {}
+
+
+def version_of_head(package: PackageFile) -> str:
+    """Return the version of the default channel's head, empty if there is none."""
+    head = package.bundle(known_heads(package).get(package.default_channel, ""))
+    return version_text(head) if head is not None else ""
