@@ -76,8 +76,10 @@ INSIDE = {
         "server": "replies monitoring wiring",
     },
     "destinations": {
+        "versions": "",
+        "release_history": "versions",
         "refusals": "",
-        "app_registry": "refusals",
+        "app_registry": "refusals versions release_history",
         "catalog": "refusals",
         "routing": "",
     },
