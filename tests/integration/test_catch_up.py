@@ -84,7 +84,13 @@ def test_a_dry_run_says_what_is_missing_and_sends_nothing(site):
         (new["nvr"], "missing", None),
     ]
     assert ran.json[1]["targets"] == [
-        {"organization": "community", "repository": "otter", "version": "1.0.0", "status": "published"}
+        {
+            "organization": "community",
+            "catalog": None,
+            "repository": "otter",
+            "version": "1.0.0",
+            "status": "published",
+        }
     ]
     assert site.take(QUEUE) == []
     text = site.command("catch-up", "--since", "24h", "--dry-run").out
