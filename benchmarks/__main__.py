@@ -5,9 +5,15 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import irrelevant, memory, prepare, rest
+from benchmarks import catalogs, irrelevant, memory, prepare, rest
 
-MEASUREMENTS = {"prepare": prepare.main, "memory": memory.main, "irrelevant": irrelevant.main, "rest": rest.main}
+MEASUREMENTS = {
+    "prepare": prepare.main,
+    "memory": memory.main,
+    "irrelevant": irrelevant.main,
+    "rest": rest.main,
+    "catalogs": catalogs.main,
+}
 
 
 def main(arguments: list[str]) -> int:

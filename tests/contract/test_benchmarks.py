@@ -25,8 +25,9 @@ ROOT = Path(__file__).resolve().parents[2]
             {"prefetch", "plain", "ours", "ratio"},
         ),
         (("rest", "flat", "--seconds", "0.5"), {"size", "plain", "ours", "ratio"}),
+        (("catalogs", "10", "--repeat", "1"), {"what", "CPU, ms", "calls", "writes", "met"}),
     ],
-    ids=["prepare", "irrelevant", "rest"],
+    ids=["prepare", "irrelevant", "rest", "catalogs"],
 )
 def test_a_measurement_gives_its_table(arguments: tuple[str, ...], columns: set[str]) -> None:
     command = [sys.executable, "-m", "benchmarks", *arguments, "--json"]

@@ -219,15 +219,41 @@ def test_a_bundle_or_a_package_leaves_the_catalog_and_its_images_stay(site):
 # ---- what other programs read
 
 
-def test_skopeo_reads_the_catalog_and_its_bundles(tmp_path):
-    with catalog_place("docker-registry", tmp_path) as site:
+@pytest.mark.parametrize("image_format", ["docker", "oci"])
+def test_skopeo_and_umoci_read_the_catalog_and_its_bundles(tmp_path, image_format):
+    with catalog_place("docker-registry", tmp_path, format=image_format) as site:
+        site.release(HERON)
         update = site.release(OTTER).facts["catalog"]
-        for name in (str(site.image), update.bundles[-1].image):
-            told = subprocess.run(
-                ["skopeo", "inspect", "--tls-verify=false", f"docker://{name}"], capture_output=True, check=True
-            )
-            labels = json.loads(told.stdout)["Labels"]
-            assert labels.get(f"{PREFIX}package.v1", "otter-cache") == "otter-cache"
+        for number, name in enumerate((str(site.image), update.bundles[-1].image)):
+            unpacked = files_as_tools_see_them(tmp_path / f"tools-{number}", name)
+            labels = labels_as_skopeo_sees_them(name)
+            if number:
+                assert labels[f"{PREFIX}package.v1"] == "otter-cache"
+                csv = unpacked / "manifests/otter-cache.v1.0.0.clusterserviceversion.yaml"
+                assert csv.read_text() == OTTER["1.0.0/otter-cache.v1.0.0.clusterserviceversion.yaml"]
+                assert "annotations:" in (unpacked / "metadata/annotations.yaml").read_text()
+            else:
+                assert labels == {"operators.operatorframework.io.index.configs.v1": "/configs"}
+                found = {path.parent.name: path.read_bytes() for path in unpacked.glob("configs/*/catalog.json")}
+                assert found == site.files()
+
+
+def labels_as_skopeo_sees_them(name):
+    told = run("skopeo", "inspect", "--tls-verify=false", f"docker://{name}")
+    return json.loads(told.stdout)["Labels"]
+
+
+def files_as_tools_see_them(directory, name):
+    """The files of an image, copied by skopeo and unpacked by umoci."""
+    directory.mkdir()
+    layout = f"{directory}/layout:latest"
+    run("skopeo", "--insecure-policy", "copy", "--src-tls-verify=false", f"docker://{name}", f"oci:{layout}")
+    run("umoci", "unpack", "--rootless", "--image", layout, f"{directory}/unpacked")
+    return directory / "unpacked/rootfs"
+
+
+def run(*command):
+    return subprocess.run(command, capture_output=True, check=True, timeout=60)
 
 
 # ---- when things go wrong

@@ -91,7 +91,7 @@ def released_by_four(place, tmp_path, *, locked):
     """The packages in a catalog to which four processes have released eight packages each."""
     (tmp_path / "locks").mkdir(mode=0o700)
     site = site_in(place, tmp_path)
-    place.registry.slow_tags = 0.005
+    place.registry.slow_tags = 0.02
     processes = [work_on(site, tmp_path, *packages_of(number), locked=locked).start() for number in range(4)]
     for process in processes:
         finish(process)

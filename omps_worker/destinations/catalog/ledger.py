@@ -28,17 +28,27 @@ class CatalogState:
 
 
 def read_state(
-    client: ImageRegistryClient, image: ImageName, package: str, *, writing: bool = False, start_over: bool = False
+    client: ImageRegistryClient,
+    image: ImageName,
+    package: str,
+    *,
+    writing: bool = False,
+    start_over: bool = False,
+    known: CatalogState | None = None,
 ) -> CatalogState:
     """Read what the catalog has of ``package``: two or three calls, however large the catalog is.
 
     ``writing``: as in ``ImageRegistryClient.look``. ``start_over``: take an image that the worker did not write for an
-    empty catalog. Raises CatalogNotOurs for such an image otherwise, and CatalogError if it is not certain what is
-    there: a missing tag is never by itself an empty catalog.
+    empty catalog; without it, CatalogNotOurs is raised. ``known``: what an earlier call returned for this package; it
+    is returned again, after one call, if the tag names the same image.
+
+    Raises CatalogError if it is not certain what is there: a missing tag is never by itself an empty catalog.
     """
     manifest = client.look(image, writing=writing)
     if manifest is None:
         return CatalogState(None, Catalog(), {}, None)
+    if known is not None and known.digest == manifest.digest:
+        return known
     try:
         if manifest.config is None:
             raise NotOurs("it is a list of manifests")

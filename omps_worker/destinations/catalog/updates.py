@@ -103,6 +103,14 @@ class Updated:
     """Whether the catalog could be read after it was written."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Intended:
+    """What an update would do to the catalog that was seen without the lock."""
+
+    state: CatalogState
+    change: Change
+
+
 class _Put(enum.Enum):
     """What became of the tag."""
 
@@ -136,13 +144,13 @@ class CatalogUpdates:
         again is safe: it finds what is done.
         """
         uploads = BundleUploads(image.client)
-        done = self._prepare(image, edit, uploads)
-        if done is not None:
-            return done
+        first = self._prepare(image, edit, uploads)
+        if isinstance(first, Updated):
+            return first
         with self._locked(image) as hold:
             for _ in range(ROUNDS):
-                state = self._look(image, edit, writing=True)
-                change = _decided(edit, state)
+                state = self._look(image, edit, writing=True, known=first.state if first else None)
+                change = _decided(edit, state, first.change if first and first.state is state else None)
                 if change.merged is None or unchanged(state, change):
                     return Updated(state, change, state.digest, written=False, created=frozenset(uploads.created))
                 made = self._send(image, edit.package, state, change, change.merged, uploads)
@@ -156,8 +164,11 @@ class CatalogUpdates:
             details={"registry_response": {}},
         )
 
-    def _prepare(self, image: CatalogImage, edit: Edit, uploads: BundleUploads) -> Updated | None:
-        """Do what needs no lock: send the bundles. Return the result if there is nothing to update."""
+    def _prepare(self, image: CatalogImage, edit: Edit, uploads: BundleUploads) -> Updated | _Intended | None:
+        """Do what needs no lock: send the bundles. Return the result if there is nothing to update.
+
+        Otherwise return what would be done as far as it is known without the lock.
+        """
         try:
             state = self._look(image, edit)
             change = edit.change(state)
@@ -171,7 +182,7 @@ class CatalogUpdates:
             return Updated(state, change, state.digest, written=False)
         with self._observer.timing("push"):
             uploads.push(change.bundles, state.package)
-        return None
+        return _Intended(state, change)
 
     def _send(
         self,
@@ -231,9 +242,12 @@ class CatalogUpdates:
         hold.end_push()
         return _Put.SEEN if ours else _Put.FOREIGN
 
-    def _look(self, image: CatalogImage, edit: Edit, *, writing: bool = False) -> CatalogState:
+    def _look(
+        self, image: CatalogImage, edit: Edit, *, writing: bool = False, known: CatalogState | None = None
+    ) -> CatalogState:
+        over = edit.starts_over
         with self._observer.timing("look"):
-            return read_state(image.client, image.name, edit.package, writing=writing, start_over=edit.starts_over)
+            return read_state(image.client, image.name, edit.package, writing=writing, start_over=over, known=known)
 
     @contextmanager
     def _locked(self, image: CatalogImage) -> Iterator[HeldPackage]:
@@ -254,10 +268,13 @@ def unchanged(state: CatalogState, change: Change) -> bool:
     return merged.package.digest == state.package.digest
 
 
-def _decided(edit: Edit, state: CatalogState) -> Change:
-    """Return the change; without ``merged`` if it would do something, but a newer build supersedes it."""
+def _decided(edit: Edit, state: CatalogState, intended: Change | None = None) -> Change:
+    """Return the change; without ``merged`` if it would do something, but a newer build supersedes it.
+
+    ``intended``: what ``edit`` has said about this state, if it was asked.
+    """
     try:
-        change = edit.change(state)
+        change = intended or edit.change(state)
     except PackageValidationError:
         if edit.superseded(state):
             return Change(None)

@@ -44,9 +44,11 @@ class BundleUploads:
             image = ImageName(each.repository, each.image.digest)
             if image in self._tagged:
                 continue
+            new = each.planned.name in self.created
             for tag in (each.planned.bundle.tag, digest_tag(each.image.digest)):
                 name = ImageName(each.repository, tag)
-                if self._client.digest(name, writing=True) != each.image.digest:
+                # Nothing can have tagged an image that was missing a moment ago.
+                if new or self._client.digest(name, writing=True) != each.image.digest:
                     put(self._client, name, each.image)
             self._tagged.add(image)
 
