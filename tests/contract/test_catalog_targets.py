@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -46,7 +46,7 @@ class Place:
 
     site: Parts
     shelf: CatalogShelf
-    moment: datetime = datetime.now(timezone.utc) - timedelta(minutes=9)
+    moment: datetime = field(default_factory=lambda: datetime.now(timezone.utc) - timedelta(minutes=9))
 
     def bundle(self, name: str = "etcd-bundle-container", version: str = "1.0.0", **more: Any) -> dict[str, Any]:
         digest = f"sha256:{hashlib.sha256(f'{name} {version}'.encode()).hexdigest()}"

@@ -223,12 +223,12 @@ class CatalogUpdates:
                 if not isinstance(error, CatalogError) or not error.ambiguous:
                     hold.end_push()
                     raise
-                unclear = error
+                unclear = error.as_value()
         # The deadline is not that of what follows: it only reads.
         if unclear is not None:
             if not stored_after(unclear, image.client, image.name, made):
                 # The mark stays: the registry may still store it.
-                raise unclear
+                raise unclear.as_value()
             hold.end_push()
             return _Put.SEEN
         return self._verify(image, made, hold)
