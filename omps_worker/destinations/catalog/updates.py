@@ -208,29 +208,24 @@ class CatalogUpdates:
         seconds = hold.begin_push() - time.monotonic()
         if seconds <= 0:
             raise held_too_long(str(image.name))
-        unclear: CatalogError | None = None
-        with deadline(seconds), self._observer.timing("push"):
-            try:
+        try:
+            with deadline(seconds), self._observer.timing("push"):
                 if image.client.digest(image.name, writing=True) != state.digest:
                     hold.end_push()
                     return _Put.FOREIGN
-            except WorkerError:
-                hold.end_push()
-                raise
-            try:
                 image.client.put_manifest(image.name, made.manifest, made.format.manifest_type)
-            except WorkerError as error:
-                if not isinstance(error, CatalogError) or not error.ambiguous:
-                    hold.end_push()
-                    raise
-                unclear = error.as_value()
-        # The deadline is not that of what follows: it only reads.
-        if unclear is not None:
-            if not stored_after(unclear, image.client, image.name, made):
+        except CatalogError as error:
+            # The deadline is not that of what follows: it only reads.
+            if error.ambiguous and not stored_after(error, image.client, image.name, made):
                 # The mark stays: the registry may still store it.
-                raise unclear.as_value()
+                raise
             hold.end_push()
+            if not error.ambiguous:
+                raise
             return _Put.SEEN
+        except WorkerError:
+            hold.end_push()
+            raise
         return self._verify(image, made, hold)
 
     def _verify(self, image: CatalogImage, made: Image, hold: HeldPackage) -> _Put:
