@@ -113,10 +113,10 @@ def test_each_package_may_have_a_catalog_image_of_its_own(tmp_path):
         assert otter.image == str(site.catalog.image.image("otter-cache"))
         assert heron.image.endswith("/heron-catalog:v1")
         assert (otter.previous, heron.previous) == (None, None)
-        assert site.destination.show("community", "heron").packages[0].name == "heron"
+        assert site.show("heron").packages[0].name == "heron"
         assert [outcome.version for outcome in site.delete("heron")] == ["2.0.0"]
-        assert site.destination.show("community", "heron").packages == ()
-        assert [each.name for each in site.destination.show("community", "otter-cache").packages] == ["otter-cache"]
+        assert site.show("heron").packages == ()
+        assert [each.name for each in site.show("otter-cache").packages] == ["otter-cache"]
 
 
 # ---- what the images and the outcome say

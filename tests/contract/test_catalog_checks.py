@@ -105,7 +105,7 @@ def test_a_catalog_for_each_package_is_checked_as_far_as_it_is_known(tmp_path):
 
 def test_the_first_push_makes_repositories_that_nobody_may_ask_about(like_quay):
     with pytest.raises(CatalogAuthorizationError):
-        like_quay.destination.show("community")
+        like_quay.show()
     update = like_quay.update(OTTER)
 
     assert update.previous is None
@@ -216,11 +216,11 @@ def test_an_update_that_cannot_be_seen_yet_counts_for_people_and_is_seen_again_f
 def test_the_ledger_is_shown_whole_or_one_package_of_it(site):
     otter = site.update(OTTER)
     site.release(HERON)
-    shown = site.destination.show("community")
+    shown = site.show()
 
     assert [each.name for each in shown.packages] == ["heron", "otter-cache"]
     assert shown.digest == site.tag()
-    (package,) = site.destination.show("community", "otter-cache").as_json()["packages"]
+    (package,) = site.show("otter-cache").as_json()["packages"]
     assert package["channels"] == dict(otter.channels)
     assert [bundle["image"] for bundle in package["bundles"]] == [bundle.image for bundle in otter.bundles]
 

@@ -18,7 +18,7 @@ from omps_worker.common.model import Build, BuildState, CatalogUpdate, OperatorK
 from omps_worker.common.push_request import PushRequest
 from omps_worker.destinations import Released, ReleaseJob
 from omps_worker.destinations.catalog.bundles.tree import annotations_text, bundle_labels
-from omps_worker.destinations.catalog.contents import read_catalog
+from omps_worker.destinations.catalog.contents import CatalogContents, read_catalog
 from omps_worker.destinations.catalog.destination import CatalogDestination
 from omps_worker.destinations.catalog.image_registry.client import ImageRegistryClient
 from omps_worker.destinations.catalog.image_registry.image_name import ImageName, ImageTemplate, Repository
@@ -150,6 +150,10 @@ class CatalogPlace:
 
     def delete(self, package: str, version: str | None = None) -> list[Outcome]:
         return self.destination.delete("community", package, version)
+
+    def show(self, package: str | None = None) -> CatalogContents:
+        """What the catalog holds: all packages, or one."""
+        return read_catalog(self.client, self.catalog.image.image(package or ""), package)
 
     def packages(self) -> dict[str, dict[str, str]]:
         """The heads of the channels of each package in the catalog, as its image says."""

@@ -91,8 +91,8 @@ INSIDE = {
         "images": "grammars packages",
         "merge": "grammars packages bundles",
         "catalog": "image_registry",
-        "contents": "image_registry packages images",
         "ledger": "image_registry packages images",
+        "contents": "image_registry packages images ledger",
         "content": "image_registry bundles images catalog",
         "bundle_builds": "image_registry bundles images catalog",
         "uploads": "image_registry packages images content",
@@ -100,7 +100,7 @@ INSIDE = {
         "edits": "image_registry packages bundles images merge catalog ledger content bundle_builds updates",
         "visibility": "image_registry catalog",
         "catalog_checks": "image_registry catalog contents",
-        "destination": "image_registry packages images merge catalog contents content bundle_builds updates edits "
+        "destination": "image_registry packages images merge catalog content bundle_builds updates edits "
         "visibility catalog_checks",
     },
 }

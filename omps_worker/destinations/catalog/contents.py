@@ -7,17 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from omps_worker.common.errors import CatalogNotOurs
 from omps_worker.destinations.catalog.image_registry.client import ImageRegistryClient
 from omps_worker.destinations.catalog.image_registry.image_name import ImageName
-from omps_worker.destinations.catalog.images.catalog_image import (
-    LAYER_BYTES,
-    Catalog,
-    CatalogLayer,
-    NotOurs,
-    package_files,
-)
-from omps_worker.destinations.catalog.images.image import JSON_BYTES
+from omps_worker.destinations.catalog.images.catalog_image import Catalog, CatalogLayer, NotOurs
+from omps_worker.destinations.catalog.ledger import not_ours, open_catalog
 from omps_worker.destinations.catalog.packages.package_file import NotAPackageFile, PackageFile, version_text
 
 
@@ -46,18 +39,13 @@ def read_catalog(client: ImageRegistryClient, image: ImageName, package: str | N
     manifest = client.look(image)
     if manifest is None:
         return CatalogContents(str(image), None, ())
-    if manifest.config is None:
-        raise _not_ours(image, "it is a list of manifests")
+    packages: list[PackageFile] = []
     try:
-        config = client.blob(image.repository, manifest.config, max_bytes=JSON_BYTES)
-        catalog = Catalog.parse(manifest.body, config)
-        blobs = {layer.digest: layer for layer in manifest.layers}
-        packages: list[PackageFile] = []
-        for layer in _layers(catalog, package):
-            blob = client.blob(image.repository, blobs[layer.digest], max_bytes=LAYER_BYTES)
-            packages += _packages(package_files(layer, blob), package)
+        opened = open_catalog(client, image, manifest)
+        for layer in _layers(opened.catalog, package):
+            packages += _packages(opened.files(layer), package)
     except NotOurs as fault:
-        raise _not_ours(image, str(fault)) from None
+        raise not_ours(image, fault) from None
     return CatalogContents(str(image), manifest.digest, tuple(sorted(packages, key=lambda each: each.name)))
 
 
@@ -75,12 +63,6 @@ def _packages(files: Mapping[str, bytes], package: str | None) -> list[PackageFi
         except NotAPackageFile as fault:
             raise NotOurs(f"its package {name} cannot be read: {fault}") from None
     return found
-
-
-def _not_ours(image: ImageName, reason: str) -> CatalogNotOurs:
-    return CatalogNotOurs(
-        f"The image {image} was not written by omps-worker: {reason}.", details={"registry_response": {}}
-    )
 
 
 def _package_json(package: PackageFile) -> dict[str, Any]:

@@ -19,7 +19,6 @@ from omps_worker.destinations.catalog.bundle_builds import BundleContent, bundle
 from omps_worker.destinations.catalog.catalog import Catalog, catalog_image
 from omps_worker.destinations.catalog.catalog_checks import check_catalog
 from omps_worker.destinations.catalog.content import TreeContent, tree_content
-from omps_worker.destinations.catalog.contents import CatalogContents, read_catalog
 from omps_worker.destinations.catalog.edits import (
     BundleEdit,
     DeletionEdit,
@@ -164,14 +163,6 @@ class CatalogDestination:
         """Yield one check per catalog: its registry, the login for reading and writing, and what is at its tag."""
         for name, catalog in self._catalogs.items():
             yield f"catalog {name}", partial(check_catalog, self._clients, catalog)
-
-    def show(self, name: str, package: str | None = None) -> CatalogContents:
-        """Return what the catalog holds: all packages, or one. Raises the errors of ``contents.read_catalog``.
-
-        If each package has a catalog image of its own, ``package`` must be given.
-        """
-        catalog = self._catalog(name)
-        return read_catalog(self._clients(catalog), catalog_image(catalog, package or ""), package)
 
     def _catalog(self, name: str | None) -> Catalog:
         catalog = self._catalogs.get(name or "")

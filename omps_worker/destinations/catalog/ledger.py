@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One package in a catalog image as it is now: what an update starts from."""
+"""A catalog image as it is now: its packages, and one package as an update starts from it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,50 @@ from dataclasses import dataclass, field
 
 from omps_worker.common.errors import CatalogNotOurs
 from omps_worker.common.json_text import parse_json
-from omps_worker.destinations.catalog.image_registry.answers import Descriptor
+from omps_worker.destinations.catalog.image_registry.answers import Descriptor, Manifest
 from omps_worker.destinations.catalog.image_registry.client import ImageRegistryClient
 from omps_worker.destinations.catalog.image_registry.image_name import ImageName
-from omps_worker.destinations.catalog.images.catalog_image import LAYER_BYTES, Catalog, NotOurs, package_files
+from omps_worker.destinations.catalog.images.catalog_image import (
+    LAYER_BYTES,
+    Catalog,
+    CatalogLayer,
+    NotOurs,
+    package_files,
+)
 from omps_worker.destinations.catalog.images.image import JSON_BYTES
 from omps_worker.destinations.catalog.packages.package_file import NotAPackageFile, PackageFile
+
+NEW_CATALOG = "Use another image, or `omps-worker push --new-catalog` to replace it with a new catalog."
+"""What to do about an image of another program."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedCatalog:
+    """A catalog image whose manifest and configuration are read; the layers are read on demand."""
+
+    client: ImageRegistryClient
+    image: ImageName
+    manifest: Manifest
+    catalog: Catalog
+
+    def files(self, layer: CatalogLayer) -> Mapping[str, bytes]:
+        """Read the package files in one layer, by package. Raises NotOurs, and the errors of ImageRegistryClient."""
+        descriptor = next(each for each in self.manifest.layers if each.digest == layer.digest)
+        return package_files(layer, self.client.blob(self.image.repository, descriptor, max_bytes=LAYER_BYTES))
+
+
+def open_catalog(client: ImageRegistryClient, image: ImageName, manifest: Manifest) -> OpenedCatalog:
+    """Open the catalog that has ``manifest``. Raises NotOurs if the worker did not write it."""
+    if manifest.config is None:
+        raise NotOurs("it is a list of manifests")
+    config = client.blob(image.repository, manifest.config, max_bytes=JSON_BYTES)
+    return OpenedCatalog(client, image, manifest, Catalog.parse(manifest.body, config))
+
+
+def not_ours(image: ImageName, reason: object, advice: str = "") -> CatalogNotOurs:
+    """Return the error for an image that the worker did not write."""
+    text = f"The image {image} was not written by omps-worker: {reason}."
+    return CatalogNotOurs(f"{text} {advice}" if advice else text, details={"registry_response": {}})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,26 +88,16 @@ def read_state(
     if known is not None and known.digest == manifest.digest:
         return known
     try:
-        if manifest.config is None:
-            raise NotOurs("it is a list of manifests")
-        config = client.blob(image.repository, manifest.config, max_bytes=JSON_BYTES)
-        catalog = Catalog.parse(manifest.body, config)
-        layer = catalog.layer_with(package)
-        files: Mapping[str, bytes] = {}
-        if layer is not None:
-            descriptor = next(each for each in manifest.layers if each.digest == layer.digest)
-            files = package_files(layer, client.blob(image.repository, descriptor, max_bytes=LAYER_BYTES))
+        opened = open_catalog(client, image, manifest)
+        layer = opened.catalog.layer_with(package)
+        files = opened.files(layer) if layer is not None else {}
         data = files.get(package)
         found = None if data is None else PackageFile.parse(data)
     except (NotOurs, NotAPackageFile) as fault:
         if start_over:
             return CatalogState(manifest.digest, Catalog(), {}, None)
-        raise CatalogNotOurs(
-            f"The image {image} was not written by omps-worker: {fault}. Use another image, or "
-            "`omps-worker push --new-catalog` to replace it with a new catalog.",
-            details={"registry_response": {}},
-        ) from None
-    return CatalogState(manifest.digest, catalog, files, found)
+        raise not_ours(image, fault, NEW_CATALOG) from None
+    return CatalogState(manifest.digest, opened.catalog, files, found)
 
 
 def labels_of(client: ImageRegistryClient, image: ImageName) -> Mapping[str, str]:
