@@ -13,6 +13,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from omps_worker.common.json_text import DEPTH_LIMIT, is_deeper, read_json
@@ -66,7 +67,7 @@ def version_text(bundle: Blob) -> str:
     return str(Version(version.numbers, version.pre, version.build)) if version else ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PackageFile:
     """All blobs of one package. Nothing is validated here: see ``rules``."""
 
@@ -149,9 +150,9 @@ class PackageFile:
                 return f"it has {number} {what}, and the file of a package may have {limit}"
         return None
 
-    @property
+    @cached_property
     def digest(self) -> str:
-        """The hex sha256 of the file."""
+        """The hex sha256 of the file. An update compares it several times."""
         return hashlib.sha256(self.data()).hexdigest()
 
     def bundle(self, name: str) -> Blob | None:
