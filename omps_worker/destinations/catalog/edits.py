@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from omps_worker.common.errors import QuayPackageNotFound
 from omps_worker.common.model import Release
-from omps_worker.destinations import ReleaseOrder
+from omps_worker.destinations import Content, ReleaseOrder
 from omps_worker.destinations.catalog.bundle_builds import BundleContent, digest_of_image
 from omps_worker.destinations.catalog.bundles.tree import bundle_labels, relabelled
 from omps_worker.destinations.catalog.catalog import Catalog, named_image
@@ -42,8 +42,25 @@ class Wishes:
     starts_over: bool = False
 
 
+class _BuildEdit:
+    """What releases of both kinds of builds have in common."""
+
+    content: Content
+    wishes: Wishes
+
+    @property
+    def package(self) -> str:
+        """The name of the package."""
+        return self.content.package_name
+
+    @property
+    def starts_over(self) -> bool:
+        """Whether an image that the worker did not write counts as an empty catalog."""
+        return self.wishes.starts_over
+
+
 @dataclass
-class TreeEdit:
+class TreeEdit(_BuildEdit):
     """The package becomes what a tree of package manifests says; see ``updates.Edit``.
 
     The channels are in the labels of a bundle image, so a new channel gives an unchanged bundle another digest. A
@@ -56,16 +73,6 @@ class TreeEdit:
     client: ImageRegistryClient
     _labels: dict[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]])
     _kept: dict[str, MadeBundle] = field(default_factory=dict[str, MadeBundle])
-
-    @property
-    def package(self) -> str:
-        """The name of the package."""
-        return self.content.package_name
-
-    @property
-    def starts_over(self) -> bool:
-        """Whether an image that the worker did not write counts as an empty catalog."""
-        return self.wishes.starts_over
 
     def change(self, state: CatalogState) -> Change:
         """Return what the tree makes of the package. Raises PackageValidationError."""
@@ -130,21 +137,11 @@ class TreeEdit:
 
 
 @dataclass(frozen=True, slots=True)
-class BundleEdit:
+class BundleEdit(_BuildEdit):
     """A bundle build is added to the channels of its label; see ``updates.Edit``."""
 
     content: BundleContent
     wishes: Wishes
-
-    @property
-    def package(self) -> str:
-        """The name of the package."""
-        return self.content.package_name
-
-    @property
-    def starts_over(self) -> bool:
-        """Whether an image that the worker did not write counts as an empty catalog."""
-        return self.wishes.starts_over
 
     def change(self, state: CatalogState) -> Change:
         """Return what the bundle makes of the package. Raises PackageValidationError."""
