@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import logging
@@ -88,6 +89,18 @@ class LoggedRequest:
     target: str
     """Path and query. Headers and bodies are not kept, because they may contain credentials."""
     status: int | None = None
+
+
+def basic_credentials(authorization: str) -> tuple[str, str] | None:
+    """Return the user name and the password in a ``basic …`` Authorization value, or None if there are none."""
+    scheme, _, value = authorization.partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        name, _, password = base64.b64decode(value, validate=True).decode().partition(":")
+    except ValueError:
+        return None
+    return name, password
 
 
 class HttpServer:

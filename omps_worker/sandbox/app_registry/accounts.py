@@ -13,6 +13,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Literal
 
+from omps_worker.sandbox.http_server import basic_credentials
+
 RobotRole = Literal["creator", "admin", "none"]
 """What a robot may do in its organization: create packages and own them; everything; nothing."""
 
@@ -111,14 +113,8 @@ class Accounts:
 
     def by_basic(self, authorization: str) -> Account | None:
         """Return the account for a ``basic …`` Authorization value, or None if it is not valid."""
-        scheme, _, value = authorization.partition(" ")
-        if scheme.lower() != "basic":
-            return None
-        try:
-            name, _, password = base64.b64decode(value, validate=True).decode().partition(":")
-        except ValueError:
-            return None
-        return self.login(name, password)
+        given = basic_credentials(authorization)
+        return self.login(*given) if given else None
 
     def by_bearer(self, authorization: str) -> OAuthToken | None:
         """Return the OAuth token for a ``Bearer …`` Authorization value, or None if it is not valid."""

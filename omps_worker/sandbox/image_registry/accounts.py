@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from omps_worker.sandbox.http_server import Request, Response
+from omps_worker.sandbox.http_server import Request, Response, basic_credentials
 
 Claims = Mapping[str, Any]
 """What a token says: issuer, audience, subject, times, and the ``access`` that it grants."""
@@ -56,13 +56,10 @@ class Accounts:
 
     def by_basic(self, authorization: str) -> Account | None:
         """Return the account whose user name and password these are; None if there is none."""
-        scheme, _, value = authorization.partition(" ")
-        if scheme.lower() != "basic":
+        given = basic_credentials(authorization)
+        if given is None:
             return None
-        try:
-            name, _, password = base64.b64decode(value, validate=True).decode().partition(":")
-        except ValueError:
-            return None
+        name, password = given
         account = self._accounts.get(name)
         same = account is not None and secrets.compare_digest(account.password.encode(), password.encode())
         return account if same else None

@@ -20,16 +20,15 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Callable
-from types import TracebackType
 
 from omps_worker.sandbox.faults import Fault, Faults
-from omps_worker.sandbox.http_server import MAX_BODY, HttpServer, LoggedRequest, Request, Response
+from omps_worker.sandbox.http_server import MAX_BODY, HttpServer, Request, Response
 from omps_worker.sandbox.image_registry.accounts import Accounts, TokenServer
 from omps_worker.sandbox.image_registry.api import Hook, ImageApi, Login
 from omps_worker.sandbox.image_registry.store import StoredManifest, StoredRepository
 
 
-class SandboxImageRegistry:
+class SandboxImageRegistry(HttpServer):
     """The registry, as a context manager; also ``start``, ``stop`` (and start again), ``close``.
 
     ``login``: whether callers log in, and how. With ``token``, the token server is at ``/token`` of the same address.
@@ -58,14 +57,9 @@ class SandboxImageRegistry:
             self.tokens.create = self._api.create
         self._api.relative_locations = relative_locations
         self._api.page = page
-        self._server = HttpServer(self._answer, max_body=max_body, tls=tls)
-        self._api.pause = lambda seconds: self._server.stopping.wait(seconds)
+        super().__init__(self._answer, max_body=max_body, tls=tls)
+        self._api.pause = self.stopping.wait
         self._storage = HttpServer(self._api.stored_blob, tls=tls) if elsewhere else None
-
-    @property
-    def url(self) -> str:
-        """The base to which /v2/… is appended."""
-        return self._server.url
 
     @property
     def host(self) -> str:
@@ -73,21 +67,11 @@ class SandboxImageRegistry:
         return self.url.partition("://")[2]
 
     @property
-    def faults(self) -> Faults:
-        """What goes wrong; empty at first."""
-        return self._server.faults
-
-    @property
     def storage_faults(self) -> Faults:
         """What goes wrong at the storage of blobs that are led elsewhere."""
         if self._storage is None:
             raise RuntimeError("this registry keeps its blobs itself")
         return self._storage.faults
-
-    @property
-    def log(self) -> list[LoggedRequest]:
-        """The requests so far, those to the token server included."""
-        return self._server.log
 
     @property
     def slow_tags(self) -> float:
@@ -100,7 +84,7 @@ class SandboxImageRegistry:
 
     def start(self) -> None:
         """Listen; after a stop on the same port, with everything still there."""
-        self._server.start()
+        super().start()
         if self._storage is not None:
             self._storage.start()
             self._api.storage_url = self._storage.url
@@ -109,24 +93,15 @@ class SandboxImageRegistry:
 
     def stop(self) -> None:
         """Refuse connections and cut those that are open."""
-        self._server.stop()
+        super().stop()
         if self._storage is not None:
             self._storage.stop()
 
     def close(self) -> None:
         """Stop, and give the ports back."""
-        self._server.close()
+        super().close()
         if self._storage is not None:
             self._storage.close()
-
-    def __enter__(self) -> SandboxImageRegistry:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def before(self, match: str, action: Callable[[], object], *, times: int | None = 1, after: int = 0) -> None:
         """Run ``action`` before the registry answers a request whose ``METHOD path`` begins with this expression.
