@@ -26,7 +26,7 @@ from omps_worker.configuration.mapping.file import MappingFile
 from omps_worker.configuration.mapping.matching import Verdict
 from omps_worker.configuration.settings.catalogs import one_image_for_each_package, unknown_catalog
 from omps_worker.configuration.settings.models import Settings
-from omps_worker.destination_wiring import ImageRegistries, destination_of, longest_push
+from omps_worker.destination_wiring import ImageRegistries, destination_of
 from omps_worker.destinations import Destination
 from omps_worker.destinations.app_registry.client import AppRegistry
 from omps_worker.destinations.app_registry.organizations import unknown_organization
@@ -125,7 +125,7 @@ class Site(BrokerSite):
     @cached_property
     def process_lock(self) -> ProcessLock:
         """The lock that serialises pushes to one package within this process."""
-        return ProcessLock(longest_push(self.settings.worker))
+        return ProcessLock(self.settings.worker.registry.timeout)
 
     @cached_property
     def broker_lock(self) -> BrokerLock | None:
@@ -139,7 +139,7 @@ class Site(BrokerSite):
         worker = self.settings.worker
         if worker.lock != "broker" or not self.settings.has_broker:
             return None
-        return BrokerLock(BrokerAccess.of(self.settings, "lock"), longest_push(worker))
+        return BrokerLock(BrokerAccess.of(self.settings, "lock"), worker.registry.timeout)
 
     @contextmanager
     def locks(self) -> Iterator[None]:

@@ -78,8 +78,3 @@ def destination_of(
         observer=observer,
     )
     return RoutingDestination(organizations, catalogs, builds.bundle_image)
-
-
-def longest_push(worker: WorkerSettings) -> float:
-    """Return how long one push may take, in seconds: the time after which a lock no longer waits for its outcome."""
-    return max(worker.registry.timeout, *(catalog.timeout for catalog in worker.catalogs.values()), 0.0)

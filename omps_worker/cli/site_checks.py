@@ -15,7 +15,7 @@ from omps_worker.common.http_client.client import HttpClient
 from omps_worker.common.inconclusive import Inconclusive
 from omps_worker.common.locks.package_lock import ProcessLock
 from omps_worker.configuration.loading import CheckedConfiguration
-from omps_worker.destination_wiring import ImageRegistries, destination_of, longest_push
+from omps_worker.destination_wiring import ImageRegistries, destination_of
 from omps_worker.destinations.app_registry.client import AppRegistry
 from omps_worker.koji_client.builds import KojiBuilds
 from omps_worker.monitoring import checks
@@ -67,7 +67,7 @@ def service_checks(examined: CheckedConfiguration) -> Iterator[Check]:
     if greenwave is not None:
         yield Check("Greenwave", greenwave.version)
     registry = AppRegistry(worker.registry.url, timeout=worker.registry.timeout, ca_bundle=bundle)
-    lock, builds = ProcessLock(longest_push(worker)), KojiBuilds(worker.koji, worker.limits, bundle)
+    lock, builds = ProcessLock(worker.registry.timeout), KojiBuilds(worker.koji, worker.limits, bundle)
     destination = destination_of(worker, registry, ImageRegistries(worker), lock, builds)
     yield from (Check(part, ask) for part, ask in destination.checks())
 
