@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from threading import Lock
+from typing import TYPE_CHECKING
 
 from omps_worker.common.locks.package_lock import PackageLock
 from omps_worker.common.observer import NO_OBSERVER, Observer
@@ -15,11 +16,11 @@ from omps_worker.configuration.settings.models import WorkerSettings
 from omps_worker.destinations import Destination
 from omps_worker.destinations.app_registry.client import AppRegistry
 from omps_worker.destinations.app_registry.destination import AppRegistryDestination
-from omps_worker.destinations.catalog.catalog import Catalog
-from omps_worker.destinations.catalog.destination import CatalogDestination
-from omps_worker.destinations.catalog.image_registry.client import ImageRegistryClient
-from omps_worker.destinations.routing import RoutingDestination
 from omps_worker.koji_client.builds import KojiBuilds
+
+if TYPE_CHECKING:
+    from omps_worker.destinations.catalog.catalog import Catalog
+    from omps_worker.destinations.catalog.image_registry.client import ImageRegistryClient
 
 
 class ImageRegistries:
@@ -36,6 +37,8 @@ class ImageRegistries:
 
     def client(self, catalog: Catalog) -> ImageRegistryClient:
         """Return the client for the registry of a configured catalog: the same for each call, as it keeps tokens."""
+        from omps_worker.destinations.catalog.image_registry.client import ImageRegistryClient
+
         settings = self._worker.catalogs[catalog.name]
         with self._lock:
             if catalog.name not in self._clients:
@@ -68,6 +71,10 @@ def destination_of(
     )
     if not worker.catalogs:
         return organizations
+    # Importing them takes 60 ms, which a site without catalogs need not spend on each command.
+    from omps_worker.destinations.catalog.destination import CatalogDestination
+    from omps_worker.destinations.routing import RoutingDestination
+
     catalogs = CatalogDestination(
         worker.catalogs,
         images.client,
