@@ -82,6 +82,16 @@ def test_unchanged_content_costs_three_reads(sandbox):
     assert [entry.method for entry in sandbox.place.registry.log[seen:]] == ["GET", "GET", "GET"]
 
 
+def test_the_second_look_reads_the_catalog_only_if_it_has_changed(sandbox):
+    sandbox.release(OTTER)
+    job, seen = sandbox.job(OTTER_AND_NEXT), len(sandbox.place.registry.log)
+    sandbox.destination.release(job)
+
+    tag = [entry.method for entry in sandbox.place.registry.log[seen:] if entry.target.endswith("/manifests/latest")]
+    # The first look, the second, the one before the tag moves, the tag, and the proof.
+    assert tag == ["GET", "HEAD", "HEAD", "PUT", "GET"]
+
+
 def test_other_packages_stay_byte_for_byte(site):
     site.release(HERON)
     before = site.destination.plan(site.job(HERON)).facts["digest"]

@@ -467,6 +467,23 @@ def test_the_image_of_a_catalog_says_what_it_is():
         assert opened.getnames() == ["configs", "configs/etcd", "configs/etcd/catalog.json"]
 
 
+def test_the_layers_of_a_catalog_are_compressed_as_each_update_reads_and_sends_one():
+    data = b"words that come again and again " * 5000
+    shelf = Shelf()
+    shelf.put("etcd", data)
+    (blob,) = shelf.blobs.values()
+
+    assert len(blob) < len(data) / 10
+    assert shelf.content() == {"etcd": data}
+
+
+def test_the_layer_of_a_bundle_is_not_compressed_as_each_replica_must_make_the_same_digest(monkeypatch):
+    monkeypatch.setattr("zlib.compressobj", None)
+    _, layer = bundle_image({"manifests/csv.yaml": bytes(70_000)}, {})
+
+    assert layer.size > 70_000
+
+
 def parsed(change: Callable[[dict[str, Any], dict[str, Any]], object]) -> Catalog:
     shelf = Shelf()
     for package in ("etcd", "otter"):

@@ -78,15 +78,15 @@ def read_state(
 
     ``writing``: as in ``ImageRegistryClient.look``. ``start_over``: take an image that the worker did not write for an
     empty catalog; without it, CatalogNotOurs is raised. ``known``: what an earlier call returned for this package; it
-    is returned again, after one call, if the tag names the same image.
+    is returned again, after one call without a body, if the tag names the same image.
 
     Raises CatalogError if it is not certain what is there: a missing tag is never by itself an empty catalog.
     """
+    if known is not None and known.digest is not None and client.digest(image, writing=writing) == known.digest:
+        return known
     manifest = client.look(image, writing=writing)
     if manifest is None:
         return CatalogState(None, Catalog(), {}, None)
-    if known is not None and known.digest == manifest.digest:
-        return known
     try:
         opened = open_catalog(client, image, manifest)
         layer = opened.catalog.layer_with(package)

@@ -102,7 +102,8 @@ class Catalog:
         if not held:
             # An image without layers is none for some programs, so an empty catalog has a layer without packages.
             number = 0
-        layer = layer_of({f"{_ROOT}/{name}/{_FILE}": content for name, content in held.items()}, (_ROOT,))
+        packed = {f"{_ROOT}/{name}/{_FILE}": content for name, content in held.items()}
+        layer = layer_of(packed, (_ROOT,), compressed=True)
         made = CatalogLayer(layer.digest, layer.size, layer.diff_id, tuple(sorted(held)))
         return Catalog(dict(sorted({**others, number: made}.items()))), layer
 
