@@ -27,7 +27,8 @@ def stuck_after(worker: WorkerSettings) -> float:
     Every call has a timeout. The result leaves room for the calls of several targets, for waiting for the lock and for
     unpacking. With the default settings it is less than the half hour after which RabbitMQ gives up on a consumer.
     """
-    return 300.0 + 20 * (worker.koji.timeout + worker.registry.timeout)
+    registries = max(worker.registry.timeout, *(catalog.timeout for catalog in worker.catalogs.values()), 0.0)
+    return 300.0 + 20 * (worker.koji.timeout + registries)
 
 
 def restart_reasons(still_for: float, longest_work: float, worker: WorkerSettings) -> list[str]:

@@ -85,8 +85,10 @@ def test_readiness_names_every_part_in_trouble_and_life_only_what_a_restart_mend
     assert readiness.ready()[0] == "stuck"
 
 
-def settings(seconds):
-    return SimpleNamespace(koji=SimpleNamespace(timeout=seconds), registry=SimpleNamespace(timeout=seconds))
+def settings(seconds, **catalogs):
+    named = {name: SimpleNamespace(timeout=timeout) for name, timeout in catalogs.items()}
+    koji, registry = SimpleNamespace(timeout=seconds), SimpleNamespace(timeout=seconds)
+    return SimpleNamespace(koji=koji, registry=registry, catalogs=named)
 
 
 def test_a_loop_that_stands_still_and_work_that_never_ends_are_reasons_to_start_anew():
@@ -96,6 +98,7 @@ def test_a_loop_that_stands_still_and_work_that_never_ends_are_reasons_to_start_
         "a piece of work has been in progress for 1501 s and is stuck"
     ]
     assert restart_reasons(0.0, 1501.0, settings(60)) == [], "what waits longer may take longer"
+    assert restart_reasons(0.0, 1501.0, settings(30, community=60, partners=30)) == [], "and so may a catalog"
 
 
 def test_with_the_defaults_stuck_work_is_noticed_before_the_broker_gives_up_on_the_consumer():
