@@ -222,8 +222,8 @@ class BrokerLockWithFallback(KeyedLock):
             self._first.connect()
         except BrokerUnavailable as error:
             log.warning(
-                "pushing without a lock against other processes: %s If a worker pushes to the same package at the same "
-                "time, two contents may get the same version.",
+                "pushing without a lock against other processes: %s If a worker pushes to the same package or catalog "
+                "at the same time, two contents may get the same version, or one update of the catalog may be lost.",
                 error.message,
             )
             return self._fallback
