@@ -25,7 +25,9 @@ from omps_worker.common.files import scratch
 from omps_worker.common.http_client import session
 from omps_worker.common.model import CATALOG
 from omps_worker.messages import events
+from omps_worker.monitoring.catalog_probes import CatalogProbes
 from omps_worker.monitoring.checks import CheckClients
+from omps_worker.monitoring.destination_probes import join
 from omps_worker.monitoring.health import ANSWER_SECONDS, Questions
 from omps_worker.monitoring.organization_probes import OrganizationProbes
 from omps_worker.monitoring.readiness import restart_reasons, stuck_after
@@ -56,7 +58,7 @@ class _Worker:
     def __init__(self, site: Site) -> None:
         self._site = site
         self._settings = settings = site.settings
-        self._monitoring = ServiceMonitoring(settings.monitoring, self._states)
+        self._monitoring = ServiceMonitoring(settings.monitoring, self._states, catalogs=settings.worker.catalogs)
         site.observer = site.mapping.observer = self._monitoring.observer
         worker = settings.worker
         handler = MessageHandler(
@@ -82,9 +84,11 @@ class _Worker:
         )
         self._services = CheckClients.of(worker, ANSWER_SECONDS, site.builds)
         mapping = site.mapping
-        self._probes = OrganizationProbes(
+        self._organizations = OrganizationProbes(
             self._services.registry, worker.organizations, lambda: mapping.current.organizations
         )
+        self._catalogs = CatalogProbes.of(worker, ANSWER_SECONDS, lambda: mapping.current.catalogs)
+        join(self._organizations, self._catalogs)
         self._depths = QueueDepths(BrokerAccess.of(settings, "depths"), site.topology)
 
     def run(self) -> int:
@@ -112,8 +116,17 @@ class _Worker:
     # Monitoring.
 
     def _questions(self) -> Questions:
-        probes: Questions = {"broker": self._depths.refresh, **self._services.questions()}
-        return {**probes, "organizations": self._probes.question()} if self._settings.worker.organizations else probes
+        worker = self._settings.worker
+        organizations = {"organizations": self._organizations.question()} if worker.organizations else {}
+        catalogs = {"catalogs": self._catalogs.question()} if worker.catalogs else {}
+        services = {**self._services.questions(), "registry": self._registry_is_there}
+        return {"broker": self._depths.refresh, **services, **organizations, **catalogs}
+
+    def _registry_is_there(self) -> None:
+        """Check the app registry, unless the mapping publishes to catalogs only."""
+        mapping = self._site.mapping.current
+        if mapping.organizations or not mapping.catalogs:
+            self._services.registry.is_there()
 
     def _service_is_back(self, service: str) -> None:
         if service == "broker":
@@ -126,7 +139,8 @@ class _Worker:
 
     def _warnings(self) -> list[str]:
         paused = self._site.mapping.current.holds_and_pauses.paused()
-        return [*self._probes.warnings(), *(f"mapping: {sentence}" for sentence in paused)]
+        troubles = [*self._organizations.warnings(), *self._catalogs.warnings()]
+        return [*troubles, *(f"mapping: {sentence}" for sentence in paused)]
 
     def _vital(self) -> list[str]:
         return restart_reasons(
@@ -164,8 +178,10 @@ class _Worker:
         yield Gauge("stuck_after_seconds", "How long work may take before /live fails.", [((), limit)])
         yield Gauge("concurrency", "How many builds are worked on at once.", [((), worker.concurrency)])
         yield Gauge("broker_blocked", "Whether the broker blocks publishers.", [((), bool(self._publisher.blocked))])
-        known = [((name,), float(trouble is None)) for name, trouble in self._probes.troubles().items()]
+        known = [((name,), float(trouble is None)) for name, trouble in self._organizations.troubles().items()]
         yield Gauge("organization_up", "Whether an organization can be published to.", known, ("organization",))
+        known = [((name,), float(trouble is None)) for name, trouble in self._catalogs.troubles().items()]
+        yield Gauge("catalog_up", "Whether a catalog can be published to.", known, ("catalog",))
         pausing = self._site.mapping.current.pauses
         paused = [((name,), float(pausing(name))) for name in worker.organizations]
         yield Gauge("organization_paused", "Whether the mapping pauses an organization.", paused, ("organization",))

@@ -65,6 +65,15 @@ class Observer:
     def round_ended(self, sent: int | None) -> None:
         """Record that a catch-up sent ``sent`` builds again, or None if it failed."""
 
+    def catalog_updated(self, catalog: str, seconds: float) -> None:
+        """Record that an update changed a catalog of this name in the configuration, and held it for ``seconds``."""
+
+    def catalog_conflict(self, catalog: str) -> None:
+        """Record that another program changed a catalog during an update, which starts again or fails."""
+
+    def bundle_image_pushed(self, catalog: str) -> None:
+        """Record that a bundle image was made and pushed for a catalog."""
+
     def http_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Record a reply of the REST API; ``route`` is the template of the path, or empty."""
 

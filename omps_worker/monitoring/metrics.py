@@ -62,10 +62,10 @@ class Metrics(Observer):
     """The counts of this process, and the metrics page.
 
     ``states`` returns the gauges. ``directory`` is set only in the process that shows the counts of several processes:
-    the directory of the shared counts.
+    the directory of the shared counts. ``catalogs`` are the names of the catalogs in the configuration.
     """
 
-    def __init__(self, states: States = tuple, *, directory: Path | None = None) -> None:
+    def __init__(self, states: States = tuple, *, directory: Path | None = None, catalogs: Iterable[str] = ()) -> None:
         self._registry = registry = CollectorRegistry()
         self._page = registry if directory is None else CollectorRegistry()
         if directory is not None:
@@ -94,11 +94,18 @@ class Metrics(Observer):
         self._mapping_reloads = counter("mapping_reloads", "How often the mapping was read again.", "result")
         self._rounds = counter("catch_up_rounds", "Rounds of a catch-up.", "result")
         self._caught_up = counter("catch_up_sent", "Builds that a catch-up sent to the queue.")
+        self._catalog_seconds = histogram(
+            "catalog_update_seconds", "How long updates that changed a catalog held it.", "catalog"
+        )
+        self._catalog_conflicts = counter(
+            "catalog_conflicts", "How often another program changed a catalog during an update.", "catalog"
+        )
+        self._bundle_images = counter("bundle_images_pushed", "Bundle images that were made and pushed.", "catalog")
         self._http_requests = counter("http_requests", "Requests to the REST API.", "method", "route", "status")
         self._http_seconds = histogram("http_request_seconds", "How long requests to the REST API take.", "route")
-        self._begin_at_zero()
+        self._begin_at_zero(catalogs)
 
-    def _begin_at_zero(self) -> None:
+    def _begin_at_zero(self, catalogs: Iterable[str]) -> None:
         """Create all series with 0: Prometheus sees no increase in a series that begins with its first event."""
         names = sorted(error_names())
         for status in Status:
@@ -118,6 +125,10 @@ class Metrics(Observer):
             self._mapping_reloads.labels(result)
         for result in ("done", "failed"):
             self._rounds.labels(result)
+        for catalog in catalogs:
+            self._catalog_seconds.labels(catalog)
+            self._catalog_conflicts.labels(catalog)
+            self._bundle_images.labels(catalog)
 
     def page(self) -> bytes:
         """Return the page in Prometheus's text format."""
@@ -164,6 +175,18 @@ class Metrics(Observer):
         """See Observer."""
         self._rounds.labels("failed" if sent is None else "done").inc()
         self._caught_up.inc(sent or 0)
+
+    def catalog_updated(self, catalog: str, seconds: float) -> None:
+        """See Observer."""
+        self._catalog_seconds.labels(catalog).observe(seconds)
+
+    def catalog_conflict(self, catalog: str) -> None:
+        """See Observer."""
+        self._catalog_conflicts.labels(catalog).inc()
+
+    def bundle_image_pushed(self, catalog: str) -> None:
+        """See Observer."""
+        self._bundle_images.labels(catalog).inc()
 
     def http_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """See Observer."""

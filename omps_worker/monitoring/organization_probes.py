@@ -1,26 +1,24 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Periodic checks of every organization: a query of the registry with the organization's token, as before a push.
 
-There may be a hundred organizations and several replicas. The organizations are therefore checked one after the other,
-at most one per second, and each at most every five seconds. A check queries a package that does not exist and changes
-nothing. It cannot tell a wrong token from a missing one; only a login can. Because registries count refused logins, the
-worker logs in only when a token is new or seems to have lost its rights, and then every ten minutes.
+A check queries a package that does not exist and changes nothing. It cannot tell a wrong token from a missing one; only
+a login can. Because registries count refused logins, the worker logs in only when a token is new or seems to have lost
+its rights, and then every ten minutes.
 """
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from itertools import cycle
 from typing import TYPE_CHECKING
 
 from omps_worker.common.errors import QuayAuthorizationError, QuayPackageError, RegistryError, WorkerError
 from omps_worker.common.inconclusive import Inconclusive
 from omps_worker.common.text import one_line
 from omps_worker.destinations.app_registry.credential_checks import log_in
-from omps_worker.monitoring.health import ANSWER_SECONDS, EVERY_SECONDS, SLACK_SECONDS, Probe
+from omps_worker.monitoring.destination_probes import LOGIN_SECONDS, DestinationProbes
+from omps_worker.monitoring.health import ANSWER_SECONDS, SLACK_SECONDS
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
@@ -28,19 +26,8 @@ if TYPE_CHECKING:
     from omps_worker.destinations.app_registry.client import AppRegistry
     from omps_worker.destinations.app_registry.organizations import Organization
 
-log = logging.getLogger(__name__)
-
-PACE_SECONDS = 1.0
-"""The shortest time between two checks, of whichever organizations, in seconds."""
-
-LOGIN_SECONDS = 600.0
-"""The seconds between two logins with the same token."""
-
 MOST_CALLS = 3
 """The most calls that a check takes: the query, the login, and a query whether the registry as a whole is away."""
-
-
-NOT_YET = "it has not been checked yet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +39,8 @@ class _LastLogin:
     trouble: str | None
 
 
-class OrganizationProbes:
-    """Checks ``organizations`` in turn, and knows what is wrong with each.
-
-    ``needed`` returns the organizations that the mapping publishes to now. If it returns none, all organizations count
-    as needed. ``clock`` returns seconds.
-    """
+class OrganizationProbes(DestinationProbes):
+    """Checks ``organizations`` in turn, and knows what is wrong with each; see DestinationProbes."""
 
     def __init__(
         self,
@@ -67,43 +50,17 @@ class OrganizationProbes:
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        patience = MOST_CALLS * ANSWER_SECONDS + SLACK_SECONDS
+        super().__init__("organization", organizations, needed, patience=patience, clock=clock)
         self._registry = registry
         self._organizations = dict(organizations)
-        self._needed = needed
-        self._clock = clock
-        self._turns = cycle(self._organizations)
-        self._known: dict[str, str | None] = {}
         self._logins: dict[str, _LastLogin] = {}
         self._with_rights: set[str] = set()
 
-    def question(self) -> Probe:
-        """Return the Probe for HealthChecks that checks the next organization; see ``look``."""
-        pace = max(PACE_SECONDS, EVERY_SECONDS / max(len(self._organizations), 1))
-        return Probe(self.look, every=pace, patience=MOST_CALLS * ANSWER_SECONDS + SLACK_SECONDS)
-
-    def troubles(self) -> dict[str, str | None]:
-        """Return what is wrong with each organization that was checked, by name; None for one that is well."""
-        return dict(self._known)
-
-    def warnings(self) -> list[str]:
-        """Return one sentence for each organization that has a problem."""
-        return [f"organization {name}: {trouble}" for name, trouble in self.troubles().items() if trouble is not None]
-
-    def look(self) -> None:
-        """Check the next organization. Raises QuayPackageError if no needed organization is known to be well."""
-        name, unknown = next(self._turns), NOT_YET
-        try:
-            self._record(name, self._trouble(name))
-        except RegistryError as error:
-            # The registry as a whole is away, which another health check reports: this organization stays as it was.
-            unknown = one_line(error.message)
-        needed = [each for each in self._organizations if each in self._needed()] or list(self._organizations)
-        troubles = {each: self._known.get(each, unknown) for each in needed}
-        if all(troubles.values()):
-            example = name if name in troubles else needed[0]
-            several = len(needed) > 1
-            subject = f"any of {len(needed)} organizations; {example}" if several else example
-            raise QuayPackageError(f"nothing can be published to {subject}: {troubles[example]}")
+    @staticmethod
+    def nothing_publishable(message: str) -> QuayPackageError:
+        """Return the error that says so."""
+        return QuayPackageError(message)
 
     def _trouble(self, name: str) -> str | None:
         """Check one organization and return what is wrong with it. Raises RegistryError if the registry is away."""
@@ -138,11 +95,3 @@ class OrganizationProbes:
             # A push needs no login. If the login fails for another reason, the query of the package shows the problem.
             return None
         return None
-
-    def _record(self, name: str, trouble: str | None) -> None:
-        before = self._known.get(name)
-        self._known[name] = trouble
-        if trouble is not None and before is None:
-            log.warning("nothing can be published to the organization %s: %s", name, trouble)
-        elif trouble is None and before is not None:
-            log.info("builds can be published to the organization %s again", name)

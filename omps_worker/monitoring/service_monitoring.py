@@ -29,7 +29,8 @@ class ServiceMonitoring:
     """Counts what a service does, and shows the counts and its health on the port of ``settings``.
 
     ``settings`` is None if there is no port. ``states`` returns the gauges to show in addition to those of build and
-    parts. ``directory`` is set only in the process that shows the counts of several processes; see ``metrics``.
+    parts. ``directory`` is set only in the process that shows the counts of several processes; ``catalogs`` are the
+    names of the catalogs in the configuration. See ``metrics`` for both.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class ServiceMonitoring:
         states: Callable[[], Iterable[Gauge]] = tuple,
         *,
         directory: Path | None = None,
+        catalogs: Iterable[str] = (),
     ) -> None:
         self._settings = settings
         self._states = states
@@ -48,7 +50,7 @@ class ServiceMonitoring:
         if settings is not None:
             from omps_worker.monitoring import metrics
 
-            counts = self.observer = metrics.Metrics(self._states_now, directory=directory)
+            counts = self.observer = metrics.Metrics(self._states_now, directory=directory, catalogs=catalogs)
             self._pages = {"/metrics": lambda: (metrics.CONTENT_TYPE, counts.page())}
 
     @contextmanager

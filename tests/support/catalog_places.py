@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from omps_worker.common.errors import SettingsError, WorkerError
 from omps_worker.common.locks.package_lock import PackageLock, ProcessLock
 from omps_worker.common.model import Build, BuildState, CatalogUpdate, OperatorKind, Outcome, Target
+from omps_worker.common.observer import NO_OBSERVER, Observer
 from omps_worker.common.push_request import PushRequest
 from omps_worker.destinations import Released, ReleaseJob
 from omps_worker.destinations.catalog.bundles.tree import annotations_text, bundle_labels
@@ -60,7 +61,11 @@ def catalog_at(url: str, image: str = "community/catalog:latest", **options: Any
 
 
 def destination_of(
-    catalog: FixedCatalog, client: ImageRegistryClient, lock: PackageLock, quay: Any = None
+    catalog: FixedCatalog,
+    client: ImageRegistryClient,
+    lock: PackageLock,
+    quay: Any = None,
+    observer: Observer = NO_OBSERVER,
 ) -> CatalogDestination:
     """The destination of one catalog."""
     return CatalogDestination(
@@ -70,6 +75,7 @@ def destination_of(
         lock,
         LIMITS,
         lambda name: SettingsError([], transient=True),
+        observer=observer,
     )
 
 
@@ -98,9 +104,9 @@ class CatalogPlace:
         self.number = 0
         self.destination = self.another()
 
-    def another(self) -> CatalogDestination:
+    def another(self, observer: Observer = NO_OBSERVER) -> CatalogDestination:
         """A destination as another process has it: nothing is shared but the registry."""
-        return destination_of(self.catalog, self.place.client(), ProcessLock(30.0), self.quay)
+        return destination_of(self.catalog, self.place.client(), ProcessLock(30.0), self.quay, observer)
 
     @property
     def image(self) -> ImageName:

@@ -99,6 +99,7 @@ INSIDE = {
         "updates": "image_registry images merge ledger content uploads",
         "edits": "image_registry packages bundles images merge catalog ledger content bundle_builds updates",
         "visibility": "image_registry catalog",
+        "access_checks": "image_registry catalog",
         "catalog_checks": "image_registry catalog contents",
         "destination": "image_registry packages images merge catalog content bundle_builds updates edits "
         "visibility catalog_checks",

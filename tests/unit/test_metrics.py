@@ -78,6 +78,9 @@ def test_what_the_parts_tell_is_counted():
     metrics.mapping_read(good=False)
     metrics.round_ended(3)
     metrics.round_ended(None)
+    metrics.catalog_updated("community", 0.25)
+    metrics.catalog_conflict("community")
+    metrics.bundle_image_pushed("community")
     metrics.http_request("GET", "/v2/about", 0, 0.1)
     with metrics.timing("push"):
         pass
@@ -94,6 +97,9 @@ def test_what_the_parts_tell_is_counted():
         ("catch_up_rounds_total", {"result": "done"}, 1),
         ("catch_up_rounds_total", {"result": "failed"}, 1),
         ("catch_up_sent_total", {}, 3),
+        ("catalog_update_seconds_sum", {"catalog": "community"}, 0.25),
+        ("catalog_conflicts_total", {"catalog": "community"}, 1),
+        ("bundle_images_pushed_total", {"catalog": "community"}, 1),
         ("http_requests_total", {"method": "GET", "route": "/v2/about", "status": "none"}, 1),
         ("stage_seconds_count", {"stage": "push"}, 1),
     )
@@ -103,12 +109,15 @@ def test_what_the_parts_tell_is_counted():
 
 def test_what_can_go_wrong_is_there_before_it_does():
     """Prometheus sees no increase in a series that begins with 1."""
-    metrics = Metrics()
+    metrics = Metrics(catalogs=("community", "partners"))
     there = [(each.name, each.labels) for family in families(metrics).values() for each in family.samples]
     for error in error_names():
         assert ("omps_worker_outcomes_total", {"status": "failed", "error": error}) in there
         assert ("omps_worker_messages_parked_total", {"error": error}) in there
     assert sample(metrics, "omps_worker_outcomes_total", status="published", error="") == 0
+    for catalog in ("community", "partners"):
+        for name in ("catalog_update_seconds_count", "catalog_conflicts_total", "bundle_images_pushed_total"):
+            assert sample(metrics, f"omps_worker_{name}", catalog=catalog) == 0
     assert {"KojiError", "UnexpectedError", "QuayAuthorizationError", "SettingsError"} <= error_names()
     assert all(issubclass(getattr(errors, name), errors.WorkerError) for name in error_names())
 

@@ -182,7 +182,7 @@ class CatalogDestination:
 
     def _image(self, catalog: Catalog, package: str) -> CatalogImage:
         name = catalog_image(catalog, package)
-        return CatalogImage(self._clients(catalog), name, Format(catalog.format), catalog.timeout)
+        return CatalogImage(catalog.name, self._clients(catalog), name, Format(catalog.format), catalog.timeout)
 
     def _edit(self, job: ReleaseJob, catalog: Catalog, image: CatalogImage) -> Edit:
         """Return what the build is to change."""

@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from omps_worker.common.errors import (
@@ -46,8 +47,12 @@ ROUNDS = 10
 
 @dataclass(frozen=True, slots=True)
 class CatalogImage:
-    """The image of a catalog and how it is written. ``seconds``: how long a call to its registry may take."""
+    """The image of a catalog and how it is written.
 
+    ``catalog`` is the name in the configuration. ``seconds``: how long a call to its registry may take.
+    """
+
+    catalog: str
     client: ImageRegistryClient
     name: ImageName
     format: Format
@@ -143,11 +148,12 @@ class CatalogUpdates:
         changing the catalog (both transient), and what the lock and ``edit`` raise. After a transient error, doing it
         again is safe: it finds what is done.
         """
-        uploads = BundleUploads(image.client)
+        uploads = BundleUploads(image.client, partial(self._observer.bundle_image_pushed, image.catalog))
         first = self._prepare(image, edit, uploads)
         if isinstance(first, Updated):
             return first
         with self._locked(image) as hold:
+            begun = time.monotonic()
             for _ in range(ROUNDS):
                 state = self._look(image, edit, writing=True, known=first.state if first else None)
                 change = _decided(edit, state, first.change if first and first.state is state else None)
@@ -156,8 +162,10 @@ class CatalogUpdates:
                 made = self._send(image, edit.package, state, change, change.merged, uploads)
                 put = self._put_tag(image, made, state, hold)
                 if put is not _Put.FOREIGN:
+                    self._observer.catalog_updated(image.catalog, time.monotonic() - begun)
                     created, seen = frozenset(uploads.created), put is _Put.SEEN
                     return Updated(state, change, made.digest, written=True, created=created, seen=seen)
+                self._observer.catalog_conflict(image.catalog)
                 log.info("%s was changed by another program: starting again", image.name)
         raise CatalogConflict(
             f"Failed to write {image.name}: other programs changed the catalog {ROUNDS} times in a row.",

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from omps_worker.common.errors import CatalogAuthorizationError, CatalogError, WorkerError
 from omps_worker.destinations.catalog.content import MadeBundle
@@ -18,10 +18,12 @@ class BundleUploads:
     """The bundle images that one update sends. What the update has seen or sent is not asked for again.
 
     A bundle that the catalog names already is left alone: an update tags a bundle before the catalog names it.
+    ``pushed`` is called after each image that was sent.
     """
 
-    def __init__(self, client: ImageRegistryClient) -> None:
+    def __init__(self, client: ImageRegistryClient, pushed: Callable[[], object] = bool) -> None:
         self._client = client
+        self._pushed = pushed
         self._there: set[ImageName] = set()
         self._tagged: set[ImageName] = set()
         self.created: set[str] = set()
@@ -36,6 +38,7 @@ class BundleUploads:
                 self._client.push_blob(each.repository, each.image.config)
                 put(self._client, name, each.image)
                 self.created.add(each.planned.name)
+                self._pushed()
             self._there.add(name)
 
     def tag(self, bundles: Mapping[str, MadeBundle], held: PackageFile | None) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from omps_worker.common.errors import CatalogError
-from omps_worker.common.http_client.client import Answer, deadline
+from omps_worker.common.http_client.client import Answer, deadline, is_failure
 from omps_worker.common.observer import NO_OBSERVER, Observer
 from omps_worker.destinations.catalog.image_registry.answers import (
     LISTS,
@@ -87,6 +87,17 @@ class ImageRegistryClient:
         if answer.status == 200 or (answer.status == _MISSING and error_codes(answer)):
             return
         raise failure(what, answer, self._calls.auth.scrubber())
+
+    def check_account(self, repository: Repository) -> None:
+        """Return if the repository's registry answers and accepts these credentials, whatever they permit.
+
+        Docker's login asks the same. A registry without logins accepts everybody.
+        """
+        what = f"Failed to log in to the image registry {repository.host}"
+        nothing = Access(repository, frozenset(), what)
+        answer = self._calls.call(what, "GET", f"{repository.origin}/v2/", nothing)
+        if answer.status in (401, 403) or is_failure(answer.status):
+            raise failure(what, answer, self._calls.auth.scrubber())
 
     def check_push(self, repository: Repository) -> None:
         """Return if the registry lets these credentials write to the repository.
