@@ -43,7 +43,7 @@ def catch_up(site: Site, since: datetime, until: datetime | None, dry_run: bool,
 
     Queries Koji for the operator builds that were completed in a period. For each build that has no release, or is in
     no catalog that it belongs into, sends the missing message to the worker's queue. Builds that are superseded by a
-    newer build are skipped.
+    newer build are skipped; a bundle build is not if the catalog lacks its version.
     """
     from omps_worker.cli.progress import Progress
     from omps_worker.publishing.catch_up import UNDECIDED, summary

@@ -165,13 +165,16 @@ class CatchUp:
 
 
 def _overtaken(builds: Sequence[Build], matches: Sequence[Match | None]) -> set[int]:
-    """Return the ids of builds that a newer build in the list supersedes at all of their targets."""
+    """Return the ids of builds that a newer build in the list supersedes at all of their targets.
+
+    Bundle builds are looked into one by one: a catalog has a bundle of each version.
+    """
     overtaken = set()
     newer: defaultdict[tuple[str, str | None], set[str]] = defaultdict(set)
     for build, match in reversed(list(zip(builds, matches, strict=True))):
         places = _places(build, match)
         taken = newer[build.name, build.target]
-        if match and match.superseded == SKIP and places <= taken:
+        if match and match.superseded == SKIP and build.kind is not OperatorKind.BUNDLE and places <= taken:
             overtaken.add(build.id)
         taken |= places
     return overtaken

@@ -364,6 +364,28 @@ def test_an_older_build_of_the_same_version_does_not_overwrite_a_newer_one(site)
     assert site.tag() == before
 
 
+def test_late_builds_bring_back_all_bundles_of_a_catalog_that_was_lost(site):
+    builds = [build_at(minute, OperatorKind.BUNDLE) for minute in range(3)]
+    versions = {"1.0.0": None, "1.1.0": "otter-cache.v1.0.0", "1.2.0": "otter-cache.v1.1.0"}
+    pullspecs = [site.osbs(version, replaces=replaces) for version, replaces in versions.items()]
+    orders = [order_among(build, dict.fromkeys(builds, "0" * 64), late=True) for build in builds]
+    for pullspec, order in zip(pullspecs, orders, strict=True):
+        update = update_in(site.add(pullspec, order))
+
+    assert [bundle.version for bundle in update.bundles] == list(versions)
+    assert update.channels == {"stable": "otter-cache.v1.2.0"}
+
+
+def test_a_late_build_of_a_version_that_was_built_again_is_superseded(site):
+    older, newer = build_at(1, OperatorKind.BUNDLE), build_at(2, OperatorKind.BUNDLE)
+    rebuilt = site.bundle_job(site.osbs("1.0.0", text="\n# rebuilt\n"))
+    site.destination.release(rebuilt)
+    order = order_among(older, {older: "0" * 64, newer: rebuilt.content.digest}, late=True)
+
+    assert site.add(site.osbs("1.0.0"), order) is None
+    assert order.superseded_by == newer.nvr
+
+
 # ---- other programs
 
 

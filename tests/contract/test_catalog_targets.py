@@ -160,7 +160,7 @@ def test_a_held_bundle_is_not_published(place: Place) -> None:
 # Old never on top
 
 
-def test_a_late_bundle_is_superseded_by_a_newer_one(place: Place) -> None:
+def test_a_late_bundle_is_superseded_by_a_newer_one_where_the_catalog_asks_for_the_order(place: Place) -> None:
     older, newer = place.bundle(version="1.0.0"), place.bundle(version="1.1.0")
     (skipped,) = place.outcomes(older, LATE)
     assert (skipped.reason, skipped.superseded_by) == ("superseded", newer["nvr"])
@@ -288,6 +288,15 @@ def test_bundles_that_are_in_no_catalog_they_belong_into_are_missing(place: Plac
     (report, _) = work.look_into(work.completed(start))
     (target,) = report.as_json()["targets"]
     assert (target["organization"], target["catalog"]["name"], target["repository"]) == (None, "community", "etcd")
+
+
+def test_every_bundle_of_a_lost_catalog_is_missing_not_only_the_newest_build_of_its_component(place: Place) -> None:
+    place.shelf.stacks = True
+    start = place.moment
+    builds = [place.bundle(version=version) for version in ("1.0.0", "1.1.0", "1.2.0")]
+    work = CatchUp(place.site.builds, place.site.mapping, place.site.processor)
+    found = [(each.build.nvr, each.status) for each in work.look_into(work.completed(start))]
+    assert found == [(build["nvr"], "missing") for build in builds]
 
 
 def test_a_bundle_overtakes_manifests_only_at_the_catalog(place: Place) -> None:

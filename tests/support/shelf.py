@@ -40,9 +40,13 @@ class Article:
 
 @dataclass
 class CatalogShelf:
-    """Keeps the newest content of each package, by catalog. ``error`` is raised instead of anything else."""
+    """Keeps the newest content of each package, by catalog. ``error`` is raised instead of anything else.
+
+    ``stacks``: a content is superseded only by another of its version, as bundles in a catalog are.
+    """
 
     error: WorkerError | None = None
+    stacks: bool = False
     kept: dict[tuple[str, str], list[Article]] = field(default_factory=lambda: defaultdict(list))
     prepared: list[tuple[str | None, bool]] = field(default_factory=list)
     """For each content that was made: the bundle image of its build, and whether there was an archive."""
@@ -78,7 +82,8 @@ class CatalogShelf:
         created = on_top is None or on_top.digest != job.content.digest
         releases = [Release(each.version, each.digest) for each in kept]
         below = {on_top.digest} if on_top else set()
-        if job.order is not None and created and job.order.superseded(below, releases):
+        asks = created and (not self.stacks or job.content.version in {each.version for each in kept})
+        if job.order is not None and asks and job.order.superseded(below, releases):
             return None
         return Released(job.content.version, created, facts={"catalog": _update(job, on_top, created=created)})
 

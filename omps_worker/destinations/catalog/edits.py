@@ -149,29 +149,22 @@ class BundleEdit(_BuildEdit):
         return Change(add_bundle(state.package, content.bundle, content.pullspec, wishes.graph, wishes.overwrite))
 
     def superseded(self, state: CatalogState) -> bool:
-        """Return whether a newer build supersedes the bundle.
+        """Return whether a newer build supersedes the bundle, which would replace other content of its version.
 
-        A newer build that is a higher version of the same channel does not: this bundle takes its place below it.
+        Otherwise the versions decide which bundle is on top of which, in whatever order the builds come: a catalog that
+        was lost is whole again when all its bundle builds have been added.
         """
         order, package = self.wishes.order, state.package
-        if order is None:
+        if order is None or package is None:
             return False
-        bundles = package.bundles if package is not None else ()
-        releases = [Release(version_text(each), digest_of_image(str(each["image"]))) for each in bundles]
-        below = {digest_of_image(str(each["image"])) for each in self._in_the_way(package)} if package else set()
-        return order.superseded(below, releases)
+        replaced = {digest_of_image(str(each["image"])) for each in self._of_this_version(package)}
+        releases = [Release(version_text(each), digest_of_image(str(each["image"]))) for each in package.bundles]
+        return bool(replaced) and order.superseded(replaced, releases)
 
-    def _in_the_way(self, package: PackageFile) -> list[Blob]:
-        """Return the heads that the bundle would come on top of, and the bundle that it would replace."""
-        bundle, heads = self.content.bundle, known_heads(package)
-        on_top = {heads[channel] for channel in bundle.channels if channel in heads}
-        found = []
-        for each in package.bundles:
-            version = version_of(each)
-            same = each["name"] == bundle.name or version == bundle.order
-            if same or (each["name"] in on_top and version is not None and version < bundle.order):
-                found.append(each)
-        return found
+    def _of_this_version(self, package: PackageFile) -> list[Blob]:
+        """Return the bundles that this one would replace."""
+        bundle = self.content.bundle
+        return [each for each in package.bundles if each["name"] == bundle.name or version_of(each) == bundle.order]
 
 
 @dataclass
