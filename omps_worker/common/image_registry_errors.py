@@ -24,7 +24,8 @@ class CatalogError(ImageRegistryError):
 class CatalogAuthorizationError(ImageRegistryError):
     """The image registry does not permit the operation with these credentials.
 
-    Transient: once the credentials are renewed or have the permission, the same work succeeds.
+    Transient: once the credentials are renewed or have the permission, the same work succeeds. Only a check reports it
+    as permanent, because waiting does not help: somebody has to change the configuration or a permission.
     """
 
     transient = True

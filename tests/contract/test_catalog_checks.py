@@ -11,12 +11,16 @@ from omps_worker.common.errors import (
     CatalogNotOurs,
     QuayPackageError,
 )
+from omps_worker.common.inconclusive import Inconclusive
 from omps_worker.common.model import Target
 from omps_worker.destinations import ReleaseJob
+from omps_worker.destinations.catalog.image_registry.client import ImageRegistryClient
+from omps_worker.destinations.catalog.image_registry.image_name import ImageTemplate
 from omps_worker.sandbox import operators
 from omps_worker.sandbox.faults import Fault
-from tests.support.catalog_places import CatalogPlace, catalog_place, update_in
-from tests.support.images import SmallImage, docker_place, sandbox_place
+from tests.support.catalog_places import CatalogPlace, catalog_place, destination_of, update_in
+from tests.support.docker_registry import PASSWORD
+from tests.support.images import ROBOT, SmallImage, docker_place, sandbox_place
 from tests.support.quay import PUBLISH, Quay
 
 OTTER = operators.nested_operator("otter-cache", versions=("0.9.0", "1.0.0"))
@@ -84,8 +88,50 @@ def test_a_login_that_may_not_push_fails_the_check(tmp_path):
         site.release(OTTER)
         place.registry.accounts.add("robot", "s3cr3t/Passw0rd+x", push=())
         reader = site.another()
-        with pytest.raises(CatalogAuthorizationError):
+        with pytest.raises(CatalogAuthorizationError, match="Failed to begin an upload") as caught:
             check(site, reader)
+        assert not caught.value.transient
+
+
+@pytest.mark.parametrize("image", ["catalog:latest", "{package}-catalog:v1"])
+@pytest.mark.parametrize("login", ["basic", "token"])
+def test_a_wrong_password_is_a_lasting_failure_whatever_is_there(tmp_path, login, image):
+    with sandbox_place(tmp_path, login, like_quay=True) as place:
+        site = CatalogPlace(place, tmp_path, image=image)
+        for _ in range(2):
+            place.registry.accounts.add("robot", "another password")
+            with pytest.raises(CatalogAuthorizationError, match="Failed to log in to the image registry") as caught:
+                check(site, site.another())
+            assert not caught.value.transient
+            place.registry.accounts.add("robot", PASSWORD)
+            site.release(OTTER)
+
+
+@pytest.mark.parametrize("image", ["catalog:latest", "{package}-catalog:v1"])
+def test_a_catalog_without_a_login_where_one_is_wanted_fails_for_want_of_one(tmp_path, image):
+    with sandbox_place(tmp_path, "token") as place:
+        place.login = "none"
+        site = CatalogPlace(place, tmp_path, image=image)
+        with pytest.raises(
+            CatalogAuthorizationError, match=r"No login is configured for .* username .* auth_file"
+        ) as caught:
+            check(site)
+        assert not caught.value.transient
+
+
+def test_the_registry_of_the_bundles_is_checked_where_it_is_another(sandbox, tmp_path):
+    with sandbox_place(tmp_path / "other", "basic") as other:
+        sandbox.catalog.bundle_images = ImageTemplate.parse(f"{other.url}/{{package}}-bundle", tagged=False)
+        client = ImageRegistryClient(lambda each: ROBOT if each.host == other.host else None, timeout=20)
+        destination = destination_of(sandbox.catalog, client, sandbox.locks)
+
+        assert "not there yet" in check(sandbox, destination)
+        other.registry.accounts.add("robot", "another password")
+        with pytest.raises(CatalogAuthorizationError, match=f"log in to the image registry {other.host}"):
+            check(sandbox, destination)
+        other.registry.stop()
+        with pytest.raises(CatalogError, match=f"reach the image registry {other.host}"):
+            check(sandbox, destination)
 
 
 def test_a_registry_that_is_away_fails_the_check(sandbox):
@@ -101,6 +147,16 @@ def test_a_catalog_for_each_package_is_checked_as_far_as_it_is_known(tmp_path):
 
 
 # ---- a registry like Quay, which hides repositories that do not exist
+
+
+def test_a_repository_that_may_be_missing_is_a_doubt_and_is_not_made_by_the_check(like_quay):
+    with pytest.raises(Inconclusive, match="not there yet, or the login has no right to see it: the first push tells"):
+        check(like_quay)
+    assert like_quay.registry.repositories() == ()
+    assert writes(like_quay) == []
+
+    like_quay.release(OTTER)
+    assert "1 package(s), 2 bundle(s)" in check(like_quay)
 
 
 def test_the_first_push_makes_repositories_that_nobody_may_ask_about(like_quay):

@@ -193,7 +193,9 @@ def test_it_answers_and_lets_the_account_in(place: Place) -> None:
     client, repository = place.client(), place.repository()
 
     client.ping(repository)
+    client.check_account(repository)
     client.check_login(repository)
+    assert client.has_login(repository) is needs_login(place)
     client.check_push(repository)
 
     assert client.tags(repository) is None, "a check makes no repository"
@@ -220,6 +222,25 @@ def test_it_lets_nobody_else_write(place: Place, credentials: Credentials | None
         assert caught.value.transient
         assert "not the password" not in f"{caught.value} {caught.value.details}"
     assert place.client().tags(image.repository) is None
+
+
+def test_a_login_is_refused_if_the_credentials_are_wrong(place: Place) -> None:
+    assert not place.client(None).has_login(place.repository())
+    if not needs_login(place):
+        return
+    with pytest.raises(CatalogAuthorizationError, match=r"Failed to log in to the image registry .* answered 401"):
+        place.client(WRONG).check_account(place.repository())
+
+
+def test_a_refusal_without_credentials_says_that_none_are_configured(place: Place) -> None:
+    if not needs_login(place):
+        return
+    hint = f"No login is configured for {place.host}: .* username .* auth_file"
+    with pytest.raises(CatalogAuthorizationError, match=hint):
+        place.client(None).look(place.image())
+    with pytest.raises(CatalogAuthorizationError) as caught:
+        place.client(WRONG).look(place.image())
+    assert "No login is configured" not in caught.value.message
 
 
 def test_credentials_that_are_renewed_are_used_at_once(place: Place) -> None:

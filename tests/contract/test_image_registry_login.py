@@ -178,6 +178,24 @@ def test_more_scopes_than_were_asked_for_are_asked_for_next_time(place: Place) -
     assert place.registry.tokens.issued == issued
 
 
+def test_an_example_of_a_scope_in_the_first_refusal_is_not_asked_for(place: Place) -> None:
+    """As on ghcr.io, whose token server would refuse the whole request."""
+    scope = f'Bearer realm="{place.url}/token",service="sandbox-registry",scope="repository:user/image:pull"'
+    place.registry.faults.add(Fault("GET /v2/$", status=401, headers={"WWW-Authenticate": scope}, times=1))
+    client, image = place.client(), place.image()
+
+    client.check_account(image.repository)
+    IMAGE.push(client, image)
+    assert client.digest(image) == IMAGE.digest
+    assert [target for target in calls(place, "/token") if "user/image" in target] == []
+
+
+def test_a_login_names_no_repository(place: Place) -> None:
+    place.client().check_account(place.repository())
+    assert all("scope" not in target for target in calls(place, "/token"))
+    assert set(calls(place, "/v2/")) == {"/v2/"}
+
+
 def test_a_mount_is_allowed_to_read_its_source(place: Place) -> None:
     client, image = place.client(), place.image()
     IMAGE.push(client, image)
@@ -397,6 +415,7 @@ def everything(client: ImageRegistryClient, image: ImageName) -> list[Callable[[
     source = Repository(image.repository.scheme, image.repository.host, "community/base")
     return [
         lambda: client.ping(image.repository),
+        lambda: client.check_account(image.repository),
         lambda: client.check_login(image.repository),
         lambda: client.check_push(image.repository),
         lambda: client.look(image),

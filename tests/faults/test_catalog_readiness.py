@@ -43,7 +43,7 @@ def test_a_catalog_in_trouble_is_a_warning_until_nothing_can_be_published_at_all
         wait_until(lambda: seen.metric(UP) == 0, SECONDS, "the image registry to be missed")
         assert seen.ready(), "an organization can be published to"
         (warning,) = seen.warnings()
-        assert warning.startswith(f"catalog community: Failed to log in for {images.host}/{PATH}: ")
+        assert warning.startswith(f"catalog community: Failed to read {images.host}/{PATH}: ")
 
         site.registry.stop()
         (site.directory / "mapping.yaml").write_text(CATALOGS_ONLY)

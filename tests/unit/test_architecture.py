@@ -100,7 +100,7 @@ INSIDE = {
         "edits": "image_registry packages bundles images merge catalog ledger content bundle_builds updates",
         "visibility": "image_registry catalog",
         "access_checks": "image_registry catalog",
-        "catalog_checks": "image_registry catalog contents",
+        "catalog_checks": "image_registry catalog contents access_checks",
         "destination": "image_registry packages images merge catalog content bundle_builds updates edits "
         "visibility catalog_checks",
     },

@@ -17,6 +17,7 @@ TEXT = (ROOT / "docs/errors.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| `(\w+)` \| (yes|no|either) \| (.+?) \| (.+?) \|$", TEXT, re.MULTILINE)
 EITHER = {
     "BrokerRefused",
+    "CatalogAuthorizationError",
     "CatalogError",
     "GreenwaveError",
     "GreenwaveUnsatisfiedError",

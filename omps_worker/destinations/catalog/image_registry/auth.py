@@ -92,10 +92,31 @@ class Authenticator:
             registry = self._registries.get(repository.origin)
             return registry is not None and (registry.open or registry.challenge is not None)
 
+    def is_anonymous(self, repository: Repository) -> bool:
+        """Return whether there are no credentials for the repository."""
+        return self._keychain(repository) is None
+
     def note_open(self, repository: Repository) -> None:
         """Note that the registry answered without a login."""
         with self._lock:
             self._registries.setdefault(repository.origin, _Registry()).open = True
+
+    def learn(self, access: Access, answer: Answer) -> Challenge | None:
+        """Note, and return, how the registry wants to be told who asks, of those ways that its refusal (401) offers.
+
+        None: it offers none. The scopes of the offer are not noted: only those of a refused call are about that call,
+        and ghcr.io names an example. Raises CatalogAuthorizationError if no way is supported.
+        """
+        offered = challenges_of(answer.headers.get("WWW-Authenticate", ""))
+        challenge = next((each for scheme in ("bearer", "basic") for each in offered if each.scheme == scheme), None)
+        if challenge is None:
+            if offered:
+                kinds = printable(", ".join(each.scheme for each in offered), 100)
+                raise denied(access.what, f"the registry wants a login of a kind that is not supported ({kinds})")
+            return None
+        with self._lock:
+            self._registries.setdefault(access.repository.origin, _Registry()).challenge = challenge
+        return challenge
 
     def authorization(self, access: Access) -> SecretStr | None:
         """Return the value of the header Authorization, as far as the registry has said what it wants to have.
@@ -115,17 +136,12 @@ class Authenticator:
         ``sent`` is the value that was refused. None: sending the call again makes no sense. Raises CatalogError and
         CatalogAuthorizationError.
         """
-        offered = challenges_of(answer.headers.get("WWW-Authenticate", ""))
-        challenge = next((each for scheme in ("bearer", "basic") for each in offered if each.scheme == scheme), None)
+        challenge = self.learn(access, answer)
         if challenge is None:
-            if offered:
-                kinds = printable(", ".join(each.scheme for each in offered), 100)
-                raise denied(access.what, f"the registry wants a login of a kind that is not supported ({kinds})")
             return None
         with self._lock:
-            registry = self._registries.setdefault(access.repository.origin, _Registry())
-            registry.challenge = challenge
-            scopes = merged([*access.scopes, *challenge.scopes])
+            registry = self._registries[access.repository.origin]
+            scopes = merged([*access.scopes, *challenge.scopes]) if access.scopes else access.scopes
             if scopes != access.scopes:
                 registry.wanted[access.scopes] = scopes
             if len(registry.wanted) > REMEMBERED:
@@ -191,7 +207,8 @@ class Authenticator:
         except HttpFault as fault:
             raise unreachable(what, fault, self.scrubber(), writes=False) from None
         if answer.status != 200:
-            raise failure(what, answer, self.scrubber())
+            no_login_for = None if credentials else access.repository.host
+            raise failure(what, answer, self.scrubber(), no_login_for=no_login_for)
         content = answer.json()
         content = content if isinstance(content, dict) else {}
         value = content.get("token") or content.get("access_token")

@@ -11,10 +11,11 @@ from urllib.parse import urljoin, urlsplit
 from pydantic import SecretStr
 
 from omps_worker.common.addresses import place_of
+from omps_worker.common.errors import ImageRegistryError
 from omps_worker.common.http_client.client import Answer, HttpClient, HttpFault, deadline
 from omps_worker.common.observer import Observer
 from omps_worker.destinations.catalog.image_registry.auth import Access, Authenticator, Keychain
-from omps_worker.destinations.catalog.image_registry.failures import unreachable, unreadable
+from omps_worker.destinations.catalog.image_registry.failures import DENIED, failure, unreachable, unreadable
 from omps_worker.destinations.catalog.image_registry.image_name import Repository
 
 ANSWER_BYTES = 4 * 1024 * 1024
@@ -97,6 +98,12 @@ class RegistryCalls:
                 return Answer(307, {}, b"", redirected=True)
             raise unreachable(what, fault, self.auth.scrubber(), writes=writes) from None
 
+    def refusal(self, what: str, answer: Answer, repository: Repository, *, writes: bool = False) -> ImageRegistryError:
+        """Return the error of a call that was answered with an error status, or with one that makes no sense."""
+        stranger = answer.status in DENIED and self.auth.is_anonymous(repository)
+        no_login_for = repository.host if stranger else None
+        return failure(what, answer, self.auth.scrubber(), writes=writes, no_login_for=no_login_for)
+
     def close(self) -> None:
         """Close the connection that this thread keeps, if there is one."""
         self._http.close()
@@ -118,7 +125,7 @@ class RegistryCalls:
     def _learn(self, access: Access) -> None:
         answer = self.exchange(access.what, "GET", f"{access.repository.origin}/v2/", None)
         if answer.status == 401:
-            self.auth.challenged(access, answer, None)
+            self.auth.learn(access, answer)
         elif answer.status == 200:
             self.auth.note_open(access.repository)
 

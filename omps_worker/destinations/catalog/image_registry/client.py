@@ -37,7 +37,7 @@ from omps_worker.destinations.catalog.image_registry.answers import (
 from omps_worker.destinations.catalog.image_registry.auth import Access, Keychain
 from omps_worker.destinations.catalog.image_registry.calls import RegistryCalls, next_page, upload_address
 from omps_worker.destinations.catalog.image_registry.challenges import challenges_of, merged, scope_of
-from omps_worker.destinations.catalog.image_registry.failures import failure, unreadable, unusable
+from omps_worker.destinations.catalog.image_registry.failures import DENIED, unreadable, unusable
 from omps_worker.destinations.catalog.image_registry.image_name import ImageName, Repository, is_digest
 
 TAG_PAGES = 1000
@@ -78,15 +78,19 @@ class ImageRegistryClient:
                 raise unreadable(what, "something answers there that is not an image registry")
             self._calls.auth.note_open(repository)
         elif answer.status != 401 or not challenges_of(answer.headers.get("WWW-Authenticate", "")):
-            raise failure(what, answer, self._calls.auth.scrubber())
+            raise self._calls.refusal(what, answer, repository)
+
+    def has_login(self, repository: Repository) -> bool:
+        """Return whether there are credentials for the repository; without them, the caller is anonymous."""
+        return not self._calls.auth.is_anonymous(repository)
 
     def check_login(self, repository: Repository) -> None:
         """Return if the registry lets these credentials read the repository, which need not exist."""
-        what = f"Failed to log in for {repository}"
+        what = f"Failed to read {repository}"
         answer = self._calls.call(what, "GET", f"{repository.url}/tags/list?n=1", self._pull(repository, what))
         if answer.status == 200 or (answer.status == _MISSING and error_codes(answer)):
             return
-        raise failure(what, answer, self._calls.auth.scrubber())
+        raise self._calls.refusal(what, answer, repository)
 
     def check_account(self, repository: Repository) -> None:
         """Return if the repository's registry answers and accepts these credentials, whatever they permit.
@@ -96,8 +100,8 @@ class ImageRegistryClient:
         what = f"Failed to log in to the image registry {repository.host}"
         nothing = Access(repository, frozenset(), what)
         answer = self._calls.call(what, "GET", f"{repository.origin}/v2/", nothing)
-        if answer.status in (401, 403) or is_failure(answer.status):
-            raise failure(what, answer, self._calls.auth.scrubber())
+        if answer.status in DENIED or is_failure(answer.status):
+            raise self._calls.refusal(what, answer, repository)
 
     def check_push(self, repository: Repository) -> None:
         """Return if the registry lets these credentials write to the repository.
@@ -124,7 +128,7 @@ class ImageRegistryClient:
         if answer.status == 200:
             return _checked(what, answer, image.reference)
         if answer.status != _MISSING:
-            raise failure(what, answer, self._calls.auth.scrubber())
+            raise self._calls.refusal(what, answer, image.repository)
         if not error_codes(answer):
             raise unreadable(what, "the answer 404 does not come from an image registry, but from something else")
         if image.reference in (self.tags(image.repository, writing=writing) or ()):
@@ -136,7 +140,7 @@ class ImageRegistryClient:
         what = f"Failed to read {image}"
         answer = self._get_manifest(what, image)
         if answer.status != 200:
-            raise failure(what, answer, self._calls.auth.scrubber())
+            raise self._calls.refusal(what, answer, image.repository)
         return _checked(what, answer, image.reference)
 
     def digest(self, image: ImageName, *, writing: bool = False) -> str | None:
@@ -147,7 +151,7 @@ class ImageRegistryClient:
         if answer.status == _MISSING:
             return None
         if answer.status != 200:
-            raise failure(what, answer, self._calls.auth.scrubber())
+            raise self._calls.refusal(what, answer, image.repository)
         try:
             named = named_digest(answer)
         except Unreadable as error:
@@ -169,7 +173,7 @@ class ImageRegistryClient:
             what, "PUT", _manifest_url(image), access, headers={"Content-Type": media_type}, data=body, writes=True
         )
         if answer.status not in (200, 201, 202):
-            raise failure(what, answer, self._calls.auth.scrubber(), writes=True)
+            raise self._calls.refusal(what, answer, image.repository, writes=True)
         self._stored(what, answer, digest)
         return digest
 
@@ -181,7 +185,7 @@ class ImageRegistryClient:
         # A registry that keeps its blobs elsewhere leads there, but only to those that it has.
         if answer.status in (200, _MISSING) or answer.redirected:
             return answer.status != _MISSING
-        raise failure(what, answer, self._calls.auth.scrubber())
+        raise self._calls.refusal(what, answer, repository)
 
     def blob(self, repository: Repository, descriptor: Descriptor, *, max_bytes: int) -> bytes:
         """Return a blob, whose size and digest are checked. See ``download_blob``."""
@@ -213,7 +217,7 @@ class ImageRegistryClient:
         url = _blob_url(repository, descriptor.digest)
         answer = self._calls.download(what, url, self._pull(repository, what), take, max_bytes=descriptor.size)
         if answer.status != 200:
-            raise failure(what, answer, self._calls.auth.scrubber())
+            raise self._calls.refusal(what, answer, repository)
         if received != descriptor.size or f"sha256:{checksum.hexdigest()}" != descriptor.digest:
             raise unreadable(what, f"what came is not what the digest {descriptor.digest} names")
 
@@ -239,7 +243,7 @@ class ImageRegistryClient:
         headers = {"Content-Type": "application/octet-stream"}
         answer = self._calls.call(what, "PUT", url, access, headers=headers, data=content, writes=True)
         if answer.status not in (201, 204):
-            raise failure(what, answer, self._calls.auth.scrubber(), writes=True)
+            raise self._calls.refusal(what, answer, repository, writes=True)
         self._stored(what, answer, digest)
         return True
 
@@ -261,7 +265,7 @@ class ImageRegistryClient:
                 if answer.status == _MISSING and page == 0 and error_codes(answer):
                     return None
                 if answer.status != 200:
-                    raise failure(what, answer, self._calls.auth.scrubber())
+                    raise self._calls.refusal(what, answer, repository)
                 try:
                     found = tags_of(answer)
                 except Unreadable as error:
@@ -288,7 +292,7 @@ class ImageRegistryClient:
     def _begin_upload(self, what: str, repository: Repository, access: Access) -> str:
         answer = self._calls.call(what, "POST", f"{repository.url}/blobs/uploads/", access)
         if answer.status != 202:
-            raise failure(what, answer, self._calls.auth.scrubber(), writes=True)
+            raise self._calls.refusal(what, answer, repository, writes=True)
         return upload_address(what, repository, answer)
 
     def _mount(self, what: str, repository: Repository, digest: str, source: Repository, access: Access) -> str | None:
@@ -299,7 +303,7 @@ class ImageRegistryClient:
             self._stored(what, answer, digest)
             return None
         if answer.status != 202:
-            raise failure(what, answer, self._calls.auth.scrubber(), writes=True)
+            raise self._calls.refusal(what, answer, repository, writes=True)
         return upload_address(what, repository, answer)
 
     def _stored(self, what: str, answer: Answer, digest: str) -> None:

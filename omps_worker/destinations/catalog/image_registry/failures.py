@@ -25,7 +25,8 @@ FAULTS_OF_THE_CONTENT = frozenset({400, 413, 422})
 PASSING_CODES = frozenset({"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "BLOB_UPLOAD_UNKNOWN", "DIGEST_INVALID"})
 """Errors that come with such a status, but say that a blob got lost on the way: sending it again helps."""
 
-_DENIED = (401, 403)
+DENIED = frozenset({401, 403})
+"""Statuses with which a registry refuses the caller."""
 
 
 def unreachable(what: str, fault: HttpFault, scrubber: Scrubber, *, writes: bool) -> CatalogError:
@@ -51,12 +52,17 @@ def denied(what: str, why: str, details: dict[str, Any] | None = None) -> Catalo
     return CatalogAuthorizationError(f"{what}: {why}.", details=_details(details or {}))
 
 
-def failure(what: str, answer: Answer, scrubber: Scrubber, *, writes: bool = False) -> ImageRegistryError:
-    """Return the error of a call that was answered with an error status, or with one that makes no sense."""
+def failure(
+    what: str, answer: Answer, scrubber: Scrubber, *, writes: bool = False, no_login_for: str | None = None
+) -> ImageRegistryError:
+    """Return the error of a call that was answered with an error status, or with one that makes no sense.
+
+    ``no_login_for``: the host of the registry, if it was called without credentials because there are none.
+    """
     text, response = _told(answer, scrubber)
     said = f"the registry answered {answer.status}, {text.rstrip('.')}"
-    if answer.status in _DENIED:
-        return denied(what, said, response)
+    if answer.status in DENIED:
+        return denied(what, f"{said}. {_no_login(no_login_for)}" if no_login_for else said, response)
     codes = frozenset(error_codes(answer))
     refused = writes and answer.status in FAULTS_OF_THE_CONTENT and not codes & PASSING_CODES
     retry_after = None if refused or answer.retry_after is None else min(answer.retry_after, RETRY_AFTER_LIMIT)
@@ -64,6 +70,13 @@ def failure(what: str, answer: Answer, scrubber: Scrubber, *, writes: bool = Fal
     # Proxies answer 502 and 504 while the registry goes on; a 200 may be the answer of something else.
     error.ambiguous = writes and (answer.status < 300 or answer.status == 408 or answer.status >= 500)
     return error
+
+
+def _no_login(host: str) -> str:
+    return (
+        f"No login is configured for {host}: a catalog has one for its own registry with username and a password, "
+        "or for any registry with auth_file"
+    )
 
 
 def _told(answer: Answer, scrubber: Scrubber) -> tuple[str, dict[str, Any]]:
