@@ -16,9 +16,11 @@ class CatalogError(ImageRegistryError):
     Transient, except if the registry refuses what is pushed for its content, or if an image cannot be used at all.
 
     ``ambiguous``: the registry may have stored the manifest or blob nevertheless, so query it before writing again.
+    ``blobs_unknown``: the registry refuses a manifest because it does not find one of its blobs.
     """
 
     ambiguous = False
+    blobs_unknown = False
 
 
 class CatalogAuthorizationError(ImageRegistryError):

@@ -399,7 +399,7 @@ def write(site, package):
     catalog, layer = state.catalog.changed(package.name, package.data(), state.files)
     made = catalog.image(Format.DOCKER)
     push_image(site.client, site.image, made, layer)
-    put(site.client, site.image, made)
+    put(site.client, site.image, made, [])
 
 
 def broken_package(site):

@@ -296,3 +296,24 @@ def test_writers_in_many_threads_share_a_client(place: Place) -> None:
 
     found = {tag: client.digest(ImageName(image.repository, tag)) for tag in client.tags(image.repository)}
     assert found == {f"v{number}": each.digest for number, each in enumerate(images)}
+
+
+def test_writers_of_one_image_do_not_disturb_each_other(place: Place) -> None:
+    """As replicas that work on one build do; the reference registry then denies blobs that it has."""
+    image, written, together = place.image(), [], threading.Barrier(4)
+
+    def write() -> None:
+        client = place.client()
+        client.ping(image.repository)
+        for number in range(3):
+            each = SmallImage(extra=str(number))
+            together.wait(30)
+            written.append(each.push(client, image.at(each.digest)))
+
+    threads = [threading.Thread(target=write) for _ in range(together.parties)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(written) == 12

@@ -291,12 +291,77 @@ def test_a_write_that_was_refused_is_not_stored(place: Place) -> None:
     assert not fault_when(lambda: client.put_manifest(image, IMAGE.body, IMAGE.media_type)).ambiguous
 
 
+def unknown_blob(times: int | None, status: int = 400) -> Fault:
+    errors = [{"code": code, "message": "x"} for code in ("DIGEST_INVALID", "MANIFEST_BLOB_UNKNOWN")]
+    return Fault("PUT /v2/.*/manifests/", status=status, body={"errors": errors}, times=times)
+
+
+def uploads(place: Place) -> int:
+    return sum(each.method == "PUT" and "/blobs/uploads/" in each.target for each in place.registry.log)
+
+
+@pytest.mark.parametrize("status", [400, 404, 500])
+def test_an_image_whose_blob_is_not_known_for_a_moment_is_written(place: Place, status: int) -> None:
+    client, image = place.client(), place.image()
+    place.registry.faults.add(unknown_blob(1, status))
+
+    assert IMAGE.push(client, image) == IMAGE.digest
+    assert client.digest(image) == IMAGE.digest
+    assert uploads(place) == 2, "what the registry has is not sent again at once"
+
+
+def test_an_image_whose_blob_was_lost_is_written_even_if_the_registry_says_that_it_has_it(place: Place) -> None:
+    """As after a garbage collection, while the answer to HEAD comes from a cache."""
+    client, image = place.client(), place.image()
+    place.registry.faults.add(Fault("HEAD /v2/.*/blobs/", status=200, times=None))
+
+    assert IMAGE.push(client, image) == IMAGE.digest
+    assert client.digest(image) == IMAGE.digest
+    assert uploads(place) == 2
+
+
+def test_an_image_whose_blobs_are_never_known_fails_for_now(place: Place) -> None:
+    place.registry.faults.add(unknown_blob(None))
+
+    error = fault_when(lambda: IMAGE.push(place.client(), place.image()))
+
+    assert error.blobs_unknown
+    assert not error.ambiguous
+    assert uploads(place) == 4
+
+
+def test_an_image_that_is_refused_is_not_sent_again(place: Place) -> None:
+    place.registry.faults.add(Fault("PUT /v2/.*/manifests/", status=400))
+
+    error = fault_when(lambda: IMAGE.push(place.client(), place.image()), transient=False)
+
+    assert not error.blobs_unknown
+    assert uploads(place) == 2
+
+
+def test_a_blob_that_cannot_be_asked_for_is_sent(place: Place) -> None:
+    """The reference registry answers so while another program sends the same blob."""
+    place.registry.faults.add(Fault("HEAD /v2/.*/blobs/", status=500))
+
+    assert place.client().push_blob(place.repository(), b"x") is True
+
+
+@pytest.mark.parametrize("status", [401, 403, 429])
+def test_a_blob_that_may_not_be_asked_for_is_not_sent(place: Place, status: int) -> None:
+    place.registry.faults.add(Fault("HEAD /v2/.*/blobs/", status=status))
+
+    fault_when(lambda: place.client().push_blob(place.repository(), b"x"))
+    assert uploads(place) == 0
+
+
 def test_a_blob_that_is_too_large_is_refused_for_good(tmp_path: Path) -> None:
     with sandbox_place(tmp_path, max_body=1000) as place:
         fault_when(lambda: place.client().push_blob(place.repository(), bytes(1001)), transient=False)
 
 
-@pytest.mark.parametrize("code", ["DIGEST_INVALID", "BLOB_UPLOAD_UNKNOWN"])
+@pytest.mark.parametrize(
+    "code", ["DIGEST_INVALID", "BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID", "RANGE_INVALID", "SIZE_INVALID"]
+)
 def test_a_blob_that_was_damaged_on_its_way_is_sent_again_later(place: Place, code: str) -> None:
     body = {"errors": [{"code": code, "message": "x"}]}
     place.registry.faults.add(Fault("PUT /v2/.*/blobs/uploads/", status=400, body=body))

@@ -90,9 +90,10 @@ class SmallImage:
         return digest_of(self.body)
 
     def push(self, client: ImageRegistryClient, image: ImageName) -> str:
-        for blob in (self.layer, self.config):
+        blobs = (self.layer, self.config)
+        for blob in blobs:
             client.push_blob(image.repository, blob)
-        return client.put_manifest(image, self.body, self.media_type)
+        return client.put_image(image, self.body, self.media_type, blobs)
 
 
 def list_of(*images: SmallImage, oci: bool = False) -> tuple[bytes, str]:

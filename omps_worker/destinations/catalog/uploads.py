@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from omps_worker.common.errors import CatalogAuthorizationError, CatalogError, WorkerError
 from omps_worker.destinations.catalog.content import MadeBundle
@@ -34,9 +34,10 @@ class BundleUploads:
         for each in _unnamed(bundles, held):
             name = ImageName(each.repository, each.image.digest)
             if name not in self._there and self._client.digest(name, writing=True) is None:
-                self._client.push_blob(each.repository, each.layer.blob)
-                self._client.push_blob(each.repository, each.image.config)
-                put(self._client, name, each.image)
+                blobs = (each.layer.blob, each.image.config)
+                for blob in blobs:
+                    self._client.push_blob(each.repository, blob)
+                put(self._client, name, each.image, blobs)
                 self.created.add(each.planned.name)
                 self._pushed()
             self._there.add(name)
@@ -52,7 +53,7 @@ class BundleUploads:
                 name = ImageName(each.repository, tag)
                 # Nothing can have tagged an image that was missing a moment ago.
                 if new or self._client.digest(name, writing=True) != each.image.digest:
-                    put(self._client, name, each.image)
+                    put(self._client, name, each.image, (each.layer.blob, each.image.config))
             self._tagged.add(image)
 
 
@@ -63,16 +64,16 @@ def missing(client: ImageRegistryClient, bundles: Mapping[str, MadeBundle], held
 
 def push_image(client: ImageRegistryClient, image: ImageName, made: Image, layer: Layer | None) -> None:
     """Send a catalog by its digest, with the one layer that has changed."""
-    if layer is not None:
-        client.push_blob(image.repository, layer.blob)
-    client.push_blob(image.repository, made.config)
-    put(client, image.at(made.digest), made)
+    blobs = (made.config,) if layer is None else (layer.blob, made.config)
+    for blob in blobs:
+        client.push_blob(image.repository, blob)
+    put(client, image.at(made.digest), made, blobs)
 
 
-def put(client: ImageRegistryClient, name: ImageName, made: Image) -> None:
-    """Store a manifest. If the answer is unclear, find out whether it was stored."""
+def put(client: ImageRegistryClient, name: ImageName, made: Image, blobs: Sequence[bytes]) -> None:
+    """Store a manifest, some of whose blobs are ``blobs``. If the answer is unclear, find out whether it was stored."""
     try:
-        client.put_manifest(name, made.manifest, made.format.manifest_type)
+        client.put_image(name, made.manifest, made.format.manifest_type, blobs)
     except CatalogError as error:
         if not error.ambiguous or not stored_after(error, client, name, made):
             raise

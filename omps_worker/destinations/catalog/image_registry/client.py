@@ -15,7 +15,7 @@ Which failures are transient: see ``failures``.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -177,13 +177,28 @@ class ImageRegistryClient:
         self._stored(what, answer, digest)
         return digest
 
+    def put_image(self, image: ImageName, body: bytes, media_type: str, blobs: Sequence[bytes]) -> str:
+        """Store a manifest as ``put_manifest`` does; send ``blobs``, some of its blobs, again if one is not known.
+
+        Where several programs send the same blob, distribution before 3.1 truncates and writes again the file that
+        says that the repository has it. Who stores a manifest in that moment is told that the blob is missing: 2.5 % of
+        four writers, on Debian's 2.8.2. A registry may also have lost a blob that it has just confirmed.
+        """
+        for anyway in (False, True):
+            try:
+                return self.put_manifest(image, body, media_type)
+            except CatalogError as error:
+                if not error.blobs_unknown:
+                    raise
+            for blob in blobs:
+                self.push_blob(image.repository, blob, anyway=anyway)
+        return self.put_manifest(image, body, media_type)
+
     def has_blob(self, repository: Repository, digest: str, *, writing: bool = False) -> bool:
         """Return whether the registry has the blob in this repository."""
         what = f"Failed to query a blob of {repository}"
-        access = self._access(repository, what, writing=writing)
-        answer = self._calls.call(what, "HEAD", _blob_url(repository, digest), access)
-        # A registry that keeps its blobs elsewhere leads there, but only to those that it has.
-        if answer.status in (200, _MISSING) or answer.redirected:
+        answer = self._head_blob(what, repository, digest, self._access(repository, what, writing=writing))
+        if answer.status == _MISSING or _has_it(answer):
             return answer.status != _MISSING
         raise self._calls.refusal(what, answer, repository)
 
@@ -221,15 +236,23 @@ class ImageRegistryClient:
         if received != descriptor.size or f"sha256:{checksum.hexdigest()}" != descriptor.digest:
             raise unreadable(what, f"what came is not what the digest {descriptor.digest} names")
 
-    def push_blob(self, repository: Repository, content: bytes, *, mount_from: Repository | None = None) -> bool:
+    def push_blob(
+        self, repository: Repository, content: bytes, *, mount_from: Repository | None = None, anyway: bool = False
+    ) -> bool:
         """Make sure that the repository has the blob; return whether it had to be sent.
 
         ``mount_from``: a repository of the same registry that has the blob, from which it is taken over if possible.
-        Raises CatalogError: permanent if the registry refuses the blob itself; ``ambiguous`` if it may be stored.
+        ``anyway``: send it even if the registry says that it has it. Raises CatalogError: permanent if the registry
+        refuses the blob itself; ``ambiguous`` if it may be stored.
         """
         what, digest = f"Failed to write a blob of {repository}", digest_of(content)
-        if self.has_blob(repository, digest, writing=True):
-            return False
+        if not anyway:
+            answer = self._head_blob(what, repository, digest, self._push(repository, what))
+            if _has_it(answer):
+                return False
+            # While another program sends the same blob, the reference registry may answer 500.
+            if answer.status != _MISSING and answer.status < 500:
+                raise self._calls.refusal(what, answer, repository)
         address = None
         if mount_from is not None and mount_from.origin == repository.origin and mount_from != repository:
             access = self._push(repository, what, mount_from)
@@ -289,6 +312,9 @@ class ImageRegistryClient:
         headers = {"Accept": _ACCEPT}
         return self._calls.call(what, "GET", _manifest_url(image), access, headers=headers)
 
+    def _head_blob(self, what: str, repository: Repository, digest: str, access: Access) -> Answer:
+        return self._calls.call(what, "HEAD", _blob_url(repository, digest), access)
+
     def _begin_upload(self, what: str, repository: Repository, access: Access) -> str:
         answer = self._calls.call(what, "POST", f"{repository.url}/blobs/uploads/", access)
         if answer.status != 202:
@@ -333,6 +359,11 @@ def _checked(what: str, answer: Answer, reference: str) -> Manifest:
         return manifest_of(answer, reference)
     except Unreadable as error:
         raise unreadable(what, error) from None
+
+
+def _has_it(answer: Answer) -> bool:
+    # A registry that keeps its blobs elsewhere leads there, but only to those that it has.
+    return answer.status == 200 or answer.redirected
 
 
 def _manifest_url(image: ImageName) -> str:

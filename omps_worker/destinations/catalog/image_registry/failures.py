@@ -22,8 +22,21 @@ RETRY_AFTER_LIMIT = 3600.0
 FAULTS_OF_THE_CONTENT = frozenset({400, 413, 422})
 """Statuses with which a registry refuses what is written: its form or its size."""
 
-PASSING_CODES = frozenset({"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "BLOB_UPLOAD_UNKNOWN", "DIGEST_INVALID"})
-"""Errors that come with such a status, but say that a blob got lost on the way: sending it again helps."""
+BLOBS_UNKNOWN = frozenset({"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN"})
+"""Errors that say that a blob is missing which a manifest names."""
+
+PASSING_CODES = BLOBS_UNKNOWN | {
+    "BLOB_UPLOAD_UNKNOWN",
+    "BLOB_UPLOAD_INVALID",
+    "DIGEST_INVALID",
+    "RANGE_INVALID",
+    "SIZE_INVALID",
+}
+"""Errors that come with such a status, but say that an upload or a blob got lost or damaged: sending it again helps.
+
+An upload that another process of the registry does not recognise, or continues at the wrong place, is
+BLOB_UPLOAD_INVALID (400) in distribution 2.8, and RANGE_INVALID (416) in part since 3.0.
+"""
 
 DENIED = frozenset({401, 403})
 """Statuses with which a registry refuses the caller."""
@@ -68,6 +81,7 @@ def failure(
     retry_after = None if refused or answer.retry_after is None else min(answer.retry_after, RETRY_AFTER_LIMIT)
     error = CatalogError(f"{what}: {said}.", details=_details(response), transient=not refused, retry_after=retry_after)
     # Proxies answer 502 and 504 while the registry goes on; a 200 may be the answer of something else.
+    error.blobs_unknown = writes and bool(codes & BLOBS_UNKNOWN)
     error.ambiguous = writes and (answer.status < 300 or answer.status == 408 or answer.status >= 500)
     return error
 
