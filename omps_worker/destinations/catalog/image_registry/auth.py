@@ -18,7 +18,13 @@ from pydantic import SecretStr
 from omps_worker.common.http_client.client import Answer, HttpClient, HttpFault, place_of
 from omps_worker.common.text import printable
 from omps_worker.destinations.catalog.image_registry.auth_file import Credentials
-from omps_worker.destinations.catalog.image_registry.challenges import Challenge, challenges_of, merged
+from omps_worker.destinations.catalog.image_registry.challenges import (
+    Challenge,
+    actions_of,
+    challenges_of,
+    limited,
+    merged,
+)
 from omps_worker.destinations.catalog.image_registry.failures import denied, failure, unreachable, unreadable
 from omps_worker.destinations.catalog.image_registry.image_name import Repository
 from omps_worker.destinations.refusals import Scrubber
@@ -139,9 +145,11 @@ class Authenticator:
         challenge = self.learn(access, answer)
         if challenge is None:
             return None
+        # Asking for permission to push can make a repository, which must not come of reading one.
+        further = limited(challenge.scopes, {"pull"} | actions_of(access.scopes))
         with self._lock:
             registry = self._registries[access.repository.origin]
-            scopes = merged([*access.scopes, *challenge.scopes]) if access.scopes else access.scopes
+            scopes = merged([*access.scopes, *further]) if access.scopes else access.scopes
             if scopes != access.scopes:
                 registry.wanted[access.scopes] = scopes
             if len(registry.wanted) > REMEMBERED:

@@ -24,6 +24,9 @@ ANSWER_BYTES = 4 * 1024 * 1024
 ADDRESS_LIMIT = 8192
 """The maximum length of an address that a registry names, in characters."""
 
+REDIRECTS = 3
+"""How many times the download of a blob may be led elsewhere: once by Quay or Docker Hub, once more by each mirror."""
+
 _LINK = re.compile(r'<(?P<url>[^<>]*)>[^<>]*?;\s*rel\s*=\s*"?(?P<rel>[^",;<>]*)', re.IGNORECASE)
 _IN_BRACKETS = re.compile(r"<[^<>]*>")
 
@@ -66,13 +69,13 @@ class RegistryCalls:
     ) -> Answer:
         """Return the answer to a GET, and pass its body to ``sink`` if the status is 200.
 
-        One redirect is followed, without credentials.
+        Up to ``REDIRECTS`` redirects are followed, without credentials: registries keep blobs in clouds.
         """
 
         def send(authorization: SecretStr | None) -> Answer:
             headers = _with_login({}, authorization)
             try:
-                return self._http.download(url, sink, max_bytes=max_bytes, headers=headers, redirects=1)
+                return self._http.download(url, sink, max_bytes=max_bytes, headers=headers, redirects=REDIRECTS)
             except HttpFault as fault:
                 raise unreachable(what, fault, self.auth.scrubber(), writes=False) from None
 

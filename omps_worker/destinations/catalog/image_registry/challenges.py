@@ -7,7 +7,7 @@ The grammar is that of RFC 9110, section 11.6.1; the parameters are those of doc
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 
 LENGTH_LIMIT = 8192
@@ -82,6 +82,21 @@ def _end(pattern: re.Pattern[str], text: str, at: int) -> int:
 def scope_of(path: str, *actions: str) -> str:
     """Return the scope of these actions (``pull``, ``push``) in the repository with this path."""
     return f"repository:{path}:{','.join(sorted(actions))}"
+
+
+def actions_of(scopes: Iterable[str]) -> frozenset[str]:
+    """Return all actions that the scopes name, in any repository."""
+    return frozenset(action for scope in scopes for action in scope.rpartition(":")[2].split(","))
+
+
+def limited(scopes: Iterable[str], actions: Set[str]) -> frozenset[str]:
+    """Return the scopes with no other actions than these; without any, a scope is left out."""
+    found = set()
+    for scope in scopes:
+        resource, _, named = scope.rpartition(":")
+        if left := actions & set(named.split(",")):
+            found.add(f"{resource}:{','.join(sorted(left))}")
+    return frozenset(found)
 
 
 def merged(scopes: Iterable[str]) -> frozenset[str]:

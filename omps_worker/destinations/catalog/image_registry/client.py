@@ -43,6 +43,9 @@ from omps_worker.destinations.catalog.image_registry.image_name import ImageName
 TAG_PAGES = 1000
 """The maximum number of pages of a list of tags."""
 
+TAGS = 100_000
+"""The maximum number of tags of a repository."""
+
 LIST_CALLS = 4
 """How many times as long as one call a whole list of tags may take."""
 
@@ -172,9 +175,7 @@ class ImageRegistryClient:
         answer = self._calls.call(
             what, "PUT", _manifest_url(image), access, headers={"Content-Type": media_type}, data=body, writes=True
         )
-        if answer.status not in (200, 201, 202):
-            raise self._calls.refusal(what, answer, image.repository, writes=True)
-        self._stored(what, answer, digest)
+        self._stored(what, answer, image.repository, digest)
         return digest
 
     def put_image(self, image: ImageName, body: bytes, media_type: str, blobs: Sequence[bytes]) -> str:
@@ -265,9 +266,7 @@ class ImageRegistryClient:
         url = f"{address}{'&' if urlsplit(address).query else '?'}digest={digest}"
         headers = {"Content-Type": "application/octet-stream"}
         answer = self._calls.call(what, "PUT", url, access, headers=headers, data=content, writes=True)
-        if answer.status not in (201, 204):
-            raise self._calls.refusal(what, answer, repository, writes=True)
-        self._stored(what, answer, digest)
+        self._stored(what, answer, repository, digest)
         return True
 
     def mount_blob(self, repository: Repository, digest: str, source: Repository) -> bool:
@@ -300,6 +299,8 @@ class ImageRegistryClient:
                 tags.update(found)
                 if len(tags) == before:
                     raise unreadable(what, "the next page of the list has no further tags")
+                if len(tags) > TAGS:
+                    raise unreadable(what, f"the list has more than {TAGS} tags")
                 url = following
             raise unreadable(what, f"the list has more than {TAG_PAGES} pages")
 
@@ -326,20 +327,28 @@ class ImageRegistryClient:
         query = f"mount={quote(digest, safe=':')}&from={quote(source.path, safe='/')}"
         answer = self._calls.call(what, "POST", f"{repository.url}/blobs/uploads/?{query}", access)
         if answer.status == 201:
-            self._stored(what, answer, digest)
+            self._stored(what, answer, repository, digest)
             return None
         if answer.status != 202:
             raise self._calls.refusal(what, answer, repository, writes=True)
         return upload_address(what, repository, answer)
 
-    def _stored(self, what: str, answer: Answer, digest: str) -> None:
-        """Raise CatalogError if the registry says that it stored something else."""
+    def _stored(self, what: str, answer: Answer, repository: Repository, digest: str) -> None:
+        """Raise CatalogError unless the registry says that it stored these bytes.
+
+        201 says so, as the specification demands, and 200 and 204 do if they name the digest. A 202 only promises it,
+        and any other success may be the answer of something else: the error is then ``ambiguous``.
+        """
+        if answer.status not in (200, 201, 204):
+            raise self._calls.refusal(what, answer, repository, writes=True)
         try:
             named = named_digest(answer)
         except Unreadable as error:
             raise unreadable(what, error) from None
         if named not in (None, digest):
             raise unreadable(what, f"the registry stored it as {named}, not as {digest}")
+        if named is None and answer.status != 201:
+            raise self._calls.refusal(what, answer, repository, writes=True)
 
     def _access(self, repository: Repository, what: str, *, writing: bool) -> Access:
         return self._push(repository, what) if writing else self._pull(repository, what)
