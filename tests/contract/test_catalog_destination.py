@@ -20,7 +20,7 @@ from omps_worker.common.errors import (
 from omps_worker.common.model import Build, BuildState, OperatorKind, Target
 from omps_worker.common.push_request import PushRequest
 from omps_worker.destinations import NOT_AN_OPERATOR_IMAGE
-from omps_worker.destinations.catalog.image_registry.image_name import ImageName
+from omps_worker.destinations.catalog.image_registry.image_name import ImageName, ImageTemplate
 from omps_worker.destinations.catalog.images.image import digest_tag
 from omps_worker.sandbox import operators
 from omps_worker.sandbox.faults import Fault
@@ -63,6 +63,16 @@ def test_the_first_build_makes_the_catalog_and_its_bundle_images(site):
         digest = bundle.image.partition("@")[2]
         assert site.client.digest(ImageName(repository, f"v{bundle.version}")) == digest
         assert site.client.digest(ImageName(repository, digest_tag(digest))) == digest
+
+
+def test_a_package_whose_bundles_would_go_into_the_repository_of_the_catalog_is_refused(sandbox):
+    template = str(sandbox.catalog.bundle_images).replace("{package}-bundle", "{package}")
+    sandbox.catalog.bundle_images = ImageTemplate.parse(template, tagged=False)
+    with pytest.raises(PackageValidationError, match=f"'catalog' makes {sandbox.image.repository} .* image or bundles"):
+        sandbox.release(operators.nested_operator("catalog", versions=("1.0.0",)))
+
+    assert sandbox.registry.repositories() == ()
+    assert sandbox.release(OTTER).created
 
 
 def test_the_same_content_changes_nothing_and_writes_nothing(site):

@@ -132,6 +132,21 @@ def test_an_entry_that_cannot_be_used_is_a_transient_fault_of_the_key(tmp_path: 
         ({"image": "https://registry.example.com/{name}:a"}, ".image", "placeholder other than {package}"),
         ({"image": "https://registry.example.com/UPPER:a"}, ".image", "not the path of a repository"),
         ({"image": 5}, ".image", "must be text"),
+        ({"image": ""}, ".image", "must begin with https:// or http://"),
+        ({"image": "https://{package}.example.com/catalog:a"}, ".image", "not a host"),
+        ({"image": "https://registry.example.com:0/catalog:a"}, ".image", "the port 0"),
+        ({"image": "https://registry.example.com/catalog:a/"}, ".image", "neither a tag nor a digest"),
+        ({"image": f"https://registry.example.com/catalog@sha256:{64 * 'a'}"}, ".image", "nor a digest"),
+        ({"image": f"https://h/{200 * 'a'}/{40 * 'b'}/c:a"}, ".image", "set bundles"),
+        ({"bundles": f"https://registry.example.com/{{package}}@sha256:{64 * 'a'}"}, ".bundles", "nor a digest"),
+        ({"bundles": "https://me:secret@registry.example.com/{package}"}, ".bundles", "neither a user name"),
+        ({"bundles": "https://{package}.example.com/bundles"}, ".bundles", "not a host"),
+        ({"bundles": "https://registry.example.com/{package}?x"}, ".bundles", "a query"),
+        ({"bundles": "https://registry.example.com/{package}/Bundle"}, ".bundles", "not the path"),
+        ({"image": "https://h/a/{package}:v1", "bundles": "https://h/a/{package}"}, ".bundles", "repository of image"),
+        ({"image": "https://h/a/{package}:v1", "bundles": "https://H:443/a/{package}"}, ".bundles", "image"),
+        ({"image": "https://h/a/{package}:v1", "bundles": "http://h/a/{package}"}, ".bundles", "image"),
+        ({"image": "https://h/a/{package}-bundle:v1"}, ".image", "set bundles"),
         ({"bundles": "https://registry.example.com/bundles"}, ".bundles", "must contain {package}"),
         ({"bundles": "https://registry.example.com/{package}:tag"}, ".bundles", "must not have a tag"),
         ({"username": "u"}, "", "without a password"),
@@ -156,6 +171,30 @@ def test_each_fault_names_its_key_and_no_value(tmp_path: Path, table: dict[str, 
     found = faults(tmp_path, {HERE: {"image": IMAGE, **table}}, environment={"SET": "p"})
     assert set(found) == {HERE + key}
     assert reason in found[HERE + key]
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"image": "https://h/{package}/{package}-catalog:{package}", "bundles": "https://h/{package}/{package}"},
+        {"image": "https://h/a/catalog:latest", "bundles": "https://h/a/{package}"},
+        {"image": "https://h:5000/a/{package}:v1", "bundles": "https://h/a/{package}"},
+        {"image": "https://H.example.com/a/catalog:Latest"},
+    ],
+)
+def test_catalogs_and_bundles_may_go_to_any_repositories_that_differ(tmp_path: Path, table: dict[str, object]) -> None:
+    assert faults(tmp_path, {HERE: table}) == {}
+
+
+def test_two_catalogs_with_one_image_are_probably_a_mistake(tmp_path: Path) -> None:
+    changes: dict[str, object] = {
+        HERE: {"image": IMAGE},
+        "consumer_config.catalogs.copy": {"image": IMAGE.replace("registry", "REGISTRY")},
+        "consumer_config.catalogs.other": {"image": IMAGE.replace("latest", "next")},
+    }
+    (found,) = review(settings(tmp_path, changes), "config.toml")
+    assert (found.file, found.key) == ("config.toml", "consumer_config.catalogs.copy.image")
+    assert "the catalog community, too" in found.reason
 
 
 def test_all_faults_are_found_at_once(tmp_path: Path) -> None:

@@ -44,6 +44,34 @@ def _bundle_images(value: object) -> ImageTemplate:
     return template
 
 
+def _beside(image: ImageTemplate) -> ImageTemplate:
+    """Return the repositories of the bundle images if none are configured. Raises ValueError if they have no name."""
+    parent = image.path.rpartition("/")[0]
+    path = f"{parent}/{BUNDLES}" if parent else BUNDLES
+    return ImageTemplate.parse(f"{image.scheme}://{image.host}/{path}", tagged=False)
+
+
+def _repository_faults(table: Mapping[str, Any]) -> Iterator[tuple[Location, str]]:
+    """Check that the catalog and its bundles go to different repositories: their tags must not meet."""
+    try:
+        image = _catalog_image(table.get("image"))
+        given = _bundle_images(table["bundles"]) if "bundles" in table else None
+    except ValueError:
+        # Each is a fault of its own key.
+        return
+    try:
+        bundles = given or _beside(image)
+    except ValueError as fault:
+        yield ("image",), f"leaves no name for the repository of the bundles beside it, which {fault}: set bundles"
+        return
+    if (image.host, image.path) != (bundles.host, bundles.path):
+        return
+    if given is not None:
+        yield ("bundles",), "is the repository of image: the catalog and its bundles need repositories of their own"
+    else:
+        yield ("image",), "is the repository to which the bundles go by default: name another one, or set bundles"
+
+
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError("must be text (in quotes)")
@@ -105,7 +133,11 @@ class CatalogSettings(ManifestChanges):
 
     @classmethod
     def combined_faults(cls, table: Mapping[str, Any], reading: Reading, /) -> Iterator[tuple[Location, str]]:
-        """Check that there is at most one kind of login, that each secret has one source, and that all are valid."""
+        """Check that there is at most one kind of login, that each secret has one source, and that all are valid.
+
+        The catalog and its bundles must have repositories of their own.
+        """
+        yield from _repository_faults(table)
         login = [key for key in _LOGIN if key in table]
         if login and "auth_file" in table:
             yield (), f"has two kinds of login ({login[0]} and auth_file): keep one"
@@ -148,11 +180,7 @@ class CatalogSettings(ManifestChanges):
     @property
     def bundle_images(self) -> ImageTemplate:
         """The repositories of the bundle images that are made."""
-        if self.bundles is not None:
-            return self.bundles
-        parent = self.image.path.rpartition("/")[0]
-        path = f"{parent}/{BUNDLES}" if parent else BUNDLES
-        return ImageTemplate.parse(f"{self.image.scheme}://{self.image.host}/{path}", tagged=False)
+        return self.bundles if self.bundles is not None else _beside(self.image)
 
     @property
     def transformations(self) -> Transformations:

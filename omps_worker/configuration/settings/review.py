@@ -46,8 +46,14 @@ def _warnings_about(settings: Settings) -> Iterator[tuple[str, str]]:
             yield from _open_secret(f"{key}.{source}", getattr(organization, source))
         if organization.has_token and not _has_basic_token(organization):
             yield key, 'its token does not have the form "basic …", the only one that app registries accept'
+    first: dict[tuple[str, str, str | None], str] = {}
     for name, catalog in worker.catalogs.items():
         yield from _catalog_warnings(name, catalog)
+        image = catalog.image
+        other = first.setdefault((image.host, image.path, image.tag), name)
+        if other != name:
+            key = dotted(("consumer_config", "catalogs", name, "image"))
+            yield key, f"is that of the catalog {other}, too: a pause of one does not hold up the other"
 
 
 def _catalog_warnings(name: str, catalog: CatalogSettings) -> Iterator[tuple[str, str]]:

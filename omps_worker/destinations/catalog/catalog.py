@@ -69,12 +69,21 @@ def catalog_image(catalog: Catalog, package: str) -> ImageName:
 
 
 def bundle_repository(catalog: Catalog, package: str) -> Repository:
-    """Return the repository of the package's bundle images that are made. Raises PackageValidationError likewise."""
+    """Return the repository of the package's bundle images that are made.
+
+    Raises PackageValidationError likewise, and if that is the repository of the catalog, where their tags could meet.
+    """
+    name = package[:300]
     try:
-        return catalog.bundle_images.repository(package)
+        repository = catalog.bundle_images.repository(package)
     except ValueError as fault:
-        name = package[:300]
         raise PackageValidationError(f"The packageName {name!r} cannot name a repository: it {fault}.") from None
+    if str(repository) == str(catalog_image(catalog, package).repository):
+        raise PackageValidationError(
+            f"The packageName {name!r} makes {repository} the repository of its bundles, which is that of the catalog: "
+            f"set another image or bundles for the catalog {catalog.name}."
+        )
+    return repository
 
 
 def named_image(catalog: Catalog, pullspec: str) -> ImageName:
