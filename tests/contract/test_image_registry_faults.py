@@ -359,12 +359,13 @@ def test_a_blob_that_is_too_large_is_refused_for_good(tmp_path: Path) -> None:
         fault_when(lambda: place.client().push_blob(place.repository(), bytes(1001)), transient=False)
 
 
+@pytest.mark.parametrize("status", [400, 404, 416])
 @pytest.mark.parametrize(
     "code", ["DIGEST_INVALID", "BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID", "RANGE_INVALID", "SIZE_INVALID"]
 )
-def test_a_blob_that_was_damaged_on_its_way_is_sent_again_later(place: Place, code: str) -> None:
+def test_a_blob_that_was_damaged_on_its_way_is_sent_again_later(place: Place, code: str, status: int) -> None:
     body = {"errors": [{"code": code, "message": "x"}]}
-    place.registry.faults.add(Fault("PUT /v2/.*/blobs/uploads/", status=400, body=body))
+    place.registry.faults.add(Fault("PUT /v2/.*/blobs/uploads/", status=status, body=body))
 
     assert code in str(fault_when(lambda: place.client().push_blob(place.repository(), b"x")))
 

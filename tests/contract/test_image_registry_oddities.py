@@ -230,6 +230,13 @@ def test_what_follows_the_answer_to_a_head_is_not_taken_for_the_next_answer() ->
         assert client.look(image).digest == IMAGE.digest
 
 
+@pytest.mark.parametrize("tags", [None, []])
+def test_a_repository_without_tags_may_say_so_in_two_ways(place: Place, tags: list | None) -> None:
+    place.registry.faults.add(Fault("GET /v2/.*/tags/list", status=200, body={"name": "x", "tags": tags}))
+
+    assert place.client().look(place.image()) is None
+
+
 def test_a_list_of_tags_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_module, "TAGS", 1000)
     numbers = itertools.count()

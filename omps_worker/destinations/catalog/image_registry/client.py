@@ -7,7 +7,15 @@ Traps, as measured on the reference registry, and what the client does about the
 * No registry has a conditional PUT. What protects a tag from two writers is a lock, which is not here.
 * A PUT may be stored although its answer is lost, late or an error: ``CatalogError.ambiguous``.
 * A manifest is refused if one of its blobs is missing, so blobs come first and a tag never names half an image.
-* Registries list tags in pages, and may send the bytes of blobs from elsewhere.
+* Registries list tags in pages, and may send the bytes of blobs from elsewhere, and lead a HEAD there, too.
+
+The reference registry is distribution 2.8.2. What 3.1.1 does differently (read in registry/handlers and
+registry/storage of distribution/distribution, not tried): schema 1 is gone; an upload that is continued at the wrong
+place is 416; a tag can be deleted by its name; the list of no tags is null still, and [] after 3.1.1; and since
+3.1.0, files are replaced in one step, so that no read answers 500 while a tag is written, and no blob that is sent
+twice is missing for a moment. The same in both: missing tags and repositories are 404 with a code; a mount that is
+not possible begins an upload; a read needs the scope pull, a write pull and push; and giving an upload up needs
+delete, which the worker does not ask for.
 
 Which failures are transient: see ``failures``.
 """
@@ -117,7 +125,7 @@ class ImageRegistryClient:
         try:
             self._calls.exchange(what, "DELETE", address, self._calls.auth.authorization(access))
         except CatalogError:
-            # The registry forgets uploads by itself.
+            # Not all who may push may give an upload up; the registry forgets it by itself.
             return
 
     def look(self, image: ImageName, *, writing: bool = False) -> Manifest | None:

@@ -34,8 +34,8 @@ PASSING_CODES = BLOBS_UNKNOWN | {
 }
 """Errors that come with such a status, but say that an upload or a blob got lost or damaged: sending it again helps.
 
-An upload that another process of the registry does not recognise, or continues at the wrong place, is
-BLOB_UPLOAD_INVALID (400) in distribution 2.8, and RANGE_INVALID (416) in part since 3.0.
+An upload that the registry does not recognise, or continues at the wrong place, is BLOB_UPLOAD_INVALID, which is 400 in
+Quay and 404 in distribution; the wrong place is RANGE_INVALID (416) in distribution since 3.0.
 """
 
 DENIED = frozenset({401, 403})
