@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import requests
@@ -12,6 +14,7 @@ from pydantic import SecretStr
 
 from omps_worker.common.errors import QuayAuthorizationError, QuayCourierError, QuayPackageError
 from omps_worker.destinations.app_registry.client import AppRegistry, PackageListing
+from omps_worker.destinations.app_registry.credential_checks import check_organization
 from omps_worker.sandbox.faults import Fault
 from tests.support.blobs import digest_of
 from tests.support.quay import BLOB, LOOK, Quay
@@ -98,6 +101,18 @@ def test_what_is_no_basic_credential_is_not_even_sent(quay: Quay, value: str) ->
     assert verdict.accepted is False
     assert "is not of the form" in verdict.detail
     assert quay.log == []
+
+
+@pytest.mark.parametrize("login", [200, 404])
+def test_a_refused_query_is_a_lasting_failure_of_the_check_whatever_the_login_says(quay: Quay, login: int) -> None:
+    organization: Any = SimpleNamespace(authorization=lambda: quay.robot)
+    if login == 404:
+        quay.faults.add(Fault("POST /cnr/api/v1/users/login", status=404))
+    quay.faults.add(Fault(LOOK, status=401, body={"error": {"message": "no"}}))
+    with pytest.raises(QuayAuthorizationError) as caught:
+        check_organization(quay.client, "community", organization)
+
+    assert not caught.value.transient
 
 
 def test_a_registry_that_is_tired_of_logins_does_not_tell(quay: Quay) -> None:

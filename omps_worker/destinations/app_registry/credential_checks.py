@@ -26,14 +26,18 @@ def log_in(registry: AppRegistry, organization: Organization) -> str:
 def check_organization(registry: AppRegistry, name: str, organization: Organization) -> str:
     """Log in with the organization's credentials, query its packages with them, and return what the registry says.
 
-    Raises SettingsError without credentials, QuayAuthorizationError, and QuayPackageError.
+    Raises SettingsError without credentials, QuayPackageError, and QuayAuthorizationError: a refusal is not transient
+    here, even if the registry has no login, so that only the query shows it.
     """
     inconclusive, detail = None, ""
     try:
         detail = log_in(registry, organization)
     except Inconclusive as error:
         inconclusive = str(error)
-    registry.has_rights(name, organization.authorization())
+    try:
+        registry.has_rights(name, organization.authorization())
+    except QuayAuthorizationError as error:
+        raise QuayAuthorizationError(error.message, details=error.details, transient=False) from None
     if inconclusive is not None:
         raise Inconclusive(inconclusive)
     return detail
