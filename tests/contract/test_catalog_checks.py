@@ -159,6 +159,29 @@ def test_a_repository_that_may_be_missing_is_a_doubt_and_is_not_made_by_the_chec
     assert "1 package(s), 2 bundle(s)" in check(like_quay)
 
 
+def test_a_plan_takes_a_repository_that_may_be_missing_for_missing_and_does_not_make_it(like_quay, caplog):
+    job = like_quay.job(OTTER)
+    with caplog.at_level("WARNING"):
+        planned = update_in(like_quay.destination.plan(job))
+
+    assert planned.previous is None
+    assert [bundle.created for bundle in planned.bundles] == [True, True]
+    assert f"{like_quay.image} is not there yet, or the login has no right to see it" in caplog.text
+    assert like_quay.registry.repositories() == ()
+    assert like_quay.destination.release(job).created
+    assert not like_quay.destination.plan(job).created
+
+
+def test_a_plan_with_a_wrong_password_or_without_a_login_knows_nothing(like_quay):
+    job = like_quay.job(OTTER)
+    like_quay.registry.accounts.add("robot", "another password")
+    with pytest.raises(CatalogAuthorizationError, match="Failed to log in to the image registry"):
+        like_quay.another().plan(job)
+    like_quay.place.login = "none"
+    with pytest.raises(CatalogAuthorizationError, match="No login is configured"):
+        like_quay.another().plan(job)
+
+
 def test_the_first_push_makes_repositories_that_nobody_may_ask_about(like_quay):
     with pytest.raises(CatalogAuthorizationError):
         like_quay.show()

@@ -34,6 +34,7 @@ from omps_worker.common.observer import NO_OBSERVER, Observer
 from omps_worker.destinations.catalog.content import MadeBundle
 from omps_worker.destinations.catalog.image_registry.client import ImageRegistryClient
 from omps_worker.destinations.catalog.image_registry.image_name import ImageName
+from omps_worker.destinations.catalog.images.catalog_image import Catalog
 from omps_worker.destinations.catalog.images.image import Format, Image
 from omps_worker.destinations.catalog.ledger import CatalogState, read_state
 from omps_worker.destinations.catalog.merge import Merged
@@ -133,7 +134,7 @@ class CatalogUpdates:
 
     def plan(self, image: CatalogImage, edit: Edit) -> Updated:
         """Return what ``update`` would do now. Changes nothing; ``created`` are the images that it would push."""
-        state = self._look(image, edit)
+        state = self._foreseen(image, edit)
         change = _decided(edit, state)
         if unchanged(state, change):
             return Updated(state, change, state.digest, written=False)
@@ -244,6 +245,18 @@ class CatalogUpdates:
             return _Put.UNSEEN
         hold.end_push()
         return _Put.SEEN if ours else _Put.FOREIGN
+
+    def _foreseen(self, image: CatalogImage, edit: Edit) -> CatalogState:
+        """Return the state as far as those who only read can know it."""
+        try:
+            return self._look(image, edit)
+        except CatalogAuthorizationError:
+            if not image.client.has_login(image.name.repository):
+                raise
+            image.client.check_account(image.name.repository)
+            # Asking for more could make the repository. Before it writes, an update asks.
+            log.warning("%s is not there yet, or the login has no right to see it: the first push tells", image.name)
+            return CatalogState(None, Catalog(), {}, None)
 
     def _look(
         self, image: CatalogImage, edit: Edit, *, writing: bool = False, known: CatalogState | None = None
