@@ -124,7 +124,7 @@ def _message(value: Any) -> str:
         return ""
     if isinstance(value.get("error"), str):
         return str(value["error"])
-    texts = (value.get(key) for key in ("message", "error_message", "detail", "title", "code"))
+    texts = (value.get(key) for key in ("message", "error_message", "detail", "details", "title", "code"))
     return next((text for text in texts if isinstance(text, str) and text), "")
 
 

@@ -190,6 +190,13 @@ def test_an_example_of_a_scope_in_the_first_refusal_is_not_asked_for(place: Plac
     assert [target for target in calls(place, "/token") if "user/image" in target] == []
 
 
+def test_a_token_server_says_why_it_refuses(place: Place) -> None:
+    """As Docker Hub does."""
+    wrong = Credentials(USER, SecretStr("another password"))
+    with pytest.raises(CatalogAuthorizationError, match="the registry answered 401, incorrect username or password"):
+        place.client(wrong).check_account(place.repository())
+
+
 def test_a_login_names_no_repository(place: Place) -> None:
     place.client().check_account(place.repository())
     assert all("scope" not in target for target in calls(place, "/token"))
