@@ -135,7 +135,8 @@ def test_a_writer_between_writing_and_reading_again_is_kept_and_the_update_is_no
         site.registry.move_tag(site.image.repository.path, "latest", before)
         seen.append(theirs.release(heron))
 
-    site.registry.before(f"GET {tag_of(site)}", foreign_writer, after=2)
+    read_again = f"GET {tag_of(site)}"
+    site.registry.before(f"PUT {tag_of(site)}", lambda: site.registry.before(read_again, foreign_writer))
     released = site.release(OTTER_AND_NEXT)
 
     assert len(seen) == 1
