@@ -171,6 +171,7 @@ def test_each_fault_names_its_key_and_no_value(tmp_path: Path, table: dict[str, 
     found = faults(tmp_path, {HERE: {"image": IMAGE, **table}}, environment={"SET": "p"})
     assert set(found) == {HERE + key}
     assert reason in found[HERE + key]
+    assert "me:secret" not in str(found)
 
 
 @pytest.mark.parametrize(
