@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from omps_worker.common.errors import CatalogError, ImageRegistryError
+from omps_worker.destinations.catalog.image_registry import client as client_module
 from omps_worker.destinations.catalog.image_registry.answers import (
     DOCKER_LIST,
     DOCKER_MANIFEST,
@@ -522,7 +523,8 @@ def test_pages_that_never_end_do_end(place: Place) -> None:
     assert "no further tags" in str(fault_when(lambda: client.tags(image.repository)))
 
 
-def test_slow_pages_take_no_longer_than_a_few_calls() -> None:
+def test_slow_pages_take_no_longer_than_a_few_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "LIST_CALLS", 1.5)
     numbers = itertools.count()
 
     def script(peer: Conversation) -> None:
@@ -530,13 +532,13 @@ def test_slow_pages_take_no_longer_than_a_few_calls() -> None:
             if b" /v2/ " in request:
                 peer.answer(b"{}")
                 continue
-            peer.stopping.wait(0.3)
+            peer.stopping.wait(0.1)
             tags = json.dumps({"tags": [f"v{next(numbers)}"]}).encode()
             peer.answer(tags, 'Link: </v2/community/catalog/tags/list?last=a>; rel="next"')
 
     with Peer(script) as peer:
         began = time.monotonic()
-        fault_when(lambda: client_of(0.5).tags(peer_image(peer).repository))
+        fault_when(lambda: client_of(1.0).tags(peer_image(peer).repository))
         assert time.monotonic() - began < 5
     assert next(numbers) > 2
 
