@@ -151,7 +151,10 @@ def test_a_version_with_other_content_is_refused_and_both_digests_are_named():
     first = caught.value.details["findings"][0]
     assert image("otter.v1.0.0").partition("@")[2] in first
     assert image("other-otter.v1.0.0").partition("@")[2] in first
-    assert "overwrite: heads" in first
+    assert "overwrite: never keeps" in first
+    assert "overwrite: heads would keep it too" in first, "the catalog's other bundle replaces it"
+    second = caught.value.details["findings"][1]
+    assert second.endswith("give the CSV a new version, or set overwrite: heads for this catalog in the mapping")
     assert len(caught.value.details["findings"]) == 2
 
 
@@ -178,11 +181,22 @@ def test_heads_may_be_overwritten_and_what_is_replaced_may_not():
 def test_one_version_under_two_names_is_a_conflict():
     renamed = bundle("1.1.0", name="badger.v1.1.0", replaces="otter.v1.0.0")
 
-    assert "badger.v1.1.0 (1.1.0) is in the catalog with other content" in refusal(small_package(), renamed)
+    told = refusal(small_package(), renamed)
+    assert "otter.v1.1.0 (1.1.0) is in the catalog with other content" in told, "not the one that it lacks"
+    assert "in this build, as badger.v1.1.0 (1.1.0)." in told
     merged = add(small_package(), renamed, overwrite=Overwrite.HEADS)
 
     assert members(merged) == {"stable": ["badger.v1.1.0", "otter.v1.0.0"]}
     assert merged.dropped == ("otter.v1.1.0",)
+
+
+def test_long_names_push_neither_digests_nor_advice_out_of_the_refusal():
+    long = bundle("1.1.0", name="b" * 250, replaces="otter.v1.0.0")
+
+    told = refusal(small_package(), long)
+
+    assert told.count("sha256:") == 2
+    assert told.rstrip(".").endswith("in the mapping")
 
 
 def test_labels_alone_make_another_image_and_the_labels_of_the_present_one_show_that_nothing_else_changed():

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from omps_worker.common.text import printable
 from omps_worker.destinations.catalog.bundles.bundle import Bundle
 from omps_worker.destinations.catalog.bundles.tree import TreePlan
 from omps_worker.destinations.catalog.grammars.graph import Entry, heads_of, reached_from, targets_of
@@ -33,6 +34,9 @@ _PRESENT = "The package in the catalog is not valid"
 _CONTEXT = "The package would not be valid in a catalog"
 _REST = "The rest of the package would not be valid in a catalog"
 _REFUSED = "The build cannot be added to the catalog"
+
+_SHOWN = 40
+"""How many characters of a name or a version a message shows where digests and advice follow."""
 
 _Channels = dict[str, list[Entry]]
 
@@ -75,6 +79,7 @@ class Conflict:
     new: str
     """The pullspec of the build's bundle."""
     present_name: str = field(compare=False)
+    present_version: str = field(compare=False)
     followed: bool = field(compare=False)
     """Whether something in the catalog replaces or skips the present bundle."""
 
@@ -103,7 +108,13 @@ def conflicts(current: PackageFile | None, bundles: Iterable[Blob]) -> list[Conf
                 name = present["name"]
                 found.append(
                     Conflict(
-                        new["name"], version_text(new), present["image"], new["image"], name, followed=name in followed
+                        new["name"],
+                        version_text(new),
+                        present["image"],
+                        new["image"],
+                        name,
+                        version_text(present),
+                        followed=name in followed,
                     )
                 )
     return found
@@ -288,13 +299,24 @@ def _check_overwrite(current: PackageFile | None, bundles: Iterable[Blob], overw
 
 
 def _told(conflict: Conflict, overwrite: Overwrite) -> str:
+    present = _named(conflict.present_name, conflict.present_version)
+    new = _named(conflict.name, conflict.version)
     text = (
-        f"{conflict.name} ({conflict.version}) is in the catalog with other content: {_content(conflict.present)} "
-        f"there, {_content(conflict.new)} in this build"
+        f"{present} is in the catalog with other content: {_content(conflict.present)} there, "
+        f"{_content(conflict.new)} in this build{'' if new == present else f', as {new}'}"
     )
-    if overwrite is Overwrite.NEVER:
-        return f"{text}. Give it a new version; overwrite: heads allows it for bundles that nothing replaces or skips"
-    return f"{text}, and something replaces or skips it, so that overwrite: heads does not allow it"
+    advice = "give the CSV a new version"
+    if overwrite is Overwrite.HEADS:
+        return f"{text}. Something replaces or skips it, so that overwrite: heads keeps it: {advice}"
+    never = f"{text}. overwrite: never keeps what clusters may have installed"
+    if conflict.followed:
+        return f"{never}, and overwrite: heads would keep it too, as something replaces or skips it: {advice}"
+    return f"{never}: {advice}, or set overwrite: heads for this catalog in the mapping"
+
+
+def _named(name: str, version: str) -> str:
+    """Return how a message names a bundle; what comes after it must not be cut off."""
+    return f"{printable(name, _SHOWN)} ({printable(version, _SHOWN)})"
 
 
 def _content(image: str) -> str:
