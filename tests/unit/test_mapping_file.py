@@ -60,6 +60,8 @@ def test_a_bundle_keeps_its_content_and_its_edges_unless_the_target_says_otherwi
         ("catalog: nightly", ".catalog", "is not in the configuration (it has stable): add"),
         ("{catalog: stable, version: csv}", ".version", "is for organizations only"),
         ("{organization: community, overwrite: heads}", ".overwrite", "is for catalogs only"),
+        ("{catalog: stable, repository: Foo_bar}", ".repository", "cannot be the name of a package in a catalog"),
+        ("{catalog: stable, repository: -etcd}", ".repository", "is not a valid name of a repository"),
         ("{organization: community, graph: semver}", ".graph", "is for catalogs only"),
         ("{catalog: stable, overwrite: always}", ".overwrite", "must be one of"),
         ("{catalog: stable, graph: semver-skippatch}", ".graph", "must be one of"),

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, Strict, WithJsonSchema
 
 from omps_worker.common.model import CATALOG, Target
-from omps_worker.common.names import is_name
+from omps_worker.common.names import is_name, package_name_fault
 from omps_worker.configuration.settings.fields import Name
 from omps_worker.configuration.settings.tables import Location, Reading, Table
 from omps_worker.destinations import versions
@@ -199,6 +199,9 @@ class TargetTable(YamlTable):
         known = reading.catalogs
         if isinstance(catalog, str) and known is not None and catalog not in known:
             yield ("catalog",), f"is not in the configuration ({_listed(known)}): add [consumer_config.catalogs.NAME]"
+        repository = table.get("repository")
+        if "catalog" in table and isinstance(repository, str) and is_name(repository):
+            yield from ((("repository",), fault) for fault in (package_name_fault(repository),) if fault)
 
 
 def _listed(known: Collection[str]) -> str:

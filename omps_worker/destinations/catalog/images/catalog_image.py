@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from omps_worker.common.json_text import CONTAINERS, read_json
+from omps_worker.common.names import PACKAGE_NAME
 from omps_worker.destinations.catalog.grammars.references import digest_fault
 from omps_worker.destinations.catalog.images.image import JSON_BYTES, Format, Image, LayerReference, image_of
 from omps_worker.destinations.catalog.images.layers import Layer, layer_of
 from omps_worker.destinations.catalog.images.unpacking import CannotUnpack, Room, unpack
 from omps_worker.destinations.catalog.packages.package_file import FILE_BYTES
-from omps_worker.destinations.catalog.packages.rules import PACKAGE_NAME
 
 LAYERS = 64
 """How many layers a catalog has at most."""

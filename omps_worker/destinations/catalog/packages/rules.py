@@ -8,11 +8,11 @@ fault; here all of them are found.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from omps_worker.common import names
 from omps_worker.common.errors import PackageValidationError
 from omps_worker.common.text import one_line
 from omps_worker.destinations.catalog.grammars.csv_metadata import PROPERTY
@@ -31,9 +31,6 @@ from omps_worker.destinations.catalog.packages.package_file import (
 )
 from omps_worker.manifests.findings import Finding, in_short, sentences
 from omps_worker.manifests.operator_manifests import described
-
-PACKAGE_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
-"""The name of a package: a DNS-1123 label. Match it whole."""
 
 _GVK = Struct({"group": ALWAYS_TEXT, "kind": ALWAYS_TEXT, "version": ALWAYS_TEXT})
 _PACKAGE = Struct({"packageName": ALWAYS_TEXT, "version": ALWAYS_TEXT, "release": TEXT})
@@ -58,13 +55,9 @@ _ENTRY: Mapping[str, type] = {"name": str, "replaces": str, "skips": list, "skip
 
 
 def package_name_fault(name: str) -> str | None:
-    """Return why a package of a catalog cannot have that name; None if it can."""
-    if PACKAGE_NAME.fullmatch(name):
-        return None
-    return (
-        f"{one_line(name)[:100]!r} cannot be the name of a package in a catalog: such names are up to 63 lower-case "
-        "letters, digits and dashes, a letter or digit first and last"
-    )
+    """Return a sentence about why a package of a catalog cannot have that name; None if it can."""
+    fault = names.package_name_fault(name)
+    return None if fault is None else f"{one_line(name)[:100]!r} {fault}"
 
 
 def check(package: PackageFile, context: str = "The catalog would not be valid") -> None:
@@ -193,9 +186,9 @@ class _Package:
             yield from (f"bundle {name}: {fault}" for fault in found)
             if version is not None:
                 versions.setdefault(str(version), []).append(name)
-        for text_, names in versions.items():
-            if len(set(names)) > 1:
-                yield f"version {text_} is that of several bundles: {', '.join(sorted(set(names)))}"
+        for text_, called in versions.items():
+            if len(set(called)) > 1:
+                yield f"version {text_} is that of several bundles: {', '.join(sorted(set(called)))}"
 
     def _deprecation_faults(self) -> Iterator[str]:
         if len(self._deprecations) > 1:
