@@ -227,11 +227,7 @@ class Site(BrokerSite):
         origin: ManualRequest,
         process: Callable[[Processor], list[Outcome] | Ignored],
     ) -> tuple[list[Outcome], list[dict[str, Any]]]:
-        known = self.settings.worker.organizations
-        if request.organization is not None and request.organization not in known and request.authorization is None:
-            raise unknown_organization(request.organization, self.settings.file)
-        if request.catalog is not None:
-            self._check_catalog(request.catalog)
+        self.check_configured(request.organization, request.catalog, request.authorization)
         with self.locks():
             outcomes = process(self._processor(self._manual_lock()))
         if isinstance(outcomes, Ignored):
@@ -258,8 +254,7 @@ class Site(BrokerSite):
         ImageRegistryError, and the errors of the lock.
         """
         origin, place, repository = ManualRequest(), package.place, str(package.repository)
-        if package.catalog is not None:
-            self._check_catalog(package.catalog)
+        self.check_configured(package.organization, package.catalog, authorization)
         with self.locks():
             destination = self._destination(self._manual_lock())
             if dry_run:
@@ -305,15 +300,24 @@ class Site(BrokerSite):
         """
         from omps_worker.destinations.catalog.contents import read_catalog
 
-        self._check_catalog(name)
+        self.check_configured(None, name)
         catalog = self.settings.worker.catalogs[name]
         if package is None and catalog.image.for_each_package:
             raise one_image_for_each_package(name, self.settings.file)
         return read_catalog(self._image_registries.client(catalog), catalog.image.image(package or ""), package)
 
-    def _check_catalog(self, name: str) -> None:
-        if name not in self.settings.worker.catalogs:
-            raise unknown_catalog(name, self.settings.file)
+    def check_configured(
+        self, organization: str | None, catalog: str | None, authorization: SecretStr | None = None
+    ) -> None:
+        """Return if an organization and a catalog that a user named are in the configuration; None: none was named.
+
+        With ``authorization``, the user's own, an organization need not be. Raises SettingsError.
+        """
+        worker, file = self.settings.worker, self.settings.file
+        if organization is not None and organization not in worker.organizations and authorization is None:
+            raise unknown_organization(organization, worker.organizations, file)
+        if catalog is not None and catalog not in worker.catalogs:
+            raise unknown_catalog(catalog, worker.catalogs, file)
 
     def _manual_lock(self) -> PackageLock:
         from omps_worker.broker.locks.lock import BrokerLockWithFallback

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -81,7 +82,7 @@ def destination_of(
         images.visibility,
         lock,
         worker.limits,
-        unknown_catalog,
+        partial(unknown_catalog, known=worker.catalogs),
         observer=observer,
     )
     return RoutingDestination(organizations, catalogs, builds.bundle_image)

@@ -15,6 +15,7 @@ from urllib.parse import quote
 from fedora_messaging import message
 
 from omps_worker.common.model import CATALOG, Status
+from omps_worker.messages.reasons import how_to_publish
 from omps_worker.messages.result_schema import body_schema
 
 REGISTRY_HEADER = "omps-registry"
@@ -73,7 +74,7 @@ class ReleaseResultV1(message.Message):
         if self.body.get("superseded_by"):
             lines.append(f"superseded by: {self.body['superseded_by']}")
         if self.body.get("held_by"):
-            lines.append(f"held by: {self.body['held_by']} of the mapping; to publish it, use omps-worker push --held")
+            lines.append(f"held by: {self.body['held_by']} of the mapping; {how_to_publish(self.body.get('nvr'))}")
         lines += [f"warning: {warning}" for warning in self.body.get("warnings") or ()]
         source = self.body.get("source") or {}
         if "file" in source:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from omps_worker.cli.common import DONE, FAILED, as_json, print_json, print_lines, valid_name, with_site
-from omps_worker.common.names import catalog_name_fault, repository_name_fault
+from omps_worker.common.names import catalog_name_fault, package_name_fault
 
 if TYPE_CHECKING:
     from omps_worker.bootstrap import Site
@@ -22,7 +22,7 @@ def catalog() -> None:
 
 @catalog.command()
 @click.argument("name", callback=valid_name(catalog_name_fault))
-@click.argument("package", required=False, callback=valid_name(repository_name_fault))
+@click.argument("package", required=False, callback=valid_name(package_name_fault))
 @as_json
 @with_site
 def show(site: Site, name: str, package: str | None, json_output: bool) -> None:

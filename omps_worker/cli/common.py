@@ -134,7 +134,9 @@ def valid_name(
     def checked(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
         name = value if value is None else not_empty(context, parameter, value)
         if name is not None and (reason := fault(name)):
-            raise click.BadParameter(f"{printable(name, SHOWN)} {reason}.")
+            # click names an optional argument in brackets, as its usage does.
+            hint = parameter.human_readable_name.join("''") if isinstance(parameter, click.Argument) else None
+            raise click.BadParameter(f"{printable(name, SHOWN)} {reason}.", param_hint=hint)
         return name
 
     return checked

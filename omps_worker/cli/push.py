@@ -29,7 +29,12 @@ from omps_worker.cli.common import (
     valid_name,
     with_site,
 )
-from omps_worker.common.names import catalog_name_fault, organization_name_fault, repository_name_fault
+from omps_worker.common.names import (
+    catalog_name_fault,
+    organization_name_fault,
+    package_name_fault,
+    repository_name_fault,
+)
 from omps_worker.common.text import one_line, printable
 
 if TYPE_CHECKING:
@@ -39,6 +44,19 @@ if TYPE_CHECKING:
     from omps_worker.common.model import Outcome, Target
     from omps_worker.common.push_request import PushRequest
     from omps_worker.publishing.pending import PendingMessage
+
+
+_REQUEST = (
+    "organization",
+    "catalog",
+    "repository",
+    "version",
+    "new_release",
+    "new_catalog",
+    "dry_run",
+    "authorization",
+)
+"""The options that ``push`` and ``push-zip`` share, which are fields of a PushRequest."""
 
 
 def exit_code(outcomes: Sequence[Outcome]) -> int:
@@ -90,14 +108,17 @@ def _push_options(command: Command) -> Command:
     def wrapper(**options: Any) -> Any:
         from omps_worker.common.push_request import PushRequest
 
-        names = ("organization", "catalog", "repository", "version", "new_release", "dry_run", "authorization")
-        request = PushRequest(**{name: options.pop(name) for name in names})
+        request = PushRequest(**{name: options.pop(name) for name in _REQUEST})
         if request.organization is not None and request.catalog is not None:
             raise click.UsageError("--organization and --catalog exclude each other: push to one after the other.")
+        if request.new_catalog and request.catalog is None:
+            raise click.UsageError("--new-catalog applies to one catalog: give --catalog as well.")
         if request.authorization is not None and request.organization is None:
             raise click.UsageError("--token-file applies to one organization: give --organization as well.")
         if request.version is not None and request.catalog is not None:
             raise click.UsageError("--version is for organizations: the version of a bundle is that of its CSV.")
+        if request.repository is not None and request.catalog is not None:
+            _checked(request.repository, package_name_fault)
         return command(request=request, **options)
 
     wrapper.__name__, wrapper.__doc__ = command.__name__, command.__doc__
@@ -105,6 +126,12 @@ def _push_options(command: Command) -> Command:
     for option in (
         token_option,
         dry_run_option,
+        click.option(
+            "--new-catalog",
+            is_flag=True,
+            help="Make a new catalog if the image there was not written by omps-worker. "
+            "What it holds is no longer at the tag.",
+        ),
         click.option(
             "--new-release",
             is_flag=True,
@@ -143,22 +170,15 @@ def _push_options(command: Command) -> Command:
 @click.argument("nvr", callback=not_empty)
 @_push_options
 @click.option("--held", is_flag=True, help="Publish the build even if the mapping holds it.")
-@click.option(
-    "--new-catalog",
-    is_flag=True,
-    help="Make a new catalog if the image there was not written by omps-worker. What it holds is no longer at the tag.",
-)
 @as_json
 @with_site
-def push(site: Site, nvr: str, request: PushRequest, held: bool, new_catalog: bool, json_output: bool) -> None:
+def push(site: Site, nvr: str, request: PushRequest, held: bool, json_output: bool) -> None:
     """Publish a build now.
 
     Does what the worker would do on receiving the build's message. Without --organization and --catalog, the mapping
     decides where the build goes.
     """
-    if new_catalog and request.catalog is None:
-        raise click.UsageError("--new-catalog applies to one catalog: give --catalog as well.")
-    request = replace(request, held=held, new_catalog=new_catalog)
+    request = replace(request, held=held)
     _show(f"publishing {nvr}", lambda: site.push(nvr, request), json_output, request.dry_run)
 
 
@@ -179,7 +199,7 @@ def push_zip(site: Site, file: Path, request: PushRequest, json_output: bool) ->
 
 
 @click.command()
-@click.argument("organization")
+@click.argument("organization", required=False, metavar="ORGANIZATION")
 @click.argument("repository", required=False, metavar="REPOSITORY")
 @click.argument("version", required=False)
 @click.option(
@@ -195,7 +215,7 @@ def push_zip(site: Site, file: Path, request: PushRequest, json_output: bool) ->
 @with_site
 def delete(
     site: Site,
-    organization: str,
+    organization: str | None,
     repository: str | None,
     version: str | None,
     catalog: str | None,
@@ -213,13 +233,14 @@ def delete(
     from omps_worker.publishing.pending import warning_lines
 
     target, version = _to_delete(organization, repository, version, catalog, authorization)
+    site.check_configured(target.organization, target.catalog, authorization)
     package, things = target.label, "releases" if catalog is None else "bundles"
     what = f"{'release' if catalog is None else 'version'} {version} of {package}" if version else package
     needs_yes = not (dry_run or yes)
     if needs_yes and not sys.stdin.isatty():
         raise click.UsageError(f"This deletes {things}: --yes is required without a terminal.")
     pending, unknown = _pending(site, target)
-    for line in warning_lines(pending, package):
+    for line in warning_lines(pending, target):
         print_to_stderr(line)
     if unknown:
         print_to_stderr(f"Not all messages that may publish {package} again are known: {unknown}")
@@ -239,27 +260,39 @@ def delete(
 
 
 def _to_delete(
-    first: str, second: str | None, third: str | None, catalog: str | None, authorization: SecretStr | None
+    first: str | None, second: str | None, third: str | None, catalog: str | None, authorization: SecretStr | None
 ) -> tuple[Target, str | None]:
     """Return the package that the arguments of ``delete`` mean, and the version or None. Raises click.UsageError."""
     from omps_worker.common.model import Target
 
+    if catalog is not None and (first is None or third is not None):
+        problem = "Missing argument 'PACKAGE'" if first is None else "Too many arguments"
+        raise click.UsageError(f"{problem}: with --catalog, the arguments are PACKAGE [VERSION].")
+    if first is None or (second is None and catalog is None):
+        missing = "ORGANIZATION" if first is None else "REPOSITORY"
+        raise click.UsageError(
+            f"Missing argument '{missing}'. With --catalog NAME, the arguments are PACKAGE [VERSION]."
+        )
+    version = third if catalog is None else second
+    if version is not None and not version.strip():
+        raise click.UsageError("The version must not be empty. Without it, all versions are deleted.")
     if catalog is None:
-        if second is None:
-            raise click.UsageError("Missing argument 'REPOSITORY'.")
-        organization, repository = _checked(first, organization_name_fault), _checked(second, repository_name_fault)
-        return Target(organization, repository), third
-    if third is not None:
-        raise click.UsageError("With --catalog, the arguments are PACKAGE [VERSION].")
+        organization, repository = (
+            _checked(first, organization_name_fault),
+            _checked(second or "", repository_name_fault),
+        )
+        return Target(organization, repository), version
     if authorization is not None:
         raise click.UsageError("--token-file applies to an organization.")
-    return Target(None, _checked(first, repository_name_fault), catalog=catalog), second
+    return Target(None, _checked(first, package_name_fault), catalog=catalog), version
 
 
 def _checked(name: str, fault: Callable[[str], str | None]) -> str:
     name = name.strip()
-    if reason := fault(name) if name else "must not be empty":
-        raise click.UsageError(f"{printable(name, SHOWN)} {reason}.".strip())
+    if not name:
+        raise click.UsageError("A name must not be empty.")
+    if reason := fault(name):
+        raise click.UsageError(f"{printable(name, SHOWN)} {reason}.")
     return name
 
 

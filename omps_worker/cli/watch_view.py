@@ -15,6 +15,7 @@ from omps_worker.common.errors import MessageError
 from omps_worker.common.http_client.client import parse_json
 from omps_worker.common.model import CATALOG, Status
 from omps_worker.common.text import fit, one_line, width_of
+from omps_worker.messages.reasons import in_words
 
 MAX_BYTES = 2**20
 """The maximum size of a result's body; its ``details`` have at most 64 KiB."""
@@ -145,7 +146,7 @@ def line(seen: ReceivedResult, width: int | None = None, *, colours: bool = Fals
 def _detail(body: Mapping[str, Any]) -> str:
     error = body.get("error")
     if not isinstance(error, dict):
-        return _text(body, "reason")
+        return in_words(_text(body, "reason"))
     text = f"{_text(error, 'name')}: {_text(error, 'message')}"
     next_attempt_at = _time_of(body.get("next_attempt_at"))
     return f"retry at {_clock(next_attempt_at)}: {text}" if next_attempt_at else text

@@ -29,6 +29,7 @@
     │   ├── CatalogError                 the registry cannot be reached, or refuses (most are transient)
     │   ├── CatalogAuthorizationError    credentials, or their permissions (transient)
     │   ├── CatalogConflict              another program changed the catalog meanwhile (transient)
+    │   ├── CatalogPackageNotFound       the catalog does not have the package, or the bundle
     │   └── CatalogNotOurs               the image is not a catalog of omps-worker
     ├── RequestError                     a request to the REST API
     │   ├── OMPSAuthorizationHeaderRequired
@@ -70,6 +71,7 @@ from omps_worker.common.image_registry_errors import CatalogAuthorizationError a
 from omps_worker.common.image_registry_errors import CatalogConflict as CatalogConflict
 from omps_worker.common.image_registry_errors import CatalogError as CatalogError
 from omps_worker.common.image_registry_errors import CatalogNotOurs as CatalogNotOurs
+from omps_worker.common.image_registry_errors import CatalogPackageNotFound as CatalogPackageNotFound
 from omps_worker.common.image_registry_errors import ImageRegistryError as ImageRegistryError
 from omps_worker.common.tracebacks import drop_tracebacks
 

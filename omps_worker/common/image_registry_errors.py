@@ -39,6 +39,10 @@ class CatalogConflict(ImageRegistryError):
     transient = True
 
 
+class CatalogPackageNotFound(ImageRegistryError):
+    """The catalog does not have the package, or this bundle of it."""
+
+
 class CatalogNotOurs(ImageRegistryError):
     """The image at the catalog's tag was not written by omps-worker, so it is not updated.
 

@@ -297,6 +297,11 @@ class CatalogUpdate:
     """The CSVs of the build that no channel reaches."""
     channels_before: Mapping[str, str] | None = None
     """The head of each channel before the update; None if that is not known. Not a part of results."""
+    foreign: str | None = None
+    """Why the image before the update was not one of the worker's; None if it was, or there was none.
+
+    Not a part of results.
+    """
 
     def as_json(self) -> dict[str, Any]:
         """Return the value of ``catalog`` in a result."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 import shlex
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 _SECOND_STOP = re.compile(r"(?<=[^\s.][.?!…])\.(?=\s|$)")
 """A full stop after the end of a sentence. It does not match in "..." or in the path ".."."""
@@ -89,6 +89,17 @@ def fit(text: str, width: int) -> str:
             break
         kept += character
     return (kept + "…" + " " * (width - 1 - width_of(kept))) if width > 0 else ""
+
+
+def counted(number: int, singular: str, plural: str | None = None) -> str:
+    """Return a number with its noun: ``1 message``, ``2 messages``. ``plural``: if it is not made with an s."""
+    return f"{number} {singular if number == 1 else plural or singular + 's'}"
+
+
+def listed(names: Collection[str], most: int = 20) -> str:
+    """Return names, joined by commas; if there are more than ``most``, how many more there are."""
+    shown = ", ".join(list(names)[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 
 
 def _cell(value: object) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from omps_worker.common.model import CatalogUpdate, Outcome, Status
+from omps_worker.common.text import listed
 
 NOTHING_KNOWN: dict[str, Any] = {
     "image": None,
@@ -39,14 +40,33 @@ def plan_text(outcome: Outcome) -> str | None:
     if update is None:
         return None
     if outcome.status is Status.UNCHANGED:
-        return "unchanged"
+        return "; ".join(["unchanged", *_unpublished(update)])
     parts = [f"would {_change(update)}"]
-    if update.bundles:
+    if update.foreign:
+        text = f"would replace the image, which omps-worker did not write ({update.foreign}), with a new catalog"
+        parts = [text, *parts]
+    if number := len(update.bundles):
         there = sum(not bundle.created for bundle in update.bundles)
-        parts.append(f"{there} of {len(update.bundles)} bundle images {'is' if there == 1 else 'are'} there")
+        verb = "is" if 1 in (there, number) else "are"
+        parts.append(f"{there} of {number} bundle {'image' if number == 1 else 'images'} {verb} there")
     if update.dropped:
-        parts.append(f"would drop {', '.join(update.dropped)}")
-    return "; ".join(parts)
+        parts.append(f"would drop {listed(update.dropped)}")
+    return "; ".join([*parts, *_unpublished(update)])
+
+
+def done_text(outcome: Outcome) -> str | None:
+    """Return what is remarkable about an update that was made, as ``push`` says it; None if nothing is."""
+    update = outcome.catalog
+    if update is None:
+        return None
+    parts = []
+    if outcome.status is Status.UNCHANGED:
+        parts.append("the catalog has this content already")
+    if update.foreign:
+        parts.append(f"replaced an image that omps-worker did not write ({update.previous})")
+    if update.dropped:
+        parts.append(f"dropped {listed(update.dropped)}")
+    return "; ".join([*parts, *_unpublished(update)]) or None
 
 
 def channel_lines(update: CatalogUpdate) -> Iterator[str]:
@@ -58,6 +78,12 @@ def channel_lines(update: CatalogUpdate) -> Iterator[str]:
             yield f"{name}: {new}"
         else:
             yield f"{name}: {old or 'new'} -> {new or 'gone'}"
+
+
+def _unpublished(update: CatalogUpdate) -> Iterator[str]:
+    """Yield the sentence about the CSVs that are not in the catalog, if there are any."""
+    if update.unpublished:
+        yield f"no channel reaches {listed(update.unpublished)}"
 
 
 def _change(update: CatalogUpdate) -> str:

@@ -17,7 +17,8 @@ from typing import Any
 from omps_worker.common.errors import WorkerError
 from omps_worker.common.model import Attempt, Build, ManualRequest, Origin, Outcome, Status
 from omps_worker.common.text import one_line, table
-from omps_worker.messages.catalog_texts import catalog_of, channel_lines, plan_text
+from omps_worker.messages.catalog_texts import catalog_of, channel_lines, done_text, plan_text
+from omps_worker.messages.reasons import how_to_publish, in_words
 from omps_worker.messages.result_ids import result_id
 
 log = logging.getLogger("omps_worker.outcomes")
@@ -188,9 +189,12 @@ def reason_of(outcome: Outcome) -> str | None:
 
 
 def full_reason_of(outcome: Outcome) -> str | None:
-    """Return the reason for people: for a held build with the entry of the mapping, and with how to publish it."""
+    """Return the reason with all that belongs to it: for a held build the entry of the mapping, and how to publish it.
+
+    The reason itself is still that of results; see ``reasons.in_words``.
+    """
     if outcome.held_by:
-        return f"{outcome.reason} by {outcome.held_by} of the mapping; omps-worker push --held publishes it"
+        return f"{outcome.reason} by {outcome.held_by} of the mapping; {how_to_publish(outcome.nvr)}"
     return reason_of(outcome)
 
 
@@ -221,11 +225,16 @@ def _detail(outcome: Outcome, *, dry_run: bool) -> str | None:
         return f"{outcome.error.name}: {outcome.error.message}"
     if outcome.catalog is not None and dry_run:
         return "; ".join([plan_text(outcome) or "", *channel_lines(outcome.catalog)])
-    if outcome.catalog_name is not None and outcome.status is Status.UNCHANGED:
-        return "the catalog has this content already"
+    if outcome.catalog is not None and outcome.status in (Status.PUBLISHED, Status.UNCHANGED):
+        return done_text(outcome)
     if outcome.status is Status.UNCHANGED:
         return "this content is released already, as that version"
-    return full_reason_of(outcome)
+    if outcome.held_by:
+        return f"{outcome.reason} by {outcome.held_by} of the mapping; --held publishes it"
+    if outcome.superseded_by:
+        return f"{reason_of(outcome)}; --new-release publishes it nevertheless"
+    reason = reason_of(outcome)
+    return None if reason is None else in_words(reason)
 
 
 def _package(outcome: Outcome) -> str:

@@ -14,6 +14,7 @@ from omps_worker.common.text import one_line
 from omps_worker.configuration.mapping.matching import Mapping as Rules
 from omps_worker.configuration.mapping.matching import MappingHolder, Verdict
 from omps_worker.messages.catalog_texts import catalog_of, channel_lines, plan_text
+from omps_worker.messages.reasons import in_words
 from omps_worker.messages.reporting import full_reason_of, reason_of, warnings_of
 from omps_worker.publishing import claims
 from omps_worker.publishing.holds import with_pauses
@@ -39,6 +40,8 @@ class Explanation:
     why_not: Sequence[str] = ()
     """Why each rule before the deciding one did not decide; all rules if none decided."""
     outcomes: Sequence[Outcome] = ()
+    without_pauses: Sequence[Outcome] = ()
+    """The same outcomes as they would be if the mapping paused nothing."""
     paused: Mapping[str, str] = field(default_factory=dict)
     """The entry of ``pause`` in the mapping that makes builds wait, by organization or ``catalog:NAME``."""
     error: WorkerError | None = None
@@ -94,7 +97,7 @@ def explain(event: BuildEvent | Ignored, mapping: MappingHolder, builds: Builds,
         return Explanation(IGNORE, NO_RULE, why_not=mapping.current.why_not(event.facts))
     if event.name is not None and verdict is Verdict.IGNORED:
         rule_match = mapping.current.resolve(event.facts)
-        reason = f"{IGNORED_BY_RULE}: {rule_match.rule_text}" if rule_match else IGNORED_BY_RULE
+        reason = f"{IGNORED_BY_RULE}: {rule_match.rule_text} ignores it on purpose" if rule_match else IGNORED_BY_RULE
         index = rule_match.rule if rule_match else None
         return Explanation(IGNORE, reason, index, why_not=mapping.current.why_not(event.facts))
     try:
@@ -113,7 +116,7 @@ def explain(event: BuildEvent | Ignored, mapping: MappingHolder, builds: Builds,
     outcomes = with_pauses(mapping.current, planned, waits=True)
     decision, why, fault = _worst(outcomes)
     paused = _pauses(mapping.current, outcomes)
-    return Explanation(decision, why, rule, build, why_not, outcomes, paused, fault)
+    return Explanation(decision, why, rule, build, why_not, outcomes, planned, paused, fault)
 
 
 def _pauses(mapping: Rules, outcomes: Sequence[Outcome]) -> dict[str, str]:
@@ -151,28 +154,18 @@ def as_text(explanation: Explanation) -> str:
     lines += [f"{'no match' if index == 0 else '':9} {sentence}" for index, sentence in enumerate(sentences)]
     waits = any(outcome.status is Status.RETRYING for outcome in explanation.outcomes)
     reason = "it would wait (paused)" if waits and explanation.decision == PUBLISH else explanation.reason
-    lines.append(f"decision  {explanation.decision}" + (f": {reason}" if reason else ""))
-    for outcome in explanation.outcomes:
+    lines.append(f"decision  {explanation.decision}" + (f": {in_words(reason)}" if reason else ""))
+    for outcome, planned in zip(explanation.outcomes, explanation.without_pauses, strict=True):
         if outcome.target is None:
             continue
+        waits_for = "would wait; without the pause: " if outcome.status is Status.RETRYING else ""
         place = f"{outcome.place}/{outcome.repo or '(packageName)'}"
-        if outcome.catalog is not None and outcome.status in (Status.PUBLISHED, Status.UNCHANGED):
-            lines.append(f"target    {place}: {plan_text(outcome)}")
+        lines.append(f"target    {place}: {waits_for}{_prospect(planned)}")
+        if planned.catalog is not None:
             lines += [
                 f"{'channels' if index == 0 else '':9} {line}"
-                for index, line in enumerate(channel_lines(outcome.catalog))
+                for index, line in enumerate(channel_lines(planned.catalog))
             ]
-        elif outcome.status is Status.PUBLISHED:
-            lines.append(f"target    {place}: would become release {outcome.version}")
-        elif outcome.status is Status.UNCHANGED:
-            lines.append(f"target    {place}: this content is already release {outcome.version}")
-        elif outcome.status is Status.RETRYING:
-            lines.append(f"target    {place}: would wait; without the pause: release {outcome.version}")
-        elif outcome.error:
-            lines.append(f"target    {place}: {outcome.error.name}: {outcome.error.message}")
-        else:
-            reason = full_reason_of(outcome)
-            lines.append(f"target    {place}: {outcome.status}" + (f": {reason}" if reason else ""))
     for index, (place, entry) in enumerate(explanation.paused.items()):
         lines.append(f"{'paused' if index == 0 else '':9} {place}, by {entry} of the mapping")
     for index, warning in enumerate(warnings_of(explanation.outcomes)):
@@ -184,3 +177,17 @@ def as_text(explanation: Explanation) -> str:
             f"{'files' if index == 0 else '':9} {name}" for index, name in enumerate(packed.extracted_files or ())
         ]
     return "\n".join(one_line(line) for line in lines)
+
+
+def _prospect(planned: Outcome) -> str:
+    """Return what would become of a build at one target."""
+    if planned.error:
+        return f"{planned.error.name}: {planned.error.message}"
+    if planned.catalog is not None and planned.status in (Status.PUBLISHED, Status.UNCHANGED):
+        return plan_text(planned) or ""
+    if planned.status is Status.PUBLISHED:
+        return f"would become release {planned.version}"
+    if planned.status is Status.UNCHANGED:
+        return f"this content is already release {planned.version}"
+    reason = full_reason_of(planned)
+    return f"{planned.status}: {reason}" if reason else planned.status.value

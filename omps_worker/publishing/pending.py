@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from omps_worker.common.model import BuildEvent, Target
+from omps_worker.common.text import counted
 from omps_worker.configuration.mapping.matching import Mapping
 
 SHOWN = 20
@@ -58,13 +59,13 @@ def concerns(event: BuildEvent | None, labels: Sequence[str] | None, package: Ta
     return None if package.place in labels else False
 
 
-def warning_lines(pending: Sequence[PendingMessage], what: str) -> Iterator[str]:
-    """Yield the lines to show before ``what`` is deleted; none if nothing is pending."""
+def warning_lines(pending: Sequence[PendingMessage], package: Target) -> Iterator[str]:
+    """Yield the lines to show before ``package`` is deleted; none if nothing is pending."""
     if not pending:
         return
-    yield f"{_count(pending)} may publish {what} again:"
+    yield f"{counted(len(pending), 'message')} may publish {package.label} again:"
     for message in pending[:SHOWN]:
-        certain = "" if message.certain else " (for this organization; its packageName is not known yet)"
+        certain = "" if message.certain else f" (for {package.place}; its packageName is not known yet)"
         state = "parked" if message.parked else "waits"
         yield f"  {message.nvr or 'a build'}: {state} in {message.queue}, ID {message.id}{certain}"
     if len(pending) > SHOWN:
@@ -73,7 +74,3 @@ def warning_lines(pending: Sequence[PendingMessage], what: str) -> Iterator[str]
         yield "Parked messages publish it when they are replayed: `omps-worker failed discard ID` prevents that."
     if any(not message.parked for message in pending):
         yield "Waiting messages publish it at their next attempt: `hold` with the NVR in the mapping prevents that."
-
-
-def _count(pending: Sequence[PendingMessage]) -> str:
-    return "1 message" if len(pending) == 1 else f"{len(pending)} messages"

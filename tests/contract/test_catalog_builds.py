@@ -147,7 +147,7 @@ def test_a_version_that_was_overwritten_keeps_its_image_for_older_catalogs(site)
 def test_only_heads_are_overwritten(site):
     site.release(OTTER)
     tags = site.bundle_tags()
-    with pytest.raises(PackageValidationError, match="something replaces or skips it"):
+    with pytest.raises(PackageValidationError, match="Something replaces or skips it"):
         site.release(changed(OTTER, "operator:0.9.0", "operator:0.9.0-2"), overwrite="heads")
 
     assert site.bundle_tags() == tags

@@ -13,8 +13,8 @@ from omps_worker.common.errors import (
     CatalogConflict,
     CatalogError,
     CatalogNotOurs,
+    CatalogPackageNotFound,
     PackageValidationError,
-    QuayPackageNotFound,
     WorkerError,
 )
 from omps_worker.common.model import Build, BuildState, OperatorKind, Target
@@ -232,8 +232,10 @@ def test_a_bundle_or_a_package_leaves_the_catalog_and_its_images_stay(site):
     for bundle in update.bundles:
         repository = site.catalog.bundle_images.repository("otter-cache")
         assert site.client.digest(ImageName(repository, bundle.image.partition("@")[2])) is not None
-    with pytest.raises(QuayPackageNotFound):
+    with pytest.raises(CatalogPackageNotFound, match="no package catalog:community/heron"):
         site.destination.delete("community", "heron")
+    with pytest.raises(CatalogPackageNotFound, match=r"catalog:community/otter-cache has no bundle 9\.9\.9"):
+        site.destination.would_delete("community", "otter-cache", "9.9.9")
 
 
 # ---- what other programs read

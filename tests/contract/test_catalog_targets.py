@@ -147,6 +147,11 @@ def test_a_paused_catalog_waits_and_the_organization_does_not(place: Place) -> N
         BuildEvent(nvr="both-container-1.0.0-1"), place.site.mapping, place.site.builds, place.site.processor
     )
     assert [each["paused_by"] for each in found.as_json()["targets"]] == [None, "pause[0] 'catalog:community' (line 3)"]
+    assert (
+        "target    catalog:community/otter-cache: would wait; without the pause: would add otter-cache.v1.1.0 (1.1.0) "
+        "as head of stable; 0 of 1 bundle image is there\n"
+        "channels  stable: new -> otter-cache.v1.1.0\n" in as_text(found)
+    )
 
 
 def test_a_held_bundle_is_not_published(place: Place) -> None:
@@ -252,7 +257,7 @@ def test_explain_says_what_would_change(place: Place) -> None:
     build = place.bundle(version="1.1.0")
     found = place.explained(build["nvr"])
     assert as_text(found).splitlines()[-3:] == [
-        "target    catalog:community/etcd: would add etcd.v1.1.0 (1.1.0) as head of stable; 0 of 1 bundle images are "
+        "target    catalog:community/etcd: would add etcd.v1.1.0 (1.1.0) as head of stable; 0 of 1 bundle image is "
         "there; would drop etcd.v1.0.0",
         "channels  stable: etcd.v1.0.0 -> etcd.v1.1.0",
         f"digest    {found.outcomes[0].digest}",

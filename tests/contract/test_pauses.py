@@ -9,6 +9,7 @@ import pytest
 
 from omps_worker.common.model import Attempt, BuildEvent, ManualRequest, Status
 from omps_worker.common.push_request import PushRequest
+from omps_worker.configuration.mapping.file import parse
 from omps_worker.messages.reporting import outcomes_table, result_body
 from omps_worker.publishing import retry
 from omps_worker.publishing.catch_up import CatchUp
@@ -65,8 +66,8 @@ def test_who_asks_why_a_build_is_held_learns_the_entry_and_what_publishes_it_all
     (told, _) = [result_body(outcome, ManualRequest(), Attempt()) for outcome in outcomes]
     assert (told["reason"], told["held_by"]) == ("held", entry)
     assert (document["decision"], document["reason"], document["targets"][0]["held_by"]) == ("skip", "held", entry)
-    for shown in (text, outcomes_table(outcomes)):
-        assert f"held by {entry} of the mapping; omps-worker push --held publishes it" in shown
+    assert f"held by {entry} of the mapping; `omps-worker push {held['nvr']} --held` publishes it" in text
+    assert f"held by {entry} of the mapping; --held publishes it" in outcomes_table(outcomes)
 
 
 def test_an_explanation_says_what_would_wait_and_what_it_would_become():
@@ -78,8 +79,17 @@ def test_an_explanation_says_what_would_wait_and_what_it_would_become():
         ("published", None, None, "1.0.0"),
     ]
     assert "decision  publish: it would wait (paused)\n" in text
-    assert "community/lantern: would wait; without the pause: release 1.0.0\n" in text
+    assert "community/lantern: would wait; without the pause: would become release 1.0.0\n" in text
     assert "paused    community, by pause[0] 'community' (line 2) of the mapping\n" in text
+
+
+def test_an_explanation_of_what_waits_knows_what_is_released_already():
+    with parts(PAUSE.replace("pause: ", "#pause: ")) as site:
+        build = build_of(site, 1)
+        by_hand(site, build)
+        site.mapping.current = parse(PAUSE, "mapping.yaml")
+        _, text = explained(site, build)
+    assert "community/lantern: would wait; without the pause: this content is already release 1.0.0\n" in text
 
 
 def test_an_explanation_of_a_build_that_fails_names_the_pause_all_the_same():

@@ -171,7 +171,26 @@ def test_tables_show_the_catalog_where_they_show_organizations() -> None:
     unchanged = replace(PUBLISHED, status=Status.UNCHANGED)
     rows = outcomes_table([PUBLISHED, unchanged, FAILED]).splitlines()
     assert [row.split()[1:3] for row in rows[2:]] == [["catalog:community", "etcd"]] * 3
-    assert rows[3].endswith("the catalog has this content already")
+    assert rows[2].endswith("dropped etcd.v0.8.0; no channel reaches etcd.v0.9.1")
+    assert "the catalog has this content already" in rows[3]
+
+
+def test_a_table_shows_what_an_update_replaced_and_does_not_list_hundreds_of_names() -> None:
+    many = tuple(f"etcd.v0.1.{number}" for number in range(500))
+    update = replace(UPDATE, previous=DIGEST, foreign="it is a list of manifests", dropped=many, unpublished=())
+    told = outcomes_table([replace(PUBLISHED, catalog=update)])
+    assert f"replaced an image that omps-worker did not write ({DIGEST}); dropped etcd.v0.1.0, " in told
+    assert told.endswith("etcd.v0.1.19 and 480 more")
+    planned = outcomes_table([replace(PUBLISHED, catalog=update)], dry_run=True)
+    assert (
+        "would replace the image, which omps-worker did not write (it is a list of manifests), with a new catalog; "
+        "would add " in planned
+    )
+
+
+def test_an_update_with_nothing_to_remark_has_no_detail() -> None:
+    plain = replace(PUBLISHED, catalog=replace(UPDATE, dropped=(), unpublished=()))
+    assert outcomes_table([plain]).endswith("  etcd        0.9.4")
 
 
 def test_a_watcher_sees_the_catalog_and_may_choose_it() -> None:
@@ -186,7 +205,8 @@ def test_a_watcher_sees_the_catalog_and_may_choose_it() -> None:
 
 def test_a_plan_names_new_heads_and_the_images_that_are_there() -> None:
     assert plan_text(PUBLISHED) == (
-        "would add etcd.v0.9.4 (0.9.4) as head of alpha, stable; 2 of 3 bundle images are there; would drop etcd.v0.8.0"
+        "would add etcd.v0.9.4 (0.9.4) as head of alpha, stable; 2 of 3 bundle images are there; would drop "
+        "etcd.v0.8.0; no channel reaches etcd.v0.9.1"
     )
     assert list(channel_lines(UPDATE)) == [
         "alpha: etcd.v0.9.2 -> etcd.v0.9.4",
@@ -202,6 +222,8 @@ def test_a_plan_names_new_heads_and_the_images_that_are_there() -> None:
         ({"channels": {"alpha": "etcd.v0.9.2", "beta": "etcd.v0.9.2"}}, "would change the package, and no head"),
         ({"channels_before": None}, "would add etcd.v0.9.4 (0.9.4) as head of alpha, stable, etcd.v0.9.2 (0.9.2) as"),
         ({"bundles": UPDATE.bundles[1:]}, "as head of alpha, stable; 1 of 2 bundle images is there"),
+        ({"bundles": UPDATE.bundles[:1]}, "; 1 of 1 bundle image is there;"),
+        ({"bundles": UPDATE.bundles[2:]}, "; 0 of 1 bundle image is there;"),
         ({"bundles": ()}, "as head of alpha, stable; would drop etcd.v0.8.0"),
     ],
 )
@@ -219,4 +241,6 @@ def test_channels_that_go_are_shown() -> None:
 
 def test_only_catalogs_have_a_plan() -> None:
     assert plan_text(replace(PUBLISHED, catalog=None)) is None
-    assert plan_text(replace(PUBLISHED, status=Status.UNCHANGED)) == "unchanged"
+    assert plan_text(replace(PUBLISHED, status=Status.UNCHANGED)) == "unchanged; no channel reaches etcd.v0.9.1"
+    everything = replace(UPDATE, unpublished=())
+    assert plan_text(replace(PUBLISHED, status=Status.UNCHANGED, catalog=everything)) == "unchanged"

@@ -12,10 +12,17 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
+from omps_worker.bootstrap import Site
 from omps_worker.cli import main
 from tests.support.configuration import MAPPING, MINIMAL
 from tests.support.sources import modules, tree
 
+CATALOGS = """
+[consumer_config.catalogs.nightly]
+image = "https://registry.example.com/nightly/catalog:latest"
+[consumer_config.catalogs.stable]
+image = "https://registry.example.com/stable/{package}-catalog:latest"
+"""
 HOSTILE = "x\x1b]0;owned\x07\x1b[2J\x9b1A\r\n\x08\u202eerror: none"
 KEEPS_RUNNING = (["sandbox"], ["demo"])
 
@@ -40,7 +47,7 @@ def ways_to_say(command: click.Command) -> Iterator[list[str]]:
 
 def run(directory: Path, *words: str) -> Result:
     """What a command says where the configuration is in order."""
-    (directory / "config.toml").write_text(MINIMAL)
+    (directory / "config.toml").write_text(MINIMAL + CATALOGS)
     (directory / "mapping.yaml").write_text(MAPPING)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("omps_worker.common.logs.set_up", lambda *_: None)
@@ -140,3 +147,68 @@ def test_what_nothing_can_be_called_is_a_matter_of_usage(words: list[str], tmp_p
 
     assert ran.exit_code == 2
     assert "is not the name of" in ran.output
+
+
+ZIP = __file__
+PACKAGE_FAULT = "cannot be the name of a package in a catalog"
+THERE = "(catalogs in the configuration: nightly, stable): add it, or correct the name"
+ORGANIZATIONS = "(organizations in the configuration: community): add it, or correct the name"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["delete"], "Missing argument 'ORGANIZATION'. With --catalog NAME, the arguments are PACKAGE [VERSION]."),
+        (["delete", "community"], "Missing argument 'REPOSITORY'."),
+        (["delete", "--catalog", "stable"], "Missing argument 'PACKAGE': with --catalog, the arguments are"),
+        (
+            ["delete", "--catalog", "stable", "etcd", "1.0.0", "x"],
+            "Too many arguments: with --catalog, the arguments are",
+        ),
+        (["delete", "--catalog", "stable", "Foo_bar"], f"Foo_bar {PACKAGE_FAULT}"),
+        (["delete", "--catalog", "stable", "../etcd"], f"../etcd {PACKAGE_FAULT}"),
+        (["delete", "--catalog", "stable", "etcd", " "], "The version must not be empty"),
+        (["delete", "community", "etcd", ""], "The version must not be empty"),
+        (["delete", "--catalog", "nowhere", "etcd"], f"consumer_config.catalogs.nowhere: is missing {THERE}"),
+        (["delete", "nowhere", "etcd"], "consumer_config.organizations.nowhere: the organization has no credentials "),
+        (["delete", "nowhere", "etcd"], ORGANIZATIONS),
+        (["delete", "catalog:stable", "etcd"], "catalog:stable is not the name of an organization"),
+        (["push", "a-1-1", "--catalog", "nowhere"], f"consumer_config.catalogs.nowhere: is missing {THERE}"),
+        (["push", "a-1-1", "--catalog", "catalog:stable"], "catalog:stable is not the name of a catalog"),
+        (["push", "a-1-1", "--catalog", "stable", "--repository", "Foo_bar"], f"Foo_bar {PACKAGE_FAULT}"),
+        (["push", "a-1-1", "--organization", "nowhere"], ORGANIZATIONS),
+        (["push", "a-1-1", "--catalog", "stable", "--organization", "community"], "exclude each other"),
+        (["push", "a-1-1", "--catalog", "stable", "--version", "1.0.0"], "--version is for organizations"),
+        (["push", "a-1-1", "--new-catalog"], "give --catalog as well"),
+        (["push", "a-1-1", "--new-catalog", "--organization", "community"], "give --catalog as well"),
+        (["push-zip", ZIP, "--new-catalog"], "give --catalog as well"),
+        (["push-zip", ZIP, "--catalog", "nowhere"], THERE),
+        (["catalog", "show"], "Missing argument 'NAME'."),
+        (["catalog", "show", "nowhere"], THERE),
+        (["catalog", "show", "a/b"], "Invalid value for 'NAME': a/b is not the name of a catalog"),
+        (["catalog", "show", "stable"], "so name the package"),
+        (["catalog", "show", "stable", "Foo_bar"], f"Invalid value for 'PACKAGE': Foo_bar {PACKAGE_FAULT}"),
+    ],
+    ids=ascii,
+)
+def test_what_makes_no_sense_is_refused_in_words_that_help(words: list[str], said: str, tmp_path: Path) -> None:
+    ran = run(tmp_path, *words, *(["--yes"] if words[0] == "delete" else []))
+
+    assert ran.exit_code == 2
+    assert said in ran.output
+
+
+def test_a_place_that_is_not_there_is_named_before_anything_is_asked(tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Site, "pending", lambda *_: pytest.fail("it searched for messages"))
+        ran = run(tmp_path, "delete", "--catalog", "nowhere", "etcd", "--yes")
+    assert THERE in ran.output
+
+
+def test_a_token_is_for_organizations(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.touch(mode=0o600)
+    token.write_text("basic c2VjcmV0\n")
+    for words in (["delete", "etcd", "--yes"], ["push", "a-1-1"], ["push-zip", ZIP]):
+        ran = run(tmp_path, *words, "--catalog", "stable", "--token-file", str(token))
+        assert (ran.exit_code, "--token-file applies to" in ran.output) == (2, True)

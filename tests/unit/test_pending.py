@@ -46,9 +46,18 @@ def test_what_cannot_be_read_publishes_nothing():
 
 def test_people_are_shown_a_bounded_number_and_only_the_advice_that_fits():
     many = [PendingMessage(f"id-{number}", "q.failed", None, True, True) for number in range(SHOWN + 5)]
-    lines = list(warning_lines(many, "org/lantern"))
+    package = Target("org", "lantern")
+    lines = list(warning_lines(many, package))
     assert lines[0] == f"{SHOWN + 5} messages may publish org/lantern again:"
     assert "… and 5 more" in lines[SHOWN + 1]
     assert len(lines) == SHOWN + 3
     assert "failed discard" in lines[-1]
-    assert list(warning_lines([], "org/lantern")) == []
+    assert list(warning_lines([], package)) == []
+
+
+def test_what_is_not_certain_is_said_of_the_organization_or_of_the_catalog():
+    waiting = [PendingMessage("id", "q.retry.1s", "any-1-1", False, False)]
+    for package in (Target("org", "lantern"), Target(None, "lantern", catalog="community")):
+        heading, line, _ = warning_lines(waiting, package)
+        assert heading == f"1 message may publish {package.label} again:"
+        assert line.endswith(f"(for {package.place}; its packageName is not known yet)")

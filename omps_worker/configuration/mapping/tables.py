@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, Strict, WithJsonSch
 
 from omps_worker.common.model import CATALOG, Target
 from omps_worker.common.names import is_name, package_name_fault
+from omps_worker.common.text import listed
 from omps_worker.configuration.settings.fields import Name
 from omps_worker.configuration.settings.tables import Location, Reading, Table
 from omps_worker.destinations import versions
@@ -191,21 +192,21 @@ class TargetTable(YamlTable):
             yield from (((key,), "is for catalogs only") for key in ("overwrite", "graph") if key in table)
         known = reading.organizations
         if isinstance(organization, str) and known is not None and organization not in known:
-            there = _listed(known)
+            there = _there(known)
             yield (
                 ("organization",),
                 f"has no credentials in the configuration ({there}): add [consumer_config.organizations.NAME]",
             )
         known = reading.catalogs
         if isinstance(catalog, str) and known is not None and catalog not in known:
-            yield ("catalog",), f"is not in the configuration ({_listed(known)}): add [consumer_config.catalogs.NAME]"
+            yield ("catalog",), f"is not in the configuration ({_there(known)}): add [consumer_config.catalogs.NAME]"
         repository = table.get("repository")
         if "catalog" in table and isinstance(repository, str) and is_name(repository):
             yield from ((("repository",), fault) for fault in (package_name_fault(repository),) if fault)
 
 
-def _listed(known: Collection[str]) -> str:
-    return f"it has {', '.join(sorted(known))}" if known else "it has none"
+def _there(known: Collection[str]) -> str:
+    return f"it has {listed(sorted(known)) or 'none'}"
 
 
 class RuleTable(YamlTable):
@@ -265,4 +266,4 @@ class MappingTable(YamlTable):
             known = reading.catalogs if is_catalog else reading.organizations
             if known is not None and name not in known:
                 kind = "a catalog" if is_catalog else "an organization"
-                yield ("pause", index), f"{place!r} is not {kind} in the configuration"
+                yield ("pause", index), f"{place!r} is not {kind} in the configuration ({_there(known)})"

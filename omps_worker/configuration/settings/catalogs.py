@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, PlainValidator, PrivateAttr, SecretStr, WithJsonSchema
 
 from omps_worker.common.errors import Fault, SettingsError
+from omps_worker.common.text import listed
 from omps_worker.configuration.settings.fields import AnyPath, EnvironmentName, Flag, Text
 from omps_worker.configuration.settings.manifest_changes import ManifestChanges
 from omps_worker.configuration.settings.secrets import (
@@ -243,9 +244,11 @@ class CatalogSettings(ManifestChanges):
         return SettingsError([Fault("configuration", self._auth_file_key, reason)], transient=True)
 
 
-def unknown_catalog(name: str, file: str = "configuration") -> SettingsError:
-    """Return the error for a target whose catalog is not configured. It is transient: it can be added."""
-    return SettingsError([Fault(file, f"consumer_config.catalogs.{name}", "is missing: add it")], transient=True)
+def unknown_catalog(name: str, known: Collection[str], file: str = "configuration") -> SettingsError:
+    """Return the error for a target whose catalog is not among those configured. It is transient: it can be added."""
+    there = listed(sorted(known)) or "none"
+    reason = f"is missing (catalogs in the configuration: {there}): add it, or correct the name"
+    return SettingsError([Fault(file, f"consumer_config.catalogs.{name}", reason)], transient=True)
 
 
 def one_image_for_each_package(name: str, file: str = "configuration") -> SettingsError:

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
 from pydantic import SecretStr
 
 from omps_worker.common.errors import Fault, SettingsError
+from omps_worker.common.text import listed
 from omps_worker.destinations.app_registry.package import Credentials, PackageLocation
 from omps_worker.manifests.transformations import Transformations
 
@@ -59,7 +60,7 @@ class Organizations:
         if organization is not None:
             return organization
         if authorization is None:
-            raise unknown_organization(name)
+            raise unknown_organization(name, self._configured)
         return _UnconfiguredOrganization()
 
 
@@ -77,15 +78,14 @@ class _UnconfiguredOrganization:
         """Return None: there is no OAuth token."""
 
 
-def unknown_organization(name: str, file: str = "configuration") -> SettingsError:
-    """Return the error for a target whose organization is not configured. It is transient: it can be added."""
-    return SettingsError(
-        [
-            Fault(
-                file,
-                f"consumer_config.organizations.{name}",
-                "the organization has no credentials here; add it",
-            )
-        ],
-        transient=True,
+def unknown_organization(name: str, known: Collection[str], file: str = "configuration") -> SettingsError:
+    """Return the error for a target whose organization is not among those configured.
+
+    It is transient: it can be added.
+    """
+    there = listed(sorted(known)) or "none"
+    reason = (
+        f"the organization has no credentials here (organizations in the configuration: {there}): add it, or correct "
+        "the name"
     )
+    return SettingsError([Fault(file, f"consumer_config.organizations.{name}", reason)], transient=True)

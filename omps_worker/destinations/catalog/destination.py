@@ -14,6 +14,7 @@ from omps_worker.common.locks.package_lock import PackageLock
 from omps_worker.common.model import Build, CatalogBundle, CatalogUpdate, OperatorKind, Outcome, Status, Target
 from omps_worker.common.observer import NO_OBSERVER, Observer
 from omps_worker.common.push_request import PushRequest
+from omps_worker.common.text import shell_word
 from omps_worker.destinations import NOT_AN_OPERATOR_IMAGE, Content, Released, ReleaseJob
 from omps_worker.destinations.catalog.bundle_builds import BundleContent, bundle_content
 from omps_worker.destinations.catalog.catalog import Catalog, catalog_image
@@ -147,8 +148,8 @@ class CatalogDestination:
     ) -> list[Outcome]:
         """Take one bundle of a package out of the catalog, or the package; its images stay, as clusters need them.
 
-        Raises QuayPackageNotFound if there is nothing of that kind, PackageValidationError if the rest would not be a
-        valid package, and what ``updates.CatalogUpdates`` raises.
+        Raises CatalogPackageNotFound if there is nothing of that kind, PackageValidationError if the rest would not be
+        a valid package, and what ``updates.CatalogUpdates`` raises.
         """
         _check_no_token(authorization)
         catalog = self._catalog(name)
@@ -188,7 +189,8 @@ class CatalogDestination:
         """Return what the build is to change."""
         target, request = job.target, job.request
         order = None if request.new_release else job.order
-        wishes = Wishes(Overwrite(target.overwrite), Graph(target.graph), order, request.new_catalog)
+        command = _command(job.build, catalog)
+        wishes = Wishes(Overwrite(target.overwrite), Graph(target.graph), order, request.new_catalog, command)
         content: Content = job.content
         if isinstance(content, TreeContent):
             return TreeEdit(content, wishes, catalog, image.client)
@@ -233,7 +235,14 @@ def _update_of(
         dropped=merged.dropped if merged is not None else (),
         unpublished=tuple(sorted(unpublished)),
         channels_before=known_heads(before) if before is not None else {},
+        foreign=updated.state.foreign,
     )
+
+
+def _command(build: Build | None, catalog: Catalog) -> str:
+    """Return the command that releases a build to a catalog by hand; an archive without a build is called FILE."""
+    what = "push-zip FILE" if build is None else f"push {shell_word(build.nvr)}"
+    return f"omps-worker {what} --catalog {shell_word(catalog.name)}"
 
 
 def _check_no_token(authorization: SecretStr | None) -> None:

@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from omps_worker.common.errors import QuayPackageNotFound
-from omps_worker.common.model import Release
+from omps_worker.common.errors import CatalogPackageNotFound
+from omps_worker.common.model import Release, Target
+from omps_worker.common.text import printable
 from omps_worker.destinations import Content, ReleaseOrder
 from omps_worker.destinations.catalog.bundle_builds import BundleContent, digest_of_image
 from omps_worker.destinations.catalog.bundles.tree import bundle_labels, relabelled
@@ -34,12 +35,16 @@ from omps_worker.destinations.catalog.updates import Change
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """How a build is to be released. ``order`` None: whatever other builds there are."""
+    """How a build is to be released. ``order`` None: whatever other builds there are.
+
+    ``command`` is the command that releases this build to this catalog by hand.
+    """
 
     overwrite: Overwrite = Overwrite.NEVER
     graph: Graph = Graph.REPLACES
     order: ReleaseOrder | None = None
     starts_over: bool = False
+    command: str = ""
 
 
 class _BuildEdit:
@@ -57,6 +62,11 @@ class _BuildEdit:
     def starts_over(self) -> bool:
         """Whether an image that the worker did not write counts as an empty catalog."""
         return self.wishes.starts_over
+
+    @property
+    def advice(self) -> str:
+        """What to do about an image that the worker did not write."""
+        return f"Use another image, or `{self.wishes.command} --new-catalog` to replace it with a new catalog."
 
 
 @dataclass
@@ -171,26 +181,29 @@ class BundleEdit(_BuildEdit):
 class DeletionEdit:
     """A package, or the bundles of one version of it, leave the catalog; see ``updates.Edit``.
 
-    ``place`` names the catalog in messages.
+    ``catalog`` is the name of the catalog in the configuration.
     """
 
     package: str
-    place: str
+    catalog: str
     version: str | None
     gone: tuple[str, ...] = ()
     """The versions that leave, sorted, after ``change`` was called."""
     starts_over = False
+    advice = ""
     """Another program's image is never replaced."""
 
     def change(self, state: CatalogState) -> Change:
         """Return the package without what leaves.
 
-        Raises QuayPackageNotFound if there is nothing of that kind, PackageValidationError if the rest would not be a
-        valid package.
+        Raises CatalogPackageNotFound if there is nothing of that kind, PackageValidationError if the rest would not be
+        a valid package.
         """
-        package = state.package
+        package, target = state.package, Target(None, self.package, catalog=self.catalog)
         if package is None:
-            raise QuayPackageNotFound(f"The catalog {self.place} has no package {self.package}.")
+            raise CatalogPackageNotFound(
+                f"There is no package {target.label}: the catalog does not have it.", details={"registry_response": {}}
+            )
         if self.version is None:
             # A package that is already broken can be deleted as a whole.
             names = [str(bundle["name"]) for bundle in package.bundles]
@@ -198,8 +211,9 @@ class DeletionEdit:
         else:
             names = bundles_of(package, self.version)
             if not names:
-                raise QuayPackageNotFound(
-                    f"The package {self.package} in the catalog {self.place} has no bundle {self.version}."
+                version = printable(self.version, 100)
+                raise CatalogPackageNotFound(
+                    f"The package {target.label} has no bundle {version}.", details={"registry_response": {}}
                 )
             merged = without(package, names)
         self.gone = tuple(sorted(version_text(bundle) for bundle in package.bundles if bundle["name"] in names))

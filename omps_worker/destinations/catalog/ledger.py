@@ -21,9 +21,6 @@ from omps_worker.destinations.catalog.images.catalog_image import (
 from omps_worker.destinations.catalog.images.image import JSON_BYTES
 from omps_worker.destinations.catalog.packages.package_file import NotAPackageFile, PackageFile
 
-NEW_CATALOG = "Use another image, or `omps-worker push --new-catalog` to replace it with a new catalog."
-"""What to do about an image of another program."""
-
 
 @dataclass(frozen=True, slots=True)
 class OpenedCatalog:
@@ -56,13 +53,17 @@ def not_ours(image: ImageName, reason: object, advice: str = "") -> CatalogNotOu
 
 @dataclass(frozen=True, slots=True)
 class CatalogState:
-    """The catalog image at its tag, and the layer with one package. ``digest`` is None if the tag does not exist."""
+    """The catalog image at its tag, and the layer with one package. ``digest`` is None if the tag does not exist.
+
+    ``foreign``: why the image is not one of the worker's, if it counts as an empty catalog nevertheless.
+    """
 
     digest: str | None
     catalog: Catalog
     files: Mapping[str, bytes] = field(repr=False)
     """The package files in the layer of the package, by package."""
     package: PackageFile | None = field(repr=False)
+    foreign: str | None = None
 
 
 def read_state(
@@ -73,12 +74,14 @@ def read_state(
     writing: bool = False,
     start_over: bool = False,
     known: CatalogState | None = None,
+    advice: str = "",
 ) -> CatalogState:
     """Read what the catalog has of ``package``: two or three calls, however large the catalog is.
 
     ``writing``: as in ``ImageRegistryClient.look``. ``start_over``: take an image that the worker did not write for an
     empty catalog; without it, CatalogNotOurs is raised. ``known``: what an earlier call returned for this package; it
-    is returned again, after one call without a body, if the tag names the same image.
+    is returned again, after one call without a body, if the tag names the same image. ``advice``: what CatalogNotOurs
+    adds.
 
     Raises CatalogError if it is not certain what is there: a missing tag is never by itself an empty catalog.
     """
@@ -95,8 +98,8 @@ def read_state(
         found = None if data is None else PackageFile.parse(data)
     except (NotOurs, NotAPackageFile) as fault:
         if start_over:
-            return CatalogState(manifest.digest, Catalog(), {}, None)
-        raise not_ours(image, fault, NEW_CATALOG) from None
+            return CatalogState(manifest.digest, Catalog(), {}, None, foreign=str(fault))
+        raise not_ours(image, fault, advice) from None
     return CatalogState(manifest.digest, opened.catalog, files, found)
 
 

@@ -85,6 +85,11 @@ class Edit(Protocol):
         """Whether an image that the worker did not write counts as an empty catalog."""
         ...
 
+    @property
+    def advice(self) -> str:
+        """What to do about an image that the worker did not write, if it does not; empty: nothing."""
+        ...
+
     def change(self, state: CatalogState) -> Change:
         """Return the change to a catalog in this state. Raises PackageValidationError if there can be none."""
         ...
@@ -261,9 +266,16 @@ class CatalogUpdates:
     def _look(
         self, image: CatalogImage, edit: Edit, *, writing: bool = False, known: CatalogState | None = None
     ) -> CatalogState:
-        over = edit.starts_over
         with self._observer.timing("look"):
-            return read_state(image.client, image.name, edit.package, writing=writing, start_over=over, known=known)
+            return read_state(
+                image.client,
+                image.name,
+                edit.package,
+                writing=writing,
+                start_over=edit.starts_over,
+                known=known,
+                advice=edit.advice,
+            )
 
     @contextmanager
     def _locked(self, image: CatalogImage) -> Iterator[HeldPackage]:
