@@ -373,7 +373,7 @@ def _refusal(error: Exception, courier: _Courier, shape: _Shape) -> PackageValid
         return invalid(f"Failed to push manifest: {error}")
     log.debug("operator-courier failed on these manifests", exc_info=error)
     file = one_line(courier.validate.log_info["current_manifest_file"])
-    where = f"at or after file /{file}" if file else "at one of the files"
+    where = f"at or after file {file}" if file else "at one of the files"
     return invalid(
         f"Failed to push manifest: operator-courier failed {where} ({type(error).__name__}): a value there is not of "
         "the expected kind, for example a list instead of a mapping, or an empty value."
@@ -390,7 +390,7 @@ class _Shape:
     def findings(self) -> list[Finding]:
         """Return the likely causes of such an error."""
         root = {path: kind_of(document) for path, document in self.documents.items() if "/" not in path}
-        packages = [f"/{path}" for path, kind in root.items() if kind == PACKAGE]
+        packages = [path for path, kind in root.items() if kind == PACKAGE]
         if len(packages) > 1:
             return [Finding(f"packageName is in {' and in '.join(packages[:5])}")]
         if CSV not in map(kind_of, self.documents.values()):

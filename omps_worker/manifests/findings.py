@@ -16,7 +16,7 @@ _MAX_CHARACTERS = 500
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One error or warning. ``file`` is the relative path, or None if the finding is about all files."""
+    """One error or warning. ``file`` is the path in the build's archive, or None if the finding is about all files."""
 
     text: str
     file: str | None = None
@@ -25,7 +25,7 @@ class Finding:
     def sentence(self) -> str:
         """The finding with its file, on one line of limited length."""
         text = self.text[: _MAX_CHARACTERS + 1]
-        line = one_line(f"/{self.file}: {text}" if self.file else text)
+        line = one_line(f"{self.file}: {text}" if self.file else text)
         return line if len(line) <= _MAX_CHARACTERS else f"{line[:_MAX_CHARACTERS]}…"
 
 

@@ -194,12 +194,13 @@ def invalid(message: str) -> PackageValidationError:
 
 def unreadable(name: str, reason: str) -> PackageValidationError:
     """Return the error for a file that cannot be read because of ``reason``."""
-    return invalid(f"Failed to process yaml file {shown_path(name)}: {reason}")
+    # With the slash of OMPS, whose clients may look for it.
+    return invalid(f"Failed to process yaml file /{shown_path(name)}: {reason}")
 
 
 def shown_path(path: str) -> str:
-    """Return the name of a file for messages: its path from the root of the tree, on one line."""
-    return one_line(f"/{path}")
+    """Return the name of a file for messages: its path in the build's archive, on one line."""
+    return one_line(path)
 
 
 def described(value: Any) -> str:

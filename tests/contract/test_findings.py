@@ -33,10 +33,10 @@ def test_an_error_names_the_file_that_it_is_about(site):
     assert outcome.status is Status.FAILED
     assert outcome.error.message.startswith(
         "Failed to push manifest: Resulting bundle is invalid, input yaml is improperly defined. "
-        "/2/c.yaml: metadata.annotations.alm-examples contains "
+        "2/c.yaml: metadata.annotations.alm-examples contains "
     )
     (finding,) = outcome.error.details["findings"]
-    assert finding.startswith("/2/c.yaml: ")
+    assert finding.startswith("2/c.yaml: ")
 
 
 @pytest.mark.parametrize(
@@ -46,10 +46,10 @@ def test_an_error_names_the_file_that_it_is_about(site):
             "ignored",
             [
                 "Ignoring folder 2: it contains no ClusterServiceVersion",
-                "/p.yaml: channel s: its currentCSV a.v2 is in no manifest",
+                "p.yaml: channel s: its currentCSV a.v2 is in no manifest",
             ],
         ),
-        ("gone", ["/p.yaml: channel s: its currentCSV a.v9 is in no manifest"]),
+        ("gone", ["p.yaml: channel s: its currentCSV a.v9 is in no manifest"]),
         ("ok", []),
     ],
 )
@@ -89,7 +89,7 @@ def test_a_package_name_that_stands_twice_is_a_warning(site, tmp_path):
     archive.write_bytes(operators.zip_of(files))
     (outcome,) = site.processor.process_archive(archive, PushRequest("community"))
     assert (outcome.status, outcome.repo) == (Status.PUBLISHED, "lantern")
-    assert any(one.startswith("/lantern.package.yaml: packageName occurs more than once") for one in outcome.warnings)
+    assert any(one.startswith("lantern.package.yaml: packageName occurs more than once") for one in outcome.warnings)
 
 
 def test_an_archive_of_koji_that_is_refused_is_named_with_its_url(site):

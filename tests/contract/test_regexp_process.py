@@ -100,13 +100,13 @@ def test_an_expression_that_comes_to_no_end_is_ended_and_named(tmp_path, hurried
     with pytest.raises(RegistryReplacementError) as caught:
         replace(tmp_path, text, Replacement("x", "y", regexp=True), Replacement(old, "", regexp=True, key=KEY))
     assert not caught.value.transient
-    for part in ("0.3 seconds", "/1.0.0/csv.yaml", old, KEY):
+    for part in ("0.3 seconds", "1.0.0/csv.yaml", old, KEY):
         assert part in caught.value.message
 
 
 def test_an_expression_that_needs_too_much_memory_is_ended_and_named(tmp_path, monkeypatch):
     monkeypatch.setattr(regexp_process, "MEMORY", 64 * 2**20)
-    with pytest.raises(RegistryReplacementError, match="more than 64 MiB of memory, in /"):
+    with pytest.raises(RegistryReplacementError, match=r"more than 64 MiB of memory, in 1\.0\.0/csv\.yaml "):
         replace(tmp_path, "a/" * 2**21, Replacement("(./)*:", "", regexp=True, key=KEY))
 
 
@@ -145,7 +145,7 @@ def test_a_large_operator_takes_a_small_part_of_the_limit(tmp_path):
 @pytest.mark.parametrize(
     ("rule", "content", "message"),
     [
-        (Replacement("a", "b", regexp=True), b"\xff", "/1.0.0/csv.yaml: it is not UTF-8 text"),
+        (Replacement("a", "b", regexp=True), b"\xff", "1.0.0/csv.yaml: it is not UTF-8 text"),
         (Replacement("a(?=(a*))", r"\1", regexp=True), b"a" * 10_000, "10485760 characters longer"),
         (Replacement("a", "b", regexp=True), b"a" * 100_001, "more than 100000 places"),
     ],

@@ -51,9 +51,9 @@ def test_a_copy_tells_where_it_came_from_and_why():
 
 
 def test_a_copy_keeps_every_cause_until_it_is_tried_again():
-    error = PackageValidationError("bad", details={"findings": ["/1/a.yaml: one", "/2/b.yaml:\ntwo"]})
+    error = PackageValidationError("bad", details={"findings": ["1/a.yaml: one", "2/b.yaml:\ntwo"]})
     copy = parked_copy(delivery(), error, None, NOW)
-    assert copy.headers["omps-error-findings"] == ["/1/a.yaml: one", "/2/b.yaml: two"]
+    assert copy.headers["omps-error-findings"] == ["1/a.yaml: one", "2/b.yaml: two"]
     again = delivery(headers=copy.headers)
     assert "omps-error-findings" not in waiting_copy(again, ERROR, None).headers
     assert "omps-error-findings" not in parked_copy(again, ERROR, None, NOW).headers

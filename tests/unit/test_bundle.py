@@ -252,14 +252,14 @@ def test_errors_and_warnings_travel_in_full(tmp_path: Path) -> None:
 
     assert error.message == (
         "Failed to push manifest: Resulting bundle is invalid, input yaml is improperly defined. "
-        "/1.0.0/otter-cache.v1.0.0.clusterserviceversion.yaml: csv spec.installModes not defined."
+        "1.0.0/otter-cache.v1.0.0.clusterserviceversion.yaml: csv spec.installModes not defined."
     )
     assert error.details == {
         "validation_info": {
             "errors": ["csv spec.installModes not defined"],
             "warnings": ["csv metadata.annotations.support not defined"],
         },
-        "findings": ["/1.0.0/otter-cache.v1.0.0.clusterserviceversion.yaml: csv spec.installModes not defined"],
+        "findings": ["1.0.0/otter-cache.v1.0.0.clusterserviceversion.yaml: csv spec.installModes not defined"],
     }
 
 
@@ -268,9 +268,7 @@ def test_warnings_of_what_is_accepted_are_kept(tmp_path: Path) -> None:
 
     made = prepare(tmp_path, operator)
     assert made.courier_warnings == ("csv metadata.annotations.support not defined",)
-    assert made.warnings == (
-        "/lantern.v1.4.2.clusterserviceversion.yaml: csv metadata.annotations.support not defined",
-    )
+    assert made.warnings == ("lantern.v1.4.2.clusterserviceversion.yaml: csv metadata.annotations.support not defined",)
 
 
 def test_another_repository_than_the_package_name_is_refused(tmp_path: Path) -> None:
@@ -286,11 +284,11 @@ def test_a_second_package_file_is_refused(tmp_path: Path) -> None:
 
     assert error.message == (
         "Failed to push manifest: Only 1 package is expected to exist in source root folder. "
-        "packageName is in /otter-cache.package.yaml and in /z.yaml."
+        "packageName is in otter-cache.package.yaml and in z.yaml."
     )
     assert error.details == {
         "validation_info": {},
-        "findings": ["packageName is in /otter-cache.package.yaml and in /z.yaml"],
+        "findings": ["packageName is in otter-cache.package.yaml and in z.yaml"],
     }
 
 
@@ -303,7 +301,7 @@ def test_a_csv_that_is_too_deep_is_named(tmp_path: Path) -> None:
 
     message = refusal(tmp_path, deeper).message
 
-    assert "no valid CSV file is found in root or manifest directories. /olm/0.9.0/otter-cache.v0.9.0." in message
+    assert "no valid CSV file is found in root or manifest directories. olm/0.9.0/otter-cache.v0.9.0." in message
     assert message.endswith("this ClusterServiceVersion is more than one directory deep; and 2 more.")
 
 
@@ -316,7 +314,7 @@ def test_of_many_versions_the_one_at_fault_is_named_and_each_fault_once(tmp_path
     error = refusal(tmp_path, operator)
 
     assert error.message.endswith("; and 3 more.")
-    assert {finding.partition(": ")[0] for finding in error.details["findings"]} == {f"/{name}", "/1.1.0/copy.yaml"}
+    assert {finding.partition(": ")[0] for finding in error.details["findings"]} == {name, "1.1.0/copy.yaml"}
 
 
 def test_what_is_said_of_all_files_names_none(tmp_path: Path) -> None:
@@ -324,7 +322,7 @@ def test_what_is_said_of_all_files_names_none(tmp_path: Path) -> None:
     package = next(path for path in operator if "/" not in path)
     operator[package] = operator[package].split("channels:")[0]
 
-    assert refusal(tmp_path, operator).message.endswith(f" /{package}: package channels not defined.")
+    assert refusal(tmp_path, operator).message.endswith(f" {package}: package channels not defined.")
 
 
 IGNORED = {
@@ -342,7 +340,7 @@ def test_what_is_accepted_in_silence_is_told(tmp_path: Path) -> None:
     assert made.courier_warnings == ()
     assert made.warnings == (
         "Ignoring folder 2: it contains no ClusterServiceVersion",
-        "/p.yaml: channel stable: its currentCSV otter.v2.0.0 is in no manifest",
+        "p.yaml: channel stable: its currentCSV otter.v2.0.0 is in no manifest",
     )
 
 

@@ -110,10 +110,10 @@ def test_all_faults_of_all_versions_are_found_at_once():
     found = "\n".join(refusals(files))
 
     for fault in (
-        "/1.0.0/csv.yaml: spec.version '1' is no semantic version",
-        "/1.1.0/csv.yaml: it owns dens.otter.example v1 Den, which no file beside it defines",
+        "1.0.0/csv.yaml: spec.version '1' is no semantic version",
+        "1.1.0/csv.yaml: it owns dens.otter.example v1 Den, which no file beside it defines",
         "bundle otter.v1.2.0: relatedImages[",
-        "/1.3.0/csv.yaml: Failed to process yaml file",
+        "1.3.0/csv.yaml: Failed to process yaml file",
         "channel d: its currentCSV otter.v9.0.0 is in no directory",
         "no defaultChannel, and several channels",
     ):
@@ -126,12 +126,12 @@ def test_faults_of_what_is_not_published_are_warnings():
     made = plan(files)
 
     assert made.unpublished == ("otter.v0.1.0",)
-    assert made.warnings == ("/0.1.0/csv.yaml: spec.version 'none' is no semantic version, like 1.2.3 or 1.2.3-rc.1+5",)
+    assert made.warnings == ("0.1.0/csv.yaml: spec.version 'none' is no semantic version, like 1.2.3 or 1.2.3-rc.1+5",)
 
 
 PACKAGES = {
     "name with a dot": (package(packageName="otter.io"), "cannot be the name of a package in a catalog"),
-    "name of another type": (package(packageName=1), "packageName in /otter.package.yaml"),
+    "name of another type": (package(packageName=1), "packageName in otter.package.yaml"),
     "no channels": (package(channels=[]), "there is no channel"),
     "channels of another type": (package(channels={}), "channels must be a list"),
     "channel without a name": (package(channels=[{"currentCSV": "otter.v1.0.0"}]), "a channel without a name"),
@@ -197,11 +197,11 @@ def test_a_csv_without_a_name_is_in_no_channel_and_warned_about():
     made = plan({**small_tree(), "0.1.0/csv.yaml": json.dumps(csv("", "0.1.0"))})
 
     assert made.unpublished == ()
-    assert made.warnings == ("/0.1.0/csv.yaml: metadata.name is missing",)
+    assert made.warnings == ("0.1.0/csv.yaml: metadata.name is missing",)
 
 
 def test_one_name_in_two_directories_is_refused():
-    assert "otter.v1.0.0 is the name of the CSV in /1.0.0/csv.yaml too" in refusal(
+    assert "otter.v1.0.0 is the name of the CSV in 1.0.0/csv.yaml too" in refusal(
         {**small_tree(), "1.0.1/csv.yaml": small_tree()["1.0.0/csv.yaml"]}
     )
 
@@ -281,7 +281,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
 def test_files_that_cannot_be_read_within_bounds_are_refused(text):
-    assert "/1.0.0/x.yaml: Failed to process yaml file: " in refusal({**small_tree(), "1.0.0/x.yaml": text})
+    assert "1.0.0/x.yaml: Failed to process yaml file: " in refusal({**small_tree(), "1.0.0/x.yaml": text})
 
 
 def test_the_icon_is_that_of_the_head_of_the_default_channel_without_line_breaks():
@@ -320,10 +320,10 @@ def test_what_olm_does_not_unpack_is_warned_about():
     large = plan(small_tree(description="a" * 1_100_000)).warnings
     huge = plan(small_tree(description=noise)).warnings
 
-    assert [warning.partition(" has ")[0] for warning in large] == ["/1.0.0/csv.yaml: csv.yaml"]
+    assert [warning.partition(" has ")[0] for warning in large] == ["1.0.0/csv.yaml: csv.yaml"]
     assert [warning.partition(" has ")[0] for warning in huge] == [
-        "/1.0.0/csv.yaml: csv.yaml",
-        "/1.0.0/csv.yaml: the bundle",
+        "1.0.0/csv.yaml: csv.yaml",
+        "1.0.0/csv.yaml: the bundle",
     ]
 
 

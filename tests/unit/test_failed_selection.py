@@ -126,8 +126,8 @@ def details(**more: Any) -> dict[str, Any]:
 
 
 def test_a_failure_is_told_in_the_order_in_which_it_happened():
-    text = details_text(details(findings=["/1/a.yaml: csv spec not defined"]))
-    assert "\n           - /1/a.yaml: csv spec not defined\nhistory " in text
+    text = details_text(details(findings=["1/a.yaml: csv spec not defined"]))
+    assert "\n           - 1/a.yaml: csv spec not defined\nhistory " in text
     assert [line for line in text.splitlines() if "2026-" in line] == [
         "           2026-11-20T09:00:00+00:00 first taken by a worker",
         "           2026-11-20T10:00:00+00:00 left omps-worker.retry.10s: expired, 2 x",

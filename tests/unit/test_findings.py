@@ -10,15 +10,15 @@ findings = st.lists(st.builds(Finding, st.text(), st.none() | st.text()), min_si
 
 
 def test_a_sentence_names_the_file():
-    assert Finding("csv spec not defined.", "1/a.yaml").sentence == "/1/a.yaml: csv spec not defined."
+    assert Finding("csv spec not defined.", "1/a.yaml").sentence == "1/a.yaml: csv spec not defined."
     assert Finding("Bundle does not contain any packages.").sentence == "Bundle does not contain any packages."
 
 
 def test_in_short_it_is_the_first_one_and_how_many_others():
     one, other = Finding("a is odd.", "x"), Finding("b", "y")
-    assert in_short([one]) == "/x: a is odd."
-    assert in_short([one, one]) == "/x: a is odd."
-    assert in_short([one, other, one, Finding("c")]) == "/x: a is odd; and 2 more."
+    assert in_short([one]) == "x: a is odd."
+    assert in_short([one, one]) == "x: a is odd."
+    assert in_short([one, other, one, Finding("c")]) == "x: a is odd; and 2 more."
 
 
 def test_of_very_many_the_rest_is_counted():

@@ -32,7 +32,7 @@ FAILED = replace(
 )  # fmt: skip
 SKIPPED = replace(PUBLISHED, status=Status.SKIPPED, version=None, digest=None, reason="bundle build")
 RETRYING = replace(FAILED, status=Status.RETRYING, next_attempt_at=datetime(2026, 1, 2, 3, 4, tzinfo=timezone.utc))
-ODD = replace(PUBLISHED, warnings=("/1/a.yaml: csv spec.icon not defined", "forged\nline"))
+ODD = replace(PUBLISHED, warnings=("1/a.yaml: csv spec.icon not defined", "forged\nline"))
 SUPERSEDED = replace(SKIPPED, reason="superseded", superseded_by="etcd-operator-container-0.9.3-1")
 EVERY = [
     ODD,
@@ -143,12 +143,12 @@ def test_what_is_odd_about_accepted_manifests_has_lines_of_its_own(caplog):
     log_outcome(replace(ODD, status=Status.UNCHANGED), SOURCE, Attempt())
     warnings = [record for record in caplog.records if record.name == "omps_worker.warnings"]
     assert [(record.levelname, record.getMessage()) for record in warnings] == [
-        ("WARNING", "etcd-operator-container-0.9.2-1: /1/a.yaml: csv spec.icon not defined"),
+        ("WARNING", "etcd-operator-container-0.9.2-1: 1/a.yaml: csv spec.icon not defined"),
         ("WARNING", "etcd-operator-container-0.9.2-1: forged line"),
     ]
     body = told(ODD).body
     assert body["warnings"] == list(ODD.warnings)
-    assert "warning: /1/a.yaml: csv spec.icon not defined" in str(results.ReleasePublishedV1(body=body))
+    assert "warning: 1/a.yaml: csv spec.icon not defined" in str(results.ReleasePublishedV1(body=body))
 
 
 def test_what_is_tried_again_has_its_cause_and_its_time():

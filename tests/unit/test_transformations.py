@@ -175,7 +175,7 @@ def test_a_merged_name_is_overridden(tmp_path: Path) -> None:
 def test_a_name_that_another_value_shares_is_refused(tmp_path: Path) -> None:
     message = refusal(tmp_path, {"p.yaml": "packageName: &name otter\nalso: *name\n"}, SUFFIX)
 
-    assert message.startswith("packageName in /p.yaml cannot be changed: ")
+    assert message.startswith("packageName in p.yaml cannot be changed: ")
     assert "anchors" in message
 
 
@@ -187,7 +187,7 @@ def test_without_a_package_name_there_is_nothing_to_append_to(tmp_path: Path, wa
 
 
 def test_a_package_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
-    assert "packageName in /p.yaml must be text, but is a list." in refusal(
+    assert "packageName in p.yaml must be text, but is a list." in refusal(
         tmp_path, {"p.yaml": "packageName: []"}, SUFFIX
     )
 
@@ -239,9 +239,7 @@ def test_a_bounded_number_of_places_is_replaced(tmp_path: Path, monkeypatch: pyt
 def test_what_utf_8_cannot_say_is_not_written(tmp_path: Path) -> None:
     wanted = Transformations(replacements=(Replacement("a", "\ud800"),))
 
-    assert (
-        refusal(tmp_path, {"x.yaml": "a"}, wanted) == "/x.yaml cannot be changed: the result would not be UTF-8 text."
-    )
+    assert refusal(tmp_path, {"x.yaml": "a"}, wanted) == "x.yaml cannot be changed: the result would not be UTF-8 text."
     assert (tmp_path / "x.yaml").read_bytes() == b"a"
 
 
@@ -476,16 +474,16 @@ def test_a_csv_is_one_however_its_kind_is_spelled(tmp_path: Path, kind: str) -> 
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("metadata: x", "metadata in /csv.yaml must be a mapping, but is text."),
-        ("metadata: [x]", "metadata in /csv.yaml must be a mapping, but is a list."),
-        ("metadata: {annotations: [x]}", "metadata.annotations in /csv.yaml must be a mapping, but is a list."),
-        ("metadata: {annotations: ''}", "metadata.annotations in /csv.yaml must be a mapping, but is text."),
+        ("metadata: x", "metadata in csv.yaml must be a mapping, but is text."),
+        ("metadata: [x]", "metadata in csv.yaml must be a mapping, but is a list."),
+        ("metadata: {annotations: [x]}", "metadata.annotations in csv.yaml must be a mapping, but is a list."),
+        ("metadata: {annotations: ''}", "metadata.annotations in csv.yaml must be a mapping, but is text."),
         (
             "metadata: {annotations: 1}",
-            "metadata.annotations in /csv.yaml must be a mapping, but is a number or a date.",
+            "metadata.annotations in csv.yaml must be a mapping, but is a number or a date.",
         ),
-        ("metadata: {annotations: false}", "metadata.annotations in /csv.yaml must be a mapping, but is a boolean."),
-        ("metadata: {annotations: !!set {a}}", "metadata.annotations in /csv.yaml must be a mapping"),
+        ("metadata: {annotations: false}", "metadata.annotations in csv.yaml must be a mapping, but is a boolean."),
+        ("metadata: {annotations: !!set {a}}", "metadata.annotations in csv.yaml must be a mapping"),
         ("a: &a {b: c}\nmetadata: {annotations: *a}", "metadata.annotations is an alias"),
         ("a: &a {b: c}\nmetadata: *a", "metadata is an alias"),
         ("metadata: {annotations: &a {b: c}}\nspec: {annotations: *a}", "anchors, aliases or merge keys"),
@@ -501,7 +499,7 @@ def test_what_cannot_be_annotated_alone_is_refused_and_left(tmp_path: Path, text
     message = refusal(tmp_path, {"csv.yaml": CSV + text}, OWNER)
 
     assert reason in message
-    assert "/csv.yaml" in message
+    assert "csv.yaml" in message
     assert (tmp_path / "csv.yaml").read_text() == CSV + text
 
 

@@ -198,7 +198,7 @@ class _Draft:
             directory.objects.clear()
             if directory.name in names:
                 self._add(f"{directory.name} is the name of the CSV in {names[directory.name]} too", directory.csv_path)
-            names[directory.name] = f"/{directory.csv_path}"
+            names[directory.name] = directory.csv_path
         return rendered
 
     def _channels(self, rendered: Mapping[str, object]) -> tuple[dict[str, str], str]:
