@@ -323,13 +323,26 @@ def test_by_hand_the_brokers_lock_counts_where_there_is_a_broker(replica, bus):
 
 
 def test_by_hand_a_broker_that_is_away_is_a_warning(replica, caplog):
+    def warnings():
+        return [message for message in caplog.messages if message.startswith("writing to ")]
+
     with Proxy(1) as nobody:
         first = replica(f"amqp://guest:guest@127.0.0.1:{nobody.port}/")
         begun = time.monotonic()
-        with BrokerLockWithFallback(first, ProcessLock()).hold(*ETCD) as hold:
+        lock = BrokerLockWithFallback(first, ProcessLock())
+        with lock.hold(*ETCD) as hold:
             hold.begin_push()
         assert time.monotonic() - begun < 5
-        assert "without a lock against other processes" in caplog.text
+        (warning,) = warnings()
+        assert "without a lock against other processes" in warning
+        assert "two contents may get the same version" in warning
+        for _ in range(2):
+            with lock.hold_catalog("registry.example.com/community/catalog:latest", 1):
+                pass
+        (_, warning) = warnings()
+        assert "writing to registry.example.com/community/catalog:latest without a lock" in warning
+        assert "same version" not in warning, "in a catalog a bundle has one content, and updates get lost"
+        assert "the update of one of the two may be lost" in warning
 
 
 def test_by_hand_a_broker_that_refuses_is_an_error(replica, shared_rabbit):

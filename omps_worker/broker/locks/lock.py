@@ -196,7 +196,8 @@ class _RetryPauses:
 class BrokerLockWithFallback(KeyedLock):
     """A PackageLock for commands: the broker's lock, or ``fallback`` if the broker is away.
 
-    The first ``hold`` decides between them, and logs a warning for the fallback. A broker that only accepts no messages
+    The first ``hold`` decides between them. With the fallback, a warning says once what may happen to packages, and
+    once what may happen to catalogs. A broker that only accepts no messages
     is not away: a worker may be connected to it, and in the middle of a push.
     """
 
@@ -205,6 +206,8 @@ class BrokerLockWithFallback(KeyedLock):
         self._fallback = fallback
         self._guard = threading.Lock()
         self._chosen: KeyedLock | None = None
+        self._missing = ""
+        self._warned: set[str] = set()
 
     @contextmanager
     def lock(self, lockable: Lockable) -> Iterator[HeldPackage]:
@@ -214,6 +217,14 @@ class BrokerLockWithFallback(KeyedLock):
         """
         with self._guard:
             chosen = self._chosen = self._chosen or self._choose()
+            if chosen is self._fallback and lockable.danger not in self._warned:
+                self._warned.add(lockable.danger)
+                log.warning(
+                    "writing to %s without a lock against other processes: %s %s",
+                    lockable.label,
+                    self._missing,
+                    lockable.danger,
+                )
         with chosen.lock(lockable) as hold:
             yield hold
 
@@ -221,10 +232,6 @@ class BrokerLockWithFallback(KeyedLock):
         try:
             self._first.connect()
         except BrokerUnavailable as error:
-            log.warning(
-                "pushing without a lock against other processes: %s If a worker pushes to the same package or catalog "
-                "at the same time, two contents may get the same version, or one update of the catalog may be lost.",
-                error.message,
-            )
+            self._missing = error.message
             return self._fallback
         return self._first

@@ -84,17 +84,21 @@ class Lockable:
     """The name in messages."""
     push_seconds: float | None = field(default=None, compare=False)
     """How long a push may take, in seconds; None: as long as the lock allows for all packages."""
+    danger: str = field(default="", compare=False)
+    """What may happen if two processes write to it at the same time, as a sentence."""
 
     @classmethod
     def package(cls, registry: str, organization: str, repository: str) -> Lockable:
         """Return a package of an app registry. ``registry`` is the configured base URL."""
         label = f"{organization}/{repository}"
-        return cls(f"{registry}/{label}", label)
+        danger = "If a worker pushes to the same package at the same time, two contents may get the same version."
+        return cls(f"{registry}/{label}", label, danger=danger)
 
     @classmethod
     def catalog(cls, image: str, push_seconds: float) -> Lockable:
         """Return a catalog by its image, ``host/path:tag``."""
-        return cls(image, image, push_seconds)
+        danger = "If a worker updates the same catalog at the same time, the update of one of the two may be lost."
+        return cls(image, image, push_seconds, danger)
 
     @property
     def key(self) -> str:
