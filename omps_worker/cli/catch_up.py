@@ -87,7 +87,7 @@ def _show(found: list[BuildReport]) -> None:
     from omps_worker.publishing.catch_up import IGNORED
 
     rows = [
-        (f"{each.build.completed_at:%Y-%m-%d %H:%M:%S}", each.build.nvr, each.status, each.reason)
+        (f"{each.build.completed_at:%Y-%m-%d %H:%M:%S}", each.build.nvr, each.status, each.detail)
         for each in found
         if each.status != IGNORED
     ]

@@ -20,10 +20,12 @@ from typing import Any, Protocol
 from omps_worker.common import times
 from omps_worker.common.model import Attempt, Build, BuildEvent, BuildState, Ignored, OperatorKind, Outcome, Status
 from omps_worker.common.push_request import PushRequest
+from omps_worker.common.text import one_line
 from omps_worker.configuration.mapping.matching import MappingHolder, Match
 from omps_worker.configuration.settings.units import Duration
 from omps_worker.messages import events
 from omps_worker.messages.catalog_texts import catalog_of
+from omps_worker.messages.reasons import in_words
 from omps_worker.publishing.processor import DRAFT_BUILD, Processor
 from omps_worker.publishing.superseded import LATE_AFTER, SKIP, SUPERSEDED
 from omps_worker.publishing.targets import IGNORED_BY_RULE, NO_RULE
@@ -61,6 +63,20 @@ class BuildReport:
     status: str
     reason: str | None = None
     outcomes: Sequence[Outcome] = ()
+
+    @property
+    def detail(self) -> str:
+        """The reason for people; for a build that is missing or undecided, with the targets that this is about."""
+        if self.status not in (MISSING, SENT, UNDECIDED):
+            return in_words(self.reason or "")
+        lacking = [_label(outcome) for outcome in self.outcomes if outcome.status is Status.PUBLISHED]
+        parts = [f"not in {', '.join(lacking)}"] if lacking else []
+        failures: defaultdict[str, list[str]] = defaultdict(list)
+        for outcome in self.outcomes:
+            if outcome.error is not None:
+                failures[f"{outcome.error.name}: {outcome.error.message}"].append(_label(outcome))
+        parts += (f"{', '.join(filter(None, labels))}: {text}".removeprefix(": ") for text, labels in failures.items())
+        return "; ".join(parts)
 
     def as_json(self) -> dict[str, Any]:
         """Return the build's element in the output of ``catch-up --json``."""
@@ -164,6 +180,11 @@ class CatchUp:
         return BuildReport(build, SKIPPED, next((outcome.reason for outcome in outcomes), None), outcomes)
 
 
+def _label(outcome: Outcome) -> str:
+    """Return how a message names the target of an outcome, empty if none is known."""
+    return "/".join(part for part in (outcome.place, outcome.repo) if part)
+
+
 def _overtaken(builds: Sequence[Build], matches: Sequence[Match | None]) -> set[int]:
     """Return the ids of builds that a newer build in the list supersedes at all of their targets.
 
@@ -212,7 +233,7 @@ class CatchUpRound:
             reports.append(report)
             if report.status == SENT:
                 self._sent.add(report.build.id)
-                log.info("catch-up: %s has no release: sent to the queue", report.build.nvr)
+                log.info("catch-up: %s is missing: sent to the queue (%s)", report.build.nvr, one_line(report.detail))
             if over():
                 break
         else:

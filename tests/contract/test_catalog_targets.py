@@ -290,7 +290,8 @@ def test_bundles_that_are_in_no_catalog_they_belong_into_are_missing(place: Plac
     work = CatchUp(place.site.builds, place.site.mapping, place.site.processor)
     found = [(each.build.nvr, each.status) for each in work.look_into(work.completed(start))]
     assert found == [(missing["nvr"], "missing"), (done["nvr"], "released")]
-    (report, _) = work.look_into(work.completed(start))
+    (report, released) = work.look_into(work.completed(start))
+    assert (report.detail, released.detail) == ("not in catalog:community/etcd", "")
     (target,) = report.as_json()["targets"]
     assert (target["organization"], target["catalog"]["name"], target["repository"]) == (None, "community", "etcd")
 
@@ -302,6 +303,20 @@ def test_every_bundle_of_a_lost_catalog_is_missing_not_only_the_newest_build_of_
     work = CatchUp(place.site.builds, place.site.mapping, place.site.processor)
     found = [(each.build.nvr, each.status) for each in work.look_into(work.completed(start))]
     assert found == [(build["nvr"], "missing") for build in builds]
+
+
+def test_a_catch_up_names_the_target_that_lacks_a_build_and_the_one_that_cannot_be_asked(place: Place) -> None:
+    start = place.moment
+    place.tree()
+    work = CatchUp(place.site.builds, place.site.mapping, place.site.processor)
+    (both,) = work.look_into(work.completed(start))
+    assert both.detail == "not in community/otter-cache, catalog:community/otter-cache"
+    place.shelf.error = unreachable()
+    (undecided,) = work.look_into(work.completed(start))
+    assert undecided.status == "undecided"
+    assert undecided.detail.startswith(
+        "not in community/otter-cache; catalog:community/otter-cache: CatalogError: Failed to read "
+    )
 
 
 def test_a_bundle_overtakes_manifests_only_at_the_catalog(place: Place) -> None:

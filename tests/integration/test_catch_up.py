@@ -95,6 +95,7 @@ def test_a_dry_run_says_what_is_missing_and_sends_nothing(site):
     assert site.take(QUEUE) == []
     text = site.command("catch-up", "--since", "24h", "--dry-run").out
     assert "2 operator build(s): 1 missing, 1 skipped" in text
+    assert "  missing  not in community/otter\n" in text
     assert "dry run" in text
 
 
