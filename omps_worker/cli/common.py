@@ -142,6 +142,18 @@ def valid_name(
     return checked
 
 
+def valid_names(
+    fault: Callable[[str], str | None],
+) -> Callable[[click.Context, click.Parameter, tuple[str, ...]], tuple[str, ...]]:
+    """Return a click callback that checks each name of an option that can be repeated; see ``valid_name``."""
+    check = valid_name(fault)
+
+    def checked(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(name for value in values if (name := check(context, parameter, value)) is not None)
+
+    return checked
+
+
 def no_named_pipe(_context: click.Context, _parameter: click.Parameter, value: Path) -> Path:
     """Return the path of a file that is read once, such as /dev/stdin. A click callback.
 

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from omps_worker.cli.common import DONE, duration_seconds, with_broker
+from omps_worker.cli.common import DONE, duration_seconds, valid_names, with_broker
 from omps_worker.cli.progress import ERASE
-from omps_worker.common.model import Status
+from omps_worker.common.model import CATALOG, Status
+from omps_worker.common.names import catalog_name_fault, organization_name_fault
 from omps_worker.common.text import one_line
 
 if TYPE_CHECKING:
@@ -35,7 +36,16 @@ ENDING_SECONDS = 3.0
     "organizations",
     multiple=True,
     metavar="NAME",
+    callback=valid_names(organization_name_fault),
     help="Only results for this organization. Can be repeated.",
+)
+@click.option(
+    "--catalog",
+    "catalogs",
+    multiple=True,
+    metavar="NAME",
+    callback=valid_names(catalog_name_fault),
+    help="Only results for this catalog. Can be repeated.",
 )
 @click.option(
     "--status",
@@ -60,6 +70,7 @@ ENDING_SECONDS = 3.0
 def watch(
     site: BrokerSite,
     organizations: tuple[str, ...],
+    catalogs: tuple[str, ...],
     statuses: tuple[str, ...],
     components: tuple[str, ...],
     count: int | None,
@@ -70,12 +81,13 @@ def watch(
 
     Shows results that arrive after it starts, and runs until interrupted. Uses its own queue, which the broker deletes
     when the command ends; workers are not affected. A result is shown if it matches every kind of filter that you give:
-    one of the organizations, one of the statuses, and one of the components. On a terminal, the last line counts the
-    results shown.
+    one of the organizations and catalogs, one of the statuses, and one of the components. On a terminal, the last line
+    counts the results shown.
     """
     from omps_worker.cli.watch_view import ResultFilter, Tally
 
-    choice = ResultFilter(frozenset(organizations), frozenset(statuses), components)
+    places = frozenset((*organizations, *(f"{CATALOG}{name}" for name in catalogs)))
+    choice = ResultFilter(places, frozenset(statuses), components)
     tally = Tally()
     screen = _Screen(sys.stdout, sys.stderr, tally, json_output=json_output)
     with contextlib.suppress(KeyboardInterrupt), _EndBySignal(seconds) as ending:

@@ -27,6 +27,12 @@ _FIXED = 8 + 9 + 10 + 5 * 2
 
 _USUAL_WIDTH = 120
 
+_WIDEST_PACKAGE, _WIDEST_NVR = 48, 56
+"""How wide the columns of the package and of the NVR become on a wide terminal."""
+
+_SHORTEST_PLACE = 4
+"""How many columns of a place are shown at least, in front of the whole name of a package."""
+
 _COLOURS = {
     "published": "32",
     "unchanged": "36",
@@ -83,15 +89,18 @@ def _time_of(value: object) -> datetime | None:
 
 @dataclass(frozen=True)
 class ResultFilter:
-    """Selects results. An empty set selects all. ``components`` are globs."""
+    """Selects results. An empty set selects all.
 
-    organizations: frozenset[str] = frozenset()
+    ``places`` are organizations, and ``catalog:`` with the name of a catalog. ``components`` are globs.
+    """
+
+    places: frozenset[str] = frozenset()
     statuses: frozenset[str] = frozenset()
     components: tuple[str, ...] = ()
 
     def wants(self, seen: ReceivedResult) -> bool:
         """Return whether the result is selected."""
-        if self.organizations and _place(seen.body) not in self.organizations:
+        if self.places and _place(seen.body) not in self.places:
             return False
         if self.statuses and seen.status not in self.statuses:
             return False
@@ -125,14 +134,15 @@ def line(seen: ReceivedResult, width: int | None = None, *, colours: bool = Fals
     With ``width``, each cell is cut to its share of the columns; without, nothing is cut.
     """
     body = seen.body
-    package = "/".join(part for part in (_place(body), _text(body, "repo")) if part)
     remaining = max((width or _USUAL_WIDTH) - _FIXED, 0)
+    # From 117 columns on, catalog:community/otter-cache fits; what is left over is for the detail.
+    package_columns = min(max(remaining * 3 // 8, 16), _WIDEST_PACKAGE)
     cells = (
         (_clock(seen.sent_at or datetime.now(timezone.utc)), 8),
         (seen.status, 9),
-        (package or "-", max(remaining * 3 // 10, 12)),
+        (_package(body, package_columns if width else None), package_columns),
         (_text(body, "version") or "-", 10),
-        (_text(body, "nvr") or _file(body) or "-", max(remaining * 4 // 10, 16)),
+        (_text(body, "nvr") or _file(body) or "-", min(max(remaining * 3 // 8, 16), _WIDEST_NVR)),
     )
     shown = [fit(text, columns if width else max(columns, width_of(text))) for text, columns in cells]
     text = "  ".join([*shown, _detail(body)])
@@ -150,6 +160,16 @@ def _detail(body: Mapping[str, Any]) -> str:
     text = f"{_text(error, 'name')}: {_text(error, 'message')}"
     next_attempt_at = _time_of(body.get("next_attempt_at"))
     return f"retry at {_clock(next_attempt_at)}: {text}" if next_attempt_at else text
+
+
+def _package(body: Mapping[str, Any], columns: int | None) -> str:
+    """Return the place and the package. What does not fit is cut from the place: it is shorter than a useful name."""
+    place, name = _place(body), _text(body, "repo")
+    whole = "/".join(part for part in (place, name) if part) or "-"
+    if columns is None or not (place and name) or width_of(whole) <= columns:
+        return whole
+    room = columns - width_of(name) - 1
+    return f"{fit(place, room).rstrip()}/{name}" if room >= _SHORTEST_PLACE else whole
 
 
 def _place(body: Mapping[str, Any]) -> str:

@@ -123,8 +123,9 @@ def test_a_line_says_what_happened_and_what_went_wrong():
     ("choice", "wanted"),
     [
         (ResultFilter(), True),
-        (ResultFilter(organizations=frozenset({"community", "x"})), True),
-        (ResultFilter(organizations=frozenset({"x"})), False),
+        (ResultFilter(places=frozenset({"community", "x"})), True),
+        (ResultFilter(places=frozenset({"x"})), False),
+        (ResultFilter(places=frozenset({"catalog:community"})), False),
         (ResultFilter(statuses=frozenset({"failed"})), False),
         (ResultFilter(components=("etcd-*",)), True),
         (ResultFilter(components=("other-*", "*-container")), True),
@@ -138,6 +139,25 @@ def test_options_of_one_kind_widen_and_those_of_different_kinds_narrow(choice, w
 
 def test_an_archive_without_a_build_is_of_no_component():
     assert not ResultFilter(components=("etcd*",)).wants(seen(build=None, nvr=None))
+
+
+IN_CATALOG = {"organization": None, "repo": "otter-cache", "catalog": {"name": "community"}}
+
+
+def test_a_place_that_does_not_fit_gives_way_to_the_name_of_the_package():
+    for width, shown in (
+        (120, " catalog:community/otter-cache "),
+        (100, " catalog:co…/otter-cache "),
+        (80, " cat…/otter-cache "),
+    ):
+        assert shown in line(seen(**IN_CATALOG), width)
+    long = line(seen(**{**IN_CATALOG, "repo": "otter-cache-of-a-long-name"}), 80)
+    assert " catalog:communi… " in long, "there is no room for both"
+
+
+def test_a_wide_terminal_leaves_room_for_what_went_wrong():
+    failed = seen(**{**IN_CATALOG, "status": "failed", "error": {"name": "CatalogError", "message": "m" * 80}})
+    assert "m" * 40 in line(failed, 220)
 
 
 def test_the_summary_counts_and_fits():
