@@ -313,7 +313,7 @@ class _Processes:
     def trouble(self) -> str | None:
         """Return what is wrong with the processes, or None."""
         alive = sum(process.is_alive() for process in tuple(self._started))
-        return None if alive == self._count else f"{alive} of {self._count} processes are running"
+        return None if alive == self._count else f"running processes: {alive} of {self._count}"
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
         self._stopping = True

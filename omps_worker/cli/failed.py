@@ -28,6 +28,7 @@ from omps_worker.cli.common import (
     with_broker,
 )
 from omps_worker.cli.interrupts import InterruptibleCommand, Interrupts, reports_interrupts_itself
+from omps_worker.common.text import counted
 
 if TYPE_CHECKING:
     from omps_worker.broker_site import BrokerSite
@@ -185,7 +186,7 @@ def discard(
             shown, listing_incomplete = failures.records(selection, seen), failures.incomplete
         if shown:
             _print([parked for parked, _ in shown], json_output=False, to_stderr=True)
-            click.confirm(f"Delete {_count(len(shown))} permanently?", abort=True, err=True)
+            click.confirm(f"Delete {counted(len(shown), 'message')} permanently?", abort=True, err=True)
     with _reporting("would be discarded" if dry_run else "discarded", json_output) as work:
         failures = site.failed_queue(work.notice, work.interrupts.uninterrupted)
         if dry_run:
@@ -281,7 +282,7 @@ def replay(site: BrokerSite, files: tuple[Path, ...], dry_run: bool, json_output
 
         columns = ("file", "id", "nvr", "topic")
         print_lines(table(list(columns), [list(map(row.get, columns)) for row in listed]))
-        print_lines(f"{'would be sent' if dry_run else 'sent'}: {_count(len(listed))}")
+        print_lines(f"{'would be sent' if dry_run else 'sent'}: {counted(len(listed), 'message')}")
 
 
 @contextmanager
@@ -337,11 +338,11 @@ def _reporting(verb: str, json_output: bool) -> Iterator[_FailedMessageRun]:
         if total:
             left = total - max(position - 1, len(done))
             print_to_stderr(
-                f"ended early: {_count(len(done))} {verb}, {left} of {total} in the queue not reached. "
+                f"ended early: {counted(len(done), 'message')} {verb}, {left} of {total} in the queue not reached. "
                 "Run the same command again to continue with those."
             )
         elif isinstance(error, KeyboardInterrupt):
-            print_to_stderr(f"ended early: {_count(len(done))} {verb}")
+            print_to_stderr(f"ended early: {counted(len(done), 'message')} {verb}")
         raise
     _print(done, json_output, verb, files)
 
@@ -365,7 +366,7 @@ def _print(
     if found:
         print_lines(as_table(found), err=to_stderr)
     if verb or not found:
-        print_lines(f"{verb or 'parked'}: {_count(len(found))}", err=to_stderr)
+        print_lines(f"{verb or 'parked'}: {counted(len(found), 'message')}", err=to_stderr)
 
 
 def _require_one_selection(selection: FailureSelection, everything: bool) -> None:
@@ -393,7 +394,3 @@ def _exit_code(selection: FailureSelection, found: Iterable[str], incomplete: st
     for message_id in missing:
         print_to_stderr(f"error: no parked message has the ID {message_id}")
     return FAILED if missing else DONE
-
-
-def _count(number: int) -> str:
-    return "1 message" if number == 1 else f"{number} messages"

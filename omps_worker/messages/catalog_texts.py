@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from omps_worker.common.model import CatalogUpdate, Outcome, Status
-from omps_worker.common.text import listed
+from omps_worker.common.text import counted, listed
 
 NOTHING_KNOWN: dict[str, Any] = {
     "image": None,
@@ -48,7 +48,7 @@ def plan_text(outcome: Outcome) -> str | None:
     if number := len(update.bundles):
         there = sum(not bundle.created for bundle in update.bundles)
         verb = "is" if 1 in (there, number) else "are"
-        parts.append(f"{there} of {number} bundle {'image' if number == 1 else 'images'} {verb} there")
+        parts.append(f"{there} of {counted(number, 'bundle image')} {verb} there")
     if update.dropped:
         parts.append(f"would drop {listed(update.dropped)}")
     return "; ".join([*parts, *_unpublished(update)])

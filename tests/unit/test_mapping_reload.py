@@ -136,7 +136,7 @@ def test_what_is_kept_back_is_told_with_each_reading(edited: Edited, caplog: pyt
     edited.path.write_text(f"hold: [a-1-*]\npause: [community]\n{rules('a')}")
     with caplog.at_level(logging.INFO):
         assert True in edited.settle()
-    assert "the mapping was read: 1 rules, 1 held, 1 paused" in caplog.text
+    assert "the mapping was read: 1 rule, 1 held, 1 paused" in caplog.text
     (warning,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert warning.startswith("pause[0] 'community' (line 2) pauses community")
 

@@ -26,7 +26,7 @@ from omps_worker.broker.queues.bindings import UnconfiguredBindings
 from omps_worker.broker.queues.topology import Topology
 from omps_worker.common.errors import WorkerError
 from omps_worker.common.model import Ignored
-from omps_worker.common.text import one_line
+from omps_worker.common.text import counted, one_line
 
 log = logging.getLogger(__name__)
 
@@ -168,9 +168,9 @@ class Dispatcher:
         else:
             consequence = "it is processed alone"
         log.warning(
-            "message %s was in flight %d times when a worker died, or lost the broker: %s",
+            "message %s was in flight %s when a worker died, or lost the broker: %s",
             one_line(delivery.message_id),
-            0 if suspect is None else suspect.total,
+            counted(0 if suspect is None else suspect.total, "time"),
             consequence,
         )
         self._in_flight.take(delivery, fault or found, alone=True)

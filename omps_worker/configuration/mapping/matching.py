@@ -16,7 +16,7 @@ from typing import Protocol
 
 from omps_worker.common.errors import Fault
 from omps_worker.common.model import BuildFacts, Target
-from omps_worker.common.text import one_line
+from omps_worker.common.text import counted, one_line
 from omps_worker.configuration.mapping.globs import matcher
 from omps_worker.configuration.mapping.holds import HoldsAndPauses
 from omps_worker.configuration.mapping.tables import MappingTable, RuleTable
@@ -122,7 +122,7 @@ class Mapping:
     @property
     def summary(self) -> str:
         """The number of entries: ``3 rules, 1 held, 0 paused``."""
-        return f"{len(self)} rules, {self.holds_and_pauses.summary}"
+        return f"{counted(len(self), 'rule')}, {self.holds_and_pauses.summary}"
 
     def holds(self, nvr: str) -> bool:
         """Return whether only ``push --held`` may publish the build."""
