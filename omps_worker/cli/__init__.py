@@ -32,8 +32,9 @@ from omps_worker.cli.common import (
     with_site,
 )
 from omps_worker.cli.config import config_from_omps
-from omps_worker.cli.failed import failed, replay
+from omps_worker.cli.failed import failed
 from omps_worker.cli.push import delete, push, push_zip
+from omps_worker.cli.replay import replay
 from omps_worker.cli.unbind import unbind
 from omps_worker.cli.watch import watch
 

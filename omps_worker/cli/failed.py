@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The commands for parked messages (the group ``failed``), and ``replay`` for messages in files."""
+"""The commands for parked messages: the group ``failed``."""
 
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,13 +20,13 @@ from omps_worker.cli.common import (
     as_json,
     dry_run_option,
     duration_seconds,
-    plain_files,
     print_json,
     print_lines,
     print_to_stderr,
     with_broker,
 )
 from omps_worker.cli.interrupts import InterruptibleCommand, Interrupts, reports_interrupts_itself
+from omps_worker.cli.progress import progress_and_notes
 from omps_worker.common.text import counted
 
 if TYPE_CHECKING:
@@ -103,7 +102,7 @@ def failed() -> None:
 @with_broker
 def list_failures(site: BrokerSite, selection: FailureSelection, json_output: bool) -> None:
     """List parked messages, the longest parked first. Changes nothing."""
-    with _progress_and_notes() as (seen, notice):
+    with progress_and_notes() as (seen, notice):
         failures = site.failed_queue(notice)
         found = [parked for parked, _ in failures.records(selection, seen)]
     _print(found, json_output)
@@ -119,7 +118,7 @@ def show(site: BrokerSite, ids: tuple[str, ...], json_output: bool) -> None:
     from omps_worker.messages.dead_letter import FailureSelection, details_text
 
     selection = FailureSelection(frozenset(ids))
-    with _progress_and_notes() as (seen, notice):
+    with progress_and_notes() as (seen, notice):
         failures = site.failed_queue(notice)
         found = failures.details(selection, seen)
     if json_output:
@@ -181,7 +180,7 @@ def discard(
     shown: list[tuple[ParkedFailure, bytes]] = []
     listing_incomplete: str | None = None
     if ask:
-        with _progress_and_notes() as (seen, notice):
+        with progress_and_notes() as (seen, notice):
             failures = site.failed_queue(notice)
             shown, listing_incomplete = failures.records(selection, seen), failures.incomplete
         if shown:
@@ -228,80 +227,6 @@ def export(site: BrokerSite, selection: FailureSelection, directory: Path, dry_r
     sys.exit(_exit_code(selection, (one.id for one in work.done), failures.incomplete))
 
 
-@click.command(cls=InterruptibleCommand, nothing_done="sent 0 messages")
-@click.argument(
-    "files",
-    nargs=-1,
-    required=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    callback=plain_files,
-    metavar="FILE...",
-)
-@dry_run_option
-@as_json
-@with_broker
-def replay(site: BrokerSite, files: tuple[Path, ...], dry_run: bool, json_output: bool) -> None:
-    """Send messages from files to the worker's queue.
-
-    FILE is in fedora-messaging's dump format, one message per line, as `failed export` and `fedora-messaging record`
-    write it, or contains a bare body. All files are read before anything is sent.
-    """
-    from omps_worker.common.errors import MessageError
-    from omps_worker.messages.files import in_file
-
-    sender = site.replay()
-
-    def messages() -> Iterator[tuple[dict[str, Any], Any]]:
-        for file in files:
-            for stored in in_file(file):
-                try:
-                    message = sender.read(stored)
-                except MessageError as error:
-                    raise MessageError(f"{file}: {error.message}") from None
-                parked = message.parked
-                yield {"file": str(file), "id": parked.id, "topic": parked.topic, "nvr": parked.nvr}, message
-
-    listed = [row for row, _ in messages()]
-    if not dry_run:
-        total, listed = len(listed), []
-        reports_interrupts_itself()
-        try:
-            with Interrupts() as interrupts, _progress_and_notes() as (seen, _), sender:
-                for row, message in messages():
-                    with interrupts.uninterrupted():
-                        sender.send(message.delivery)
-                        listed.append(row)
-                        seen(len(listed), total)
-        finally:
-            if len(listed) < total:
-                print_to_stderr(f"sent {len(listed)} of {total}; it is safe to send all of them again")
-    if json_output:
-        print_json(listed)
-    else:
-        from omps_worker.common.text import table
-
-        columns = ("file", "id", "nvr", "topic")
-        print_lines(table(list(columns), [list(map(row.get, columns)) for row in listed]))
-        print_lines(f"{'would be sent' if dry_run else 'sent'}: {counted(len(listed), 'message')}")
-
-
-@contextmanager
-def _progress_and_notes() -> Iterator[tuple[Callable[[int, int], None], Callable[[str], None]]]:
-    """Yield two functions: one shows the progress on a terminal, the other prints a note on standard error."""
-    from omps_worker.cli.progress import Progress
-
-    with Progress() as progress:
-        shown_at = 0.0
-
-        def seen(number: int, total: int) -> None:
-            nonlocal shown_at
-            if time.monotonic() - shown_at > 0.1:
-                shown_at = time.monotonic()
-                progress.show(f"message {number} of {total}")
-
-        yield seen, lambda text: print_to_stderr(f"note: {text}")
-
-
 @dataclass
 class _FailedMessageRun:
     """A command that handles parked messages one by one, and how far it got."""
@@ -324,7 +249,7 @@ def _reporting(verb: str, json_output: bool) -> Iterator[_FailedMessageRun]:
     position, total = 0, 0
     reports_interrupts_itself()
     try:
-        with Interrupts() as interrupts, _progress_and_notes() as (show, notice):
+        with Interrupts() as interrupts, progress_and_notes() as (show, notice):
 
             def seen(number: int, in_queue: int) -> None:
                 nonlocal position, total

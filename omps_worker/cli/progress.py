@@ -4,9 +4,13 @@
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TextIO
 
+from omps_worker.cli.common import print_to_stderr
 from omps_worker.common.text import one_line
 
 ERASE = "\r\x1b[K"
@@ -36,3 +40,18 @@ class Progress:
         if self._shown:
             self._stream.write(ERASE)
             self._stream.flush()
+
+
+@contextmanager
+def progress_and_notes() -> Iterator[tuple[Callable[[int, int], None], Callable[[str], None]]]:
+    """Yield two functions: one shows the progress on a terminal, the other prints a note on standard error."""
+    with Progress() as progress:
+        shown_at = 0.0
+
+        def seen(number: int, total: int) -> None:
+            nonlocal shown_at
+            if time.monotonic() - shown_at > 0.1:
+                shown_at = time.monotonic()
+                progress.show(f"message {number} of {total}")
+
+        yield seen, lambda text: print_to_stderr(f"note: {text}")

@@ -14,7 +14,7 @@ from typing import Any
 from omps_worker.common.errors import MessageError
 from omps_worker.common.json_text import DEPTH_LIMIT, read_json
 from omps_worker.common.model import BuildEvent, Ignored
-from omps_worker.messages.events import BODY_LIMIT, decode, document_in, text_or_none
+from omps_worker.messages.events import BODY_LIMIT, NOT_A_BUILD_MESSAGE, decode, document_in, text_or_none
 
 FILE_LIMIT = 32 * 1024 * 1024
 """The largest file with one message, in bytes."""
@@ -110,7 +110,7 @@ def from_dumps(content: bytes) -> list[StoredMessage]:
 def in_file(path: Path) -> Iterator[StoredMessage]:
     """Yield all messages in a file. The file may be larger than the memory if it holds one message per line.
 
-    Raises MessageError, with the name of the file, if a message is damaged, or is a bare body that cannot be decoded.
+    Raises MessageError, with the name of the file, if a message is damaged, or is a bare body that is about no build.
     """
     try:
         with path.open("rb") as file:
@@ -155,7 +155,11 @@ def _is_document(line: bytes) -> bool:
 
 def _checked_readable(message: StoredMessage) -> StoredMessage:
     if message.bare:
-        message.decode()
+        found = message.decode()
+        if isinstance(found, Ignored) and found.reason == NOT_A_BUILD_MESSAGE:
+            raise MessageError(
+                "It is no message about a build. Write one message a line, as `omps-worker failed export` does."
+            )
     return message
 
 

@@ -214,6 +214,19 @@ def test_what_is_exported_can_be_replayed_and_is_the_same_message(site, bus, tmp
     assert {"omps-error", "omps-attempt", "omps-parked-at"} & set(first.headers) == set()
 
 
+def test_what_was_exported_twice_is_sent_once(site, bus, tmp_path):
+    fill_with(bus, 1)
+    place = tmp_path / "kept"
+    for _ in range(2):
+        assert site.command("failed", "export", str(place)).code == 0
+    (file,) = place.iterdir()
+    (place / "again.json").write_text(file.read_text().replace("00:00+00:00", "00:07+00:00"))
+    ran = site.command("replay", *map(str, place.iterdir()))
+    assert (ran.code, ran.out.splitlines()[-1]) == (0, "sent: 1 message")
+    assert "note: each message is sent once: 1 copy of these messages is left out (" in ran.err
+    assert bus.depth() == 1
+
+
 def test_an_export_never_replaces_what_is_not_its_own(site, bus, tmp_path):
     fill_with(bus, 1)
     assert site.command("failed", "export", str(tmp_path / "out"), "--dry-run").code == 0
@@ -245,10 +258,11 @@ def test_messages_that_fedora_messaging_recorded_become_releases(site, bus, tmp_
 
 def test_files_are_read_before_anything_is_sent(site, bus, tmp_path):
     (tmp_path / "good.json").write_bytes(build_body(1))
-    (tmp_path / "bad.json").write_text("this is no message")
-    ran = site.command("replay", str(tmp_path / "good.json"), str(tmp_path / "bad.json"))
-    assert (ran.code, "bad.json" in ran.err) == (1, True)
-    assert "Traceback" not in ran.err
+    for text in ("this is no message", "[]"):
+        (tmp_path / "bad.json").write_text(text)
+        ran = site.command("replay", str(tmp_path / "good.json"), str(tmp_path / "bad.json"))
+        assert (ran.code, "bad.json" in ran.err) == (1, True)
+        assert "Traceback" not in ran.err
     assert bus.depth() == 0
     assert site.command("replay", str(tmp_path / "missing.json")).code == 2
     assert site.command("replay").code == 2

@@ -18,6 +18,7 @@ from omps_worker.broker.connection import header_values
 from omps_worker.broker.connection.header_values import RawValue
 from omps_worker.broker.dead_letters import message as parked_message
 from omps_worker.broker.dead_letters.dumps import details, dump, json_safe, restored
+from omps_worker.broker.dead_letters.duplicates import needless
 from omps_worker.broker.dead_letters.message import ParkedMessage
 from omps_worker.broker.dead_letters.replay import replayed_copy
 from omps_worker.common.errors import MessageError
@@ -252,7 +253,39 @@ def test_a_message_comes_back_from_a_file_as_it_was(body):
 
 def test_a_dump_is_the_same_at_every_look():
     first, again = parked(1), parked(1, **{"x-delivery-count": 7})
-    assert dump(read(first)) == dump(read(again))
+    again.headers = dict(sorted(again.headers.items()))
+    assert json.dumps(dump(read(first))) == json.dumps(dump(read(again))), "RabbitMQ sorts headers at the second look"
+
+
+def copies(*messages: tuple[int, list[str] | None], body: bytes = b"{}") -> list[ParkedMessage]:
+    """Copies of one message, by the second in which each was parked and its open targets."""
+    made = []
+    for second, targets in messages:
+        headers = {} if targets is None else {"omps-targets": targets}
+        made.append(read(parked(second, message_id="same", **headers), body))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("messages", "sent"),
+    [
+        ([(1, ["a"]), (1, ["a"])], [1]),
+        ([(2, ["a"]), (1, ["a"])], [0]),
+        ([(1, ["a", "b"]), (2, ["b"])], [0]),
+        ([(1, ["a"]), (2, None)], [1]),
+        ([(1, None), (2, ["a"])], [0]),
+        ([(1, ["a"]), (2, ["b"]), (3, ["a"])], [1, 2]),
+        ([(1, ["a"]), (2, ["b"]), (3, ["a", "b"])], [2]),
+    ],
+)
+def test_of_several_copies_as_few_are_sent_as_have_all_targets(messages, sent):
+    left_out = needless(copies(*messages))
+    assert sorted(set(range(len(messages))) - left_out) == sent
+
+
+def test_another_body_or_another_id_is_another_message():
+    (one,), (other,) = copies((1, ["a"])), copies((1, ["a"]), body=b"[]")
+    assert needless([one, other, read(parked(2, **{"omps-targets": ["a"]}))]) == set()
 
 
 def test_fedora_messagings_own_tools_can_read_a_dump():
@@ -318,7 +351,8 @@ _VALUES = st.recursive(
 @settings(max_examples=150)
 @given(st.dictionaries(st.text(max_size=20), _VALUES, max_size=5), st.binary(max_size=40) | st.just(b'{"x": 1}'))
 def test_whatever_a_message_holds_its_dump_is_json_and_brings_it_back(headers, body):
-    encoded = b"".join(BasicProperties(headers=headers, message_id="m").encode())
+    ordered = dict(sorted(headers.items()))
+    encoded = b"".join(BasicProperties(headers=ordered, message_id="m").encode())
     message = read(BasicProperties().decode(encoded), body)
     json.dumps(json_safe(message.properties.headers), allow_nan=False)
     back = through_a_file(message)

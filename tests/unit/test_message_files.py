@@ -99,6 +99,22 @@ def test_a_line_that_is_damaged_is_named_by_its_number(line: str, tmp_path: Path
         list(in_file(file))
 
 
+@pytest.mark.parametrize(
+    "text", ["[]", "{}", "null", '"etcd-1-1"', "1", "[[]]", '[{"topic": "t", "body": {}}]', '{"status": "failed"}']
+)
+def test_what_is_json_and_no_message_is_not_taken_for_one(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "messages"
+    file.write_text(text)
+    with pytest.raises(MessageError, match="messages: It is no message about a build"):
+        list(in_file(file))
+
+
+def test_a_message_that_was_exported_need_not_be_about_a_build(tmp_path: Path) -> None:
+    file = tmp_path / "messages"
+    file.write_text(json.dumps({"topic": "t", "id": "a", "body": []}))
+    assert [message.body for message in in_file(file)] == [b"[]"]
+
+
 def test_what_is_too_large_is_refused() -> None:
     with pytest.raises(MessageError, match="larger than"):
         from_dump(b" " * (BODY_LIMIT + 1))

@@ -30,9 +30,9 @@ from omps_worker.messages.files import StoredMessage, json_in
 def dump(message: ParkedMessage) -> dict[str, Any]:
     """Return the message as one JSON object, which is the same for every scan."""
     properties = copy.copy(message.properties)
-    properties.headers = {
-        name: value for name, value in (properties.headers or {}).items() if name not in headers.QUEUE_HEADERS
-    }
+    # RabbitMQ sorts the headers when it delivers a message again.
+    table = sorted((properties.headers or {}).items(), key=lambda item: headers.text(item[0]))
+    properties.headers = {name: value for name, value in table if name not in headers.QUEUE_HEADERS}
     exact = {"properties": _base64(b"".join(properties.encode()))}
     found, body = json_in(message.body)
     if not found or json.dumps(body).encode() != message.body:

@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 
 from omps_worker.broker import headers
 from omps_worker.broker.dead_letters.message import ParkedMessage
@@ -48,6 +50,46 @@ class SeenFailures:
         return any(
             known is None or (targets is not None and known.issuperset(targets)) for known in self._targets.get(key, ())
         )
+
+
+def needless(messages: Iterable[ParkedMessage]) -> set[int]:
+    """Return the indexes of those messages that need not be sent, because others of ``messages`` stand for them.
+
+    Copies of one message have the same id and body, as when a message was parked or exported several times. One of
+    them is sent for all their targets: the one for the most targets, and of those the one that was parked last. Only
+    if none is for all of them, several are sent.
+    """
+    copies: defaultdict[bytes, list[_Copy]] = defaultdict(list)
+    for index, message in enumerate(messages):
+        digest = hashlib.sha256(repr(message.parked.id).encode(errors="surrogateescape"))
+        digest.update(message.delivery.body)
+        targets = headers.open_targets(message.delivery.headers)
+        parked_at = headers.moment(message.delivery.headers, headers.PARKED_AT)
+        copies[digest.digest()].append(_Copy(index, None if targets is None else frozenset(targets), parked_at))
+    found = set()
+    for same in copies.values():
+        covered: set[str] = set()
+        everything = False
+        for each in sorted(same, key=_Copy.rank, reverse=True):
+            if everything or (each.targets is not None and each.targets <= covered):
+                found.add(each.index)
+            everything = everything or each.targets is None
+            covered |= each.targets or set()
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Copy:
+    """A copy of a message. ``targets`` are those that are open; None: all."""
+
+    index: int
+    targets: frozenset[str] | None
+    parked_at: datetime | None
+
+    def rank(self) -> tuple[float, float, int]:
+        """Return the sort key: the copy to be sent is last."""
+        number = float("inf") if self.targets is None else len(self.targets)
+        return number, self.parked_at.timestamp() if self.parked_at else 0.0, self.index
 
 
 def _key(delivery: Delivery, error: str | None) -> bytes:

@@ -14,6 +14,7 @@ https://www.rabbitmq.com/docs/dlx#automatic-dead-lettering-cycles).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timezone
 
 from pika.exceptions import ChannelClosedByBroker
@@ -24,6 +25,7 @@ from omps_worker.broker.connection.access import BrokerAccess, connected
 from omps_worker.broker.connection.failures import refusal_error
 from omps_worker.broker.copies import DEFAULT_FRAME, base_copy, fit_in_frame
 from omps_worker.broker.dead_letters.dumps import restored
+from omps_worker.broker.dead_letters.duplicates import needless
 from omps_worker.broker.dead_letters.message import ParkedMessage, deaths_of_workers
 from omps_worker.broker.delivery import Delivery
 from omps_worker.broker.outbox import OutgoingMessage
@@ -88,6 +90,10 @@ class Replay:
         Raises MessageError if it is damaged.
         """
         return restored(stored, self._queue)
+
+    def needless(self, messages: Iterable[ParkedMessage]) -> set[int]:
+        """Return the indexes of those of ``messages`` that need not be sent; see ``duplicates.needless``."""
+        return needless(messages)
 
     def send(self, delivery: Delivery) -> None:
         """Return when the broker has confirmed that the copy is in the queue.
