@@ -74,6 +74,25 @@ class BrokerSite:
 
         unbind(BrokerAccess.of(self.settings, "unbind"), self.topology.queue, exchange, routing_key)
 
+    def is_bound(self, exchange: str, routing_key: str) -> bool | None:
+        """Return whether the worker's queue has a binding; None if RabbitMQ's management API does not say.
+
+        Raises BrokerUnavailable if the login cannot be read now.
+        """
+        from omps_worker.broker.connection.access import BrokerAccess
+        from omps_worker.broker.queues.management import is_bound
+        from omps_worker.common.inconclusive import Inconclusive
+
+        url = self.settings.worker.broker.management_url
+        if url is None:
+            return None
+        ca_bundle = self.settings.tls.ca_cert or self.settings.worker.ca_bundle
+        access, queue = BrokerAccess.of(self.settings, "unbind"), self.topology.queue
+        try:
+            return is_bound(url, access, queue, exchange, routing_key, ca_bundle)
+        except Inconclusive:
+            return None
+
     def watch(self, notice: Callable[[str], object]) -> Watch:
         """Return a subscription to the results on the bus. ``notice`` gets notes for the user."""
         from omps_worker.broker.connection.access import BrokerAccess

@@ -36,7 +36,8 @@ def unbind(site: BrokerSite, exchange: str, routing_key: str, dry_run: bool, jso
     """Remove a binding of the worker's queue.
 
     Use this after removing a binding from the configuration: the broker keeps it, and routes messages by it, until you
-    unbind it. Messages that are already in the queue stay there.
+    unbind it. Messages that are already in the queue stay there. Whether there was such a binding is known only with
+    management_url in the configuration.
     """
     topology = site.topology
     if (exchange, routing_key) in topology.bindings:
@@ -44,10 +45,27 @@ def unbind(site: BrokerSite, exchange: str, routing_key: str, dry_run: bool, jso
             f"{exchange} {routing_key!r} is still in [[bindings]] of the configuration. Remove it there first; "
             "otherwise `omps-worker run` would bind it again."
         )
+    bound = site.is_bound(exchange, routing_key)
     if not dry_run:
         site.unbind(exchange, routing_key)
     if json_output:
-        print_json({"queue": topology.queue, "exchange": exchange, "routing_key": routing_key})
+        print_json(
+            {
+                "queue": topology.queue,
+                "exchange": exchange,
+                "routing_key": routing_key,
+                "was_bound": bound,
+                "dry_run": dry_run,
+            }
+        )
     else:
-        verb = "would be unbound" if dry_run else "unbound"
-        print_lines(f"{verb}: {topology.queue} from {one_line(exchange)} {routing_key!r}")
+        print_lines(f"{_verb(bound, dry_run=dry_run)}: {topology.queue} from {one_line(exchange)} {routing_key!r}")
+
+
+def _verb(bound: bool | None, *, dry_run: bool) -> str:
+    """Return what is said about a binding. ``bound``: whether it was there before; None: not known."""
+    if bound is False:
+        return "there is no such binding"
+    if dry_run:
+        return "would be unbound" if bound else "would be unbound, if it is bound"
+    return "unbound" if bound else "not bound any more"

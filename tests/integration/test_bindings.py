@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from omps_worker.broker.queues.management import check_bindings
+from omps_worker.broker.queues.management import check_bindings, is_bound
 from omps_worker.common.inconclusive import Inconclusive
 from omps_worker.sandbox.broker import RabbitNode
 from omps_worker.sandbox.site import QUEUE
@@ -52,8 +52,10 @@ def test_the_management_api_tells_what_the_configuration_does_not_have(managed):
         return check_bindings(place, where(amqp_url), bus.queue, topology().bindings)
 
     assert "no bindings except those" in look()
+    assert not is_bound(url, where(bus.url), bus.queue, "amq.topic", OLD)
     bind(bus, OLD)
     bind(bus, TOPIC, of="old")
+    assert is_bound(url, where(bus.url), bus.queue, "amq.topic", OLD)
     with pytest.raises(Inconclusive) as doubt:
         look()
     assert f"amq.topic '{OLD}' (`omps-worker unbind amq.topic '{OLD}'` removes it)" in str(doubt.value)
@@ -97,10 +99,12 @@ def test_what_comes_by_such_a_binding_is_told_until_it_is_unbound(site):
     bus.publish(b"{}", topic="org.example.old.news")
 
     ran = site.command("unbind", "amq.topic", OLD, "--json")
-    assert (ran.code, ran.json) == (0, {"queue": QUEUE, "exchange": "amq.topic", "routing_key": OLD})
+    told = {"queue": QUEUE, "exchange": "amq.topic", "routing_key": OLD, "was_bound": None, "dry_run": False}
+    assert (ran.code, ran.json) == (0, told)
     with bus.channel() as channel:
         channel.confirm_delivery()
         with pytest.raises(Exception, match="unroutable"):
             channel.basic_publish("amq.topic", "org.example.old.news", b"{}", mandatory=True)
-    assert site.command("unbind", "amq.topic", OLD).code == 0, "it is gone, as it should be"
+    again = site.command("unbind", "amq.topic", OLD)
+    assert (again.code, again.out) == (0, f"not bound any more: {QUEUE} from amq.topic '{OLD}'\n"), "as it should be"
     assert site.command("unbind", "no-such-exchange", OLD).code in (0, 2)

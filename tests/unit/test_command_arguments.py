@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from omps_worker.bootstrap import Site
+from omps_worker.broker_site import BrokerSite
 from omps_worker.cli import main
 from tests.support.configuration import MAPPING, MINIMAL
 from tests.support.sources import modules, tree
@@ -212,3 +214,28 @@ def test_a_token_is_for_organizations(tmp_path: Path) -> None:
     for words in (["delete", "etcd", "--yes"], ["push", "a-1-1"], ["push-zip", ZIP]):
         ran = run(tmp_path, *words, "--catalog", "stable", "--token-file", str(token))
         assert (ran.exit_code, "--token-file applies to" in ran.output) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("bound", "dry_run", "said"),
+    [
+        (True, True, "would be unbound: "),
+        (None, True, "would be unbound, if it is bound: "),
+        (False, True, "there is no such binding: "),
+        (True, False, "unbound: "),
+        (None, False, "not bound any more: "),
+        (False, False, "there is no such binding: "),
+    ],
+)
+def test_only_what_was_bound_is_said_to_be_unbound(
+    bound: bool | None, dry_run: bool, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BrokerSite, "is_bound", lambda *_: bound)
+    monkeypatch.setattr(BrokerSite, "unbind", lambda *_: None)
+    options = ["--dry-run"] if dry_run else []
+
+    assert (
+        run(tmp_path, "unbind", "amq.topic", "org.#", *options).output == f"{said}omps-worker from amq.topic 'org.#'\n"
+    )
+    told = json.loads(run(tmp_path, "unbind", "amq.topic", "org.#", "--json", *options).output)
+    assert (told["was_bound"], told["dry_run"]) == (bound, dry_run)

@@ -38,6 +38,16 @@ def check_bindings(
     raise Inconclusive(f"{queue} has bindings that are not in the configuration: {named}{more}")
 
 
+def is_bound(
+    url: str, access: BrokerAccess, queue: str, exchange: str, key: str, ca_bundle: Path | None = None
+) -> bool:
+    """Return whether ``queue`` has a binding without arguments to ``exchange`` with ``key``.
+
+    Raises Inconclusive if that is not known, and BrokerUnavailable like ``check_bindings``.
+    """
+    return (exchange, key, False) in list(_listed_bindings(url, access, queue, ca_bundle))
+
+
 def _description(exchange: str, key: str, has_arguments: bool) -> str:
     if has_arguments:
         return f"{one_line(exchange)} {key!r} with arguments (remove it with rabbitmqctl or the management plugin)"
