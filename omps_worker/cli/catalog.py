@@ -10,6 +10,7 @@ import click
 
 from omps_worker.cli.common import DONE, FAILED, as_json, print_json, print_lines, valid_name, with_site
 from omps_worker.common.names import catalog_name_fault, package_name_fault
+from omps_worker.common.text import one_line, table
 
 if TYPE_CHECKING:
     from omps_worker.bootstrap import Site
@@ -36,21 +37,19 @@ def show(site: Site, name: str, package: str | None, json_output: bool) -> None:
     if json_output:
         print_json(found)
     else:
-        print_lines(_text(found, whole=package is None))
+        print_lines("\n".join(map(one_line, _lines(found, whole=package is None))))
     sys.exit(FAILED if package is not None and not contents.packages else DONE)
 
 
-def _text(found: dict[str, Any], *, whole: bool) -> str:
-    from omps_worker.common.text import table
-
+def _lines(found: dict[str, Any], *, whole: bool) -> list[str]:
     digest = found["digest"] or "there is no such tag yet: the first push makes it"
     lines = [f"catalog   {found['name']}", f"image     {found['image']}", f"digest    {digest}"]
     packages = found["packages"]
     if not packages:
-        return "\n".join([*lines, "packages  none" if whole else "package   not in the catalog"])
+        return [*lines, "packages  none" if whole else "package   not in the catalog"]
     if whole:
         rows = [(each["package"], _heads(each), len(each["bundles"])) for each in packages]
-        return "\n".join([*lines, "", table(["package", "channels", "bundles"], rows)])
+        return [*lines, "", *table(["package", "channels", "bundles"], rows).split("\n")]
     (package,) = packages
     heads: dict[str, list[str]] = {}
     for channel, head in package["channels"].items():
@@ -61,7 +60,7 @@ def _text(found: dict[str, Any], *, whole: bool) -> str:
     ]
     default = package["default_channel"]
     lines += [f"package   {package['package']}", f"channels  {', '.join(package['channels'])} (default: {default})"]
-    return "\n".join([*lines, "", table(["version", "bundle", "head of", "image"], bundles)])
+    return [*lines, "", *table(["version", "bundle", "head of", "image"], bundles).split("\n")]
 
 
 def _heads(package: dict[str, Any]) -> str:

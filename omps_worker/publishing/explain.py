@@ -154,7 +154,7 @@ def as_text(explanation: Explanation) -> str:
     lines += [f"{'no match' if index == 0 else '':9} {sentence}" for index, sentence in enumerate(sentences)]
     waits = any(outcome.status is Status.RETRYING for outcome in explanation.outcomes)
     reason = "it would wait (paused)" if waits and explanation.decision == PUBLISH else explanation.reason
-    lines.append(f"decision  {explanation.decision}" + (f": {in_words(reason)}" if reason else ""))
+    lines.append(f"decision  {explanation.decision}{_where(explanation)}" + (f": {in_words(reason)}" if reason else ""))
     for outcome, planned in zip(explanation.outcomes, explanation.without_pauses, strict=True):
         if outcome.target is None:
             continue
@@ -177,6 +177,13 @@ def as_text(explanation: Explanation) -> str:
             f"{'files' if index == 0 else '':9} {name}" for index, name in enumerate(packed.extracted_files or ())
         ]
     return "\n".join(one_line(line) for line in lines)
+
+
+def _where(explanation: Explanation) -> str:
+    """Return at which targets a build fails or is skipped, if it is not at all of them."""
+    status = {FAIL: Status.FAILED, SKIP: Status.SKIPPED}.get(explanation.decision)
+    places = [outcome.place for outcome in explanation.outcomes if outcome.place and outcome.status is status]
+    return f" at {', '.join(places)}" if 0 < len(places) < len(explanation.outcomes) else ""
 
 
 def _prospect(planned: Outcome) -> str:

@@ -80,6 +80,17 @@ def test_a_program_reads_channels_heads_and_bundles(place: Place) -> None:
     assert package["bundles"] == [{"name": "otter.v1.0.0", "version": "1.0.0", "image": image}]
 
 
+def test_a_package_that_breaks_the_rules_is_shown_as_far_as_it_can_be(place: Place) -> None:
+    bundle, stable = bundle_blob("otter.v1.0.0", "1.0.0"), channel("stable", "otter.v1.0.0")
+    channels = [stable, {**stable, "name": 5}, {"schema": "olm.channel", "name": "odd"}]
+    for number in range(1, 4):
+        place.files["otter"] = PackageFile.of([package_blob(), bundle, *channels[:number]]).data()
+        place.store()
+        (package,) = read_catalog(place.client, place.name, "otter").as_json()["packages"]
+        assert [each["name"] for each in package["bundles"]] == ["otter.v1.0.0"]
+        assert package["channels"] == ({} if number == 3 else dict.fromkeys(["stable", "5"][:number], "otter.v1.0.0"))
+
+
 def test_a_catalog_that_is_not_there_yet_is_empty(place: Place) -> None:
     found = read_catalog(place.client, place.name)
     assert (found.digest, found.packages) == (None, ())

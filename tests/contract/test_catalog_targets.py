@@ -266,6 +266,13 @@ def test_explain_says_what_would_change(place: Place) -> None:
     assert (target["organization"], target["catalog"]["channels"]) == (None, {"stable": "etcd.v1.1.0"})
 
 
+def test_explain_says_where_a_build_is_skipped_if_another_target_takes_it(place: Place) -> None:
+    build = place.bundle("both-bundle-container")
+    assert "decision  skip at community: bundle build\n" in as_text(place.explained(build["nvr"]))
+    only = place.bundle("etcd-container", manifest_list=False)
+    assert "decision  skip: bundle build\n" in as_text(place.explained(only["nvr"]))
+
+
 def test_explain_says_that_nothing_would_change(place: Place) -> None:
     build = place.bundle()
     place.outcomes(build)

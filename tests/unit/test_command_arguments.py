@@ -16,6 +16,8 @@ from click.testing import CliRunner, Result
 from omps_worker.bootstrap import Site
 from omps_worker.broker_site import BrokerSite
 from omps_worker.cli import main
+from omps_worker.destinations.catalog.contents import CatalogContents
+from omps_worker.destinations.catalog.packages.package_file import PackageFile
 from tests.support.configuration import MAPPING, MINIMAL
 from tests.support.sources import modules, tree
 
@@ -239,3 +241,17 @@ def test_only_what_was_bound_is_said_to_be_unbound(
     )
     told = json.loads(run(tmp_path, "unbind", "amq.topic", "org.#", "--json", *options).output)
     assert (told["was_bound"], told["dry_run"]) == (bound, dry_run)
+
+
+def test_names_in_a_catalog_move_no_cursor_and_begin_no_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blobs = [
+        {"schema": "olm.package", "name": f"etcd{HOSTILE}", "defaultChannel": HOSTILE},
+        {"schema": "olm.channel", "name": HOSTILE, "package": "etcd", "entries": [{"name": HOSTILE}]},
+        {"schema": "olm.bundle", "name": HOSTILE, "package": "etcd", "image": HOSTILE, "properties": []},
+    ]
+    contents = CatalogContents("host/path:tag", "sha256:1", (PackageFile.of(blobs),))
+    monkeypatch.setattr(Site, "catalog_contents", lambda *_: contents)
+    for words in (["nightly"], ["nightly", "etcd"]):
+        ran = run(tmp_path, "catalog", "show", *words)
+        assert (ran.exit_code, len(ran.output.splitlines())) == (0, 7 if len(words) == 1 else 9)
+        assert ran.output.replace("\n", "").isprintable()

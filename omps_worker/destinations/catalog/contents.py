@@ -11,7 +11,12 @@ from omps_worker.destinations.catalog.image_registry.client import ImageRegistry
 from omps_worker.destinations.catalog.image_registry.image_name import ImageName
 from omps_worker.destinations.catalog.images.catalog_image import Catalog, CatalogLayer, NotOurs
 from omps_worker.destinations.catalog.ledger import not_ours, open_catalog
-from omps_worker.destinations.catalog.packages.package_file import NotAPackageFile, PackageFile, version_text
+from omps_worker.destinations.catalog.packages.package_file import (
+    NotAPackageFile,
+    PackageFile,
+    known_heads,
+    version_text,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +74,7 @@ def _package_json(package: PackageFile) -> dict[str, Any]:
     return {
         "package": package.name,
         "digest": package.digest,
-        "channels": package.heads(),
+        "channels": known_heads(package),
         "default_channel": package.default_channel,
         "bundles": [
             {"name": str(bundle.get("name")), "version": version_text(bundle), "image": str(bundle.get("image"))}

@@ -25,13 +25,12 @@ from omps_worker.destinations.catalog.edits import (
     DeletionEdit,
     TreeEdit,
     Wishes,
-    known_heads,
     version_of_head,
 )
 from omps_worker.destinations.catalog.image_registry.client import ImageRegistryClient
 from omps_worker.destinations.catalog.images.image import Format
 from omps_worker.destinations.catalog.merge import Graph, Overwrite
-from omps_worker.destinations.catalog.packages.package_file import version_text
+from omps_worker.destinations.catalog.packages.package_file import known_heads, version_text
 from omps_worker.destinations.catalog.updates import CatalogImage, CatalogUpdates, Edit, Updated
 from omps_worker.destinations.catalog.visibility import QuayApi, make_public
 from omps_worker.manifests.contents import ArchiveContents

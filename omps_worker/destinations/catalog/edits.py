@@ -29,7 +29,13 @@ from omps_worker.destinations.catalog.merge import (
     merge_tree,
     without,
 )
-from omps_worker.destinations.catalog.packages.package_file import Blob, PackageFile, version_of, version_text
+from omps_worker.destinations.catalog.packages.package_file import (
+    Blob,
+    PackageFile,
+    known_heads,
+    version_of,
+    version_text,
+)
 from omps_worker.destinations.catalog.updates import Change
 
 
@@ -222,14 +228,6 @@ class DeletionEdit:
     def superseded(self, state: CatalogState) -> bool:  # noqa: ARG002
         """Return False: no build takes part."""
         return False
-
-
-def known_heads(package: PackageFile) -> dict[str, str]:
-    """Return the heads of channels, {} for a package that is in the catalog and breaks today's rules."""
-    try:
-        return package.heads()
-    except (LookupError, TypeError, AttributeError):
-        return {}
 
 
 def version_of_head(package: PackageFile) -> str:

@@ -168,6 +168,14 @@ class PackageFile:
         return {channel["name"]: heads_of(channel["entries"])[0] for channel in self.channels}
 
 
+def known_heads(package: PackageFile) -> dict[str, str]:
+    """Return the heads of channels, {} for a package that is in the catalog and breaks today's rules."""
+    try:
+        return {str(channel): str(head) for channel, head in package.heads().items()}
+    except (LookupError, TypeError, AttributeError):
+        return {}
+
+
 def _by_version(blob: Blob) -> tuple[Any, ...]:
     version = version_of(blob)
     name = str(blob.get("name"))
