@@ -30,13 +30,18 @@ ENDING_SECONDS = 3.0
 """How many seconds closing the connection and printing the summary may take."""
 
 
+def _place_fault(name: str) -> str | None:
+    # Results and the mapping name a catalog so among organizations.
+    return organization_name_fault(name.removeprefix(CATALOG))
+
+
 @click.command()
 @click.option(
     "--organization",
     "organizations",
     multiple=True,
     metavar="NAME",
-    callback=valid_names(organization_name_fault),
+    callback=valid_names(_place_fault),
     help="Only results for this organization. Can be repeated.",
 )
 @click.option(

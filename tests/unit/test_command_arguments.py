@@ -187,6 +187,8 @@ ORGANIZATIONS = "(organizations in the configuration: community): add it, or cor
         (["push", "a-1-1", "--new-catalog", "--organization", "community"], "give --catalog as well"),
         (["push-zip", ZIP, "--new-catalog"], "give --catalog as well"),
         (["push-zip", ZIP, "--catalog", "nowhere"], THERE),
+        (["watch", "--catalog", "catalog:stable"], "catalog:stable is not the name of a catalog"),
+        (["watch", "--organization", "a/b"], "a/b is not the name of an organization"),
         (["catalog", "show"], "Missing argument 'NAME'."),
         (["catalog", "show", "nowhere"], THERE),
         (["catalog", "show", "a/b"], "Invalid value for 'NAME': a/b is not the name of a catalog"),
