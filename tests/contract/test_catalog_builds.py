@@ -91,8 +91,8 @@ def test_faults_of_all_versions_are_told_at_once_before_any_call(site):
         site.release(broken)
 
     told = " ".join(caught.value.details["findings"])
-    assert "/0.9.0/" in told
-    assert "/1.0.0/" in told
+    assert "0.9.0/otter-cache" in told
+    assert "1.0.0/otter-cache" in told
     assert site.registry.log == []
 
 
