@@ -60,7 +60,7 @@ class ErrorReportingGroup(click.Group):
             if error.errno == errno.EPIPE:
                 raise
             log.debug("traceback of the error", exc_info=True)
-            print_to_stderr(f"error: {error}")
+            print_to_stderr(f"error: {_system_error(error)}")
             _discard_output()
             sys.exit(FAILED)
 
@@ -98,6 +98,12 @@ def _printable_errors() -> Iterator[None]:
         if not isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):
             error.message = one_line(with_single_stops(error.message))  # type: ignore[misc]
         raise
+
+
+def _system_error(error: OSError) -> str:
+    """Return the file and the system's reason, without the number that only programmers read."""
+    named = error.filename is not None and error.strerror
+    return f"{os.fsdecode(error.filename)}: {error.strerror}" if named else error.strerror or str(error)
 
 
 def _discard_output() -> None:
@@ -152,6 +158,17 @@ def valid_names(
         return tuple(name for value in values if (name := check(context, parameter, value)) is not None)
 
     return checked
+
+
+def directory_path(_context: click.Context, _parameter: click.Parameter, value: str | None) -> Path | None:
+    """Return the path of a directory. A click callback; returns None if the option is not given.
+
+    Raises BadParameter for an empty name, which an unset shell variable gives: Path would take it for the current
+    directory.
+    """
+    if value is not None and not value.strip():
+        raise click.BadParameter("must not be empty.")
+    return None if value is None else Path(value)
 
 
 def no_named_pipe(_context: click.Context, _parameter: click.Parameter, value: Path) -> Path:

@@ -18,6 +18,7 @@ from omps_worker.cli.common import (
     TRANSIENT,
     Command,
     as_json,
+    directory_path,
     dry_run_option,
     duration_seconds,
     print_json,
@@ -32,13 +33,6 @@ from omps_worker.common.text import counted
 if TYPE_CHECKING:
     from omps_worker.broker_site import BrokerSite
     from omps_worker.messages.dead_letter import FailureSelection, ParkedFailure
-
-
-def _directory(_context: click.Context, _parameter: click.Parameter, value: str) -> Path:
-    # An unset shell variable gives an empty name, which Path would take for the current directory.
-    if not value.strip():
-        raise click.BadParameter("must not be empty.")
-    return Path(value)
 
 
 def selection_options(command: Command) -> Command:
@@ -198,7 +192,7 @@ def discard(
 
 
 @failed.command(cls=InterruptibleCommand, nothing_done="0 messages exported")
-@click.argument("directory", type=click.Path(file_okay=False), metavar="DIR", callback=_directory)
+@click.argument("directory", type=click.Path(file_okay=False), metavar="DIR", callback=directory_path)
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @selection_options
 @dry_run_option
