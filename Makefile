@@ -23,7 +23,7 @@ setup-demo:
 setup-test:
 	@scripts/setup test
 
-demo: setup-demo ## watch builds become releases, with a private broker, Koji and app registry
+demo: setup-demo ## watch builds become releases and bundles of a catalog, with a private broker, Koji and registries
 	@$(RUN) .venv/bin/omps-worker demo
 
 test: setup-test ## run all tests

@@ -24,6 +24,7 @@ from omps_worker.cli.common import (
     DONE,
     ErrorReportingGroup,
     as_json,
+    directory_path,
     exit_code_of,
     no_named_pipe,
     not_empty,
@@ -124,11 +125,12 @@ def schema(what: str) -> None:
 @click.option(
     "--directory",
     metavar="DIR",
-    type=click.Path(path_type=Path),
+    type=click.Path(file_okay=False),
+    callback=directory_path,
     help="Keep the sandbox's files in this directory. Default: a temporary directory, deleted at the end.",
 )
 def sandbox(directory: Path | None) -> None:
-    """Run a private broker, Koji and app registry.
+    """Run a private broker, Koji, app registry and image registry.
 
     They listen on loopback only, until you press Ctrl-C. Prints how to use them. Needs RabbitMQ, but no configuration.
     """

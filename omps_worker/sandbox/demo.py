@@ -15,33 +15,18 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omps_worker.common.model import BuildState, OperatorKind
 from omps_worker.common.text import one_line, table
-from omps_worker.sandbox import operators
-from omps_worker.sandbox.build_system.messages import BusMessage
-from omps_worker.sandbox.site import QUEUE, ResultWatch, SandboxSite
+from omps_worker.sandbox.installed import own_command
+from omps_worker.sandbox.site import CATALOG, CATALOG_PATH, CATALOG_TAG, QUEUE, ResultWatch, SandboxSite
+from omps_worker.sandbox.story import IGNORED, IN_CATALOG, Ending, Scene, tell
 
 SECONDS = 50
 """How many seconds the builds may take, once the sandbox is running."""
 
-IGNORED = "ignored"
 _COLOURS = {"published": "32", "unchanged": "36", "skipped": "33", "failed": "31", IGNORED: "90"}
-
-
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """One build of the demo: what it is, the message about it, and its expected outcome."""
-
-    title: str
-    nvr: str
-    message: BusMessage
-    status: str
-    detail: str
-    """The expected release, reason or error."""
 
 
 def play(*, colours: bool, say: Callable[[str], object] = print) -> int:
@@ -50,79 +35,13 @@ def play(*, colours: bool, say: Callable[[str], object] = print) -> int:
         print("error: the demo needs RabbitMQ; install the package rabbitmq-server", file=sys.stderr)
         return 1
     with tempfile.TemporaryDirectory(prefix="omps-worker-demo-") as directory:
-        say("Starting RabbitMQ, Koji and an app registry on loopback …")
+        say("Starting RabbitMQ, Koji, an app registry and an image registry on loopback …")
         try:
             with SandboxSite(Path(directory)) as site:
                 return _Demonstration(site, colours, say).run()
         except RuntimeError as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
-
-
-def story(site: SandboxSite) -> list[Scene]:
-    """Add the builds to the site's Koji, and return their scenes."""
-    koji = site.koji
-
-    def scene(title: str, status: str, detail: str, **build: Any) -> Scene:
-        made = koji.add_build(**build)
-        return Scene(title, made["nvr"], koji.message(made), status, detail)
-
-    otter = {"name": "otter-cache-operator-container", "owner": "jdoe"}
-    first = operators.zip_of(operators.nested_operator(versions=("0.9.0", "1.0.0")))
-    second = operators.zip_of(operators.nested_operator(versions=("0.9.0", "1.0.0", "1.1.0")))
-    flat = operators.zip_of(operators.flat_operator())
-    return [
-        scene(
-            "an operator with two versions, each in its own directory",
-            "published", "community/otter-cache 1.0.0",
-            version="1.0.0", release="1", manifests=first, **otter,
-        ),
-        scene(
-            "an operator with all its files in one directory",
-            "published", "partners/lantern 1.4.2",
-            name="partner-lantern-container", version="1.4.2", release="3", manifests=flat,
-            owner="asmith",
-        ),
-        scene(
-            "a rebuild of the first operator, with the same manifests",
-            "unchanged", "community/otter-cache 1.0.0",
-            version="1.0.0", release="2", manifests=first, **otter,
-        ),
-        scene(
-            "the first operator with a new version",
-            "published", "community/otter-cache 2.0.0",
-            version="1.1.0", release="1", manifests=second, **otter,
-        ),
-        scene(
-            "a bundle image, which app registries do not take",
-            "skipped", "bundle build",
-            name="heron-operator-bundle-container", version="2.0.1", release="1",
-            manifests=operators.zip_of(operators.bundle_tree()), kind=OperatorKind.BUNDLE, owner="jdoe",
-        ),
-        scene(
-            "an image that is not an operator",
-            "skipped", "not an operator image",
-            name="kestrel-operator-container", version="5.1", release="9", owner="asmith",
-        ),
-        scene(
-            "an operator with a damaged archive",
-            "failed", "OMPSUploadedFileError",
-            name="magpie-operator-container", version="0.3.0", release="1", manifests=first[: len(first) // 2],
-            owner="jdoe",
-        ),
-        scene(
-            "a build that failed in Koji",
-            IGNORED, "the build is not complete",
-            name="wren-operator-container", version="1.0.0", release="1", state=BuildState.FAILED,
-            owner="jdoe",
-        ),
-        scene(
-            "an operator that the mapping excludes",
-            IGNORED, "a rule of the mapping excludes it",
-            name="playground-finch-container", version="0.1", release="1", manifests=flat,
-            owner="jdoe",
-        ),
-    ]  # fmt: skip
 
 
 class _Demonstration:
@@ -132,13 +51,14 @@ class _Demonstration:
         self._site = site
         self._colours = colours
         self._say = say
-        self._outcomes: dict[str, tuple[str, str]] = {}
+        self._outcomes: dict[str, dict[str, Ending]] = {}
+        """What became of each build, by its NVR, at each of its targets."""
         self._started = time.monotonic()
 
     def run(self) -> int:
         """Send the message of each scene, check the outcomes, and return the exit code."""
-        scenes = story(self._site)
-        self._say(f"RabbitMQ, Koji and the registry are running. {len(scenes)} builds are about to finish:")
+        scenes = tell(self._site)
+        self._say(f"RabbitMQ, Koji and the registries are running. {len(scenes)} builds are about to finish:")
         for scene in scenes:
             self._say(f"  {scene.nvr:42} {scene.title}")
         watch = ResultWatch(self._site)
@@ -190,41 +110,51 @@ class _Demonstration:
     def _wait_for_outcome(self, scene: Scene, watch: ResultWatch, worker: subprocess.Popen[str]) -> None:
         def has_outcome() -> bool:
             watch.poll(self._record)
-            if self._alive(worker) and scene.nvr in self._outcomes:
+            if self._alive(worker) and len(self._outcomes.get(scene.nvr, {})) >= len(scene.endings):
                 return True
             # The worker acks an ignored message and publishes no result. That it was acked shows when the worker
             # has stopped: the queue must then be empty.
-            return scene.status == IGNORED and watch.depth(QUEUE) == 0
+            return scene.ignored and watch.depth(QUEUE) == 0
 
         self._wait(has_outcome, f"the outcome of {scene.nvr}")
         if scene.nvr not in self._outcomes:
-            self._outcomes[scene.nvr] = (IGNORED, scene.detail)
-            self._line(_COLOURS[IGNORED], "·", scene.nvr, f"ignored: {scene.detail}")
+            self._outcomes[scene.nvr] = dict(scene.endings)
+            (ending,) = scene.endings.values()
+            self._line(_COLOURS[IGNORED], "·", scene.nvr, f"ignored: {ending.detail}")
 
     def _record(self, result: Mapping[str, Any]) -> None:
-        status, package = result["status"], f"{result['organization']}/{result['repo']}"
-        release = f"{package} {result['version']}" if result["version"] else package
-        detail = result["error"]["name"] if result["error"] else result["reason"] or release
-        self._outcomes[result["nvr"]] = (status, detail)
-        text = f"{detail}: {result['error']['message']}" if result["error"] else detail
+        status, error, target = result["status"], result["error"], _target(result)
+        release = f"{target}/{result['repo']} {result['version'] or ''}".rstrip()
+        detail = error["name"] if error else result["reason"] or release
+        self._outcomes.setdefault(result["nvr"], {})[target] = Ending(status, detail)
+        text = detail
+        if error:
+            text = f"{target}: {detail}: {error['message']}"
+        elif result["reason"]:
+            text = f"{target}: {detail}"
         self._line(_COLOURS[status], "✗" if status == "failed" else "✓", result["nvr"], f"{status}: {text}")
 
     def _conclude(self, scenes: list[Scene], watch: ResultWatch, code: int) -> int:
         self._say("\nOutcome of each build:")
         rows, faults = [], []
         for scene in scenes:
-            status, detail = self._outcomes[scene.nvr]
-            as_expected = (status, detail) == (scene.status, scene.detail)
-            rows.append((scene.nvr, status, detail, "as expected" if as_expected else "UNEXPECTED"))
-            if not as_expected:
-                faults.append(f"{scene.nvr}: expected {scene.status}, {scene.detail}")
-        self._say(table(["build", "status", "detail", ""], rows))
-        self._say("\nReleases in the registry:")
+            outcome = self._outcomes[scene.nvr]
+            for target in dict.fromkeys((*scene.endings, *outcome)):
+                found, expected = outcome.get(target), scene.endings.get(target)
+                shown = found or Ending("no outcome", "")
+                as_expected = "as expected" if found == expected else "UNEXPECTED"
+                rows.append((scene.nvr, target, shown.status, shown.detail, as_expected))
+                if found != expected:
+                    faults.append(f"{scene.nvr} at {target}: expected {expected}")
+        self._say(table(["build", "target", "status", "detail", ""], rows))
+        self._say("\nReleases in the app registry:")
         self._say(table(["package", "release", "digest", "visible to"], self._releases()))
+        faults += self._show_catalog(watch)
         self._say("\nResult messages on the bus:")
-        self._say(table(["topic", "build"], [(topic, result["nvr"]) for topic, result in watch.results]))
+        told = [(topic, result["nvr"], _target(result)) for topic, result in watch.results]
+        self._say(table(["topic", "build", "target"], told))
         unacked, parked = watch.depth(QUEUE), watch.depth(f"{QUEUE}.failed")
-        expected_parked = sum(scene.status == "failed" for scene in scenes)
+        expected_parked = sum(any(ending.status == "failed" for ending in scene.endings.values()) for scene in scenes)
         self._say(f"\nMessages parked in the failed queue {QUEUE}.failed: {parked}. The worker's exit code: {code}.")
         if parked != expected_parked:
             faults.append(f"expected {expected_parked} parked message(s)")
@@ -233,11 +163,35 @@ class _Demonstration:
         if code:
             faults.append(f"the worker's log:\n{self._log()}")
         if self._releases() != _expected_releases(scenes, self._releases()):
-            faults.append("the releases in the registry are not the published ones")
+            faults.append("the releases in the app registry are not the published ones")
         for fault in faults:
             self._say(f"UNEXPECTED: {fault}")
         self._say("Everything went as expected." if not faults else "Not everything went as expected.")
+        self._say(
+            f"\nNext: `{own_command()} sandbox` keeps these services running, and prints how to publish manifests"
+            "\nof your own to the catalog and how to read their bundle image with skopeo."
+        )
         return 1 if faults else 0
+
+    def _show_catalog(self, watch: ResultWatch) -> list[str]:
+        """Show what a cluster finds in the catalog; return what is wrong with it."""
+        self._say(
+            f"\nThe catalog {self._site.catalog_image} is a container image. Clusters read it, offer its"
+            "\npackages, and install the bundle image that is the head of a channel. What they find there:"
+        )
+        looks: tuple[tuple[str, ...], ...] = ((CATALOG,), (CATALOG, "otter-cache"))
+        commands = [self._site.worker("catalog", "show", *look) for look in looks]
+        faults = []
+        for look, command in zip(looks, commands, strict=True):
+            text = self._output(command)
+            self._say(f"\n$ omps-worker catalog show {' '.join(look)}\n{text.rstrip()}")
+            if command.returncode:
+                faults.append(f"catalog show ended with exit code {command.returncode}; the log:\n{self._log()}")
+        told = [result["catalog"]["digest"] for _, result in watch.results if _target(result) == IN_CATALOG]
+        last = next((digest for digest in reversed(told) if digest), None)
+        if last is None or self._site.images.tags(CATALOG_PATH).get(CATALOG_TAG) != last:
+            faults.append("the catalog is not what the last result about it says")
+        return faults
 
     def _releases(self) -> list[tuple[str, str, str, str]]:
         registry = self._site.registry
@@ -251,6 +205,15 @@ class _Demonstration:
             for organization, repository in sorted(registry.packages())
             for release in registry.releases(organization, repository)
         ]
+
+    @staticmethod
+    def _output(command: subprocess.Popen[str]) -> str:
+        """Wait until a command has ended, and return its output; a command that does not end is killed."""
+        try:
+            return command.communicate(timeout=SECONDS)[0]
+        except subprocess.TimeoutExpired:
+            command.kill()
+            return command.communicate()[0]
 
     def _stop(self, worker: subprocess.Popen[str]) -> int:
         worker.send_signal(signal.SIGTERM)
@@ -275,8 +238,19 @@ class _Demonstration:
         return path.read_text(errors="replace") if path.exists() else ""
 
 
+def _target(result: Mapping[str, Any]) -> str:
+    """Return the label of the target that a result is about."""
+    catalog = result["catalog"]
+    return f"catalog:{catalog['name']}" if catalog else str(result["organization"])
+
+
 def _expected_releases(scenes: list[Scene], held: list[tuple[str, str, str, str]]) -> list[tuple[str, str, str, str]]:
-    published = {scene.detail for scene in scenes if scene.status == "published"}
+    published = {
+        ending.detail
+        for scene in scenes
+        for target, ending in scene.endings.items()
+        if ending.status == "published" and target != IN_CATALOG
+    }
     missing = published - {f"{package} {version}" for package, version, _, _ in held}
     return [row for row in held if f"{row[0]} {row[1]}" in published] + [
         (release, "missing", "", "") for release in sorted(missing)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A complete site for experiments: broker, Koji, app registry, and a configuration for them.
+"""A complete site for experiments: broker, Koji, app registry, image registry, and a configuration for them.
 
 Everything is on loopback, on ports that the operating system chooses, with all files in one directory.
 """
@@ -22,9 +22,16 @@ from omps_worker.sandbox.app_registry.server import SandboxRegistry
 from omps_worker.sandbox.broker import RabbitNode
 from omps_worker.sandbox.build_system.messages import BusMessage
 from omps_worker.sandbox.build_system.server import SandboxKoji
+from omps_worker.sandbox.image_registry.server import SandboxImageRegistry
 
 TOPIC_PREFIX = "org.example.sandbox"
 QUEUE = "omps-worker"
+
+CATALOG = "community"
+"""The name of the catalog in the configuration and in the mapping."""
+
+CATALOG_PATH, CATALOG_TAG = "community/catalog", "latest"
+"""Where the image registry has the catalog's image."""
 
 MAPPING = """\
 version: 1
@@ -33,15 +40,19 @@ rules:
     publish: []
   - match: {component: "*-operator-container", owner: [jdoe, asmith]}
     publish:
-      - organization: community
+      %(operators)s
   - match: {component: "*-operator-bundle-container"}
     publish:
-      - organization: community
+      %(bundles)s
   - match: {component: "partner-*-container"}
     publish:
       - organization: partners
         version: csv
 """
+
+_ORGANIZATION, _CATALOG = "- organization: community", f"- catalog: {CATALOG}"
+_PUBLISHED_TO_BOTH = {"operators": f"{_ORGANIZATION}\n      {_CATALOG}", "bundles": _CATALOG}
+_PUBLISHED_TO_ORGANIZATIONS = {"operators": _ORGANIZATION, "bundles": _ORGANIZATION}
 
 CONFIGURATION = """\
 amqp_url = {amqp_url}
@@ -77,6 +88,13 @@ public = true
 token_file = "secrets/partners"
 """
 
+CATALOG_CONFIGURATION = """
+[consumer_config.catalogs.{name}]           # everyone can pull its images
+image = {image}
+username = "{name}+push"
+password_file = "secrets/{name}-images"
+"""
+
 
 Site = TypeVar("Site", bound="SandboxSite")
 
@@ -84,16 +102,23 @@ Site = TypeVar("Site", bound="SandboxSite")
 class SandboxSite:
     """A sandbox site, as a context manager. ``directory`` is created if it is missing, and is kept.
 
-    ``node`` or ``amqp_url`` name a broker to use; without them, the site starts its own.
+    ``node`` or ``amqp_url`` name a broker to use; without them, the site starts its own. ``catalog=False``: the image
+    registry is not started, and neither configuration nor mapping names a catalog, until ``add_catalog``.
+
+    ``koji``, ``registry`` and ``images`` can be told to fail, see ``faults``.
     """
 
-    def __init__(self, directory: Path, *, node: RabbitNode | None = None, amqp_url: str | None = None) -> None:
+    def __init__(
+        self, directory: Path, *, node: RabbitNode | None = None, amqp_url: str | None = None, catalog: bool = True
+    ) -> None:
         self.directory = directory
         self._own_node = node is None and amqp_url is None
-        self.node = node or RabbitNode(directory / "broker")
+        self.node = node or RabbitNode(broker_directory(directory))
         self._amqp_url = amqp_url
         self.koji = SandboxKoji()
         self.registry = SandboxRegistry()
+        self.images = SandboxImageRegistry(login="token")
+        self._has_catalog = catalog
         self._parts = ExitStack()
 
     @property
@@ -106,6 +131,11 @@ class SandboxSite:
         """The URL of the broker."""
         return self._amqp_url or self.node.amqp_url
 
+    @property
+    def catalog_image(self) -> str:
+        """The image of the catalog: ``host/path:tag``."""
+        return f"{self.images.host}/{CATALOG_PATH}:{CATALOG_TAG}"
+
     def __enter__(self: Site) -> Site:
         with ExitStack() as starting:
             if self._own_node:
@@ -113,6 +143,9 @@ class SandboxSite:
             starting.enter_context(self.koji)
             starting.enter_context(self.registry)
             self._write_configuration()
+            if self._has_catalog:
+                starting.enter_context(self.images)
+                self.add_catalog()
             self._parts = starting.pop_all()
         return self
 
@@ -120,6 +153,19 @@ class SandboxSite:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._parts.close()
+
+    def add_catalog(self) -> None:
+        """Name a catalog in configuration and mapping. The image registry must have been started.
+
+        Everyone may pull from the registry, as from Quay's public repositories: nobody needs a login to read.
+        """
+        self.images.accounts.public = ["*"]
+        account = self.images.accounts.add(f"{CATALOG}+push", None, push=(f"{CATALOG}/*",))
+        _write_secret(self.directory / "secrets" / f"{CATALOG}-images", account.password)
+        image = f"{self.images.url}/{CATALOG_PATH}:{CATALOG_TAG}"
+        with self.config.open("a") as file:
+            file.write(CATALOG_CONFIGURATION.format(name=CATALOG, image=json.dumps(image)))
+        (self.directory / "mapping.yaml").write_text(MAPPING % _PUBLISHED_TO_BOTH)
 
     def worker(self, *arguments: str, log: Path | None = None) -> subprocess.Popen[str]:
         """Start ``omps-worker ARGUMENTS`` on this site as a process.
@@ -164,7 +210,7 @@ class SandboxSite:
             self.registry.add_organization(organization)
             _write_secret(secrets / organization, self.registry.add_robot(organization))
         _write_secret(secrets / "community-oauth", self.registry.add_oauth_token("community"))
-        (self.directory / "mapping.yaml").write_text(MAPPING)
+        (self.directory / "mapping.yaml").write_text(MAPPING % _PUBLISHED_TO_ORGANIZATIONS)
         self.config.write_text(
             CONFIGURATION.format(
                 amqp_url=json.dumps(self.amqp_url),
@@ -175,6 +221,11 @@ class SandboxSite:
                 registry_url=json.dumps(self.registry.url),
             )
         )
+
+
+def broker_directory(directory: Path) -> Path:
+    """Return where a site in ``directory`` keeps the files of its own broker."""
+    return directory / "broker"
 
 
 def _write_secret(path: Path, secret: str) -> None:

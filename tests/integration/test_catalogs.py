@@ -30,10 +30,10 @@ def otter(site, version="1.0.0", release="1"):
     return site.koji.add_build(OTTER, version, release, manifests=manifests)
 
 
-def heron(place, version, **more):
-    pullspec = place.push_bundle("heron", version)
+def heron(place, version, *, manifest_list=True):
+    pullspec = place.push_bundle("heron", version, manifest_list=manifest_list)
     return place.site.koji.add_build(
-        HERON, version, "1", kind=OperatorKind.BUNDLE, pullspec=pullspec, completed_at=None, **more
+        HERON, version, "1", kind=OperatorKind.BUNDLE, pullspec=pullspec, manifest_list=manifest_list
     )
 
 
@@ -149,7 +149,7 @@ def test_an_image_of_another_program_is_replaced_only_deliberately(place):
 
 def test_what_would_happen_is_shown_without_the_right_to_write(place):
     site = place.site
-    place.images.accounts.add("robot", "secret", push=(), pull=("*",))
+    place.forbid_pushes()
     build = otter(site)
     explained = site.command("explain", build["nvr"])
     assert "target    catalog:community/otter-cache: would add otter-cache.v1.0.0 (1.0.0) as head of " in explained.out

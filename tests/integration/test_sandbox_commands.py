@@ -11,7 +11,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from omps_worker.cli import main
 from tests.support.commands_page import examples, fits
 from tests.support.waiting import wait_until
 
@@ -32,6 +34,18 @@ def processes_that_mention(text):
         except OSError:
             continue
     return found
+
+
+def typed(guide):
+    """The commands of the guide from the first to the reading of one's own bundle."""
+    steps = guide.partition("Set up another terminal:")[2].partition("# Start the worker")[0].splitlines()
+    return "\n".join(line.strip() for line in steps if line.startswith("  "))
+
+
+def sandbox_in(*directory):
+    """Run ``omps-worker sandbox`` in this process, where it must not start anything."""
+    ended = CliRunner().invoke(main, ["sandbox", "--directory", *map(str, directory)])
+    return ended.exit_code, ended.output
 
 
 def test_the_demo_tells_its_story_and_leaves_nothing_behind(environment, tmp_path):
@@ -79,9 +93,17 @@ def test_the_sandbox_stays_until_it_is_told_to_end_and_says_how_to_use_it(enviro
                 env=settings,
             )
 
-        assert omps_worker("check").returncode == 0
-        assert omps_worker("push", nvr).returncode == 0
-        message = re.search(r"fedora-messaging publish (\S+)", text)[1]
+        walk = subprocess.run(
+            ["sh", "-e"], input=typed(text), capture_output=True, text=True, timeout=120, env=environment
+        )
+        assert walk.returncode == 0, walk.stderr
+        assert '"operators.operatorframework.io.bundle.package.v1": "my-operator"' in walk.stdout
+        own = {file.name for file in (place / "my-operator").iterdir()}
+        assert {file.name for file in (place / "bundle" / "manifests").iterdir()} == own - {"my-operator.package.yaml"}
+        with (place / "config.toml").open("a") as configuration:
+            configuration.write(re.search(r"  \[monitoring\]\n  port = ", text)[0] + "0\n")
+
+        message, bundle = re.findall(r"fedora-messaging publish (\S+)", text)
         assert omps_worker("explain", message).returncode == 0
         listed = subprocess.run(
             [place / "rabbitmqctl", "list_vhosts", "-q"], capture_output=True, text=True, timeout=60
@@ -93,12 +115,13 @@ def test_the_sandbox_stays_until_it_is_told_to_end_and_says_how_to_use_it(enviro
         )
         try:
             assert any("consuming" in line for line in worker.stderr)
-            published = subprocess.run(
-                [Path(sys.executable).with_name("fedora-messaging"), "publish", message],
-                capture_output=True, text=True, timeout=60, env=settings,
-            )  # fmt: skip
-            assert published.returncode == 0, published.stderr
-            assert any(f"unchanged {nvr}" in line for line in worker.stderr)
+            for each, outcome in ((message, f"unchanged {nvr}"), (bundle, "published heron-operator-bundle-")):
+                published = subprocess.run(
+                    [Path(sys.executable).with_name("fedora-messaging"), "publish", each],
+                    capture_output=True, text=True, timeout=60, env=settings,
+                )  # fmt: skip
+                assert published.returncode == 0, published.stderr
+                assert any(outcome in line for line in worker.stderr)
         finally:
             worker.terminate()
             assert worker.wait(30) == 0
@@ -111,3 +134,34 @@ def test_the_sandbox_stays_until_it_is_told_to_end_and_says_how_to_use_it(enviro
         sandbox.wait()
         sandbox.stdout.close()
     wait_until(lambda: not processes_that_mention(str(place)), what="the sandbox's processes to end")
+
+
+@pytest.mark.parametrize(
+    ("directory", "code", "said"),
+    [
+        ("", 2, "must not be empty."),
+        ("file", 2, "is a file."),
+        ("file/below", 1, "file/below: Not a directory."),
+        ("taken", 1, "taken/broker: it is not a directory."),
+    ],
+)
+def test_a_directory_that_cannot_be_used_is_named_with_the_reason(directory, code, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    Path("taken").mkdir()
+    Path("taken/broker").touch()
+    ended, output = sandbox_in(directory)
+    assert (ended, said in output) == (code, True), output
+    assert "Errno" not in output
+
+
+def test_a_directory_in_which_a_sandbox_is_running_is_refused(tmp_path):
+    (tmp_path / "broker").mkdir()
+    os.mkfifo(tmp_path / "broker" / "holders")
+    keeper = os.open(tmp_path / "broker" / "holders", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        ended, output = sandbox_in(tmp_path)
+    finally:
+        os.close(keeper)
+    assert (ended, f"A sandbox is running in {tmp_path} already: " in output) == (1, True), output
+    assert not (tmp_path / "config.toml").exists()

@@ -16,6 +16,7 @@ from typing import Any
 
 import pika
 
+from omps_worker.sandbox.broker import RabbitNode
 from omps_worker.sandbox.build_system.messages import BusMessage
 from omps_worker.sandbox.site import QUEUE, ResultWatch, SandboxSite
 from tests.support.waiting import wait_until
@@ -35,9 +36,16 @@ class Ran:
 
 
 class TestSite(SandboxSite):
-    """A SandboxSite with methods for tests."""
+    """A SandboxSite with methods for tests.
+
+    It has no catalog: a worker without one starts faster, and a build has one result. ``with_catalog`` in ``catalogs``
+    adds one.
+    """
 
     __test__ = False
+
+    def __init__(self, directory: Path, *, node: RabbitNode | None = None, amqp_url: str | None = None) -> None:
+        super().__init__(directory, node=node, amqp_url=amqp_url, catalog=False)
 
     def command(self, *arguments: str, environment: Mapping[str, str] | None = None) -> Ran:
         """Run ``omps-worker ARGUMENTS``, and wait until it ends."""
