@@ -302,6 +302,8 @@ class CatalogUpdate:
 
     Not a part of results.
     """
+    added: str | None = None
+    """The image that a bundle build added; None for package manifests, which are the package. Not a part of results."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the value of ``catalog`` in a result."""

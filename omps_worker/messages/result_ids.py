@@ -9,7 +9,9 @@ of a result was lost. Two different facts never have the same id.
 status                                      what the id is made of
 =========================================== ===================================================================
 all                                         status, registry, organization, repo, version, digest, nvr
-of a catalog                                the name of the catalog, and its image if that is known
+of a catalog                                the name of the catalog, and its image if that is known; of a bundle that
+                                            is in it, the bundle's image, not version and digest: those are of its
+                                            package, which other bundles change before a message is redelivered
 published                                   the time at which, according to the registry, the release was made: a
                                             release that is made again after a deletion is a different fact
 unchanged, skipped, failed, retrying,       the reason, and the id of the source message
@@ -47,6 +49,8 @@ def result_id(registry: str, outcome: Outcome, origin: Origin, attempt: Attempt)
     }
     if outcome.catalog_name is not None:
         fact |= {"catalog": outcome.catalog_name, "image": outcome.catalog.image if outcome.catalog else None}
+        if outcome.catalog is not None and outcome.catalog.added is not None:
+            fact |= {"version": None, "digest": None, "bundle": outcome.catalog.added}
     if outcome.status is Status.PUBLISHED:
         fact["released_at"] = outcome.released_at
     else:

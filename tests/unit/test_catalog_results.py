@@ -127,6 +127,16 @@ def test_the_same_fact_about_a_catalog_has_the_same_id_and_other_facts_have_othe
     assert message_id(replace(PUBLISHED, catalog=later)) == message_id(PUBLISHED)
 
 
+def test_a_bundle_that_was_added_is_one_fact_whatever_other_bundles_came_to_its_package() -> None:
+    added = replace(PUBLISHED, catalog=replace(UPDATE, added=f"registry.example.com/osbs/etcd-bundle@{DIGEST}"))
+    later = replace(added, version="9.9.9", digest="c" * 64)
+    assert message_id(later) == message_id(added)
+    another = replace(UPDATE, added=f"registry.example.com/osbs/etcd-bundle@{DIGEST[:-1]}0")
+    assert message_id(replace(added, catalog=another)) != message_id(added)
+    assert message_id(replace(PUBLISHED, version="9.9.9", digest="c" * 64)) != message_id(PUBLISHED)
+    assert "added" not in body(added)["catalog"]
+
+
 def test_ids_of_results_about_organizations_stay_what_they_were() -> None:
     there = Outcome(Status.PUBLISHED, "community", "etcd", "1.0.0", nvr="etcd-1-1", digest="3" * 64)
     assert message_id(there) == "b887491d-1c33-5171-832b-b55e0f27945e"

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 from pydantic import SecretStr
@@ -204,6 +205,8 @@ class CatalogDestination:
         package, before = merged.package, updated.state.package
         unpublished = job.content.plan.unpublished if isinstance(job.content, TreeContent) else ()
         update = _update_of(catalog, image, package.name, updated, unpublished)
+        if isinstance(job.content, BundleContent):
+            update = replace(update, added=job.content.pullspec)
         return Released(
             version_of_head(package),
             created=before is None or before.digest != package.digest,
