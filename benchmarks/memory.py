@@ -45,7 +45,7 @@ def measure(what: str, builds: int, messages: int, message_bytes: int) -> float:
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         node = stack.enter_context(RabbitNode(config=config))
-        site = stack.enter_context(SandboxSite(directory, node=node))
+        site = stack.enter_context(SandboxSite(directory, node=node, catalog=False))
         watch = ResultWatch(site)
         stack.callback(watch.close)
         worker = site.worker("run")

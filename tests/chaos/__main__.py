@@ -13,10 +13,23 @@ import tempfile
 from dataclasses import fields, replace
 from pathlib import Path
 
-from tests.chaos.storm import Plan, Storm
+from tests.chaos.plan import Plan
+from tests.chaos.storm import Storm
 
-LONG = Plan(builds=1000, packages=10, workers=3, kill_every=2.0, broker_restarts=3, outages=10, patience=600.0)
-STORMS = (LONG, replace(LONG, builds=500, nodes=3, broker_restarts=6), replace(LONG, builds=500, superseded="skip"))
+LONG = Plan(
+    builds=1000,
+    packages=10,
+    operators=100,
+    bundles=150,
+    workers=3,
+    kill_every=2.0,
+    most_kills=1000,
+    broker_restarts=3,
+    outages=10,
+    patience=600.0,
+)
+HALF = replace(LONG, builds=500, operators=50, bundles=75)
+STORMS = (LONG, replace(HALF, nodes=3, broker_restarts=6), replace(HALF, superseded="skip"))
 
 
 def plans(arguments: list[str]) -> tuple[Plan, ...]:

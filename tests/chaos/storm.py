@@ -15,87 +15,33 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pika
 from pika.exceptions import AMQPError
 
-from omps_worker.sandbox import operators
 from omps_worker.sandbox.faults import Fault
 from omps_worker.sandbox.site import QUEUE, TOPIC_PREFIX, SandboxSite
+from tests.chaos.builds import IN_CATALOG, StormBuild, builds_of, mapping_of
+from tests.chaos.catalog_books import look_at_catalog
 from tests.chaos.cluster import Cluster
+from tests.chaos.image_faults import ImageFaults
+from tests.chaos.plan import Plan, Report
 
 RESULTS = "results"
 """A queue of our own that keeps every result, whatever happens to the broker."""
 
 FINAL = {"published", "unchanged", "skipped", "failed"}
 
-MAPPING = """\
-version: 1
-rules:
-  - match: {component: "storm-*-container"}
-    superseded: SUPERSEDED
-    publish: [{organization: community}]
-"""
-
 EXTRA = """\
 [consumer_config.retry]
 delays = ["200ms", "1s", "2s"]
 give_up_after = "1h"
 """
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How bad it gets. Times are in seconds, chances from 0 to 1."""
-
-    seed: int = 1
-    builds: int = 40
-    packages: int = 4
-    workers: int = 2
-    repeated: float = 0.2
-    kill_every: float = 1.0
-    nodes: int = 1
-    """Of how many nodes the broker is a cluster."""
-    broker_restarts: int = 0
-    """How often a node of it is stopped or killed, and started again."""
-    lost_answers: float = 0.05
-    refused: float = 0.05
-    outages: int = 2
-    superseded: str = "publish"
-    patience: float = 120.0
-    """How long after the last message the workers may take to settle everything."""
-
-
-@dataclass
-class Report:
-    """What happened, and what was wrong with the outcome."""
-
-    plan: Plan
-    messages: int = 0
-    kills: int = 0
-    broker_restarts: int = 0
-    lost_answers: int = 0
-    refused: int = 0
-    seconds: float = 0.0
-    results: Counter[str] = field(default_factory=Counter)
-    releases: int = 0
-    faults: list[str] = field(default_factory=list)
-
-    def __str__(self) -> str:
-        lines = [
-            f"seed {self.plan.seed}: {self.plan.builds} builds of {self.plan.packages} packages, "
-            f"{self.plan.workers} workers, {self.messages} messages, superseded: {self.plan.superseded}",
-            f"kills {self.kills}, restarts of one of {self.plan.nodes} broker node(s) {self.broker_restarts}, "
-            f"answers lost {self.lost_answers}, requests refused {self.refused}, {self.seconds:.0f} s",
-            f"releases {self.releases}, results {dict(sorted(self.results.items()))}",
-        ]
-        return "\n".join([*lines, *(f"WRONG: {fault}" for fault in self.faults)])
 
 
 class Storm:
@@ -108,8 +54,9 @@ class Storm:
         self._directory = directory
         self._broker = Cluster(directory, plan.nodes)
         self._workers: list[subprocess.Popen[str]] = []
-        self._builds: list[dict[str, Any]] = []
-        self._told: list[dict[str, Any]] = []
+        self._builds: list[StormBuild] = []
+        self._told: dict[str, dict[str, Any]] = {}
+        """The results by their ids: what is told again has the same."""
         self._over = threading.Event()
         self._broker_free = threading.Lock()
         self.report = Report(plan)
@@ -153,19 +100,15 @@ class Storm:
 
     def _prepare(self) -> None:
         site, plan = self._site, self._plan
-        (site.directory / "mapping.yaml").write_text(MAPPING.replace("SUPERSEDED", plan.superseded))
+        (site.directory / "mapping.yaml").write_text(mapping_of(plan))
         text = site.config.read_text().replace("[consumer_config.koji]", f"{EXTRA}\n[consumer_config.koji]")
         text = text.replace(f'url = "{site.registry.url}"', f'url = "{site.registry.url}"\ntimeout = "3s"')
-        site.config.write_text(text)
+        site.config.write_text(f'{text}timeout = "2s"\n')  # of the catalog, which is the last section
         with self._channel() as channel:
             channel.queue_declare(RESULTS, durable=True, arguments={"x-queue-type": "quorum"})
             channel.queue_bind(RESULTS, "amq.topic", f"{TOPIC_PREFIX}.omps.release.#")
-        for number in range(plan.builds):
-            package = f"storm-{number % plan.packages}"
-            files = operators.flat_operator(package, version=f"1.0.{number}")
-            build = site.koji.add_build(f"{package}-container", "1.0", str(number), manifests=operators.zip_of(files))
-            self._builds.append(build)
-        pushes = range(plan.builds * 2)
+        self._builds = list(builds_of(plan, site))
+        pushes = range((plan.builds + plan.operators) * 2)
         for after in pushes:
             chance = self._random.random()
             if chance < plan.lost_answers:
@@ -175,15 +118,19 @@ class Storm:
                 site.registry.faults.add(Fault("(GET|POST) /cnr/.*", status=503, after=after))
                 self.report.refused += 1
 
+        updates = sum(IN_CATALOG in build.targets for build in self._builds)
+        self._image_faults = ImageFaults(site.images, random.Random(plan.seed + 3))
+        self._image_faults.plan(round(updates * plan.image_faults), updates)
+
     # During the storm.
 
     def _send_messages(self) -> None:
         builds = list(self._builds)
         builds += [build for build in self._builds if self._random.random() < self._plan.repeated]
         # Out of order, but not wildly: as after an outage of the bus.
-        builds.sort(key=lambda build: build["id"] + self._random.uniform(0, 8))
+        builds.sort(key=lambda build: build.koji["id"] + self._random.uniform(0, 8))
         for build in builds:
-            message = self._site.koji.message(build)
+            message = self._site.koji.message(build.koji)
             self._insist(lambda channel, message=message: self._site.send(channel, message))
             self.report.messages += 1
 
@@ -193,7 +140,7 @@ class Storm:
             # On a busy machine workers that are killed before they began would settle nothing.
             while self._consumers() < len(self._workers) and not self._over.wait(0.1):
                 pass
-            if self._over.is_set():
+            if self._over.is_set() or self.report.kills == self._plan.most_kills:
                 return
             number = chaos.randrange(len(self._workers))
             self._workers[number].send_signal(signal.SIGKILL)
@@ -227,8 +174,14 @@ class Storm:
         self.report.faults.append("patience ended before everything was settled")
 
     def _unsettled(self) -> list[str]:
-        final = {result["nvr"] for result in self._told if result["status"] in FINAL}
-        return [build["nvr"] for build in self._builds if build["nvr"] not in final]
+        """What has no final result: NVRs with the labels of targets."""
+        final = {(result["nvr"], _target(result)) for result in self._told.values() if result["status"] in FINAL}
+        return [
+            f"{build.nvr} at {target}"
+            for build in self._builds
+            for target in build.targets
+            if (build.nvr, target) not in final
+        ]
 
     def _empty(self) -> bool:
         """Whether nothing is ready or un-acked in any of our queues but those for people.
@@ -251,25 +204,23 @@ class Storm:
 
     def _look_at_the_books(self) -> None:
         self._hear()
-        told = self._told
+        self.report.image_faults = self._image_faults.end()
+        told = list(self._told.values())
         faults = self.report.faults
         digests: dict[str, str] = {}
-        final = defaultdict(set)
         for result in told:
             self.report.results[result["status"]] += 1
-            final[result["nvr"]].add(result["status"])
-            if result["status"] == "published":
+            if result["status"] == "published" and result["organization"]:
                 digests[result["digest"]] = result["nvr"]
-        for build in self._builds:
-            if not final[build["nvr"]] & FINAL:
-                faults.append(f"{build['nvr']} has no final result: {sorted(final[build['nvr']])}")
+        faults += [f"{what} has no final result" for what in self._unsettled()]
         if self.report.results["failed"]:
             names = Counter(result["error"]["name"] for result in told if result["status"] == "failed")
             faults.append(f"failures were told: {dict(names)}")
         if self._depth(f"{QUEUE}.failed"):
             faults.append(f"{self._depth(f'{QUEUE}.failed')} message(s) are parked")
-        for number in range(self._plan.packages):
-            self._look_at_package(f"storm-{number}", digests)
+        for package in sorted({build.package for build in self._builds if not build.is_bundle}):
+            self._look_at_package(package, digests)
+        look_at_catalog(self._site.images, self._builds, told, self.report)
         queues = json.loads(self._site.node.rabbitmqctl("list_queues", "--silent", "name", "--formatter", "json"))
         left = [queue["name"] for queue in queues if queue["name"].startswith("omps-worker.lock.")]
         if left:
@@ -277,7 +228,7 @@ class Storm:
 
     def _look_at_package(self, package: str, digests: dict[str, str]) -> None:
         faults = self.report.faults
-        builds = [build for build in self._builds if build["name"] == f"{package}-container"]
+        builds = [build for build in self._builds if build.package == package]
         releases = self._site.registry.releases("community", package)
         self.report.releases += len(releases)
         versions = [release.version for release in releases]
@@ -293,18 +244,18 @@ class Storm:
         if self._plan.superseded == "publish" and len(contents) != len(builds):
             faults.append(f"{package}: {len(contents)} contents of {len(builds)} builds were released")
         highest = max(releases, key=lambda release: _number(release.version), default=None)
-        newest = max(builds, key=lambda build: build["completion_ts"])
-        if self._plan.superseded == "skip" and (highest is None or digests.get(highest.digest) != newest["nvr"]):
-            faults.append(f"{newest['nvr']} is not the highest release of {package}")
+        newest = max(builds, key=lambda build: build.koji["completion_ts"])
+        if self._plan.superseded == "skip" and (highest is None or digests.get(highest.digest) != newest.nvr):
+            faults.append(f"{newest.nvr} is not the highest release of {package}")
 
     def _hear(self) -> None:
         """Take the results that have come."""
         with suppress(AMQPError), self._channel() as channel:
             while True:
-                method, _, body = channel.basic_get(RESULTS, auto_ack=True)
+                method, properties, body = channel.basic_get(RESULTS, auto_ack=True)
                 if method is None or body is None:
                     return
-                self._told.append(json.loads(body))
+                self._told[properties.message_id] = json.loads(body)
 
     # Small things.
 
@@ -362,6 +313,11 @@ class _Channel:
     def __exit__(self, *_: object) -> None:
         with suppress(AMQPError):
             self._connection.close()
+
+
+def _target(result: dict[str, Any]) -> str:
+    """The label of the target that a result is about."""
+    return f"catalog:{result['catalog']['name']}" if result["catalog"] else str(result["organization"])
 
 
 def _number(version: str) -> int:

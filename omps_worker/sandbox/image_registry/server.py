@@ -157,6 +157,14 @@ class SandboxImageRegistry(HttpServer):
         with self._api.lock:
             self._api.repositories[path].tags[tag] = digest
 
+    def rewrite(self, path: str, tag: str) -> bool:
+        """Write the image at a tag again with another digest, as another writer would; return whether there is one."""
+        with self._api.lock:
+            present = self.manifest(path, tag)
+            if present is not None:
+                self.put(path, tag, present.body + b"\n", present.media_type)
+            return present is not None
+
     def delete(self, path: str, digest: str) -> bool:
         """Delete a manifest and all tags that name it; return whether there was one."""
         with self._api.lock:
