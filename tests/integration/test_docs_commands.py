@@ -14,7 +14,6 @@ import requests
 from omps_worker.sandbox import operators
 from omps_worker.sandbox.faults import Fault
 from omps_worker.sandbox.site import QUEUE
-from tests.support.catalogs import with_catalog
 from tests.support.commands_page import examples, fits
 from tests.support.site import results_of
 from tests.support.waiting import wait_until
@@ -31,6 +30,14 @@ class ProdConfig:
     KOJIROOT_URL = "https://koji.example.com/kojifiles"
     REQUEST_TIMEOUT = 28
 """
+
+
+@pytest.fixture
+def site(site):
+    """A site as `omps-worker sandbox` has it: with a catalog."""
+    with site.images:
+        site.add_catalog()
+        yield site
 
 
 @pytest.fixture
@@ -61,28 +68,10 @@ def outputs(site, messages):
             yield words, log_of_the_api(site, shlex.split(line))
         elif words == "watch":
             yield words, seen_by_a_watcher(site, shlex.split(line))
-        elif words == "catalog show":
-            yield words, shown_of_a_catalog(site, shlex.split(line))
         elif words not in ELSEWHERE:
             ran = site.command(*shlex.split(line))
             assert ran.code == 0, ran.err
             yield words, ran.out
-
-
-def shown_of_a_catalog(site, arguments):
-    """What is in a catalog after a push; the site is left as it was."""
-    files = [site.config, site.directory / "mapping.yaml"]
-    before = [file.read_text() for file in files]
-    try:
-        with with_catalog(site):
-            pushed = site.command("push", "otter-cache-operator-container-1.1.0-1", "--catalog", "community")
-            assert pushed.code == 0, pushed.err
-            ran = site.command(*arguments)
-            assert ran.code == 0, ran.err
-            return ran.out
-    finally:
-        for file, text in zip(files, before, strict=True):
-            file.write_text(text)
 
 
 def log_of_a_run(site, messages):

@@ -17,6 +17,8 @@ _VARYING = (
     (r"\b127\.0\.0\.1(:|, port )\d+", "ADDRESS"),
     (r"\bvirtual host \S+?(?=;|$)", "virtual host V"),
     (r"\bseconds=[\d.]+", "seconds=N"),
+    # The images are part of a package, and the registry's address of the images.
+    (r"(catalog:\S+ \S+ \[digest=)[0-9a-f]+", r"\1DIGEST"),
     (r"^( *)\d+\.\d s ", r"\1N s "),
     (r"\bversion \d+\.\d+\.\d+\S*", "version N"),
     (r"\btemporary files in \S+", "temporary files in PLACE"),
