@@ -14,6 +14,8 @@ import pytest
 from omps_worker.destinations.catalog.image_registry.auth_file import AuthFile
 from omps_worker.destinations.catalog.image_registry.client import ImageRegistryClient
 from omps_worker.destinations.catalog.image_registry.image_name import ImageName, Repository
+from omps_worker.sandbox.build_system.bundle_image import push_bundle
+from omps_worker.sandbox.image_registry.server import SandboxImageRegistry
 from tests.support.docker_registry import PASSWORD, USER
 from tests.support.images import FILES, Place, SmallImage, docker_place
 
@@ -71,6 +73,19 @@ def test_what_skopeo_writes_is_read(place: Place, tmp_path: Path, written_as: st
 
     assert client.blob(target.repository, found.layers[0], max_bytes=10**6) == written.layer
     assert json.loads(client.blob(target.repository, found.config, max_bytes=10**6))["config"]["Labels"]["extra"] == ""
+
+
+@pytest.mark.parametrize("manifest_list", [True, False], ids=["list", "single"])
+def test_skopeo_reads_the_bundle_of_the_sandbox_without_a_login(tmp_path: Path, manifest_list: bool) -> None:
+    with SandboxImageRegistry(login="token") as images:
+        images.accounts.public = ["*"]
+        pullspec = push_bundle(images, "heron", "2.0.1", manifest_list=manifest_list)
+        copy = "skopeo", "--insecure-policy", "copy", "--all", "--src-tls-verify=false"
+        run(tmp_path, *copy, f"docker://{pullspec}", f"dir:{tmp_path}/bundle")
+        told = json.loads(run(tmp_path, "skopeo", "inspect", "--tls-verify=false", f"docker://{pullspec}"))
+    assert (pullspec.partition("@")[2], told["RepoTags"]) == (told["Digest"], ["2.0.1", "2.0.1-1", "latest"])
+    manifest = json.loads((tmp_path / "bundle/manifest.json").read_text(encoding="utf-8"))
+    assert ("manifests" in manifest, "layers" in manifest) == (manifest_list, not manifest_list)
 
 
 @pytest.mark.parametrize("path", ["", "/community", "/community/catalog"])
