@@ -26,7 +26,12 @@ from omps_worker.sandbox.story import IGNORED, IN_CATALOG, Ending, Scene, tell
 SECONDS = 50
 """How many seconds the builds may take, once the sandbox is running."""
 
-_COLOURS = {"published": "32", "unchanged": "36", "skipped": "33", "failed": "31", IGNORED: "90"}
+RETRYING = "retrying"
+"""The status of a result that is not the last one: on a busy machine a service may answer too late."""
+
+_COLOURS = {"published": "32", "unchanged": "36", "skipped": "33", "failed": "31", RETRYING: "33", IGNORED: "90"}
+
+_MARKS = {"failed": "✗", RETRYING: "…"}
 
 
 def play(*, colours: bool, say: Callable[[str], object] = print) -> int:
@@ -126,13 +131,14 @@ class _Demonstration:
         status, error, target = result["status"], result["error"], _target(result)
         release = f"{target}/{result['repo']} {result['version'] or ''}".rstrip()
         detail = error["name"] if error else result["reason"] or release
-        self._outcomes.setdefault(result["nvr"], {})[target] = Ending(status, detail)
+        if status != RETRYING:
+            self._outcomes.setdefault(result["nvr"], {})[target] = Ending(status, detail)
         text = detail
         if error:
             text = f"{target}: {detail}: {error['message']}"
         elif result["reason"]:
             text = f"{target}: {detail}"
-        self._line(_COLOURS[status], "✗" if status == "failed" else "✓", result["nvr"], f"{status}: {text}")
+        self._line(_COLOURS[status], _MARKS.get(status, "✓"), result["nvr"], f"{status}: {text}")
 
     def _conclude(self, scenes: list[Scene], watch: ResultWatch, code: int) -> int:
         self._say("\nOutcome of each build:")
