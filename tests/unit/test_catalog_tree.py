@@ -154,6 +154,14 @@ def test_a_tree_without_a_package_file_is_refused():
     assert "Could not find packageName" in refusal({"1.0.0/csv.yaml": json.dumps(csv())})
 
 
+def test_a_package_file_that_was_packed_with_its_directory_is_named():
+    wrapped = {f"lantern/{path}": text for path, text in flat_operator("lantern").items()}
+    assert refusal(wrapped) == (
+        "Could not find packageName in manifests. /lantern/lantern.package.yaml has it, but is in a directory: "
+        "only files in the root count."
+    )
+
+
 def test_numbers_are_names_of_channels_as_for_opm():
     files = {
         **small_tree(),

@@ -46,6 +46,8 @@ class Directories:
     directories: list[Directory] = field(default_factory=list)
     root_documents: dict[str, Any] = field(default_factory=dict)
     """The first document with content of each file in the root, by path."""
+    misplaced: dict[str, Any] = field(default_factory=dict)
+    """Package files in directories, where they do not count."""
     crowded: set[str] = field(default_factory=set)
     """The names of the CSVs that share a directory, which is a fault."""
     left_out: list[str] = field(default_factory=list)
@@ -94,6 +96,8 @@ def _read_directory(reader: GoReader, tree: FileTree, directory: str, paths: lis
             continue
         if not directory and values:
             found.root_documents[path] = next((value for _, value in values if value is not None), None)
+        if directory:
+            found.misplaced.update((path, value) for _, value in values if _is_package("", value))
         objects = [(text, value) for text, value in values if is_object(value) and not _is_package(directory, value)]
         packages = any(_is_package(directory, value) for _, value in values)
         if not objects and not packages:

@@ -124,7 +124,7 @@ def examine(tree: FileTree, values: int = VALUES) -> tuple[TreePlan | None, list
     """
     found = read_directories(tree, values)
     try:
-        path, document = find_package(found.root_documents.items())
+        path, document = find_package({**found.root_documents, **found.misplaced}.items())
     except PackageValidationError as error:
         return None, [*found.faults, Finding(error.message)]
     draft = _Draft(path, document, found.directories, found.crowded, list(found.faults), list(found.left_out))
