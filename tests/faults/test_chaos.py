@@ -10,7 +10,7 @@ import pytest
 from tests.chaos.plan import Plan
 from tests.chaos.storm import Storm
 
-SMALL = Plan(builds=14, operators=4, bundles=7)
+SMALL = Plan(builds=12, operators=4, bundles=6, most_kills=5)
 PLANS = [replace(SMALL, seed=7), replace(SMALL, seed=11, superseded="skip")]
 
 
