@@ -157,7 +157,7 @@ def test_a_tree_without_a_package_file_is_refused():
 def test_a_package_file_that_was_packed_with_its_directory_is_named():
     wrapped = {f"lantern/{path}": text for path, text in flat_operator("lantern").items()}
     assert refusal(wrapped) == (
-        "Could not find packageName in manifests. /lantern/lantern.package.yaml has it, but is in a directory: "
+        "Could not find packageName in manifests. lantern/lantern.package.yaml has it, but is in a directory: "
         "only files in the root count."
     )
 
