@@ -21,6 +21,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from benchmarks.report import show
+from omps_worker.common.model import OperatorKind
+from omps_worker.destinations.catalog.images.image import Format, LayerReference, image_of
+from omps_worker.destinations.catalog.images.layers import layer_of
 from omps_worker.messages.events import BODY_LIMIT
 from omps_worker.sandbox.broker import MESSAGE_BYTES, RabbitNode
 from omps_worker.sandbox.build_system.messages import BusMessage
@@ -37,6 +40,8 @@ PATIENCE_SECONDS = 600.0
 SIZE = "big nested"
 TOPIC = "org.example.buildsys.build.state.change"
 BROKEN = {"broken.yaml": "a: [" + "# nobody closes it\n" * 2**16}
+BOMB_BYTES = 256 * 2**20
+"""The size of the only file of a bundle image that is too large."""
 
 
 def measure(what: str, builds: int, messages: int, message_bytes: int) -> float:
@@ -45,7 +50,7 @@ def measure(what: str, builds: int, messages: int, message_bytes: int) -> float:
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         node = stack.enter_context(RabbitNode(config=config))
-        site = stack.enter_context(SandboxSite(directory, node=node, catalog=False))
+        site = stack.enter_context(SandboxSite(directory, node=node, catalog=what in (CATALOG, BOMBS)))
         watch = ResultWatch(site)
         stack.callback(watch.close)
         worker = site.worker("run")
@@ -60,7 +65,7 @@ def measure(what: str, builds: int, messages: int, message_bytes: int) -> float:
 
         def all_reported() -> bool:
             watch.poll()
-            return len(watch.results) >= len(sent)
+            return len(watch.results) >= len(sent) * (2 if what == CATALOG else 1)
 
         _wait(all_reported)
         return _peak(worker.pid)
@@ -80,6 +85,8 @@ def _messages(site: SandboxSite, what: str, builds: int, messages: int, message_
             {"attribute": "state", "new": 1, "info": {"build_id": 10**6 + n}, "pad": pad} for n in range(messages)
         ]
         return [BusMessage(TOPIC, {"message_id": str(n)}, json.dumps(body).encode()) for n, body in enumerate(bodies)]
+    if what == BOMBS:
+        return [_bomb(site, number) for number in range(builds)]
     made = []
     for number in range(builds):
         files = {**sized_operator(SIZE, number), **(BROKEN if what == FAILING else {})}
@@ -88,7 +95,20 @@ def _messages(site: SandboxSite, what: str, builds: int, messages: int, message_
     return made
 
 
+def _bomb(site: SandboxSite, number: int) -> BusMessage:
+    """Return the message about a bundle build whose image is small in the registry, and too large when unpacked."""
+    layer = layer_of({"manifests/bundle.clusterserviceversion.yaml": bytes(BOMB_BYTES)}, compressed=True)
+    image = image_of([LayerReference(layer.digest, layer.size, layer.diff_id)], {"n": str(number)}, Format.DOCKER)
+    path = "osbs/measured-bundle"
+    site.images.put(path, image.digest, image.manifest, image.format.manifest_type, image.config, layer.blob)
+    pullspec = f"{site.images.host}/{path}@{image.digest}"
+    name = "measured-operator-bundle-container"
+    build = site.koji.add_build(name, "1.0", str(number), kind=OperatorKind.BUNDLE, pullspec=pullspec)
+    return site.koji.message(build)
+
+
 SUCCEEDING, FAILING = "builds that succeed", "builds that fail"
+CATALOG, BOMBS = "builds that go to a catalog, too", "bundle images that are too large"
 UNREADABLE, LARGEST = "messages that cannot be read", "the largest that can"
 
 
@@ -125,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     peaks = {
         what: measure(what, chosen.builds, chosen.messages, chosen.message_bytes)
-        for what in (SUCCEEDING, FAILING, UNREADABLE, LARGEST)
+        for what in (SUCCEEDING, FAILING, CATALOG, BOMBS, UNREADABLE, LARGEST)
     }
     marks = {what: float(ALLOWED_MIB) for what in peaks} | {FAILING: min(ALLOWED_MIB, WORSE * peaks[SUCCEEDING])}
     rows = [
