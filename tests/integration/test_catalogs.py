@@ -209,6 +209,26 @@ def test_bundles_whose_messages_never_came_are_found(place):
     assert [each["status"] for each in found] == ["released"]
 
 
+def test_a_catch_up_brings_back_a_catalog_that_the_registry_lost(place):
+    site = place.site
+    chain = MAPPING.rpartition("{catalog: community}")
+    (site.directory / "mapping.yaml").write_text("{catalog: community, graph: semver}".join(chain[::2]))
+    builds = [otter(site), heron(place, "2.0.0"), heron(place, "2.0.1")]
+    with site.watching() as watch, site.running():
+        for number, build in enumerate(builds, 1):
+            site.publish(site.koji.message(build))
+            results_of(watch, 2 * number)
+        made = place.tag
+        place.images.delete(PATH, made)
+        assert site.command("catalog", "show", "community", "--json").json["packages"] == []
+
+        sent = site.command("catch-up", "--since", "1h", "--json").json
+        again = about_the_catalog(results_of(watch, 12)[6:])
+    assert {each["nvr"]: each["status"] for each in sent} == {build["nvr"]: "sent" for build in builds}
+    assert {each["status"] for each in again} == {"published"}
+    assert place.tag == made
+
+
 def test_a_paused_catalog_waits(place):
     site = place.site
     (site.directory / "mapping.yaml").write_text(MAPPING.replace("rules:", "pause: ['catalog:community']\nrules:"))
