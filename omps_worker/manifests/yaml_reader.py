@@ -85,6 +85,10 @@ class YamlFault(ValueError):
     """A text is refused. The message is a phrase that says why, and where."""
 
 
+class NotYaml(YamlFault):
+    """A text is not YAML at all, so that no other program can read it either."""
+
+
 class YamlReader:
     """Reads the YAML files of one operator. The limits apply to all files together.
 
@@ -119,7 +123,7 @@ class YamlReader:
         except YamlFault:
             raise
         except yaml.YAMLError as error:
-            raise YamlFault(_phrase(error)) from None
+            raise NotYaml(_phrase(error)) from None
         except RecursionError:
             raise YamlFault("its values are nested too deeply") from None
         except (ValueError, OverflowError):
@@ -355,8 +359,8 @@ def _has_loose_tab(text: str) -> bool:
     events: Iterator[Any] = yaml.parse(text, Loader=_LIBYAML)
     try:
         for event in events:
-            if isinstance(event, ScalarEvent) and event.style:
-                start, end = _span(event)
+            if getattr(event, "style", None):
+                start, end = event.start_mark.index, event.end_mark.index
                 if event.style in "|>":
                     # The text begins on the line after the indicator. An anchor or a tag may precede the indicator.
                     start = text.find("\n", start, end) if event.anchor is None and event.tag is None else -1
@@ -390,10 +394,6 @@ def _phrase(error: yaml.YAMLError) -> str:
         return one_line(problem)[:200] + where
     reason = getattr(error, "reason", None)
     return one_line(str(reason))[:200] if reason else "it is not YAML"
-
-
-def _span(event: Any) -> tuple[int, int]:
-    return event.start_mark.index, event.end_mark.index
 
 
 def _at(event: Any) -> str:

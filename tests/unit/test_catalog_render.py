@@ -14,10 +14,10 @@ from omps_worker.destinations.catalog.bundles.bundle import CHANNELS_LABEL, DEFA
 from omps_worker.destinations.catalog.bundles.render import CannotRender, read_bundle
 from omps_worker.destinations.catalog.bundles.tree import annotations_text, bundle_labels
 from omps_worker.destinations.catalog.grammars.csv_metadata import csv_metadata
-from omps_worker.destinations.catalog.grammars.go_structs import Mismatch
+from omps_worker.destinations.catalog.grammars.go_structs import Mismatch, loose_text
 from omps_worker.destinations.catalog.grammars.go_yaml import GoReader, documents, json_value, scalar
 from omps_worker.destinations.catalog.packages.package_file import canonical
-from omps_worker.manifests.yaml_reader import YamlFault
+from omps_worker.manifests.yaml_reader import NotYaml, YamlFault
 from tests.support.olm import crd, csv
 
 ANNOTATIONS = annotations_text(bundle_labels("otter", ["stable"], "stable"))
@@ -272,13 +272,21 @@ REFUSED = {
         {"manifests/csv.yaml": json.dumps(csv("")).encode(), "metadata/a.yaml": ANNOTATIONS},
         "metadata.name is missing",
     ),
-    "no YAML": (
-        {"manifests/csv.yaml": json.dumps(csv()).encode(), "manifests/x.yaml": b"[", "metadata/a.yaml": ANNOTATIONS},
-        "manifests/x.yaml cannot be read",
+    "JSON that is no UTF-8": (
+        {"manifests/csv.yaml": json.dumps(csv()).encode(), "manifests/x.json": b'{"a": "\xff"}'},
+        "manifests/x.json cannot be read: it is not UTF-8 text",
     ),
-    "no text": (
-        {"manifests/csv.yaml": json.dumps(csv()).encode(), "manifests/x.yaml": b"\xff", "metadata/a.yaml": ANNOTATIONS},
-        "manifests/x.yaml cannot be read: it is not UTF-8 text",
+    "a limit of ours": (
+        {"manifests/csv.yaml": json.dumps(csv()).encode(), "manifests/x.yaml": b"[" * 300 + b"]" * 300},
+        "manifests/x.yaml cannot be read: its values are nested more than 200 levels deep",
+    ),
+    "versions that are no list": (
+        {
+            "manifests/csv.yaml": json.dumps(csv()).encode(),
+            "manifests/crd.yaml": json.dumps(crd(versions=1)).encode(),
+            "metadata/a.yaml": ANNOTATIONS,
+        },
+        "spec.versions must be a list, but is a number",
     ),
 }
 
@@ -287,6 +295,83 @@ REFUSED = {
 def test_what_is_no_bundle_is_refused(files, fault):
     with pytest.raises(CannotRender, match=fault):
         read_bundle(files)
+
+
+@pytest.mark.parametrize("content", [b"[", b"a: b: c", b"--- |\n a\n", b"\xff"])
+def test_files_that_opm_cannot_read_do_not_count_and_are_told(content):
+    files = {"manifests/csv.yaml": json.dumps(csv()).encode(), "metadata/a.yaml": ANNOTATIONS}
+
+    made = read_bundle({**files, "manifests/x.yaml": content, "metadata/dependencies.yaml": content})
+
+    assert made.properties == read_bundle(files).properties
+    assert [each.partition(":")[0] for each in made.warnings] == [
+        "opm cannot read manifests/x.yaml, so it does not count",
+        "opm cannot read metadata/dependencies.yaml, so it does not count",
+    ]
+
+
+def test_what_begins_with_a_brace_is_read_as_json():
+    text = '{"a": "x \u2028 y\\/z", "b": "\\ud83d\\ude00 \\ud83d", "c": 1e2, "d":\t-0,\n\t"c2": 10}'
+
+    assert GoReader().first(f"\n \t{text} trailing") == {
+        "a": "x \u2028 y/z", "b": "\U0001f600 \ufffd", "c": 100.0, "d": 0, "c2": 10,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["{a: 08}", '{"a": 08}', '{"a": 08,}', "{a: 08} # {", " " * 40 + '{"a": 08}'])
+def test_what_begins_with_a_brace_and_is_no_json_is_read_as_yaml(text):
+    assert GoReader().first(text) == {"a": 8.0}
+
+
+def test_json_objects_after_each_other_are_documents():
+    text = '{"a": 1}\n{"b": 2} {"c": 3}\n---\nd: 4\n---\n{"e": 5}\n'
+    found = GoReader().all(text, 10)
+
+    assert [value for _, value in found] == [{"a": 1}, {"b": 2}, {"c": 3}, None, {"d": 4}, {"e": 5}]
+    assert [GoReader().first(piece) for piece, _ in found] == [value for _, value in found]
+    with pytest.raises(YamlFault, match="more than 2 documents"):
+        GoReader().all(text, 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ('{"a": ' + "[" * 300 + "]" * 300 + "}", "more than 200 levels"),
+        ('{"a": [' + "1," * 500 + "1]}", "more than 500 values"),
+        ('{"a": [' + "[]," * 500 + "1]}", "more than 500 values"),
+        ('{"a": "' + 11 * 2**20 * "b" + '"}', "characters of text"),
+    ],
+    ids=["depth", "values", "lists", "characters"],
+)
+def test_json_is_read_within_the_limits_for_yaml(text, fault):
+    with pytest.raises(YamlFault, match=fault) as caught:
+        GoReader(500).first(text)
+    assert not isinstance(caught.value, NotYaml)
+
+
+def test_a_text_block_that_the_end_of_the_file_ends_has_its_line_break():
+    assert GoReader().first("a: |\n  b") == {"a": "b\n"}
+    assert GoReader().first("a: b") == {"a": "b"}
+
+
+def test_dependencies_are_there_as_often_as_they_are_named():
+    text = "dependencies: [{type: olm.label, value: {label: x}}, {type: olm.label, value: {label: x}}]"
+    text += "\nproperties: [{type: 1, value: z}, {type: 1, value: z}]"
+    made = bundle(metadata__a_yaml=text)
+
+    assert properties(made, "olm.label") == [{"label": "x"}, {"label": "x"}]
+    assert properties(made, "1") == ["z"]
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (4.10, "4.1"), (1.0, "1"), (100000.0, "100000"), (1234567.0, "1.234567e+06"), (1e-5, "1e-05"),
+        (0.0001, "0.0001"), (1.123456789, "1.1234568"), (-2.5, "-2.5"), (1e300, "+Inf"), (-1e300, "-Inf"), (0.0, "0"),
+    ],
+)  # fmt: skip
+def test_floats_where_text_belongs_are_written_as_opm_writes_them(value, written):
+    assert loose_text(value, "") == written
 
 
 def test_a_bundle_with_more_values_than_may_be_read_is_refused():

@@ -6,11 +6,51 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from omps_worker.destinations.catalog.grammars.go_structs import ALWAYS_TEXT, Mismatch, Struct, structs, text
+from omps_worker.destinations.catalog.grammars.go_structs import (
+    ALWAYS_TEXT,
+    BOOLEAN,
+    LIST_OF_TEXT,
+    TEXT,
+    Mismatch,
+    Struct,
+    one,
+    structs,
+)
 from omps_worker.manifests.operator_manifests import CRD
 
 _DEFINITION = Struct({"group": ALWAYS_TEXT, "kind": ALWAYS_TEXT, "name": ALWAYS_TEXT, "version": ALWAYS_TEXT})
 _DEFINITIONS = Struct({"owned": structs(_DEFINITION), "required": structs(_DEFINITION)})
+
+_NAMES = Struct(
+    {
+        "plural": ALWAYS_TEXT,
+        "singular": TEXT,
+        "kind": ALWAYS_TEXT,
+        "listKind": TEXT,
+        "shortNames": LIST_OF_TEXT,
+        "categories": LIST_OF_TEXT,
+    },
+    exact=True,
+)
+_VERSION = Struct({"name": ALWAYS_TEXT, "served": BOOLEAN, "storage": BOOLEAN, "deprecated": BOOLEAN}, exact=True)
+_CRD = Struct(
+    {
+        "spec": one(
+            Struct(
+                {
+                    "group": ALWAYS_TEXT,
+                    "version": TEXT,
+                    "scope": TEXT,
+                    "names": one(_NAMES),
+                    "versions": structs(_VERSION),
+                    "preserveUnknownFields": BOOLEAN,
+                },
+                exact=True,
+            )
+        )
+    },
+    exact=True,
+)
 
 Gvk = tuple[str, str, str]
 """Group, version and kind of an API."""
@@ -54,21 +94,17 @@ def _service(definition: Mapping[str, str]) -> _Api:
 
 
 def _defined(crd: Mapping[Any, Any]) -> Iterator[_Api]:
-    """Return the APIs that a CustomResourceDefinition defines, in v1 or v1beta1; other versions define none."""
+    """Return the APIs that a CustomResourceDefinition defines, in v1 or v1beta1; other versions define none.
+
+    Raises Mismatch if opm could not decode it.
+    """
     version = str(crd.get("apiVersion")).rpartition("/")[2]
-    spec = crd.get("spec")
-    if version not in ("v1", "v1beta1") or not isinstance(spec, dict):
+    if version not in ("v1", "v1beta1"):
         return
-    names = spec.get("names")
-    names = names if isinstance(names, dict) else {}
-    versions = spec.get("versions")
-    called = [each.get("name") for each in versions or () if isinstance(each, dict)] if versions else []
+    spec = _CRD(crd, "the CustomResourceDefinition")["spec"]
+    called = [each["name"] for each in spec.get("versions", [])]
     if version == "v1beta1" and spec.get("version"):
         called.append(spec["version"])
+    names = spec["names"]
     for each in called:
-        yield (
-            text(spec.get("group") or "", "spec.group of a CustomResourceDefinition"),
-            text(each or "", "the version of a CustomResourceDefinition"),
-            text(names.get("kind") or "", "spec.names.kind of a CustomResourceDefinition"),
-            text(names.get("plural") or "", "spec.names.plural of a CustomResourceDefinition"),
-        )
+        yield spec["group"], each, names["kind"], names["plural"]

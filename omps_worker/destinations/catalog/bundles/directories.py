@@ -13,7 +13,7 @@ from typing import Any
 
 from omps_worker.common.limits import VALUES
 from omps_worker.destinations.catalog.bundles.render import ENDINGS, is_object
-from omps_worker.destinations.catalog.grammars.go_yaml import GoReader, documents
+from omps_worker.destinations.catalog.grammars.go_yaml import GoReader
 from omps_worker.manifests.file_tree import FileTree
 from omps_worker.manifests.findings import Finding
 from omps_worker.manifests.operator_manifests import CSV, PACKAGE_NAME
@@ -129,10 +129,7 @@ def _read_directory(reader: GoReader, tree: FileTree, directory: str, paths: lis
 
 def _values(reader: GoReader, content: bytes) -> list[tuple[str, Any]]:
     """Return the text and the value of each document. Raises ValueError."""
-    pieces = documents(content.decode())
-    if len(pieces) > FILE_DOCUMENTS:
-        raise ValueError(f"it has more than {FILE_DOCUMENTS} documents")
-    return [(piece, reader.read(piece)) for piece in pieces]
+    return reader.all(content.decode(), FILE_DOCUMENTS)
 
 
 def _split(

@@ -7,12 +7,13 @@ not decode. The CSV's spec is read by exact keys, apart from ``olm.csv.metadata`
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from omps_worker.common.json_text import parse_json
 from omps_worker.common.limits import VALUES
+from omps_worker.common.text import one_line
 from omps_worker.destinations.catalog.bundles.apis import Gvk, apis_of
 from omps_worker.destinations.catalog.bundles.bundle import CHANNELS_LABEL, DEFAULT_CHANNEL_LABEL, PACKAGE_LABEL, Bundle
 from omps_worker.destinations.catalog.bundles.operator_images import operator_images
@@ -28,11 +29,12 @@ from omps_worker.destinations.catalog.grammars.go_structs import (
     listed,
     text,
 )
-from omps_worker.destinations.catalog.grammars.go_yaml import GoReader, documents
+from omps_worker.destinations.catalog.grammars.go_yaml import GoReader
 from omps_worker.destinations.catalog.grammars.icons import icon_of
 from omps_worker.destinations.catalog.grammars.versions import parse_version
 from omps_worker.destinations.catalog.packages.package_file import canonical
 from omps_worker.manifests.operator_manifests import CSV
+from omps_worker.manifests.yaml_reader import NotYaml
 
 ENDINGS = (".yaml", ".yml", ".json")
 """How the names of files end that are meant for opm."""
@@ -41,7 +43,8 @@ _SKIP_RANGE = "olm.skipRange"
 _PROPERTIES = "olm.properties"
 
 _ANNOTATIONS = Struct({PACKAGE_LABEL: LOOSE_TEXT, CHANNELS_LABEL: LOOSE_TEXT, DEFAULT_CHANNEL_LABEL: LOOSE_TEXT})
-_TYPED = Struct({"type": ALWAYS_TEXT, "value": RAW})
+_TYPED = Struct({"type": LOOSE_TEXT, "value": RAW})
+_ANNOTATED = Struct({"type": ALWAYS_TEXT, "value": RAW})
 _GVK = Struct({"group": ALWAYS_TEXT, "kind": ALWAYS_TEXT, "version": ALWAYS_TEXT})
 _PACKAGE = Struct({"packageName": ALWAYS_TEXT, "version": ALWAYS_TEXT, "release": Field(text, str)})
 _IMAGE = Struct({"name": ALWAYS_TEXT, "image": ALWAYS_TEXT})
@@ -69,20 +72,21 @@ def read_bundle(files: Mapping[str, bytes], values: int = VALUES) -> Bundle:
     ``values``: how many YAML values they may have. Raises CannotRender if opm would refuse them.
     """
     reader = GoReader(values)
-    objects = _first_documents(reader, files, "manifests/", hidden=False)
-    metadata = _read_metadata(_first_documents(reader, files, "metadata/", hidden=True))
-    return bundle_of([document for document in objects if is_object(document)], metadata)
+    unread: list[str] = []
+    objects = _first_documents(reader, files, "manifests/", unread, hidden=False)
+    metadata = _read_metadata(_first_documents(reader, files, "metadata/", unread, hidden=True))
+    return bundle_of([document for document in objects if is_object(document)], metadata, unread)
 
 
-def bundle_of(objects: Iterable[Mapping[Any, Any]], metadata: Metadata) -> Bundle:
+def bundle_of(objects: Iterable[Mapping[Any, Any]], metadata: Metadata, warnings: Sequence[str] = ()) -> Bundle:
     """Make a bundle of Kubernetes objects, of which one is a CSV. Raises CannotRender."""
     try:
-        return _bundle_of(list(objects), metadata)
+        return _bundle_of(list(objects), metadata, warnings)
     except Mismatch as fault:
         raise CannotRender(str(fault)) from None
 
 
-def _bundle_of(objects: list[Mapping[Any, Any]], metadata: Metadata) -> Bundle:
+def _bundle_of(objects: list[Mapping[Any, Any]], metadata: Metadata, warnings: Sequence[str]) -> Bundle:
     csv = next((each for each in objects if each.get("kind") == CSV), None)
     if csv is None:
         raise CannotRender("there is no ClusterServiceVersion")
@@ -130,26 +134,42 @@ def _bundle_of(objects: list[Mapping[Any, Any]], metadata: Metadata) -> Bundle:
         related_images=tuple(named),
         operator_images=tuple(images),
         icon=icon,
-        warnings=tuple(_warnings(icon_fault, {*in_variables} - {*images} - {each["image"] for each in named})),
+        warnings=(*warnings, *_warnings(icon_fault, {*in_variables} - {*images} - {each["image"] for each in named})),
     )
 
 
-def _first_documents(reader: GoReader, files: Mapping[str, bytes], directory: str, *, hidden: bool) -> list[Any]:
-    """Return the first document of each file directly in ``directory``, by name. Raises CannotRender."""
+def _first_documents(
+    reader: GoReader, files: Mapping[str, bytes], directory: str, unread: list[str], *, hidden: bool
+) -> list[Any]:
+    """Return the first document of each file directly in ``directory``, by name. Raises CannotRender.
+
+    opm skips files that it cannot read. Those that are meant to be read are told in ``unread``.
+    """
     found = []
     for path in sorted(files):
         name = path.removeprefix(directory)
         if name == path or "/" in name or (name.startswith(".") and not hidden):
             continue
+        meant = name.endswith(ENDINGS)
         try:
-            pieces = documents(files[path].decode())
-            found.append(reader.read(pieces[0]) if pieces else None)
+            found.append(reader.first(_text_of(files[path])))
+        except NotYaml as fault:
+            if meant:
+                unread.append(f"opm cannot read {one_line(path)}, so it does not count: {fault}")
         except ValueError as fault:
-            # opm skips a file that it cannot decode. One that is meant to be read may have hit a limit of ours.
-            if name.endswith(ENDINGS):
-                reason = "it is not UTF-8 text" if isinstance(fault, UnicodeDecodeError) else fault
-                raise CannotRender(f"{path} cannot be read: {reason}") from None
+            # A limit of this worker, perhaps: opm may read the file.
+            if meant:
+                raise CannotRender(f"{path} cannot be read: {fault}") from None
     return found
+
+
+def _text_of(content: bytes) -> str:
+    """Return the text of a file. Raises NotYaml if it is not UTF-8, and ValueError if opm reads it nevertheless."""
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        fault = ValueError if content.lstrip().startswith(b"{") else NotYaml
+        raise fault("it is not UTF-8 text") from None
 
 
 def is_object(document: Any) -> bool:
@@ -189,7 +209,7 @@ def _decoded(decode: Any, document: Any, key: str) -> Any:
 
 
 def _properties(metadata: Metadata, provided: set[Gvk], required: set[Gvk]) -> list[dict[str, Any]]:
-    """Return the properties but ``olm.csv.metadata``, each once, in opm's order."""
+    """Return the properties but ``olm.csv.metadata``, in opm's order: each once, but dependencies as often as named."""
     package: Any = None
     found: list[tuple[str, Any]] = []
     for each in metadata.properties:
@@ -200,6 +220,7 @@ def _properties(metadata: Metadata, provided: set[Gvk], required: set[Gvk]) -> l
             provided = provided | {_gvk(value, kind)}
         else:
             found.append((kind, value))
+    found = list({(kind, canonical(value)): (kind, value) for kind, value in found}.values())
     for each in metadata.dependencies:
         kind, value = each["type"], each.get("value")
         if kind == "olm.package":
@@ -213,13 +234,13 @@ def _properties(metadata: Metadata, provided: set[Gvk], required: set[Gvk]) -> l
     found.append(("olm.package", package))
     for kind, apis in (("olm.gvk", provided), ("olm.gvk.required", required)):
         found += ((kind, {"group": group, "kind": of, "version": version}) for group, version, of in apis)
-    once = {(kind, canonical(value)): value for kind, value in found}
-    # opm puts csv.metadata and bundle objects last; only a file of properties can have them here.
-    return [{"type": kind, "value": once[kind, key]} for kind, key in sorted(once, key=_last_objects)]
+    return [{"type": kind, "value": value} for kind, value in sorted(found, key=_last_objects)]
 
 
-def _last_objects(key: tuple[str, str]) -> tuple[bool, str, str]:
-    return (key[0] in ("olm.bundle.object", "olm.csv.metadata"), *key)
+def _last_objects(each: tuple[str, Any]) -> tuple[bool, str, str]:
+    """Order by type and text. csv.metadata and bundle objects are last; only a file of properties can have them."""
+    kind, value = each
+    return kind in ("olm.bundle.object", "olm.csv.metadata"), kind, canonical(value)
 
 
 def _gvk(value: Any, where: str) -> Gvk:
@@ -235,7 +256,7 @@ def _annotated(annotations: Mapping[str, str]) -> list[Mapping[str, Any]]:
     """Return the properties that a CSV has in an annotation; opm ignores one that it cannot read."""
     found = parse_json(annotations[_PROPERTIES]) if _PROPERTIES in annotations else None
     try:
-        return [] if found is None else listed(_TYPED, _TYPED.zero)(found, _PROPERTIES)
+        return [] if found is None else listed(_ANNOTATED, _ANNOTATED.zero)(found, _PROPERTIES)
     except Mismatch:
         return []
 

@@ -7,6 +7,7 @@ refuses a value of another type. Encoded again, fields with ``omitempty`` disapp
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,9 @@ from omps_worker.manifests.operator_manifests import described
 class Mismatch(ValueError):
     """A value is of another type than Go's struct has; the message is a phrase that says where and what."""
 
+
+_EXPONENTIAL = 6
+"""From which power of ten on Go writes floats with an exponent."""
 
 Decoder = Callable[[Any, str], Any]
 """Decodes a value that is not null; the second argument is where it stands, for messages."""
@@ -48,7 +52,23 @@ def loose_text(value: Any, where: str) -> str:
     """Decode text from YAML that opm reads straight into a struct: numbers and booleans become text there."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    return str(value) if isinstance(value, (int, float)) else text(value, where)
+    if isinstance(value, float):
+        return _single_precision(value)
+    return str(value) if isinstance(value, int) else text(value, where)
+
+
+def _single_precision(value: float) -> str:
+    """Return the shortest text that is ``value`` as a float of 32 bits, which is how the YAML library writes it."""
+    try:
+        wanted = struct.pack("<f", value)
+    except OverflowError:
+        return "+Inf" if value > 0 else "-Inf"
+    shortest = next(each for digits in range(17) if struct.pack("<f", float(each := f"{value:.{digits}e}")) == wanted)
+    mantissa, _, exponent = shortest.partition("e")
+    if not -4 <= int(exponent) < _EXPONENTIAL:
+        return shortest
+    digits = len(mantissa.strip("-").replace(".", ""))
+    return f"{float(shortest):.{max(digits - 1 - int(exponent), 0)}f}"
 
 
 def boolean(value: Any, where: str) -> bool:
@@ -95,11 +115,12 @@ def listed(decode: Decoder, zero: Callable[[], Any]) -> Decoder:
 
 
 class Struct:
-    """A decoder of one kind of struct."""
+    """A decoder of one kind of struct. ``exact``: keys count only as they are written, as for Kubernetes itself."""
 
-    def __init__(self, fields: Mapping[str, Field]) -> None:
+    def __init__(self, fields: Mapping[str, Field], exact: bool = False) -> None:
         self._fields = fields
-        self._by_fold = {fold(name): name for name in fields}
+        self._folded: Callable[[str], str] = str if exact else fold
+        self._by_fold = {self._folded(name): name for name in fields}
 
     def __call__(self, value: Any, where: str) -> dict[str, Any]:
         """Decode ``value`` and return what Go encodes again. Raises Mismatch."""
@@ -116,7 +137,7 @@ class Struct:
         fields = {name: field.zero() for name, field in self._fields.items() if not field.omit_empty}
         # opm has the keys sorted when it decodes them; of several that match, the last one counts.
         for key in sorted(mapping):
-            name = self._by_fold.get(fold(key))
+            name = self._by_fold.get(self._folded(key))
             if name is None:
                 continue
             field, inner = self._fields[name], mapping[key]

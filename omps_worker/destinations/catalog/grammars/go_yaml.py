@@ -1,21 +1,23 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """YAML and JSON files as opm reads them.
 
-opm is written in Go. It splits a file into documents at lines that begin with ``---``, reads one document with yaml.v2,
-and turns it into JSON. Plain scalars follow other rules than PyYAML's: dates and ``1:30`` are text, ``y`` is true, and
-``1e3`` is a number.
+opm is written in Go. It reads what begins with ``{`` as JSON, if it is that. All else it splits into documents at lines
+that begin with ``---``, reads one document with yaml.v2, and turns it into JSON. Plain scalars follow other rules than
+PyYAML's: dates and ``1:30`` are text, ``y`` is true, and ``1e3`` is a number.
 """
 
 from __future__ import annotations
 
 import datetime
+import json
 import math
 import re
 from decimal import Decimal
 from typing import Any
 
-from omps_worker.common.limits import VALUES
-from omps_worker.manifests.yaml_reader import NUMBER_LENGTH, Tagged, YamlFault, YamlReader
+from omps_worker.common.json_text import is_deeper
+from omps_worker.common.limits import VALUES, limit_advice
+from omps_worker.manifests.yaml_reader import CHARACTERS, DEPTH, NUMBER_LENGTH, NotYaml, Tagged, YamlFault, YamlReader
 
 _TAG = "tag:yaml.org,2002:"
 _SCALAR_TAG = "!omps-worker-scalar"
@@ -34,6 +36,11 @@ _POINT_FLOAT = re.compile(r"\.[0-9](?:_?[0-9])*(?:[eE][-+]?[0-9](?:_?[0-9])*)?")
 _WHOLE = 1e21
 """Floats without a fraction below this are written as integers, as Go writes them."""
 
+_PEEKED = 30
+"""Within how many bytes opm looks for the brace that JSON begins with."""
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
 
 class GoReader(YamlReader):
     """Reads documents by the rules of opm; the bounds are for all of them together.
@@ -43,6 +50,71 @@ class GoReader(YamlReader):
 
     def __init__(self, most: int = VALUES) -> None:
         super().__init__(most, scalar, _Tagged)
+        self._most = most
+
+    def first(self, text: str) -> Any:
+        """Return the first document in the text of a file; None if there is none.
+
+        Raises NotYaml if opm cannot read it either, and YamlFault for what is only refused here.
+        """
+        if _may_be_json(text):
+            self._check_brackets(text)
+            value, end = self._json(text, 0)
+            if end:
+                return value
+        pieces = documents(text)
+        return self.read(pieces[0]) if pieces else None
+
+    def all(self, text: str, most: int) -> list[tuple[str, Any]]:
+        """Return the text and the value of each document of a file, ``most`` at most.
+
+        Raises YamlFault if one of them cannot be read, or if there are more.
+        """
+        found: list[tuple[str, Any]] = []
+        end = 0
+        if _may_be_json(text):
+            self._check_brackets(text)
+        while _may_be_json(text[end : end + _PEEKED]):
+            start = end
+            value, end = self._json(text, start)
+            if not end or len(found) == most:
+                end = start
+                break
+            found.append((text[start:end], value))
+        rest = documents(text[end:])
+        if len(found) + len(rest) > most:
+            raise YamlFault(f"it has more than {most} documents")
+        return found + [(piece, self.read(piece)) for piece in rest]
+
+    def _json(self, text: str, start: int) -> tuple[Any, int]:
+        """Return the JSON object at ``start`` and where it ends; 0 if there is none."""
+        at = text.index("{", start)
+        try:
+            value, end = _JSON.raw_decode(text, at)
+        except (ValueError, RecursionError):
+            return None, 0
+        if is_deeper(value, DEPTH):
+            raise YamlFault(f"its values are nested more than {DEPTH} levels deep")
+        if "\\u" in text and _SURROGATES.search(written := json.dumps(value, ensure_ascii=False)):
+            # Go has no halves of surrogate pairs.
+            value = json.loads(_SURROGATES.sub("\ufffd", written))
+        self._nodes += _size(value)
+        self._characters += end - at
+        if self._nodes > self._most:
+            raise self._too_many()
+        if self._characters > CHARACTERS:
+            raise YamlFault(f"together with the files before it, it has more than {CHARACTERS} characters of text")
+        return value, end
+
+    def _check_brackets(self, text: str) -> None:
+        # The parser has no limits, and an empty list takes fifty times the memory of its text.
+        if text.count("{") + text.count("[") > self._most:
+            raise self._too_many()
+
+    def _too_many(self) -> YamlFault:
+        return YamlFault(
+            f"together with the files before it, it has more than {self._most} values; {limit_advice('values')}"
+        )
 
 
 def scalar(text: str) -> Any:
@@ -74,8 +146,11 @@ def scalar(text: str) -> Any:
 def documents(text: str) -> list[str]:
     """Split the text of a file into documents, as opm does; each keeps its own separator line.
 
-    Raises YamlFault if something else than a comment follows a separator: opm stops there.
+    Raises NotYaml if something else than a comment follows a separator: opm stops there.
     """
+    if text and not text.endswith("\n"):
+        # opm ends each line, which counts in block scalars at the end of a file.
+        text += "\n"
     if f"\n{_SEPARATOR}" not in text and not text.startswith(_SEPARATOR):
         return [text] if text else []
     found: list[str] = []
@@ -84,7 +159,7 @@ def documents(text: str) -> list[str]:
         if line.startswith(_SEPARATOR):
             rest = line[len(_SEPARATOR) :].strip()
             if rest and not rest.startswith("#"):
-                raise YamlFault("it has a line that begins with --- and goes on")
+                raise NotYaml("it has a line that begins with --- and goes on")
             if lines:
                 found.append("".join(lines))
                 lines = []
@@ -114,6 +189,39 @@ def json_value(value: Any) -> Any:
     if isinstance(value, (datetime.date, datetime.datetime)):
         return value.isoformat()
     raise YamlFault("it has a value that JSON cannot hold")
+
+
+def _may_be_json(text: str) -> bool:
+    """Return whether opm tries to read ``text`` as JSON."""
+    return text[:_PEEKED].encode()[:_PEEKED].decode(errors="ignore").lstrip().startswith("{")
+
+
+def _size(value: Any) -> int:
+    """Return how many values there are in JSON, keys counted too."""
+    count = 0
+    waiting = [value]
+    for each in waiting:
+        if type(each) is dict:
+            count += 2 * len(each)
+            waiting += (inner for inner in each.values() if type(inner) in (dict, list))
+        else:
+            count += len(each)
+            waiting += (inner for inner in each if type(inner) in (dict, list))
+    return count + 1
+
+
+def _finite_number(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError("a number is too large")
+    return value
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no JSON")
+
+
+_JSON = json.JSONDecoder(parse_float=_finite_number, parse_constant=_no_number)
 
 
 def _key(key: Any) -> str:
