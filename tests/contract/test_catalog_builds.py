@@ -250,6 +250,21 @@ def test_an_image_that_is_no_bundle_is_a_fault_of_the_build(site):
         site.bundle_job(bundle_build(str(name.at(digest))))
 
 
+@pytest.mark.parametrize(
+    ("made", "fault"),
+    [
+        (
+            {"channels": ("stable", "\x1b[2J")},
+            r"'\\x1b\[2J' in the annotation .*channels.v1 cannot be the name of a channel",
+        ),
+        ({"replaces": "otter-cache/../v0"}, "spec.replaces 'otter-cache/../v0' cannot be the name of an object"),
+    ],
+)
+def test_a_bundle_with_names_that_no_cluster_takes_is_a_fault_of_the_build(site, made, fault):
+    with pytest.raises(PackageValidationError, match=fault):
+        site.bundle_job(site.osbs("1.0.0", **made))
+
+
 # ---- the order of builds
 
 

@@ -16,11 +16,13 @@ from hypothesis import strategies as st
 from omps_worker.common.errors import PackageValidationError
 from omps_worker.destinations.catalog.bundles import tree
 from omps_worker.destinations.catalog.bundles.directories import FILE_DOCUMENTS
+from omps_worker.destinations.catalog.bundles.extraction import extraction_faults
 from omps_worker.destinations.catalog.bundles.render import read_bundle
 from omps_worker.sandbox.operators import flat_operator, nested_operator
 from tests.support.olm import crd, csv, tree_files
 from tests.support.trees import tree_of
 
+ANNOTATIONS = tree.annotations_text(tree.bundle_labels("otter", ["stable"], "stable"))
 OWNED = {"customresourcedefinitions": {"owned": [{"name": "dens.otter.example", "version": "v1", "kind": "Den"}]}}
 
 
@@ -139,7 +141,18 @@ PACKAGES = {
         package(channels=[{"name": "stable"}]),
         "a channel without a name or without a currentCSV",
     ),
-    "channel with a comma": (package(channels=[{"name": "a,b", "currentCSV": "otter.v1.0.0"}]), "has a comma"),
+    "channel with a comma": (
+        package(channels=[{"name": "a,b", "currentCSV": "otter.v1.0.0"}]),
+        "/otter.package.yaml: channel 'a,b': its name cannot be the name of a channel",
+    ),
+    "channel with an escape": (
+        package(channels=[{"name": "\x1b[2Jstable", "currentCSV": "otter.v1.0.0"}]),
+        r"channel '\x1b[2Jstable': its name cannot be the name of a channel",
+    ),
+    "channel with a long name": (
+        package(channels=[{"name": "a" * 300, "currentCSV": "otter.v1.0.0"}]),
+        "its name has more than 253 characters",
+    ),
     "channel twice": (package(channels=2 * [{"name": "a", "currentCSV": "otter.v1.0.0"}]), "a is there more than once"),
     "default that is none": (package(defaultChannel="x"), "the defaultChannel x is none of the channels"),
 }
@@ -148,6 +161,30 @@ PACKAGES = {
 @pytest.mark.parametrize(("files", "fault"), PACKAGES.values(), ids=PACKAGES)
 def test_package_files_that_make_no_catalog_are_refused(files, fault):
     assert fault in "\n".join(refusals(files))
+
+
+@pytest.mark.parametrize(
+    "name", ["foo/../v1", "otter\x1b[2J.v1", "otter\nv1", "Otter.v1", "otter v1", "o" * 300, "otter..v1"]
+)
+def test_names_that_no_cluster_takes_are_refused_with_their_file_and_field(name):
+    files = tree_files([("1.0.0", {})], {"stable": name})
+    files["1.0.0/csv.yaml"] = json.dumps(csv(name))
+    as_csv = refusal(files)
+    as_edges = refusals(small_tree(replaces=name, skips=[name]))
+
+    assert as_csv.startswith("/1.0.0/csv.yaml: metadata.name ")
+    assert [each.partition(name[0])[0] for each in as_edges] == [
+        "/1.0.0/csv.yaml: spec.skips '",
+        "/1.0.0/csv.yaml: spec.replaces '",
+    ]
+    assert "\x1b" not in as_csv + str(as_edges)
+
+
+@pytest.mark.parametrize("name", ["otter.v1.0.0+2", "otter.v1.0.0-rc.1", "3scale", "o" * 253])
+def test_names_that_real_bundles_have_are_taken(name):
+    files = {**tree_files([("1.0.0", {})], {"original_4.1": name}), "1.0.0/csv.yaml": json.dumps(csv(name))}
+
+    assert list(plan(files).channels.values()) == [(name,)]
 
 
 def test_a_tree_without_a_package_file_is_refused():
@@ -322,8 +359,35 @@ def test_no_icon_is_no_reason_for_a_warning(icon):
     assert (plan(small_tree(icon=icon)).icon, plan(small_tree(icon=icon)).warnings) == (None, ())
 
 
+def test_files_get_names_under_which_olm_can_unpack_them():
+    objects = {name: json.dumps({"kind": "Role", "metadata": {"name": name}}) for name in "abcdef"}
+    names = ["annotations.yaml", "_annotations.yaml", "role a.yaml", "role-a.yaml", "röle.yaml", "x" * 250 + ".yaml"]
+    files = {**small_tree(), **{f"1.0.0/{name}": text for name, text in zip(names, objects.values(), strict=True)}}
+
+    made = plan(files).bundles[0].files
+
+    called = {data.decode(): path.removeprefix("manifests/") for path, data in made.items()}
+    assert [called[text] for text in objects.values()] == [
+        "__annotations.yaml", "_annotations.yaml", "_role-a.yaml", "role-a.yaml", "r-le.yaml", "x" * 248 + ".yaml",
+    ]  # fmt: skip
+    assert list(extraction_faults(made)) == []
+
+
+def test_what_olm_cannot_unpack_of_an_image_is_warned_about():
+    files = {"manifests/csv.json": json.dumps(csv()).encode(), "metadata/annotations.yaml": ANNOTATIONS}
+    odd = ["annotations.yaml", "role a.yaml", "role-a.yaml", "x" * 254]
+
+    made = read_bundle({**files, **{f"manifests/{name}": b"kind: Role\n" for name in odd}})
+
+    assert [each[:35] for each in made.warnings] == [
+        "manifests/annotations.yaml has a na",
+        "2 files have the same name in OLM's",
+        f"the name {'x' * 26}",
+    ]
+
+
 def test_what_olm_does_not_unpack_is_warned_about():
-    noise = random.Random(1).randbytes(1_200_000).hex()
+    noise = random.Random(1).randbytes(800_000).hex()
 
     large = plan(small_tree(description="a" * 1_100_000)).warnings
     huge = plan(small_tree(description=noise)).warnings
@@ -333,6 +397,8 @@ def test_what_olm_does_not_unpack_is_warned_about():
         "1.0.0/csv.yaml: csv.yaml",
         "1.0.0/csv.yaml: the bundle",
     ]
+    # gzip alone would be small enough: base64 adds a third.
+    assert 2**20 < int(huge[1].partition(" has ")[2].split()[0]) < 2**20 * 4 // 3
 
 
 def test_more_entries_than_a_catalog_can_have_are_refused():

@@ -83,6 +83,8 @@ def bundle_content(client: ImageRegistryClient, build: Build, catalog: Catalog, 
         bundle = read_bundle(files, limits.values)
     except (CannotUnpack, CannotRender) as fault:
         raise PackageValidationError(f"{what} cannot be added to a catalog: {fault}.") from None
+    if faults := [*bundle.name_faults(), *bundle.channel_faults()]:
+        raise PackageValidationError(f"{what} cannot be added to a catalog: {'; '.join(faults[:5])}.")
     return BundleContent(bundle, _replaced(str(image), catalog.transformations), tuple(sorted(files)))
 
 

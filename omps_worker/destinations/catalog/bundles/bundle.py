@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from omps_worker.destinations.catalog.grammars.icons import Icon
+from omps_worker.destinations.catalog.grammars.names import channel_name_fault, csv_name_fault
 from omps_worker.destinations.catalog.grammars.versions import Version, parse_version, tag_of
+from omps_worker.manifests.archive import shown
 
 PREFIX = "operators.operatorframework.io.bundle."
 PACKAGE_LABEL = f"{PREFIX}package.v1"
@@ -44,6 +46,22 @@ class Bundle:
     def order(self) -> Version:
         """Where the bundle stands among others of its package."""
         return parse_version(self.version, self.release)
+
+    def name_faults(self) -> Iterator[str]:
+        """Yield what no cluster could install about the names that the CSV has."""
+        names = [("metadata.name", self.name), *(("spec.skips", each) for each in self.skips)]
+        if self.replaces:
+            names.append(("spec.replaces", self.replaces))
+        for where, name in names:
+            if name and (fault := csv_name_fault(name)):
+                yield f"{where} {shown(name)} {fault}"
+
+    def channel_faults(self) -> Iterator[str]:
+        """Yield what is wrong about the names of channels in the annotations."""
+        for key, names in ((CHANNELS_LABEL, self.channels), (DEFAULT_CHANNEL_LABEL, (self.default_channel,))):
+            for name in names:
+                if name and (fault := channel_name_fault(name)):
+                    yield f"{shown(name)} in the annotation {key} {fault}"
 
     def blob(self, image: str) -> dict[str, Any]:
         """Return the ``olm.bundle`` of the bundle that is ``image``."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from omps_worker.common.limits import VALUES
+from omps_worker.destinations.catalog.bundles.extraction import safe_name
 from omps_worker.destinations.catalog.bundles.render import ENDINGS, is_object
 from omps_worker.destinations.catalog.grammars.go_yaml import GoReader
 from omps_worker.manifests.file_tree import FileTree
@@ -140,13 +141,15 @@ def _split(
     if len(objects) == 1:
         whole = values[0] is objects[0] or values[0][1] is objects[0][1]
         only = sum(value is not None for _, value in values) == 1
-        return [_Document(path, name, content if whole and only else objects[0][0].encode(), objects[0][1])]
+        file_name = safe_name(name, names)
+        return [_Document(path, file_name, content if whole and only else objects[0][0].encode(), objects[0][1])]
     stem, dot, ending = name.rpartition(".")
     made = []
     for number, (text, value) in enumerate(objects, 1):
         new = f"{stem}.{number}{dot}{ending}"
         while new in names:
             new = f"_{new}"
+        new = safe_name(new, names)
         names.add(new)
         made.append(_Document(path, new, text.encode(), value))
     return made

@@ -16,6 +16,7 @@ from omps_worker.common.limits import VALUES
 from omps_worker.common.text import one_line
 from omps_worker.destinations.catalog.bundles.apis import Gvk, apis_of
 from omps_worker.destinations.catalog.bundles.bundle import CHANNELS_LABEL, DEFAULT_CHANNEL_LABEL, PACKAGE_LABEL, Bundle
+from omps_worker.destinations.catalog.bundles.extraction import extraction_faults
 from omps_worker.destinations.catalog.bundles.operator_images import operator_images
 from omps_worker.destinations.catalog.grammars.csv_metadata import csv_metadata
 from omps_worker.destinations.catalog.grammars.go_structs import (
@@ -72,7 +73,7 @@ def read_bundle(files: Mapping[str, bytes], values: int = VALUES) -> Bundle:
     ``values``: how many YAML values they may have. Raises CannotRender if opm would refuse them.
     """
     reader = GoReader(values)
-    unread: list[str] = []
+    unread = list(extraction_faults(files))
     objects = _first_documents(reader, files, "manifests/", unread, hidden=False)
     metadata = _read_metadata(_first_documents(reader, files, "metadata/", unread, hidden=True))
     return bundle_of([document for document in objects if is_object(document)], metadata, unread)

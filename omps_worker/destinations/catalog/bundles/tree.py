@@ -8,8 +8,7 @@ from its current CSV. All faults of all versions are found before anything is bu
 from __future__ import annotations
 
 import json
-import zlib
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +22,7 @@ from omps_worker.destinations.catalog.bundles.bundle import (
     Bundle,
 )
 from omps_worker.destinations.catalog.bundles.directories import Directory, read_directories
+from omps_worker.destinations.catalog.bundles.extraction import extraction_faults
 from omps_worker.destinations.catalog.bundles.render import CannotRender, Metadata, bundle_of
 from omps_worker.destinations.catalog.grammars.go_structs import (
     LOOSE_TEXT,
@@ -34,8 +34,10 @@ from omps_worker.destinations.catalog.grammars.go_structs import (
 )
 from omps_worker.destinations.catalog.grammars.graph import Entry, reached_from
 from omps_worker.destinations.catalog.grammars.icons import Icon
+from omps_worker.destinations.catalog.grammars.names import channel_name_fault
 from omps_worker.destinations.catalog.packages import rules
 from omps_worker.destinations.catalog.packages.package_file import CHANNEL, PACKAGE, Blob, PackageFile
+from omps_worker.manifests.archive import shown
 from omps_worker.manifests.file_tree import FileTree
 from omps_worker.manifests.findings import Finding, sentences
 from omps_worker.manifests.operator_manifests import find_package
@@ -45,9 +47,6 @@ TAG_LENGTH = 128
 
 ENTRIES = 50_000
 """How many entries all channels may have together. The largest real packages have some hundreds."""
-
-OLM_BYTES = 2**20
-"""How large OLM takes a bundle: the gzip of all its files, and each single file as it is."""
 
 _ANNOTATIONS = "metadata/annotations.yaml"
 _CONTEXT = "Failed to plan the bundles of the manifests"
@@ -195,6 +194,7 @@ class _Draft:
                 directory.faults.append(str(fault))
             else:
                 rendered[bundle.name] = (directory, bundle)
+                directory.faults += bundle.name_faults()
             directory.objects.clear()
             if directory.name in names:
                 self._add(f"{directory.name} is the name of the CSV in {names[directory.name]} too", directory.csv_path)
@@ -214,8 +214,8 @@ class _Draft:
             name, current = each["name"], each["currentCSV"]
             if not name or not current:
                 self._add("there is a channel without a name or without a currentCSV", self.path)
-            elif "," in name:
-                self._add(f"channel {name}: its name has a comma, which separates names in labels", self.path)
+            elif name_fault := channel_name_fault(name):
+                self._add(f"channel {shown(name)}: its name {name_fault}", self.path)
             elif name in channels:
                 self._add(f"channel {name} is there more than once", self.path)
             elif current not in known:
@@ -243,7 +243,9 @@ class _Draft:
         return members
 
     def _planned(self, directory: Directory, bundle: Bundle, labels: Mapping[str, str]) -> PlannedBundle:
-        self.warnings += (Finding(text, directory.csv_path) for text in (*bundle.warnings, *_sizes(directory.files)))
+        self.warnings += (
+            Finding(text, directory.csv_path) for text in (*bundle.warnings, *extraction_faults(directory.files))
+        )
         files = {f"manifests/{name}": content for name, content in directory.files.items()}
         return PlannedBundle(bundle, directory.path, {**files, _ANNOTATIONS: annotations_text(labels)}, labels)
 
@@ -294,15 +296,3 @@ def relabelled(planned: PlannedBundle, labels: Mapping[str, str]) -> PlannedBund
     """
     files = {**planned.files, _ANNOTATIONS: annotations_text(labels)}
     return PlannedBundle(planned.bundle, planned.directory, files, dict(labels))
-
-
-def _sizes(files: Mapping[str, bytes]) -> Iterator[str]:
-    """Yield warnings about what OLM does not unpack."""
-    for name, content in files.items():
-        if len(content) > OLM_BYTES:
-            yield f"{name} has {len(content)} bytes, and OLM takes files of {OLM_BYTES} bytes at most"
-    if sum(map(len, files.values())) > OLM_BYTES:
-        compressor = zlib.compressobj(wbits=31)
-        size = sum(len(compressor.compress(content)) for content in files.values()) + len(compressor.flush())
-        if size > OLM_BYTES:
-            yield f"the bundle has {size} bytes as gzip, and OLM takes {OLM_BYTES} bytes at most"
