@@ -127,6 +127,55 @@ def test_values_of_other_types_are_refused_as_go_refuses_them(spec, fault):
         csv_metadata({"spec": spec})
 
 
+TYPES = {
+    "labels": ({"labels": {"a": 1}}, r"spec.labels.a must be text, but is a number"),
+    "webhooks": ({"webhookdefinitions": [{"rules": 1}]}, r"spec.webhookdefinitions\[0\].rules must be a list"),
+    "a port": ({"webhookdefinitions": [{"targetPort": []}]}, r"targetPort must be an integer of 32 bits"),
+    "cleanup": ({"cleanup": {"enabled": "yes"}}, "spec.cleanup.enabled must be true or false"),
+    "replicas": (
+        {"install": {"strategy": "x", "spec": {"deployments": [{"spec": {"replicas": "1"}}]}}},
+        r"deployments\[0\].spec.replicas must be an integer of 32 bits",
+    ),
+    "a quantity": (
+        {
+            "install": {
+                "spec": {
+                    "deployments": [
+                        {"spec": {"template": {"spec": {"containers": [{"resources": {"limits": {"cpu": "much"}}}]}}}}
+                    ]
+                }
+            }
+        },
+        r"resources.limits.cpu must be a quantity, like 100m",
+    ),
+}
+
+
+@pytest.mark.parametrize(("spec", "fault"), TYPES.values(), ids=TYPES)
+def test_a_csv_that_kubernetes_cannot_decode_is_refused(spec, fault):
+    with pytest.raises(CannotRender, match=fault):
+        bundle(spec)
+
+
+def test_what_kubernetes_decodes_is_taken():
+    container = {
+        "resources": {"limits": {"cpu": 1, "memory": " 30Mi ", "x": None}},
+        "env": [{"name": "a", "value": ""}],
+    }
+    probe = {"livenessProbe": {"httpGet": {"port": "http"}, "periodSeconds": 5.0}}
+    pod = {"containers": [{**container, **probe}], "terminationGracePeriodSeconds": 2**40}
+    template = {"metadata": {"creationTimestamp": None}, "spec": pod}
+
+    assert bundle({"install": {"spec": {"deployments": [{"spec": {"template": template}}]}}}).version == "1.0.0"
+
+
+@pytest.mark.parametrize("kind", ["dependencies", "properties"])
+def test_a_package_or_api_without_a_value_is_refused(kind):
+    with pytest.raises(CannotRender, match=r"an olm\.gvk in its dependencies or properties has no value"):
+        bundle(metadata__a_yaml=f"{kind}: [{{type: olm.gvk}}]")
+    assert bundle(metadata__a_yaml=f"{kind}: [{{type: olm.gvk, value: null}}, {{type: x}}]").name == "otter.v1.0.0"
+
+
 def test_elsewhere_the_spec_is_read_by_exact_keys():
     made = bundle({"Replaces": "otter.v0.9.0", "RelatedImages": [{"image": "a/b"}], "Version": "2.0.0"})
 

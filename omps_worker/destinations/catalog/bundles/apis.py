@@ -11,6 +11,7 @@ from omps_worker.destinations.catalog.grammars.go_structs import (
     BOOLEAN,
     LIST_OF_TEXT,
     TEXT,
+    TEXTS,
     Mismatch,
     Struct,
     one,
@@ -32,9 +33,22 @@ _NAMES = Struct(
     },
     exact=True,
 )
-_VERSION = Struct({"name": ALWAYS_TEXT, "served": BOOLEAN, "storage": BOOLEAN, "deprecated": BOOLEAN}, exact=True)
+_ANY = one(Struct({}))
+_SUBRESOURCES = one(Struct({"status": _ANY, "scale": _ANY}, exact=True))
+_VERSION = Struct(
+    {
+        "name": ALWAYS_TEXT,
+        "served": BOOLEAN,
+        "storage": BOOLEAN,
+        "deprecated": BOOLEAN,
+        "schema": _ANY,
+        "subresources": _SUBRESOURCES,
+    },
+    exact=True,
+)
 _CRD = Struct(
     {
+        "metadata": one(Struct({"name": TEXT, "labels": TEXTS, "annotations": TEXTS}, exact=True)),
         "spec": one(
             Struct(
                 {
@@ -44,10 +58,12 @@ _CRD = Struct(
                     "names": one(_NAMES),
                     "versions": structs(_VERSION),
                     "preserveUnknownFields": BOOLEAN,
+                    "validation": _ANY,
+                    "subresources": _SUBRESOURCES,
                 },
                 exact=True,
             )
-        )
+        ),
     },
     exact=True,
 )

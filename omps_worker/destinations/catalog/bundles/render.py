@@ -19,6 +19,7 @@ from omps_worker.destinations.catalog.bundles.bundle import CHANNELS_LABEL, DEFA
 from omps_worker.destinations.catalog.bundles.extraction import extraction_faults
 from omps_worker.destinations.catalog.bundles.operator_images import operator_images
 from omps_worker.destinations.catalog.grammars.csv_metadata import csv_metadata
+from omps_worker.destinations.catalog.grammars.csv_types import check_types
 from omps_worker.destinations.catalog.grammars.go_structs import (
     ALWAYS_TEXT,
     LOOSE_TEXT,
@@ -97,6 +98,7 @@ def _bundle_of(objects: list[Mapping[Any, Any]], metadata: Metadata, warnings: S
         raise CannotRender("spec is no mapping")
     if not meta["name"]:
         raise CannotRender("metadata.name is missing")
+    check_types(csv)
     version, release = _text_at(spec, "version"), _release(spec)
     try:
         parse_version(version, release)
@@ -213,6 +215,9 @@ def _properties(metadata: Metadata, provided: set[Gvk], required: set[Gvk]) -> l
     """Return the properties but ``olm.csv.metadata``, in opm's order: each once, but dependencies as often as named."""
     package: Any = None
     found: list[tuple[str, Any]] = []
+    for each in (*metadata.properties, *metadata.dependencies):
+        if each["type"] in ("olm.package", "olm.gvk") and "value" not in each:
+            raise Mismatch(f"an {each['type']} in its dependencies or properties has no value")
     for each in metadata.properties:
         kind, value = each["type"], each.get("value")
         if kind == "olm.package":

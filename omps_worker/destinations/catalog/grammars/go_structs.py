@@ -80,10 +80,15 @@ def boolean(value: Any, where: str) -> bool:
 
 def int32(value: Any, where: str) -> int:
     """Decode an integer of 32 bits."""
+    return integer(value, where, 32)
+
+
+def integer(value: Any, where: str, bits: int = 64) -> int:
+    """Decode an integer of so many bits."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool) or not -(2**31) <= value < 2**31:
-        raise Mismatch(f"{where} must be an integer of 32 bits")
+    if not isinstance(value, int) or isinstance(value, bool) or not -(2 ** (bits - 1)) <= value < 2 ** (bits - 1):
+        raise Mismatch(f"{where} must be an integer of {bits} bits")
     return value
 
 
