@@ -302,6 +302,17 @@ def test_a_chain_of_thousands_is_walked_without_recursion():
     assert found(package_blob(), channel("stable", *entries), *blobs) == []
 
 
+def test_text_that_looks_like_an_escape_of_go_reaches_old_opms_as_it_is():
+    text = r"a\u003cb \\u003e \u0026 \u003d \U003C"
+    package = small_package({"schema": "other", "text": text})
+    written = package.data().decode()
+
+    assert PackageFile.parse(package.data()) == package
+    # opm before v1.28 replaces these in the text of a file, wherever they stand.
+    assert not any(escape in written for escape in (r"\u003c", r"\u003e", r"\u0026"))
+    assert r"\u003d \\U003C" in written
+
+
 def test_a_package_file_is_read_as_it_was_written():
     package = small_package({"schema": "acme", "text": "ä\u2028\U0001f600 \\u003c"})
 

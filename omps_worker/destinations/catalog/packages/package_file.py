@@ -3,7 +3,7 @@
 
 A file is compact JSON, one blob a line, keys sorted, ASCII only: the package, its channels by name, its bundles by
 version, its deprecations, then blobs of other schemas. The same content gives the same bytes, so the digest of the file
-tells whether a release changes anything.
+tells whether a release changes anything. The text is such that opm v1.26 reads it, too.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -33,6 +34,8 @@ FILE_CONTAINERS = 1_000_000
 
 FILE_BLOBS = 20_000
 """How many blobs the file of one package may hold."""
+
+_LIKE_AN_ESCAPE = re.compile(r"\\\\(?=u003[ce]|u0026)")
 
 Blob = Mapping[str, Any]
 """One JSON object of a catalog."""
@@ -134,7 +137,9 @@ class PackageFile:
 
     def data(self) -> bytes:
         """Return the bytes of the file."""
-        return "".join(f"{canonical(blob)}\n" for blob in self.blobs()).encode("ascii")
+        text = "".join(f"{canonical(blob)}\n" for blob in self.blobs())
+        # opm before v1.28 replaces what looks like an escape that Go's JSON has, after a backslash too.
+        return _LIKE_AN_ESCAPE.sub(r"\\u005c", text).encode("ascii")
 
     def size_fault(self) -> str | None:
         """Return why ``parse`` would refuse the file for its size or depth; None if it would not."""
