@@ -373,13 +373,15 @@ def test_what_begins_with_a_brace_and_is_no_json_is_read_as_yaml(text):
 
 
 def test_json_objects_after_each_other_are_documents():
-    text = '{"a": 1}\n{"b": 2} {"c": 3}\n---\nd: 4\n---\n{"e": 5}\n'
+    text = '{"a": 1}\n{"b": 2} {"c": "\u2028"}\n---\nd: 4\n---\n{"e": " \u2028 "} {"f": 6}\n---\n{g: 7}\n'
     found = GoReader().all(text, 10)
 
-    assert [value for _, value in found] == [{"a": 1}, {"b": 2}, {"c": 3}, None, {"d": 4}, {"e": 5}]
+    assert [value for _, value in found] == [
+        {"a": 1}, {"b": 2}, {"c": "\u2028"}, {"d": 4}, {"e": " \u2028 "}, {"f": 6}, {"g": 7},
+    ]  # fmt: skip
     assert [GoReader().first(piece) for piece, _ in found] == [value for _, value in found]
-    with pytest.raises(YamlFault, match="more than 2 documents"):
-        GoReader().all(text, 2)
+    with pytest.raises(YamlFault, match="too many documents"):
+        GoReader().all(text, 6)
 
 
 @pytest.mark.parametrize(
@@ -396,6 +398,24 @@ def test_json_is_read_within_the_limits_for_yaml(text, fault):
     with pytest.raises(YamlFault, match=fault) as caught:
         GoReader(500).first(text)
     assert not isinstance(caught.value, NotYaml)
+
+
+@pytest.mark.parametrize("text", ["a: b\t# x\n", "a:\tb", "\ufeff{\n\t'a': b}", "a: b\n \t # c\n", "{a: b,\tc: d}"])
+def test_tabs_stand_where_libyaml_takes_them(text):
+    assert GoReader().first(text)["a"] == "b"
+
+
+@pytest.mark.parametrize("text", ["a: !own b", "a: b\n...\nc: d", "[a] b", "a: <<"])
+def test_what_opm_reads_in_another_way_is_refused_and_not_skipped(text):
+    with pytest.raises(YamlFault) as caught:
+        GoReader().first(text)
+    assert not isinstance(caught.value, NotYaml)
+
+
+def test_directives_and_comments_are_no_documents():
+    text = "%YAML 1.1\n---\na: 1\n---\n# end\n"
+
+    assert [value for _, value in GoReader().all(text, 3)] == [None, {"a": 1}, None]
 
 
 def test_a_text_block_that_the_end_of_the_file_ends_has_its_line_break():

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from omps_worker.destinations.catalog.bundles.directories import FILE_DOCUMENTS
 from omps_worker.destinations.catalog.bundles.render import ENDINGS
-from omps_worker.destinations.catalog.grammars.go_yaml import documents
+from omps_worker.destinations.catalog.grammars.go_yaml import documents, has_content
 from omps_worker.manifests.file_tree import FilesOnDisk
 
 
@@ -42,9 +42,4 @@ def _pieces(content: bytes) -> list[str]:
         found = documents(content.decode())
     except ValueError:
         return []
-    return [piece for piece in found if _has_content(piece)] if len(found) <= FILE_DOCUMENTS else []
-
-
-def _has_content(piece: str) -> bool:
-    lines = (line.strip() for line in piece.splitlines())
-    return any(line and not line.startswith(("#", "---")) for line in lines)
+    return [piece for piece in found if has_content(piece)] if len(found) <= FILE_DOCUMENTS else []

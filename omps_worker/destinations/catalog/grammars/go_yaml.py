@@ -15,10 +15,15 @@ import re
 from decimal import Decimal
 from typing import Any
 
+import yaml
+from yaml.constructor import ConstructorError
+from yaml.parser import ParserError
+
 from omps_worker.common.json_text import is_deeper
 from omps_worker.common.limits import VALUES, limit_advice
-from omps_worker.manifests.yaml_reader import CHARACTERS, DEPTH, NUMBER_LENGTH, NotYaml, Tagged, YamlFault, YamlReader
+from omps_worker.manifests.yaml_reader import CHARACTERS, DEPTH, NUMBER_LENGTH, ODD_KEYS, NotYaml, YamlFault, YamlReader
 
+_LIBYAML: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG = "tag:yaml.org,2002:"
 _SCALAR_TAG = "!omps-worker-scalar"
 _WORDS: dict[str, Any] = {
@@ -52,6 +57,18 @@ class GoReader(YamlReader):
         super().__init__(most, scalar, _Tagged)
         self._most = most
 
+    def _read(self, text: str) -> Any:
+        # yaml.v2 is a port of libyaml: what PyYAML's own parser thinks of tabs does not count.
+        try:
+            return self._load(text, _LIBYAML)
+        except ConstructorError as error:
+            raise YamlFault(str(error.problem)) from None
+        except ParserError as error:
+            # yaml.v2 does not look at what follows a document.
+            if "document start" in str(error.problem):
+                raise YamlFault("something follows the end of its document") from None
+            raise
+
     def first(self, text: str) -> Any:
         """Return the first document in the text of a file; None if there is none.
 
@@ -66,25 +83,33 @@ class GoReader(YamlReader):
         return self.read(pieces[0]) if pieces else None
 
     def all(self, text: str, most: int) -> list[tuple[str, Any]]:
-        """Return the text and the value of each document of a file, ``most`` at most.
+        """Return the text of each document of a file, ``most`` at most, and its value if it were a file of its own.
 
         Raises YamlFault if one of them cannot be read, or if there are more.
         """
-        found: list[tuple[str, Any]] = []
-        end = 0
-        if _may_be_json(text):
+        pieces = documents(text)
+        if any(map(_may_be_json, pieces)):
             self._check_brackets(text)
-        while _may_be_json(text[end : end + _PEEKED]):
+        found: list[tuple[str, Any]] = []
+        for piece in pieces:
+            found += self._pieces(piece, most - len(found))
+        return found
+
+    def _pieces(self, piece: str, most: int) -> list[tuple[str, Any]]:
+        """Return the JSON objects in a document, or what it is in YAML."""
+        found: list[tuple[str, Any]] = []
+        start = 0
+        while start < len(piece):
+            if len(found) == most:
+                raise YamlFault("it has too many documents")
+            value, end = self._json(piece, start) if _may_be_json(piece[start : start + _PEEKED]) else (None, 0)
+            if not end:
+                value, end = (self.read(piece[start:]) if has_content(piece) else None), len(piece)
+            elif not piece[end:].strip():
+                end = len(piece)
+            found.append((piece[start:end], value))
             start = end
-            value, end = self._json(text, start)
-            if not end or len(found) == most:
-                end = start
-                break
-            found.append((text[start:end], value))
-        rest = documents(text[end:])
-        if len(found) + len(rest) > most:
-            raise YamlFault(f"it has more than {most} documents")
-        return found + [(piece, self.read(piece)) for piece in rest]
+        return found
 
     def _json(self, text: str, start: int) -> tuple[Any, int]:
         """Return the JSON object at ``start`` and where it ends; 0 if there is none."""
@@ -169,6 +194,12 @@ def documents(text: str) -> list[str]:
     if lines:
         found.append("".join(lines))
     return found
+
+
+def has_content(piece: str) -> bool:
+    """Return whether a document is more than comments and directives."""
+    lines = (line.strip() for line in piece.splitlines())
+    return any(line and not line.startswith(("#", "%", "---")) for line in lines)
 
 
 def json_value(value: Any) -> Any:
@@ -258,8 +289,14 @@ def _refuse_number() -> str:
     raise YamlFault(f"it has a number of more than {NUMBER_LENGTH} characters")
 
 
-class _Tagged(Tagged):
-    """PyYAML's safe loader with the rules of yaml.v2 for plain scalars."""
+class _Tagged(_LIBYAML):  # type: ignore[misc]
+    """PyYAML's safe loader with libyaml's parser and the rules of yaml.v2 for plain scalars."""
+
+    def flatten_mapping(self, node: Any) -> None:
+        """Resolve merge keys, as PyYAML does before it creates a mapping of any kind."""
+        super().flatten_mapping(node)
+        if sum(key.tag != f"{_TAG}str" for key, _ in node.value) > ODD_KEYS:
+            raise YamlFault(f"it has more than {ODD_KEYS} keys that are not text, in a mapping")
 
     def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
         """Return the tag of a node: that of text, unless the rules make something else of a plain scalar."""
