@@ -111,6 +111,10 @@ REFUSED = {
         (package_blob(), channel("stable", {**HEAD, "skips": [""]}, "otter.v1.0.0"), *BUNDLES),
         "skips a bundle without a name",
     ),
+    "key in another case": (
+        (package_blob(), channel("stable", {**HEAD, "SkipRange": "^1.0.0"}, "otter.v1.0.0"), *BUNDLES),
+        "entry 0 has the key SkipRange, which must be spelt skipRange",
+    ),
     "skipRange": (
         (package_blob(), channel("stable", {**HEAD, "skipRange": "^1.0.0"}, "otter.v1.0.0"), *BUNDLES),
         "skipRange '^1.0.0' of its entry otter.v1.1.0 is no range",
@@ -133,6 +137,7 @@ REFUSED = {
         "its property olm.package is of another package, 'b'",
     ),
     "property without a type": (with_properties({"value": 1}), "its property 1 has no type"),
+    "property without a value": (with_properties({"type": "x"}), "its property 1, of type x, has no value"),
     "property of another type": (with_properties({"type": "olm.gvk", "value": "x"}), "olm.gvk must be a mapping"),
     "object": (with_properties({"type": "olm.bundle.object", "value": {"data": "x"}}), "is no base64"),
     "release and name": (
@@ -151,6 +156,7 @@ REFUSED = {
     ),
     "no schema": ((*small_package().blobs(), {"package": "otter"}), "a blob without a schema"),
     "keys in two cases": ((*small_package().blobs(), {"schema": "x", "a": 1, "A": 2}), "the key a more than once"),
+    "name that is null": ((*small_package().blobs(), {"schema": "x", "name": None}), "its name is no text, but empty"),
     "name that is no text": ((*small_package().blobs(), {"schema": "x", "name": 1}), "its name is no text"),
     "entries that are no list": (
         (*small_package().blobs(), {**channel("x"), "entries": {}}),

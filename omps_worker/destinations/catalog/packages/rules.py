@@ -104,7 +104,7 @@ def _shape(blob: Blob) -> Iterator[str]:
         if number > 1:
             yield f"{where} has the key {key} more than once, in different cases"
     for key in ("package", "name"):
-        if blob.get(key) is not None and not isinstance(blob[key], str):
+        if key in blob and not isinstance(blob[key], str):
             yield f"{where}: its {key} is no text, but {described(blob[key])}"
     yield from _types(blob, _TYPES.get(schema, {}), where)
     if schema == CHANNEL and isinstance(blob.get("entries"), list):
@@ -121,6 +121,15 @@ def _types(blob: Blob, types: Mapping[str, type], where: str) -> Iterator[str]:
     for key, kind in types.items():
         if blob.get(key) is not None and not isinstance(blob[key], kind):
             yield f"{where}: its {key} is {described(blob[key])}"
+    yield from _misspelt(blob, types, where)
+
+
+def _misspelt(blob: Blob, known: Iterable[str], where: str) -> Iterator[str]:
+    """Yield keys that opm takes for known ones, whatever their case: they must not be carried over unread."""
+    folded = {fold(key): key for key in known}
+    for key in blob.keys() - folded.values():
+        if (spelt := folded.get(fold(key))) is not None:
+            yield f"{where} has the key {one_line(key)[:100]}, which must be spelt {spelt}"
 
 
 def _list(value: Any) -> list[Any]:
@@ -219,6 +228,7 @@ class _Package:
 def _icon_faults(icon: Any) -> Iterator[str]:
     if icon is None:
         return
+    yield from _misspelt(icon, ("base64data", "mediatype"), "the icon")
     data, media_type = icon.get("base64data"), icon.get("mediatype")
     if not isinstance(media_type, str | None):
         yield "the mediatype of the icon is no text"
@@ -257,6 +267,9 @@ def bundle_faults(bundle: Blob, package: str) -> tuple[Version | None, list[str]
         kind = each.get("type") if isinstance(each, dict) else None
         if not isinstance(kind, str):
             found.append(f"its property {number} has no type")
+            continue
+        if "value" not in each:
+            found.append(f"its property {number}, of type {one_line(kind)[:100]}, has no value")
             continue
         if (decoder := _DECODERS.get(kind)) is None:
             continue
