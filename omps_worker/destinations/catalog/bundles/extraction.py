@@ -51,13 +51,16 @@ def extraction_faults(files: Mapping[str, bytes]) -> Iterator[str]:
             yield f"the name {key[:40]}… has {len(key)} characters, and OLM takes {KEY_LENGTH} at most"
         if len(content) > BYTES:
             yield f"{key[:KEY_LENGTH]} has {len(content)} bytes, and OLM takes files of {BYTES} bytes at most"
-    if sum(len(content) * 4 // 3 + _WRAPPING for content in inside.values()) > BYTES:
-        size = sum(_encoded_size(content) for content in inside.values())
+    size = sum(len(content) * 4 // 3 + _WRAPPING for content in inside.values())
+    # The fast level tells of nearly all large bundles that they are small enough.
+    for level in (1, 6):
         if size > BYTES:
-            yield f"the bundle has {size} bytes as gzip in base64, and OLM takes {BYTES} bytes at most"
+            size = sum(_encoded_size(content, level) for content in inside.values())
+    if size > BYTES:
+        yield f"the bundle has {size} bytes as gzip in base64, and OLM takes {BYTES} bytes at most"
 
 
-def _encoded_size(content: bytes) -> int:
-    compressor = zlib.compressobj(wbits=31)
+def _encoded_size(content: bytes, level: int) -> int:
+    compressor = zlib.compressobj(level, wbits=31)
     size = len(compressor.compress(content)) + len(compressor.flush())
     return (size + 2) // 3 * 4
