@@ -405,7 +405,14 @@ def test_tabs_stand_where_libyaml_takes_them(text):
     assert GoReader().first(text)["a"] == "b"
 
 
-@pytest.mark.parametrize("text", ["a: !own b", "a: b\n...\nc: d", "[a] b", "a: <<"])
+@pytest.mark.parametrize("text", ["a: b\n...\nc: d", "{a: b} c", "a: b\n...\n]\n"])
+def test_what_follows_a_document_does_not_count_and_a_tree_may_not_have_it(text):
+    assert GoReader().first(text) == {"a": "b"}
+    with pytest.raises(YamlFault, match="something follows the end of its document"):
+        GoReader().all(text, 2)
+
+
+@pytest.mark.parametrize("text", ["a: !own b", "a: <<"])
 def test_what_opm_reads_in_another_way_is_refused_and_not_skipped(text):
     with pytest.raises(YamlFault) as caught:
         GoReader().first(text)

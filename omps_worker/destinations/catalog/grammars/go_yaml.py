@@ -47,6 +47,14 @@ _PEEKED = 30
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
+class _Followed(YamlFault):
+    """Something that is no document follows the end of a document."""
+
+    def __init__(self, end: int) -> None:
+        super().__init__("something follows the end of its document")
+        self.end = end
+
+
 class GoReader(YamlReader):
     """Reads documents by the rules of opm; the bounds are for all of them together.
 
@@ -64,10 +72,9 @@ class GoReader(YamlReader):
         except ConstructorError as error:
             raise YamlFault(str(error.problem)) from None
         except ParserError as error:
-            # yaml.v2 does not look at what follows a document.
-            if "document start" in str(error.problem):
-                raise YamlFault("something follows the end of its document") from None
-            raise
+            if "document start" not in str(error.problem) or error.problem_mark is None:
+                raise
+            raise _Followed(error.problem_mark.index) from None
 
     def first(self, text: str) -> Any:
         """Return the first document in the text of a file; None if there is none.
@@ -80,7 +87,13 @@ class GoReader(YamlReader):
             if end:
                 return value
         pieces = documents(text)
-        return self.read(pieces[0]) if pieces else None
+        if not pieces:
+            return None
+        try:
+            return self.read(pieces[0])
+        except _Followed as fault:
+            # yaml.v2 does not look at what follows a document.
+            return self.read(pieces[0][: fault.end])
 
     def all(self, text: str, most: int) -> list[tuple[str, Any]]:
         """Return the text of each document of a file, ``most`` at most, and its value if it were a file of its own.
