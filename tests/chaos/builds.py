@@ -5,11 +5,12 @@
 component            carries                goes to                                        package in the catalog
 ==================== ====================== ============================================== ========================
 storm-N-container    package manifests      the organization                               none
-cloud-N-container    package manifests      the organization and the catalog               of each build its own
+cloud-N-container    package manifests      the organization and the catalog               see below
 drizzle-N-bundle-…   a bundle               the organization, which skips it, and catalog  several builds share one
 ==================== ====================== ============================================== ========================
 
-If rules skip what is superseded, ``storm-N`` goes to the catalog, too: the package is then that of the newest build.
+Each build of ``cloud-N`` has a package of its own: in a catalog, the package is the tree of one build. If rules skip
+what is superseded, some of these builds share a package, which is that of the newest at the end.
 """
 
 from __future__ import annotations
@@ -28,12 +29,15 @@ ORGANIZATION = "community"
 IN_CATALOG = f"catalog:{CATALOG}"
 """The labels of the targets."""
 
+SHARING = 4
+"""How many builds of ``cloud-N`` share a package if rules skip what is superseded."""
+
 _MAPPING = """\
 version: 1
 rules:
   - match: {component: "storm-*-container"}
     superseded: SUPERSEDED
-    publish: STORMS
+    publish: [{organization: community}]
   - match: {component: "cloud-*-container"}
     superseded: SUPERSEDED
     publish: [{organization: community}, {catalog: community}]
@@ -68,8 +72,7 @@ class StormBuild:
 
 def mapping_of(plan: Plan) -> str:
     """The mapping of a storm."""
-    storms = "[{organization: community}%s]" % (", {catalog: community}" if plan.superseded == "skip" else "")
-    return _MAPPING.replace("SUPERSEDED", plan.superseded).replace("STORMS", storms)
+    return _MAPPING.replace("SUPERSEDED", plan.superseded)
 
 
 def builds_of(plan: Plan, site: SandboxSite) -> Iterator[StormBuild]:
@@ -77,9 +80,9 @@ def builds_of(plan: Plan, site: SandboxSite) -> Iterator[StormBuild]:
     numbers = [(number / plan.builds, "storm", number) for number in range(plan.builds)]
     numbers += [(number / plan.operators, "cloud", number) for number in range(plan.operators)]
     numbers += [(number / plan.bundles, "drizzle", number) for number in range(plan.bundles)]
-    both = (ORGANIZATION, IN_CATALOG)
+    clouds = plan.operators if plan.superseded != "skip" else max(plan.operators // SHARING, 1)
     for _, kind, number in sorted(numbers):
-        package = f"{kind}-{number if kind == 'cloud' else number % plan.packages}"
+        package = f"{kind}-{number % (clouds if kind == 'cloud' else plan.packages)}"
         version = f"1.0.{number}"
         if kind == "drizzle":
             image = push_bundle(site.images, package, version)
@@ -88,5 +91,4 @@ def builds_of(plan: Plan, site: SandboxSite) -> Iterator[StormBuild]:
         else:
             manifests = operators.zip_of(operators.flat_operator(package, version=version))
             made = site.koji.add_build(f"{package}-container", "1.0", str(number), manifests=manifests)
-        alone = kind == "storm" and plan.superseded != "skip"
-        yield StormBuild(made, package, version, (ORGANIZATION,) if alone else both)
+        yield StormBuild(made, package, version, (ORGANIZATION,) if kind == "storm" else (ORGANIZATION, IN_CATALOG))

@@ -16,7 +16,7 @@ class Plan:
     """How many builds of package manifests share ``packages``."""
     packages: int = 4
     operators: int = 8
-    """How many builds of package manifests have a package of their own, which goes to the catalog, too."""
+    """How many builds of package manifests go to the catalog, too."""
     bundles: int = 12
     """How many bundle builds share ``packages`` others; they go to the catalog alone."""
     workers: int = 2
@@ -60,8 +60,8 @@ class Report:
     def __str__(self) -> str:
         plan = self.plan
         lines = [
-            f"seed {plan.seed}: {plan.builds} builds of {plan.packages} packages, {plan.operators} of one each, "
-            f"{plan.bundles} bundle builds, "
+            f"seed {plan.seed}: {plan.builds} builds of {plan.packages} packages, "
+            f"{plan.operators} for the catalog, too, {plan.bundles} bundle builds, "
             f"{plan.workers} workers, {self.messages} messages, superseded: {plan.superseded}",
             f"kills {self.kills}, restarts of one of {plan.nodes} broker node(s) {self.broker_restarts}, "
             f"answers lost {self.lost_answers}, requests refused {self.refused}, {self.seconds:.0f} s",
