@@ -29,7 +29,7 @@ LONG = Plan(
     patience=600.0,
 )
 HALF = replace(LONG, builds=500, operators=50, bundles=75)
-STORMS = (LONG, replace(HALF, nodes=3, broker_restarts=6), replace(HALF, superseded="skip"))
+STORMS = (LONG, replace(HALF, nodes=3, broker_restarts=6, kill_every=6.0), replace(HALF, superseded="skip"))
 
 
 def plans(arguments: list[str]) -> tuple[Plan, ...]:

@@ -35,7 +35,7 @@ from tests.chaos.plan import Plan, Report
 RESULTS = "results"
 """A queue of our own that keeps every result, whatever happens to the broker."""
 
-RESULTS_BETWEEN_KILLS = 2
+RESULTS_BETWEEN_KILLS = 3
 """How many results a worker, on average, publishes at least between two kills."""
 
 FINAL = {"published", "unchanged", "skipped", "failed"}
