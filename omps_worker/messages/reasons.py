@@ -20,6 +20,13 @@ WORDS: Mapping[str, str] = {
 """What the tokens among the reasons mean; all other reasons are words already."""
 
 
+UNREACHED = "superseded"
+"""The reason of a bundle build that no channel would reach, although no newer build supersedes it."""
+
+NOT_REACHED = "no channel of the package would reach it; `graph: semver` in the mapping adds bundles of all versions"
+"""What that means, and what helps."""
+
+
 def in_words(reason: str) -> str:
     """Return a reason, which may have a detail after a colon, without its token: the detail if it is a sentence."""
     token, _, detail = reason.partition(": ")

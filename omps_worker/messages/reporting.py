@@ -18,7 +18,7 @@ from omps_worker.common.errors import WorkerError
 from omps_worker.common.model import Attempt, Build, ManualRequest, Origin, Outcome, Status
 from omps_worker.common.text import one_line, table
 from omps_worker.messages.catalog_texts import catalog_of, channel_lines, done_text, plan_text
-from omps_worker.messages.reasons import how_to_publish, in_words
+from omps_worker.messages.reasons import NOT_REACHED, UNREACHED, how_to_publish, in_words
 from omps_worker.messages.result_ids import result_id
 
 log = logging.getLogger("omps_worker.outcomes")
@@ -189,12 +189,14 @@ def reason_of(outcome: Outcome) -> str | None:
 
 
 def full_reason_of(outcome: Outcome) -> str | None:
-    """Return the reason with all that belongs to it: for a held build the entry of the mapping, and how to publish it.
+    """Return the reason with what belongs to it and what helps: for a held build, and for a bundle that is not reached.
 
     The reason itself is still that of results; see ``reasons.in_words``.
     """
     if outcome.held_by:
         return f"{outcome.reason} by {outcome.held_by} of the mapping; {how_to_publish(outcome.nvr)}"
+    if outcome.reason == UNREACHED and outcome.catalog_name and not outcome.superseded_by:
+        return f"{outcome.reason}: {NOT_REACHED}"
     return reason_of(outcome)
 
 
@@ -233,7 +235,7 @@ def _detail(outcome: Outcome, *, dry_run: bool) -> str | None:
         return f"{outcome.reason} by {outcome.held_by} of the mapping; --held publishes it"
     if outcome.superseded_by:
         return f"{reason_of(outcome)}; --new-release publishes it nevertheless"
-    reason = reason_of(outcome)
+    reason = full_reason_of(outcome)
     return None if reason is None else in_words(reason)
 
 

@@ -67,9 +67,9 @@ Then try these commands there:
   fedora-messaging publish {message}
   fedora-messaging publish {bundle_message}
 
-  # Let the worker serve /live, /ready and /metrics: append these two lines to the configuration file, then start it
-  [monitoring]
-  port = 9100
+  # Let the worker serve /live, /ready and /metrics. Only `run` may read this file: two programs cannot use one port.
+  (cat "$FEDORA_MESSAGING_CONF"; printf '[monitoring]\\nport = 9100\\n') > {monitored}
+  omps-worker --config {monitored} run
 
   # Inspect the broker, or disturb it:
   {rabbitmqctl} list_queues
@@ -116,6 +116,7 @@ def keep_running(directory: Path | None) -> int:
                 directory=directory,
                 config=shlex.quote(str(site.config)),
                 nvr=scenes[0].nvr,
+                monitored=shlex.quote(str(directory / "monitored.toml")),
                 messages=messages,
                 rabbitmqctl=shlex.quote(str(_rabbitmqctl(site))),
                 message=shlex.quote(str(messages / f"{scenes[0].nvr}.json")),

@@ -100,8 +100,8 @@ def test_the_sandbox_stays_until_it_is_told_to_end_and_says_how_to_use_it(enviro
         assert '"operators.operatorframework.io.bundle.package.v1": "my-operator"' in walk.stdout
         own = {file.name for file in (place / "my-operator").iterdir()}
         assert {file.name for file in (place / "bundle" / "manifests").iterdir()} == own - {"my-operator.package.yaml"}
-        with (place / "config.toml").open("a") as configuration:
-            configuration.write(re.search(r"  \[monitoring\]\n  port = ", text)[0] + "0\n")
+        (monitored,) = re.findall(r"^  (\(cat .*printf .*)$", text, re.MULTILINE)
+        subprocess.run(["sh", "-ec", monitored.replace("9100", "0")], check=True, timeout=60, env=settings)
 
         message, bundle = re.findall(r"fedora-messaging publish (\S+)", text)
         assert omps_worker("explain", message).returncode == 0
@@ -111,7 +111,10 @@ def test_the_sandbox_stays_until_it_is_told_to_end_and_says_how_to_use_it(enviro
         assert "/" in listed.stdout.splitlines(), listed.stderr
         assert f"{place / 'rabbitmqctl'} list_queues" in text
         worker = subprocess.Popen(
-            [sys.executable, "-m", "omps_worker", "run"], stderr=subprocess.PIPE, text=True, env=settings
+            [sys.executable, "-m", "omps_worker", "--config", str(place / "monitored.toml"), "run"],
+            stderr=subprocess.PIPE,
+            text=True,
+            env=settings,
         )
         try:
             assert any("consuming" in line for line in worker.stderr)

@@ -167,6 +167,14 @@ def test_who_is_superseded_is_told_by_whom():
     assert "superseded by etcd-operator-container-0.9.3-1" in outcomes_table([SUPERSEDED])
 
 
+def test_a_bundle_that_no_channel_would_reach_is_told_what_helps():
+    target = Target(None, catalog="community")
+    unreached = replace(SUPERSEDED, superseded_by=None, organization=None, target=target)
+    assert told(unreached).body["reason"] == "superseded"
+    for text in (outcome_line(unreached, SOURCE, Attempt()), outcomes_table([unreached])):
+        assert "no channel of the package would reach it; `graph: semver`" in text
+
+
 def test_results_of_workers_that_knew_no_warnings_are_valid():
     body = {key: value for key, value in told(PUBLISHED).body.items() if key not in ("warnings", "superseded_by")}
     results.ReleasePublishedV1(body=body, topic=told(PUBLISHED).topic).validate()
