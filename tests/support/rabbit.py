@@ -54,7 +54,7 @@ class SharedRabbit:
             directory = Path(state["directory"])
         self.node.close(wait=last)
         if last:
-            wait_until(lambda: not directory.exists(), 20, "the end of the RabbitMQ node")
+            wait_until(lambda: not directory.exists(), 120, "the end of the RabbitMQ node")
 
     @contextmanager
     def _locked(self) -> Iterator[dict[str, Any]]:
