@@ -24,24 +24,16 @@ from omps_worker.destinations.catalog.image_registry.image_name import ImageName
 from omps_worker.destinations.catalog.images.image import digest_tag
 from omps_worker.sandbox import operators
 from omps_worker.sandbox.faults import Fault
-from tests.support.catalog_places import catalog_place, error_of
+from tests.support.catalog_places import HERON, OTTER, OTTER_AND_NEXT, catalog_in_sandbox, catalog_place, error_of
 from tests.support.images import SmallImage
 
-OTTER = operators.nested_operator("otter-cache", versions=("0.9.0", "1.0.0"))
-OTTER_AND_NEXT = operators.nested_operator("otter-cache", versions=("0.9.0", "1.0.0", "1.1.0"))
-HERON = operators.nested_operator("heron", versions=("2.0.0",))
+sandbox = catalog_in_sandbox
 PREFIX = "operators.operatorframework.io.bundle."
 
 
 @pytest.fixture(params=["sandbox", "docker-registry"])
 def site(request, tmp_path):
     with catalog_place(request.param, tmp_path) as made:
-        yield made
-
-
-@pytest.fixture
-def sandbox(tmp_path):
-    with catalog_place("sandbox", tmp_path) as made:
         yield made
 
 
