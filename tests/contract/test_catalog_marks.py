@@ -3,10 +3,6 @@
 
 from __future__ import annotations
 
-import time
-from contextlib import contextmanager
-from types import SimpleNamespace
-
 import pytest
 
 from omps_worker.common.errors import CatalogAuthorizationError, CatalogNotOurs, PackageBusy
@@ -14,6 +10,7 @@ from omps_worker.common.locks.package_lock import ProcessLock
 from omps_worker.sandbox.faults import Fault
 from tests.support.catalog_places import HERON, OTTER, OTTER_AND_NEXT, catalog_in_sandbox, destination_of, error_of
 from tests.support.images import SmallImage
+from tests.support.late_lock import LateLock
 
 LESS_THAN_A_MARK = 5.0
 """How long an update waits for the catalog, in seconds. Who would have to wait for a mark gives up at once."""
@@ -111,26 +108,13 @@ def test_a_tag_without_an_answer_that_cannot_be_read_holds_up_the_next_update(si
 # ---- no time is left
 
 
-def test_an_update_that_was_stopped_until_its_time_had_run_out_asks_nothing_and_writes_nothing(site, tag):
-    asked = []
-
-    class Frozen(ProcessLock):
-        """A lock whose holders hear of the time that they have for a push when it is over."""
-
-        @contextmanager
-        def lock(self, lockable):
-            with super().lock(lockable) as hold:
-                yield SimpleNamespace(begin_push=lambda: begun(hold), end_push=hold.end_push)
-
-    def begun(hold):
-        hold.begin_push()
-        asked.append(len(site.registry.log))
-        return time.monotonic()
-
-    site.destination = destination_of(site.catalog, site.client, Frozen())
+def test_an_update_that_was_stopped_until_its_time_was_over_asks_nothing_and_writes_nothing(site, tag):
+    calls = []
+    lock = LateLock(lambda: calls.append(len(site.registry.log)))
+    site.destination = destination_of(site.catalog, site.client, lock)
     with pytest.raises(PackageBusy, match="took too long: nothing was pushed") as caught:
         site.release(OTTER)
 
     assert caught.value.counts, "whatever took so long was tried"
-    assert asked == [len(site.registry.log)]
+    assert calls == [len(site.registry.log)]
     assert site.tag() is None

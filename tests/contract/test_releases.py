@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from omps_worker.common.errors import PackageBusy, QuayAuthorizationError, QuayCourierError, QuayPackageError
 from omps_worker.common.locks import package_lock
-from omps_worker.common.locks.package_lock import ProcessLock
+from omps_worker.common.locks.package_lock import PackageLock, ProcessLock
 from omps_worker.common.model import Bundle
 from omps_worker.destinations import Released
 from omps_worker.destinations.app_registry.client import AppRegistry
@@ -23,6 +23,7 @@ from omps_worker.sandbox.app_registry.server import SandboxRegistry
 from omps_worker.sandbox.app_registry.store import tar_digest
 from omps_worker.sandbox.faults import Fault
 from tests.support.blobs import tar_gz
+from tests.support.late_lock import LateLock
 from tests.support.waiting import wait_until
 
 PUSH = "POST /cnr/api/v1/packages/.*"
@@ -46,8 +47,10 @@ class RacySite:
         self.faults = registry.faults
         registry.add_organization("community")
         self.place = PackageLocation("community", "etcd", Credentials(SecretStr(registry.add_robot("community"))))
-        self.lock = ProcessLock(TIMEOUT)
-        self._releaser = Releaser(AppRegistry(registry.url, timeout=TIMEOUT), self.lock, "1.0.0")
+        self.use(ProcessLock(TIMEOUT))
+
+    def use(self, lock: PackageLock) -> None:
+        self._releaser = Releaser(AppRegistry(self.registry.url, timeout=TIMEOUT), lock, "1.0.0")
 
     def release(self, what: Bundle = OURS, version: str | None = None, **options) -> Released | None:
         return self._releaser.release(WantedRelease(what, self.place, version, **options))
@@ -258,3 +261,12 @@ def test_who_takes_too_long_to_get_ready_does_not_push():
         with pytest.raises(PackageBusy, match="nothing was pushed") as caught:
             hold.begin_push()
     assert caught.value.counts, "whatever took so long was tried"
+
+
+def test_who_was_stopped_until_the_time_of_the_push_was_over_asks_nothing_and_does_not_push(site):
+    calls = []
+    site.use(LateLock(lambda: calls.append(len(site.registry.log))))
+    with pytest.raises(PackageBusy, match="took too long: nothing was pushed") as caught:
+        site.release()
+    assert caught.value.counts
+    assert calls == [len(site.registry.log)]
