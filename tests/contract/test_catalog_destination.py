@@ -94,6 +94,22 @@ def test_the_second_look_reads_the_catalog_only_if_it_has_changed(sandbox):
     assert tag == ["GET", "HEAD", "HEAD", "PUT", "GET"]
 
 
+def test_bundles_that_the_catalog_names_are_not_asked_for_again(sandbox):
+    """Neither an update nor its plan makes calls for each version that there ever was."""
+    named = set()
+    for bundle in sandbox.update(OTTER).bundles:
+        digest = bundle.image.partition("@")[2]
+        named |= {digest, digest_tag(digest), f"v{bundle.version}"}
+    job = sandbox.job(OTTER_AND_NEXT)
+    for step in (sandbox.destination.plan, sandbox.destination.release):
+        seen = len(sandbox.registry.log)
+        step(job)
+        images = f"/v2/{sandbox.bundle_repository().path}/manifests/"
+        asked = {each.target.removeprefix(images) for each in sandbox.registry.log[seen:] if images in each.target}
+        assert asked, "the new bundle"
+        assert not asked & named
+
+
 def test_other_packages_stay_byte_for_byte(site):
     site.release(HERON)
     before = site.destination.plan(site.job(HERON)).facts["digest"]
