@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -153,6 +154,29 @@ def test_a_refusal_leaves_nothing_to_wait_for(site):
     begun = time.monotonic()
     assert site.release() == Released("1.0.0", created=True)
     assert time.monotonic() - begun < TIMEOUT
+
+
+LISTED_WITHOUT_DIGEST = {"status": 200, "body": [{"release": "1.0.0", "content": {}}]}
+
+
+@pytest.mark.parametrize(
+    ("push", "look"),
+    [
+        ({"status": 502, "effect": True}, None),
+        ({"status": 502, "effect": True}, LISTED_WITHOUT_DIGEST),
+        ({}, LISTED_WITHOUT_DIGEST),
+        ({"status": 409}, {"status": 503}),
+    ],
+    ids=["found", "found without an answer, but no digest", "found, but no digest", "taken"],
+)
+def test_a_push_whose_fate_is_known_leaves_nothing_to_wait_for(site, push, look):
+    site.use(ProcessLock(30.0, patience=5.0))
+    site.faults.add(Fault(PUSH, **push))
+    if look:
+        site.faults.add(Fault(LOOK, after=1, **look))
+    with contextlib.suppress(QuayCourierError, QuayPackageError):
+        site.release()
+    assert site.release(THEIRS).created, "who would have to wait for a mark would give up at once"
 
 
 def test_a_look_that_fails_before_the_push_pushes_nothing(site):
