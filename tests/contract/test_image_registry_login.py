@@ -439,6 +439,20 @@ def test_credentials_of_one_registry_do_not_go_to_another(tmp_path: Path) -> Non
 # ---- secrets stay out of errors and logs
 
 
+def test_the_secrets_that_were_used_last_are_looked_for_and_no_more(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auth, "REMEMBERED", 2)
+    client = place.client()
+    for _ in range(2):
+        client.tags(place.repository())
+    known = client._calls.auth
+    older, last = (token.value.get_secret_value().partition(" ")[2] for token in known._tokens.values())
+
+    told = known.scrubber().text(f"{BASIC} {older} {last}")
+    assert [secret in told for secret in (BASIC, older, last)] == [False, True, False]
+
+
 def everything(client: ImageRegistryClient, image: ImageName) -> list[Callable[[], object]]:
     source = Repository(image.repository.scheme, image.repository.host, "community/base")
     return [
