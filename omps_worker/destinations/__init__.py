@@ -57,7 +57,7 @@ class ReleaseOrder(Protocol):
         """Return whether a newer build supersedes this content.
 
         ``below`` holds the digests of the highest release if this content would be released on top of it. ``releases``
-        are all releases of the package.
+        are all releases of the package, if the destination knows when they were made, as a catalog does not.
         """
         ...
 

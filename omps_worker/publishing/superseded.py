@@ -87,7 +87,7 @@ class BuildOrder:
         """Return whether the build is to be skipped.
 
         ``below`` holds the digests of the highest release if this build would be released on top of it. ``releases``
-        are all releases of the package.
+        are all releases of the package, or none if it is not known when they were made.
         """
         if self._late:
             return self._is_behind(next(self._newer(), None))

@@ -21,21 +21,21 @@ from omps_worker.destinations.catalog.images.unpacking import Room, unpack
 from omps_worker.destinations.catalog.packages.package_file import PackageFile
 from omps_worker.manifests.transformations import Annotation, Replacement, Transformations
 from omps_worker.publishing.superseded import BuildOrder
-from omps_worker.sandbox import operators
-from tests.support.catalog_places import bundle_build, catalog_place, changed, update_in
+from tests.support.catalog_places import (
+    HERON,
+    OTTER,
+    OTTER_AND_NEXT,
+    bundle_build,
+    catalog_in_sandbox,
+    catalog_place,
+    changed,
+    update_in,
+)
 from tests.support.images import SmallImage, list_of
 
-OTTER = operators.nested_operator("otter-cache", versions=("0.9.0", "1.0.0"))
-OTTER_AND_NEXT = operators.nested_operator("otter-cache", versions=("0.9.0", "1.0.0", "1.1.0"))
-HERON = operators.nested_operator("heron", versions=("2.0.0",))
+site = catalog_in_sandbox
 NEW_CHANNEL = changed(OTTER, "channels:\n", "channels:\n- name: fast\n  currentCSV: otter-cache.v1.0.0\n")
 NOON = datetime(2026, 6, 1, 12, tzinfo=timezone.utc)
-
-
-@pytest.fixture
-def site(tmp_path):
-    with catalog_place("sandbox", tmp_path) as made:
-        yield made
 
 
 def site_with(tmp_path, **options):

@@ -16,15 +16,21 @@ from omps_worker.common.model import Target
 from omps_worker.destinations import ReleaseJob
 from omps_worker.destinations.catalog.image_registry.client import ImageRegistryClient
 from omps_worker.destinations.catalog.image_registry.image_name import ImageTemplate
-from omps_worker.sandbox import operators
 from omps_worker.sandbox.faults import Fault
-from tests.support.catalog_places import CatalogPlace, catalog_place, destination_of, update_in
+from tests.support.catalog_places import (
+    HERON,
+    OTTER,
+    CatalogPlace,
+    catalog_in_sandbox,
+    catalog_place,
+    destination_of,
+    update_in,
+)
 from tests.support.docker_registry import PASSWORD
 from tests.support.images import ROBOT, SmallImage, docker_place, sandbox_place
 from tests.support.quay import PUBLISH, Quay
 
-OTTER = operators.nested_operator("otter-cache", versions=("0.9.0", "1.0.0"))
-HERON = operators.nested_operator("heron", versions=("2.0.0",))
+sandbox = catalog_in_sandbox
 
 
 @pytest.fixture(params=["sandbox", "docker-registry"])
@@ -32,12 +38,6 @@ def site(request, tmp_path):
     opened = docker_place if request.param == "docker-registry" else sandbox_place
     with opened(tmp_path, "token") as place:
         yield CatalogPlace(place, tmp_path)
-
-
-@pytest.fixture
-def sandbox(tmp_path):
-    with catalog_place("sandbox", tmp_path) as made:
-        yield made
 
 
 @pytest.fixture

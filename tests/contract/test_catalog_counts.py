@@ -6,13 +6,8 @@ from __future__ import annotations
 import pytest
 
 from omps_worker.common.observer import Observer
-from omps_worker.sandbox import operators
 from omps_worker.sandbox.faults import Fault
-from tests.support.catalog_places import catalog_place, error_of
-
-OTTER = operators.nested_operator("otter-cache", versions=("0.9.0", "1.0.0"))
-OTTER_AND_NEXT = operators.nested_operator("otter-cache", versions=("0.9.0", "1.0.0", "1.1.0"))
-HERON = operators.nested_operator("heron", versions=("2.0.0",))
+from tests.support.catalog_places import HERON, OTTER, OTTER_AND_NEXT, catalog_place, error_of
 
 
 class Counts(Observer):

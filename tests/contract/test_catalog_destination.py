@@ -24,24 +24,16 @@ from omps_worker.destinations.catalog.image_registry.image_name import ImageName
 from omps_worker.destinations.catalog.images.image import digest_tag
 from omps_worker.sandbox import operators
 from omps_worker.sandbox.faults import Fault
-from tests.support.catalog_places import catalog_place, error_of
+from tests.support.catalog_places import HERON, OTTER, OTTER_AND_NEXT, catalog_in_sandbox, catalog_place, error_of
 from tests.support.images import SmallImage
 
-OTTER = operators.nested_operator("otter-cache", versions=("0.9.0", "1.0.0"))
-OTTER_AND_NEXT = operators.nested_operator("otter-cache", versions=("0.9.0", "1.0.0", "1.1.0"))
-HERON = operators.nested_operator("heron", versions=("2.0.0",))
+sandbox = catalog_in_sandbox
 PREFIX = "operators.operatorframework.io.bundle."
 
 
 @pytest.fixture(params=["sandbox", "docker-registry"])
 def site(request, tmp_path):
     with catalog_place(request.param, tmp_path) as made:
-        yield made
-
-
-@pytest.fixture
-def sandbox(tmp_path):
-    with catalog_place("sandbox", tmp_path) as made:
         yield made
 
 
@@ -100,6 +92,22 @@ def test_the_second_look_reads_the_catalog_only_if_it_has_changed(sandbox):
     tag = [entry.method for entry in sandbox.place.registry.log[seen:] if entry.target.endswith("/manifests/latest")]
     # The first look, the second, the one before the tag moves, the tag, and the proof.
     assert tag == ["GET", "HEAD", "HEAD", "PUT", "GET"]
+
+
+def test_bundles_that_the_catalog_names_are_not_asked_for_again(sandbox):
+    """Neither an update nor its plan makes calls for each version that there ever was."""
+    named = set()
+    for bundle in sandbox.update(OTTER).bundles:
+        digest = bundle.image.partition("@")[2]
+        named |= {digest, digest_tag(digest), f"v{bundle.version}"}
+    job = sandbox.job(OTTER_AND_NEXT)
+    for step in (sandbox.destination.plan, sandbox.destination.release):
+        seen = len(sandbox.registry.log)
+        step(job)
+        images = f"/v2/{sandbox.bundle_repository().path}/manifests/"
+        asked = {each.target.removeprefix(images) for each in sandbox.registry.log[seen:] if images in each.target}
+        assert asked, "the new bundle"
+        assert not asked & named
 
 
 def test_other_packages_stay_byte_for_byte(site):

@@ -3,21 +3,10 @@
 
 from __future__ import annotations
 
-import pytest
-
 from omps_worker.destinations.catalog.images import layers
-from omps_worker.sandbox import operators
-from tests.support.catalog_places import catalog_place, update_in
+from tests.support.catalog_places import HERON, OTTER, OTTER_AND_NEXT, catalog_in_sandbox, update_in
 
-OTTER = operators.nested_operator("otter-cache", versions=("0.9.0", "1.0.0"))
-OTTER_AND_NEXT = operators.nested_operator("otter-cache", versions=("0.9.0", "1.0.0", "1.1.0"))
-HERON = operators.nested_operator("heron", versions=("2.0.0",))
-
-
-@pytest.fixture
-def site(tmp_path):
-    with catalog_place("sandbox", tmp_path) as made:
-        yield made
+site = catalog_in_sandbox
 
 
 def test_a_repeated_update_names_the_same_digest_before_and_after(site):

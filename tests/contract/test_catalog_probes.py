@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import contextlib
+import re
+from threading import Event
 from types import SimpleNamespace
 
 import pytest
@@ -25,7 +27,7 @@ WRONG = "s3cr3t/but.wrong"
 class Watched:
     """A catalog in a registry, and the checks of it, as a worker has them."""
 
-    def __init__(self, place, **table):
+    def __init__(self, place, seconds=ANSWER_SECONDS, **table):
         self.place = place
         self.image = place.image()
         where = f"{self.image.repository.origin}/{self.image.repository.path}"
@@ -33,7 +35,7 @@ class Watched:
         catalog = CatalogSettings.model_validate({"image": f"{where}:latest", **login, **table})
         catalog.set_name("community")
         worker = SimpleNamespace(catalogs={"community": catalog}, ca_bundle=place.trusted)
-        self.probes = CatalogProbes.of(worker, ANSWER_SECONDS, lambda: {"community"})
+        self.probes = CatalogProbes.of(worker, seconds, lambda: {"community"})
 
     def trouble(self):
         with contextlib.suppress(CatalogError):
@@ -124,6 +126,18 @@ def test_a_registry_that_is_away_and_comes_back_is_told_and_so_is_one_that_fails
     sandbox.registry.faults.add(Fault(f"GET /v2/{watched.image.repository.path}/tags/list", status=503))
     assert "503" in watched.trouble()
     assert watched.trouble() is None
+
+
+@pytest.mark.parametrize(("seconds", "timeout"), [(ANSWER_SECONDS, "100ms"), (0.1, "5s")])
+def test_a_check_waits_for_an_answer_as_long_as_the_catalog_and_the_checks_allow(sandbox, seconds, timeout):
+    held = Event()
+    sandbox.registry.faults.add(Fault("GET /v2/", hold=held))
+    try:
+        told = Watched(sandbox, seconds, timeout=timeout).trouble()
+    finally:
+        held.set()
+    (waited,) = re.findall(r"within ([\d.]+) seconds", told)
+    assert float(waited) <= 0.1
 
 
 def test_a_tag_that_is_being_written_is_no_trouble(sandbox):

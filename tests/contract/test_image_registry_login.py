@@ -178,6 +178,27 @@ def test_more_scopes_than_were_asked_for_are_asked_for_next_time(place: Place) -
     assert place.registry.tokens.issued == issued
 
 
+def test_further_scopes_are_remembered_of_the_last_repositories_only(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auth, "REMEMBERED", 2)
+    now = [0.0]
+    client, images = place.client(), [place.image() for _ in range(3)]
+    client._calls.auth._clock = lambda: now[0]
+    client.tags(place.repository())
+    challenge = f'Bearer realm="{place.url}/token",service="sandbox-registry",scope="repository:community/base:pull"'
+    for image in images:
+        place.registry.faults.add(Fault("GET /v2/.*/manifests", status=401, headers={"WWW-Authenticate": challenge}))
+        client.look(image)
+
+    now[0] += auth.LIFETIME_LIMIT
+    asked = []
+    for image in images:
+        client.look(image)
+        asked.append("scope=repository:community/base:pull" in calls(place, "/token")[-1])
+    assert asked == [False, True, True]
+
+
 def test_an_example_of_a_scope_in_the_first_refusal_is_not_asked_for(place: Place) -> None:
     """As on ghcr.io, whose token server would refuse the whole request."""
     scope = f'Bearer realm="{place.url}/token",service="sandbox-registry",scope="repository:user/image:pull"'
@@ -416,6 +437,20 @@ def test_credentials_of_one_registry_do_not_go_to_another(tmp_path: Path) -> Non
 
 
 # ---- secrets stay out of errors and logs
+
+
+def test_the_secrets_that_were_used_last_are_looked_for_and_no_more(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auth, "REMEMBERED", 2)
+    client = place.client()
+    for _ in range(2):
+        client.tags(place.repository())
+    known = client._calls.auth
+    older, last = (token.value.get_secret_value().partition(" ")[2] for token in known._tokens.values())
+
+    told = known.scrubber().text(f"{BASIC} {older} {last}")
+    assert [secret in told for secret in (BASIC, older, last)] == [False, True, False]
 
 
 def everything(client: ImageRegistryClient, image: ImageName) -> list[Callable[[], object]]:

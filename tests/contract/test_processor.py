@@ -72,6 +72,21 @@ def test_interrupted_work_that_turns_out_to_be_done_is_published(site):
     assert site.versions("community", "otter-cache") == ["1.0.0"]
 
 
+@pytest.mark.parametrize("by_message", [False, True])
+def test_a_push_that_could_not_be_checked_counts_for_people_and_is_checked_again_for_messages(site, by_message):
+    build = site.koji.add_build("otter-container", "1.0", "1", manifests=NESTED)
+    attempt = Attempt(first_seen=datetime.now(timezone.utc)) if by_message else Attempt()
+    site.registry.faults.add(Fault(LOOK, status=503, after=1, times=None))
+    outcome = only(site.process(build, attempt))
+    if by_message:
+        assert outcome.status is Status.FAILED
+        assert outcome.error.transient
+        assert "was accepted, but the package could not be checked afterwards" in outcome.error.message
+    else:
+        assert (outcome.status, outcome.version, outcome.error) == (Status.PUBLISHED, "1.0.0", None)
+    assert site.versions("community", "otter-cache") == ["1.0.0"]
+
+
 def test_a_bundle_build_is_skipped(site):
     build = site.koji.add_build(
         "heron-container", "1", "1", manifests=operators.zip_of(operators.bundle_tree()), kind=OperatorKind.BUNDLE

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ from pydantic import SecretStr
 
 from omps_worker.common.errors import PackageBusy, QuayAuthorizationError, QuayCourierError, QuayPackageError
 from omps_worker.common.locks import package_lock
-from omps_worker.common.locks.package_lock import ProcessLock
+from omps_worker.common.locks.package_lock import PackageLock, ProcessLock
 from omps_worker.common.model import Bundle
 from omps_worker.destinations import Released
 from omps_worker.destinations.app_registry.client import AppRegistry
@@ -23,6 +24,7 @@ from omps_worker.sandbox.app_registry.server import SandboxRegistry
 from omps_worker.sandbox.app_registry.store import tar_digest
 from omps_worker.sandbox.faults import Fault
 from tests.support.blobs import tar_gz
+from tests.support.late_lock import LateLock
 from tests.support.waiting import wait_until
 
 PUSH = "POST /cnr/api/v1/packages/.*"
@@ -46,8 +48,10 @@ class RacySite:
         self.faults = registry.faults
         registry.add_organization("community")
         self.place = PackageLocation("community", "etcd", Credentials(SecretStr(registry.add_robot("community"))))
-        self.lock = ProcessLock(TIMEOUT)
-        self._releaser = Releaser(AppRegistry(registry.url, timeout=TIMEOUT), self.lock, "1.0.0")
+        self.use(ProcessLock(TIMEOUT))
+
+    def use(self, lock: PackageLock) -> None:
+        self._releaser = Releaser(AppRegistry(self.registry.url, timeout=TIMEOUT), lock, "1.0.0")
 
     def release(self, what: Bundle = OURS, version: str | None = None, **options) -> Released | None:
         return self._releaser.release(WantedRelease(what, self.place, version, **options))
@@ -150,6 +154,29 @@ def test_a_refusal_leaves_nothing_to_wait_for(site):
     begun = time.monotonic()
     assert site.release() == Released("1.0.0", created=True)
     assert time.monotonic() - begun < TIMEOUT
+
+
+LISTED_WITHOUT_DIGEST = {"status": 200, "body": [{"release": "1.0.0", "content": {}}]}
+
+
+@pytest.mark.parametrize(
+    ("push", "look"),
+    [
+        ({"status": 502, "effect": True}, None),
+        ({"status": 502, "effect": True}, LISTED_WITHOUT_DIGEST),
+        ({}, LISTED_WITHOUT_DIGEST),
+        ({"status": 409}, {"status": 503}),
+    ],
+    ids=["found", "found without an answer, but no digest", "found, but no digest", "taken"],
+)
+def test_a_push_whose_fate_is_known_leaves_nothing_to_wait_for(site, push, look):
+    site.use(ProcessLock(30.0, patience=5.0))
+    site.faults.add(Fault(PUSH, **push))
+    if look:
+        site.faults.add(Fault(LOOK, after=1, **look))
+    with contextlib.suppress(QuayCourierError, QuayPackageError):
+        site.release()
+    assert site.release(THEIRS).created, "who would have to wait for a mark would give up at once"
 
 
 def test_a_look_that_fails_before_the_push_pushes_nothing(site):
@@ -258,3 +285,12 @@ def test_who_takes_too_long_to_get_ready_does_not_push():
         with pytest.raises(PackageBusy, match="nothing was pushed") as caught:
             hold.begin_push()
     assert caught.value.counts, "whatever took so long was tried"
+
+
+def test_who_was_stopped_until_the_time_of_the_push_was_over_asks_nothing_and_does_not_push(site):
+    calls = []
+    site.use(LateLock(lambda: calls.append(len(site.registry.log))))
+    with pytest.raises(PackageBusy, match="took too long: nothing was pushed") as caught:
+        site.release()
+    assert caught.value.counts
+    assert calls == [len(site.registry.log)]

@@ -12,13 +12,11 @@ from omps_worker.common.locks.file import FileLock
 from omps_worker.destinations.catalog.images.image import digest_tag
 from omps_worker.sandbox import operators
 from omps_worker.sandbox.faults import Fault
-from tests.support.catalog_places import CatalogPlace, destination_of, update_in
+from tests.support.catalog_places import HERON, OTTER, CatalogPlace, destination_of, update_in
 from tests.support.catalog_work import SECONDS, Work
 from tests.support.images import sandbox_place
 from tests.support.waiting import wait_until
 
-OTTER = operators.nested_operator("otter-cache", versions=("0.9.0", "1.0.0"))
-HERON = operators.nested_operator("heron", versions=("2.0.0",))
 TIMEOUT = 1.0
 """How long a call to the registry may take in these tests, and so the mark of an update."""
 

@@ -17,20 +17,20 @@ from omps_worker.common.errors import (
 )
 from omps_worker.common.locks import package_lock
 from omps_worker.common.locks.package_lock import ProcessLock
-from omps_worker.sandbox import operators
 from omps_worker.sandbox.faults import Fault
-from tests.support.catalog_places import catalog_place, changed, destination_of, error_of, update_in
+from tests.support.catalog_places import (
+    HERON,
+    OTTER,
+    OTTER_AND_NEXT,
+    catalog_in_sandbox,
+    changed,
+    destination_of,
+    error_of,
+    update_in,
+)
 from tests.support.images import SmallImage
 
-OTTER = operators.nested_operator("otter-cache", versions=("0.9.0", "1.0.0"))
-OTTER_AND_NEXT = operators.nested_operator("otter-cache", versions=("0.9.0", "1.0.0", "1.1.0"))
-HERON = operators.nested_operator("heron", versions=("2.0.0",))
-
-
-@pytest.fixture
-def site(tmp_path):
-    with catalog_place("sandbox", tmp_path) as made:
-        yield made
+site = catalog_in_sandbox
 
 
 def tag_of(site):

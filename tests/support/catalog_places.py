@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 from pydantic import SecretStr
 
 from omps_worker.common.errors import SettingsError, WorkerError
@@ -30,6 +31,10 @@ from omps_worker.manifests.transformations import Transformations
 from omps_worker.sandbox import operators
 from tests.support.images import Place, docker_place, sandbox_place
 from tests.support.parts import LIMITS
+
+OTTER = operators.nested_operator("otter-cache", versions=("0.9.0", "1.0.0"))
+OTTER_AND_NEXT = operators.nested_operator("otter-cache", versions=("0.9.0", "1.0.0", "1.1.0"))
+HERON = operators.nested_operator("heron", versions=("2.0.0",))
 
 
 @dataclass
@@ -238,3 +243,10 @@ def catalog_place(kind: str, directory: Path, **options: Any) -> Iterator[Catalo
     """A CatalogPlace in the sandbox's registry (``sandbox``) or in the real one (``docker-registry``)."""
     with docker_place(directory) if kind == "docker-registry" else sandbox_place(directory) as place:
         yield CatalogPlace(place, directory, **options)
+
+
+@pytest.fixture
+def catalog_in_sandbox(tmp_path: Path) -> Iterator[CatalogPlace]:
+    """A CatalogPlace in the sandbox's registry. Modules give it the name that it has in their tests."""
+    with catalog_place("sandbox", tmp_path) as made:
+        yield made

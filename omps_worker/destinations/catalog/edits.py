@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from omps_worker.common.errors import CatalogPackageNotFound
-from omps_worker.common.model import Release, Target
+from omps_worker.common.model import Target
 from omps_worker.common.text import printable
 from omps_worker.destinations import Content, ReleaseOrder
 from omps_worker.destinations.catalog.bundle_builds import BundleContent, digest_of_image
@@ -110,8 +110,7 @@ class TreeEdit(_BuildEdit):
         if order is None:
             return False
         digests = set() if package is None or not known_heads(package) else self._digests_of_builds(package)
-        version = "" if package is None else version_of_head(package)
-        return order.superseded(digests, [Release(version, digest) for digest in sorted(digests)])
+        return order.superseded(digests, ())
 
     def _as_it_is(self, conflict: Conflict) -> MadeBundle | None:
         """Return the bundle with the labels of the present image if that makes it the present image."""
@@ -174,8 +173,7 @@ class BundleEdit(_BuildEdit):
         if order is None or package is None:
             return False
         replaced = {digest_of_image(str(each["image"])) for each in self._of_this_version(package)}
-        releases = [Release(version_text(each), digest_of_image(str(each["image"]))) for each in package.bundles]
-        return bool(replaced) and order.superseded(replaced, releases)
+        return bool(replaced) and order.superseded(replaced, ())
 
     def _of_this_version(self, package: PackageFile) -> list[Blob]:
         """Return the bundles that this one would replace."""
