@@ -15,6 +15,9 @@ VALUES = 1_000_000
 The largest operators have 350,000 values. Reading a value takes up to a hundred bytes.
 """
 
+FILES = 2000
+"""The default maximum of files in an archive, and of files that are made of them."""
+
 FLAT_SHARE = 4
 """The divisor of the limit for a flat tree: it may have a quarter of the values.
 
@@ -35,7 +38,10 @@ class Limits(Protocol):
 
     @property
     def files(self) -> int:
-        """The maximum number of files. As many directories are allowed in addition, named or not."""
+        """The maximum number of files, also after files with several documents were split.
+
+        As many directories are allowed in addition, named or not.
+        """
 
     @property
     def values(self) -> int:

@@ -31,6 +31,7 @@ class ArchiveContents:
     def __init__(self, archive_file: Path, scratch: Path, limits: Limits) -> None:
         self._scratch = scratch
         self._values = limits.values
+        self._files = limits.files
         self._results: dict[Transformations, Bundle | WorkerError] = {}
         self._tree = archive.unpack(archive_file, scratch / "manifests", limits)
 
@@ -43,6 +44,11 @@ class ArchiveContents:
     def max_values(self) -> int:
         """The maximum number of YAML values in all files."""
         return self._values
+
+    @property
+    def max_files(self) -> int:
+        """The maximum number of files, also after files were split."""
+        return self._files
 
     @contextmanager
     def transformed(

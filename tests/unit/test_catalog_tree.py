@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omps_worker.common.errors import PackageValidationError
@@ -291,8 +291,8 @@ def test_files_with_several_documents_are_split():
     assert {
         path: data.decode() for path, data in made.bundles[0].files.items() if "csv" not in path and "meta" not in path
     } == {
-        "manifests/_crds.1.yaml": f"{dens}\n",
-        "manifests/crds.2.yaml": f"---\n{holts}\n",
+        "manifests/crds.2.yaml": f"{dens}\n",
+        "manifests/crds.3.yaml": f"---\n{holts}\n",
         "manifests/crds.1.yaml": json.dumps(crd("nests")),
         "manifests/led.yaml": "kind: Service\n",
         "manifests/begun.yaml": "---\nkind: Role\n",
@@ -368,9 +368,59 @@ def test_files_get_names_under_which_olm_can_unpack_them():
 
     called = {data.decode(): path.removeprefix("manifests/") for path, data in made.items()}
     assert [called[text] for text in objects.values()] == [
-        "__annotations.yaml", "_annotations.yaml", "_role-a.yaml", "role-a.yaml", "r-le.yaml", "x" * 248 + ".yaml",
+        "annotations.1.yaml", "_annotations.yaml", "role-a.1.yaml", "role-a.yaml", "r-le.yaml", "x" * 248 + ".yaml",
     ]  # fmt: skip
     assert list(extraction_faults(made)) == []
+
+
+ROLE = '{"kind": "Role"}'
+LETTERS = [chr(0x4E00 + number) for number in range(900)]
+FILE_NAMES = st.one_of(
+    st.sampled_from(
+        ["annotations.yaml", "crds.1.yaml", "crds.yaml", "a b.yml", "a-b.yml", "ab." + "x" * 247 + ".yaml"]
+    ),
+    st.text(st.sampled_from("a.-_ é…"), min_size=1, max_size=260).map(lambda stem: f"{stem}.yaml"),
+)
+
+
+@settings(max_examples=30)
+@given(st.dictionaries(FILE_NAMES, st.integers(1, 3), max_size=8))
+def test_whatever_the_files_are_called_opm_and_olm_take_the_image_of_a_bundle(documents):
+    owned = [{"name": f"{kind}s.otter.example", "version": "v1", "kind": kind.title()} for kind in ("den", "holt")]
+    contents = {f"1.0.0/{name}": "---\n".join([ROLE + "\n"] * number) for name, number in documents.items()}
+    definitions = {f"1.0.0/{'ü' * 125}{each['kind']}": crd(each["name"].partition(".")[0]) for each in owned}
+    contents |= {f"{path}.yaml": json.dumps(text) for path, text in definitions.items()}
+
+    (made,) = plan({**small_tree(customresourcedefinitions={"owned": owned}), **contents}).bundles
+
+    hidden = {name: number for name, number in documents.items() if name.startswith(".")}
+    assert len(made.files) == 4 + sum(documents.values()) - sum(hidden.values())
+    assert list(extraction_faults(made.files)) == []
+    assert read_bundle(made.files).properties == made.bundle.properties
+
+
+@pytest.mark.parametrize("stem", ["a", "x" * 240, "b" * 83])
+def test_names_that_become_the_same_get_numbers_at_once(stem):
+    names = [f"1.0.0/{letter}{stem}.yaml" for letter in LETTERS]
+    names += [f"1.0.0/{stem[:-9]}{letter}{'y' * 9}.yaml" for letter in LETTERS]
+
+    (made,) = plan({**small_tree(), **dict.fromkeys(names, ROLE)}).bundles
+
+    assert len(made.files) == len(names) + 2
+    assert list(extraction_faults(made.files)) == []
+
+
+def test_files_have_so_many_documents_together_as_a_tree_may_have_files():
+    two = {f"{number}.0.0/roles.yaml": f"{ROLE}\n---\n{ROLE}\n" for number in range(1, 4)}
+    files = tree_of({**small_tree(), **two})
+
+    assert len(tree.plan(files, files=7).bundles) == 1
+    with pytest.raises(PackageValidationError) as caught:
+        tree.plan(files, files=6)
+    assert not caught.value.transient
+    assert caught.value.details["findings"] == [
+        "The files have more than 6 documents together; that is this worker's limit, files in [consumer_config.limits]."
+    ]
 
 
 def test_what_olm_cannot_unpack_of_an_image_is_warned_about():

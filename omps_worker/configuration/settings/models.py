@@ -15,7 +15,7 @@ from typing import Any, Literal
 from pydantic import Field, PrivateAttr, SecretStr
 
 from omps_worker.common.errors import Fault
-from omps_worker.common.limits import VALUES
+from omps_worker.common.limits import FILES, VALUES
 from omps_worker.common.names import catalog_name_fault, organization_name_fault
 from omps_worker.configuration.settings import naming
 from omps_worker.configuration.settings.broker import (
@@ -134,7 +134,12 @@ class Limits(Table):
     uncompressed_bytes: Size = Field(
         default=20 * 2**20, description="The maximum size of all its members together, unpacked."
     )
-    files: Number = Field(default=2000, ge=1, description="The maximum number of files, and of directories.")
+    files: Number = Field(
+        default=FILES,
+        ge=1,
+        description="The maximum number of files, and of directories. For catalogs, also of the files that are made of "
+        "files with several documents.",
+    )
     values: Number = Field(
         default=VALUES, ge=1, description="The maximum number of YAML values in all manifests of one operator."
     )

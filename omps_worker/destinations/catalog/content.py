@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from omps_worker.destinations.catalog.bundles.documents import split_documents
 from omps_worker.destinations.catalog.bundles.tree import PlannedBundle, TreePlan, plan
@@ -58,9 +59,10 @@ def tree_content(contents: ArchiveContents, catalog: Catalog) -> TreeContent:
     """
     changes = catalog.transformations
     # Text is replaced in whole files; the other changes read one document of each file.
-    split = split_documents if changes.annotations or changes.package_name_suffix else None
-    with contents.transformed(changes, split) as tree, computing:
-        planned = plan(tree, contents.max_values)
+    split = partial(split_documents, most=contents.max_files)
+    named = changes.annotations or changes.package_name_suffix
+    with contents.transformed(changes, split if named else None) as tree, computing:
+        planned = plan(tree, contents.max_values, contents.max_files)
         repository = bundle_repository(catalog, planned.package)
         bundles = {each.name: made(each, repository, Format(catalog.format)) for each in planned.bundles}
         package = planned.package_file({name: each.pullspec for name, each in bundles.items()})

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from omps_worker.common.limits import VALUES
-from omps_worker.destinations.catalog.bundles.extraction import safe_name
+from omps_worker.common.errors import PackageValidationError
+from omps_worker.common.limits import FILES, VALUES, limit_advice
+from omps_worker.destinations.catalog.bundles.extraction import SafeNames
 from omps_worker.destinations.catalog.bundles.render import ENDINGS, is_object
 from omps_worker.destinations.catalog.grammars.go_yaml import GoReader
 from omps_worker.manifests.file_tree import FileTree
@@ -53,12 +54,20 @@ class Directories:
     """The names of the CSVs that share a directory, which is a fault."""
     left_out: list[str] = field(default_factory=list)
     faults: list[Finding] = field(default_factory=list)
+    made: int = 0
+    """How many files are made of those in the tree: one for each object."""
 
 
-def read_directories(tree: FileTree, values: int = VALUES) -> Directories:
-    """Read all files of ``tree`` that can be part of a bundle. They may have so many YAML values together.
+def too_many_documents(most: int) -> PackageValidationError:
+    """Return the error about files that would be split into more than ``most`` files; trying again does not help."""
+    return PackageValidationError(f"The files have more than {most} documents together; {limit_advice('files')}.")
 
-    Faults are noted, not raised. Raises OSError if the disk fails.
+
+def read_directories(tree: FileTree, values: int = VALUES, files: int = FILES) -> Directories:
+    """Read all files of ``tree`` that can be part of a bundle.
+
+    They may have so many YAML values together, and so many files may be made of them: PackageValidationError says that
+    there would be more. Other faults are noted, not raised. Raises OSError if the disk fails.
     """
     reader = GoReader(values)
     found = Directories()
@@ -72,7 +81,7 @@ def read_directories(tree: FileTree, values: int = VALUES) -> Directories:
         else:
             by_directory.setdefault(directory, []).append(path)
     for directory, paths in sorted(by_directory.items()):
-        _read_directory(reader, tree, directory, paths, found)
+        _read_directory(reader, tree, directory, paths, found, files)
     return found
 
 
@@ -84,8 +93,10 @@ class _Document:
     value: Mapping[Any, Any]
 
 
-def _read_directory(reader: GoReader, tree: FileTree, directory: str, paths: list[str], found: Directories) -> None:
-    names = {path.rpartition("/")[2] for path in paths}
+def _read_directory(
+    reader: GoReader, tree: FileTree, directory: str, paths: list[str], found: Directories, most: int
+) -> None:
+    names = SafeNames(path.rpartition("/")[2] for path in paths)
     inside: list[_Document] = []
     left_out: list[str] = []
     for path in paths:
@@ -105,6 +116,9 @@ def _read_directory(reader: GoReader, tree: FileTree, directory: str, paths: lis
             left_out.append(path)
         elif len(objects) < sum(value is not None for _, value in values) and not packages:
             left_out.append(f"{path} (documents without a kind)")
+        found.made += len(objects)
+        if found.made > most:
+            raise too_many_documents(most)
         inside += _split(path, tree.read(path), values, objects, names)
     csvs = [each for each in inside if each.value["kind"] == CSV]
     called = [_name(each.value) for each in csvs]
@@ -134,25 +148,16 @@ def _values(reader: GoReader, content: bytes) -> list[tuple[str, Any]]:
 
 
 def _split(
-    path: str, content: bytes, values: list[tuple[str, Any]], objects: list[tuple[str, Any]], names: set[str]
+    path: str, content: bytes, values: list[tuple[str, Any]], objects: list[tuple[str, Any]], names: SafeNames
 ) -> list[_Document]:
     """Return a file for each object, the whole file if opm reads it as this object."""
     name = path.rpartition("/")[2]
     if len(objects) == 1:
         whole = values[0] is objects[0] or values[0][1] is objects[0][1]
         only = sum(value is not None for _, value in values) == 1
-        file_name = safe_name(name, names)
-        return [_Document(path, file_name, content if whole and only else objects[0][0].encode(), objects[0][1])]
-    stem, dot, ending = name.rpartition(".")
-    made = []
-    for number, (text, value) in enumerate(objects, 1):
-        new = f"{stem}.{number}{dot}{ending}"
-        while new in names:
-            new = f"_{new}"
-        new = safe_name(new, names)
-        names.add(new)
-        made.append(_Document(path, new, text.encode(), value))
-    return made
+        made = content if whole and only else objects[0][0].encode()
+        return [_Document(path, names.of_file(name), made, objects[0][1])]
+    return [_Document(path, names.of_part(name), text.encode(), value) for text, value in objects]
 
 
 def _is_package(directory: str, value: Any) -> bool:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+
+from omps_worker.destinations.catalog.bundles.file_names import FileNames
 
 BYTES = 2**20
 """How large the data of a config map may be, and an object in it."""
@@ -25,15 +27,21 @@ _WRAPPING = 64
 """What gzip and base64 add to a small file at most."""
 
 
-def safe_name(name: str, taken: set[str]) -> str:
-    """Return a name for a file that the extractor takes, and add it to ``taken``; ``name`` itself if it is one."""
-    made = _UNSAFE.sub("-", name)[-KEY_LENGTH:]
-    if made == name != ANNOTATIONS_NAME:
-        return name
-    while made in taken or made == ANNOTATIONS_NAME:
-        made = f"_{made}"[:KEY_LENGTH]
-    taken.add(made)
-    return made
+class SafeNames:
+    """Names that the extractor takes, for the files ``names`` of one directory and for parts of them."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = FileNames({*names, ANNOTATIONS_NAME}, KEY_LENGTH)
+
+    def of_file(self, name: str) -> str:
+        """Return the name for a whole file: ``name`` itself if the extractor takes it."""
+        if len(name) <= KEY_LENGTH and name != ANNOTATIONS_NAME and not _UNSAFE.search(name):
+            return name
+        return self._names.free(_UNSAFE.sub("-", name))
+
+    def of_part(self, name: str) -> str:
+        """Return a name for the next part of a file."""
+        return self._names.numbered(_UNSAFE.sub("-", name))
 
 
 def extraction_faults(files: Mapping[str, bytes]) -> Iterator[str]:

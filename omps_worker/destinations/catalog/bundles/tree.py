@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from omps_worker.common.errors import PackageValidationError
-from omps_worker.common.limits import VALUES
+from omps_worker.common.limits import FILES, VALUES
 from omps_worker.destinations.catalog.bundles.bundle import (
     CHANNELS_LABEL,
     DEFAULT_CHANNEL_LABEL,
@@ -103,25 +103,28 @@ class TreePlan:
         return PackageFile.of(blobs)
 
 
-def plan(tree: FileTree, values: int = VALUES) -> TreePlan:
-    """Plan the bundles of ``tree``, whose files may have so many YAML values together.
+def plan(tree: FileTree, values: int = VALUES, files: int = FILES) -> TreePlan:
+    """Plan the bundles of ``tree``, whose files may have so many YAML values, and become so many files, together.
 
     Raises PackageValidationError with all faults in ``details["findings"]``; trying again does not help. Raises
     OSError if the disk fails.
     """
-    planned, found = examine(tree, values)
+    planned, found = examine(tree, values, files)
     if planned is None or found:
         rules.refuse(found, _CONTEXT)
         raise AssertionError("a plan that is missing has a fault")
     return planned
 
 
-def examine(tree: FileTree, values: int = VALUES) -> tuple[TreePlan | None, list[Finding]]:
+def examine(tree: FileTree, values: int = VALUES, files: int = FILES) -> tuple[TreePlan | None, list[Finding]]:
     """Return the plan of ``tree``, as far as there is one, and all faults.
 
     A plan with faults is not to be carried out.
     """
-    found = read_directories(tree, values)
+    try:
+        found = read_directories(tree, values, files)
+    except PackageValidationError as error:
+        return None, [Finding(error.message)]
     try:
         path, document = find_package({**found.root_documents, **found.misplaced}.items())
     except PackageValidationError as error:
