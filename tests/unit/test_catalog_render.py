@@ -169,6 +169,30 @@ def test_what_kubernetes_decodes_is_taken():
     assert bundle({"install": {"spec": {"deployments": [{"spec": {"template": template}}]}}}).version == "1.0.0"
 
 
+def with_limit(quantity: str) -> dict[str, Any]:
+    pod = {"containers": [{"resources": {"limits": {"cpu": quantity}}}]}
+    return {"install": {"spec": {"deployments": [{"spec": {"template": {"spec": pod}}}]}}}
+
+
+@pytest.mark.parametrize(
+    "quantity",
+    ["0", "100m", "1.5", ".5", "5.", "-1", "+3Ki", "1Mi", "2Gi", "1Ti", "1Pi", "1Ei", "7n", "7u", "7k", "7M", "7G",
+     "7T", "7P", "7E", "1e3", "1E-3", "1e+3", "9" * 100, " 1 ", ".", "m"],
+)  # fmt: skip
+def test_quantities_are_what_kubernetes_takes_for_them(quantity):
+    assert bundle(with_limit(quantity)).version == "1.0.0"
+
+
+@pytest.mark.parametrize(
+    "quantity",
+    ["", " ", "1 m", "1mi", "1ki", "1K", "1i", "1nn", "1eE", "1.1.M", "1+1.0M", "1Mi1", "1m3", "1e", "1e3i", "--1",
+     "0x1", "1e9999999999999999999"],
+)  # fmt: skip
+def test_what_is_no_quantity_is_refused(quantity):
+    with pytest.raises(CannotRender, match="must be a quantity"):
+        bundle(with_limit(quantity))
+
+
 @pytest.mark.parametrize("kind", ["dependencies", "properties"])
 def test_a_package_or_api_without_a_value_is_refused(kind):
     with pytest.raises(CannotRender, match=r"an olm\.gvk in its dependencies or properties has no value"):

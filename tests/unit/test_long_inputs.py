@@ -24,6 +24,9 @@ from omps_worker.common.errors import KojiError, MessageError, OMPSInvalidVersio
 from omps_worker.common.model import BuildFacts
 from omps_worker.configuration.mapping import file as mapping_file
 from omps_worker.destinations import refusals, versions
+from omps_worker.destinations.catalog.grammars.csv_types import check_types
+from omps_worker.destinations.catalog.grammars.go_structs import Mismatch
+from omps_worker.destinations.catalog.grammars.go_yaml import GoReader
 from omps_worker.manifests import yaml_edit
 from omps_worker.manifests.transformations import Replacement, Transformations, apply
 from omps_worker.messages import events
@@ -52,6 +55,17 @@ def annotated(manifest: str) -> Callable[[], object]:
 def parked(headers: dict[str, Any], name: str = "k" * 255) -> Callable[[], object]:
     delivery = Delivery(DeliveryTag(1, 1), name, name, False, BasicProperties(headers=headers), b"", None)
     return lambda: copies.parked_copy(delivery, KojiError("x" * 900), ["a/b"], NOW)
+
+
+def quantity(text: str) -> Callable[[], object]:
+    container = {"resources": {"limits": {"cpu": text}}}
+    deployment = {"spec": {"template": {"spec": {"containers": [container]}}}}
+    return lambda: check_types({"spec": {"install": {"spec": {"deployments": [deployment]}}}})
+
+
+def objects_before(text: str) -> Callable[[], object]:
+    """Many small JSON objects in one file, and a large one."""
+    return lambda: GoReader().all('{"a": 1}\n' * 990 + json.dumps({"b": text}, ensure_ascii=False), 1000)
 
 
 def nested_texts() -> bytes:
@@ -89,6 +103,13 @@ INPUTS: dict[str, Callable[[], object]] = {
     "anchors and tags": lambda: yaml_edit._BLOCK_HEADER_COMMENT.match("&!" * (MANIFESTS // 2)),
     "half comments": lambda: yaml_edit._COMMENT.sub("", " #" * (MANIFESTS // 2)),
     "a line of line breaks": lambda: text.one_line("\n" * MANIFESTS),
+    "a quantity of digits": quantity("1" * MANIFESTS + "z"),
+    "a quantity of dots": quantity("." * MANIFESTS),
+    "a quantity of suffixes": quantity("1" + "Ei" * (MANIFESTS // 2)),
+    "a quantity of digits behind an exponent": quantity("1e" + "0" * MANIFESTS),
+    "objects before a large one": objects_before("y" * MANIFESTS),
+    "objects before blanks": lambda: GoReader().all('{"a": 1}\n' * 990 + " " * MANIFESTS, 1000),
+    "objects before one with an escape": objects_before("\n" * (MANIFESTS // 2) + "\x01"),
     "headers that just fill a frame": parked({f"{number:04x}": True for number in range(18_700)}),
     "headers that cannot be encoded": parked({f"{number:04x}": float("nan") for number in range(9_000)}),
 }
@@ -98,7 +119,7 @@ INPUTS: dict[str, Callable[[], object]] = {
 def test_it_takes_no_time(what, caplog):
     caplog.set_level("CRITICAL")
     began = time.process_time()
-    with contextlib.suppress(MessageError, OMPSInvalidVersionFormat, yaml_edit.CannotEdit):
+    with contextlib.suppress(MessageError, OMPSInvalidVersionFormat, yaml_edit.CannotEdit, Mismatch):
         INPUTS[what]()
     assert time.process_time() - began < SECONDS
 

@@ -30,7 +30,8 @@ from omps_worker.destinations.catalog.grammars.go_structs import (
     text,
 )
 
-_QUANTITY = re.compile(r"[+-]?[0-9.]+[eEinumkKMGTP]*[-+]?[0-9]*")
+_QUANTITY = re.compile(r"(?!$)[+-]?[0-9]*(?:\.[0-9]*)?(?:[eE][-+]?[0-9]{1,18}|[KMGTPE]i|[numkMGTPE])?")
+"""What Kubernetes takes for a quantity. It takes ``.`` and ``m`` for zero, too."""
 
 
 def check_types(csv: Mapping[Any, Any]) -> None:

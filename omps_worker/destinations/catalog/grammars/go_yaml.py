@@ -36,6 +36,7 @@ _NUMBER_STARTS = frozenset("+-.0123456789")
 _INTEGER = re.compile(r"([-+]?)(?:0[xX]([0-9a-fA-F]+)|0[bB]([01]+)|0[oO]?([0-7]+)|(0|[1-9][0-9]*))")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _LINE = re.compile(r"[^\n]*\n|[^\n]+")
+_NO_SPACE = re.compile(r"\S")
 _SEPARATOR = "---"
 _POINT_FLOAT = re.compile(r"\.[0-9](?:_?[0-9])*(?:[eE][-+]?[0-9](?:_?[0-9])*)?")
 _WHOLE = 1e21
@@ -118,7 +119,7 @@ class GoReader(YamlReader):
             value, end = self._json(piece, start) if _may_be_json(piece[start : start + _PEEKED]) else (None, 0)
             if not end:
                 value, end = (self.read(piece[start:]) if has_content(piece) else None), len(piece)
-            elif not piece[end:].strip():
+            elif not _NO_SPACE.search(piece, end):
                 end = len(piece)
             found.append((piece[start:end], value))
             start = end
@@ -133,7 +134,7 @@ class GoReader(YamlReader):
             return None, 0
         if is_deeper(value, DEPTH):
             raise YamlFault(f"its values are nested more than {DEPTH} levels deep")
-        if "\\u" in text and _SURROGATES.search(written := json.dumps(value, ensure_ascii=False)):
+        if text.find("\\u", at, end) >= 0 and _SURROGATES.search(written := json.dumps(value, ensure_ascii=False)):
             # Go has no halves of surrogate pairs.
             value = json.loads(_SURROGATES.sub("\ufffd", written))
         self._nodes += _size(value)
