@@ -257,12 +257,19 @@ def test_an_image_that_is_no_bundle_is_a_fault_of_the_build(site):
             {"channels": ("stable", "\x1b[2J")},
             r"'\\x1b\[2J' in the annotation .*channels.v1 cannot be the name of a channel",
         ),
-        ({"replaces": "otter-cache/../v0"}, "spec.replaces 'otter-cache/../v0' cannot be the name of an object"),
+        ({"replaces": "otter-cache\x1b[2J"}, r"spec.replaces 'otter-cache\\x1b\[2J' has control characters"),
     ],
 )
 def test_a_bundle_with_names_that_no_cluster_takes_is_a_fault_of_the_build(site, made, fault):
     with pytest.raises(PackageValidationError, match=fault):
         site.bundle_job(site.osbs("1.0.0", **made))
+
+
+def test_a_bundle_that_replaces_what_no_cluster_can_have_is_added_with_a_warning(site):
+    content = site.bundle_job(site.osbs("1.0.0", replaces="otter-cache/../v0")).content
+
+    assert content.bundle.entry()["replaces"] == "otter-cache/../v0"
+    assert content.warnings[0].endswith("as these are no names of objects: 'otter-cache/../v0'")
 
 
 # ---- the order of builds

@@ -169,15 +169,35 @@ def test_package_files_that_make_no_catalog_are_refused(files, fault):
 def test_names_that_no_cluster_takes_are_refused_with_their_file_and_field(name):
     files = tree_files([("1.0.0", {})], {"stable": name})
     files["1.0.0/csv.yaml"] = json.dumps(csv(name))
+
     as_csv = refusal(files)
-    as_edges = refusals(small_tree(replaces=name, skips=[name]))
 
     assert as_csv.startswith("1.0.0/csv.yaml: metadata.name ")
-    assert [each.partition(name[0])[0] for each in as_edges] == [
-        "1.0.0/csv.yaml: spec.skips '",
-        "1.0.0/csv.yaml: spec.replaces '",
+    assert as_csv.isprintable()
+
+
+@pytest.mark.parametrize("name", ["otter\x1b[2J.v1", "otter\nv1", "otter\x85v1", "otter\u2028v1", "\x7f"])
+def test_edges_with_control_characters_are_refused_with_their_file_and_field(name):
+    found = refusals(small_tree(replaces=name, skips=["otter.v0.9.0", name]))
+
+    assert [each.partition("'")[0] for each in found] == [
+        "1.0.0/csv.yaml: spec.replaces ",
+        "1.0.0/csv.yaml: spec.skips ",
     ]
-    assert "\x1b" not in as_csv + str(as_edges)
+    assert all(each.endswith(" has control characters") and each.isprintable() for each in found)
+
+
+@pytest.mark.parametrize("name", ["foo_bar.v1", "foo/../v1", "Otter.v1", "otter v1", "o" * 300, "ötter.v1"])
+def test_edges_to_what_no_cluster_can_have_are_taken_with_a_warning(name):
+    made = plan(small_tree(replaces=name, skips=["otter.v0.9.0", name]))
+
+    assert made.bundles[0].bundle.entry() == {
+        "name": "otter.v1.0.0", "replaces": name, "skips": ["otter.v0.9.0", name],
+    }  # fmt: skip
+    assert [warning.rpartition(": ")[0] for warning in made.warnings] == [
+        "1.0.0/csv.yaml: spec.replaces and spec.skips name what no cluster can have, as these are no names of objects"
+    ]
+    assert name[:80] in made.warnings[0]
 
 
 @pytest.mark.parametrize("name", ["otter.v1.0.0+2", "otter.v1.0.0-rc.1", "3scale", "o" * 253])
@@ -185,6 +205,14 @@ def test_names_that_real_bundles_have_are_taken(name):
     files = {**tree_files([("1.0.0", {})], {"original_4.1": name}), "1.0.0/csv.yaml": json.dumps(csv(name))}
 
     assert list(plan(files).channels.values()) == [(name,)]
+
+
+@pytest.mark.parametrize("name", ["stable", "original_4.1", "2.x+next", "4.10-rc"])
+def test_channels_have_the_characters_that_the_refusal_of_another_names(name):
+    assert list(plan(package(channels=[{"name": name, "currentCSV": "otter.v1.0.0"}])).channels) == [name]
+
+    fault = refusals(package(channels=[{"name": f"{name} ", "currentCSV": "otter.v1.0.0"}]))[0]
+    assert "letters, digits, dashes, dots, underscores and plus signs, a letter or digit first and last" in fault
 
 
 def test_a_tree_without_a_package_file_is_refused():

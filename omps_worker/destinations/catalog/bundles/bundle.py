@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from omps_worker.destinations.catalog.grammars.icons import Icon
-from omps_worker.destinations.catalog.grammars.names import channel_name_fault, csv_name_fault
+from omps_worker.destinations.catalog.grammars.names import channel_name_fault, csv_name_fault, edge_fault
 from omps_worker.destinations.catalog.grammars.versions import Version, parse_version, tag_of
 from omps_worker.manifests.archive import shown
 
@@ -48,12 +48,11 @@ class Bundle:
         return parse_version(self.version, self.release)
 
     def name_faults(self) -> Iterator[str]:
-        """Yield what no cluster could install about the names that the CSV has."""
-        names = [("metadata.name", self.name), *(("spec.skips", each) for each in self.skips)]
-        if self.replaces:
-            names.append(("spec.replaces", self.replaces))
-        for where, name in names:
-            if name and (fault := csv_name_fault(name)):
+        """Yield why the CSV cannot have its name, or name others as it does."""
+        if fault := csv_name_fault(self.name):
+            yield f"metadata.name {shown(self.name)} {fault}"
+        for where, name in (("spec.replaces", self.replaces), *(("spec.skips", each) for each in self.skips)):
+            if fault := edge_fault(name):
                 yield f"{where} {shown(name)} {fault}"
 
     def channel_faults(self) -> Iterator[str]:

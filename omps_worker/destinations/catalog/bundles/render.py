@@ -33,8 +33,10 @@ from omps_worker.destinations.catalog.grammars.go_structs import (
 )
 from omps_worker.destinations.catalog.grammars.go_yaml import GoReader
 from omps_worker.destinations.catalog.grammars.icons import icon_of
+from omps_worker.destinations.catalog.grammars.names import csv_name_fault
 from omps_worker.destinations.catalog.grammars.versions import parse_version
 from omps_worker.destinations.catalog.packages.package_file import canonical
+from omps_worker.manifests.archive import shown
 from omps_worker.manifests.operator_manifests import CSV
 from omps_worker.manifests.yaml_reader import NotYaml
 
@@ -100,6 +102,7 @@ def _bundle_of(objects: list[Mapping[Any, Any]], metadata: Metadata, warnings: S
         raise CannotRender("metadata.name is missing")
     check_types(csv)
     version, release = _text_at(spec, "version"), _release(spec)
+    replaces, skips = _text_at(spec, "replaces"), tuple(_texts_at(spec, "skips"))
     try:
         parse_version(version, release)
     except ValueError as fault:
@@ -130,14 +133,17 @@ def _bundle_of(objects: list[Mapping[Any, Any]], metadata: Metadata, warnings: S
         release=release,
         channels=metadata.channels,
         default_channel=metadata.default_channel,
-        replaces=_text_at(spec, "replaces"),
-        skips=tuple(_texts_at(spec, "skips")),
+        replaces=replaces,
+        skips=skips,
         skip_range=annotations.get(_SKIP_RANGE, ""),
         properties=(*properties, {"type": "olm.csv.metadata", "value": csv_metadata(csv)}),
         related_images=tuple(named),
         operator_images=tuple(images),
         icon=icon,
-        warnings=(*warnings, *_warnings(icon_fault, {*in_variables} - {*images} - {each["image"] for each in named})),
+        warnings=(
+            *warnings,
+            *_warnings(icon_fault, {*in_variables} - {*images} - {each["image"] for each in named}, (replaces, *skips)),
+        ),
     )
 
 
@@ -286,9 +292,12 @@ def _texts_at(spec: Mapping[Any, Any], key: str) -> list[str]:
     return [] if value is None else listed(text, str)(value, f"spec.{key}")
 
 
-def _warnings(icon_fault: str | None, unseen: set[str]) -> Iterable[str]:
+def _warnings(icon_fault: str | None, unseen: set[str], edges: Iterable[str]) -> Iterable[str]:
     if icon_fault:
         yield icon_fault
     if unseen:
-        shown = ", ".join(sorted(unseen)[:5])
-        yield f"images that only environment variables name are in no relatedImages, so no mirror copies them: {shown}"
+        few = ", ".join(sorted(unseen)[:5])
+        yield f"images that only environment variables name are in no relatedImages, so no mirror copies them: {few}"
+    if odd := sorted({name for name in edges if name and csv_name_fault(name)}):
+        few = ", ".join(map(shown, odd[:5]))
+        yield f"spec.replaces and spec.skips name what no cluster can have, as these are no names of objects: {few}"

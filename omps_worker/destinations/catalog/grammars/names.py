@@ -8,11 +8,9 @@ import re
 OBJECT_NAME_LENGTH = 253
 """How many characters the name of an object in Kubernetes may have."""
 
-LABEL_LENGTH = 63
-"""How many characters the value of a label in Kubernetes may have. OLM labels objects with the names of CSVs."""
-
 _PART = r"[a-z0-9](?:[-a-z0-9+]*[a-z0-9])?"
 _OBJECT_NAME = re.compile(rf"{_PART}(?:\.{_PART})*")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _CHANNEL = re.compile(r"[A-Za-z0-9](?:[-A-Za-z0-9_.+]*[A-Za-z0-9])?")
 
 
@@ -32,6 +30,14 @@ def csv_name_fault(name: str) -> str | None:
     )
 
 
+def edge_fault(name: str) -> str | None:
+    """Return why a catalog cannot name a CSV so that another replaces or skips; None if it can.
+
+    Such a CSV need not exist, so any text will do that can be shown.
+    """
+    return "has control characters" if _CONTROL.search(name) else None
+
+
 def channel_name_fault(name: str) -> str | None:
     """Return why a channel cannot have that name; None if it can."""
     if len(name) > OBJECT_NAME_LENGTH:
@@ -39,6 +45,6 @@ def channel_name_fault(name: str) -> str | None:
     if _CHANNEL.fullmatch(name):
         return None
     return (
-        "cannot be the name of a channel: such names are letters, digits, dashes, dots and underscores, a letter or "
-        "digit first and last"
+        "cannot be the name of a channel: such names are letters, digits, dashes, dots, underscores and plus signs, a "
+        "letter or digit first and last"
     )
