@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from omps_worker.destinations.catalog.bundles.bundle import CHANNELS_LABEL, DEFAULT_CHANNEL_LABEL, PACKAGE_LABEL, Bundle
 from omps_worker.destinations.catalog.bundles.render import CannotRender, read_bundle
 from omps_worker.destinations.catalog.bundles.tree import annotations_text, bundle_labels
+from omps_worker.destinations.catalog.grammars import go_yaml
 from omps_worker.destinations.catalog.grammars.csv_metadata import csv_metadata
 from omps_worker.destinations.catalog.grammars.go_structs import Mismatch, loose_text
 from omps_worker.destinations.catalog.grammars.go_yaml import GoReader, documents, json_value, scalar
 from omps_worker.destinations.catalog.packages.package_file import canonical
-from omps_worker.manifests.yaml_reader import NotYaml, YamlFault
+from omps_worker.manifests.yaml_reader import ODD_KEYS, NotYaml, YamlFault
 from tests.support.olm import crd, csv
 
 ANNOTATIONS = annotations_text(bundle_labels("otter", ["stable"], "stable"))
@@ -236,6 +237,17 @@ def test_apis_are_those_of_definitions_in_both_versions_and_of_services():
     ]
 
 
+def test_the_single_version_of_a_definition_counts_in_v1beta1_only():
+    new = crd("dens", version="v1alpha1")
+    old = {**crd("holts", version="v1alpha1"), "apiVersion": "apiextensions.k8s.io/v1beta1"}
+
+    assert [(each["version"], each["kind"]) for each in properties(bundle({}, new, old), "olm.gvk")] == [
+        ("v1", "Den"),
+        ("v1", "Holt"),
+        ("v1alpha1", "Holt"),
+    ]
+
+
 def test_properties_are_there_once_and_an_annotation_can_have_the_package():
     made = bundle(
         {
@@ -424,6 +436,21 @@ def test_json_is_read_within_the_limits_for_yaml(text, fault):
     assert not isinstance(caught.value, NotYaml)
 
 
+@pytest.mark.parametrize("brackets", ["[]", "{}"])
+def test_json_with_more_brackets_than_values_is_refused_before_it_is_parsed(brackets, monkeypatch):
+    parsed: list[str] = []
+    decode = go_yaml._JSON.raw_decode
+    monkeypatch.setattr(go_yaml._JSON, "raw_decode", lambda text, at: parsed.append(text) or decode(text, at))
+    text = f'{{"a": [{f"{brackets}," * 500}1]}}'
+
+    for read in (GoReader(500).first, lambda text: GoReader(500).all(f"b: 1\n---\n{text}", 5)):
+        with pytest.raises(YamlFault, match="more than 500 values"):
+            read(text)
+    assert parsed == []
+    GoReader(2000).first(text)
+    assert parsed == [text]
+
+
 @pytest.mark.parametrize("text", ["a: b\t# x\n", "a:\tb", "\ufeff{\n\t'a': b}", "a: b\n \t # c\n", "{a: b,\tc: d}"])
 def test_tabs_stand_where_libyaml_takes_them(text):
     assert GoReader().first(text)["a"] == "b"
@@ -504,6 +531,16 @@ def test_tags_and_merge_keys_are_read_by_the_same_rules():
     text = "x: &a {b: 1:30, c: 2020-01-01}\nz:\n  <<: *a\n  d: !!str 5\n  e: y\n"
 
     assert GoReader().read(text)["z"] == {"b": "1:30", "c": "2020-01-01", "d": "5", "e": True}
+
+
+def test_merge_keys_make_no_mapping_of_more_odd_keys_than_one_may_have():
+    def merged(keys: int) -> str:
+        halves = (", ".join(f"{number}: x" for number in range(start, keys, 2)) for start in (0, 1))
+        return "".join(f"- &{name} {{{half}}}\n" for name, half in zip("ab", halves, strict=True)) + "- <<: [*a, *b]\n"
+
+    assert len(GoReader().read(merged(ODD_KEYS))[2]) == ODD_KEYS
+    with pytest.raises(YamlFault, match=f"more than {ODD_KEYS} keys that are not text"):
+        GoReader().read(merged(ODD_KEYS + 1))
 
 
 @pytest.mark.parametrize("text", [".inf", "-.Inf", ".NaN", "1" * 2000])

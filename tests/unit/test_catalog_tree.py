@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import random
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omps_worker.common.errors import PackageValidationError
-from omps_worker.destinations.catalog.bundles import tree
+from omps_worker.destinations.catalog.bundles import extraction, tree
 from omps_worker.destinations.catalog.bundles.directories import FILE_DOCUMENTS
 from omps_worker.destinations.catalog.bundles.extraction import extraction_faults
 from omps_worker.destinations.catalog.bundles.render import read_bundle
@@ -477,6 +478,19 @@ def test_what_olm_does_not_unpack_is_warned_about():
     ]
     # gzip alone would be small enough: base64 adds a third.
     assert 2**20 < int(huge[1].partition(" has ")[2].split()[0]) < 2**20 * 4 // 3
+
+
+def test_a_bundle_that_only_the_usual_level_of_gzip_makes_small_enough_is_not_warned_about(monkeypatch):
+    content = b"".join(b"a" * (number % 97) + bytes([number % 7 + 65]) * (number % 13) for number in range(3000))
+    fast, usual = (len(gzip.compress(content, level)) * 4 // 3 for level in (1, 6))
+    assert usual + 1000 < fast
+
+    monkeypatch.setattr(extraction, "BYTES", (fast + usual) // 2)
+    files = {"manifests/a.yaml": content}
+    assert [each for each in extraction_faults(files) if "as gzip" in each] == []
+
+    monkeypatch.setattr(extraction, "BYTES", usual - 100)
+    assert [each for each in extraction_faults(files) if "as gzip" in each] != []
 
 
 def test_more_entries_than_a_catalog_can_have_are_refused():
