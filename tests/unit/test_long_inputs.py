@@ -24,6 +24,7 @@ from omps_worker.common.errors import KojiError, MessageError, OMPSInvalidVersio
 from omps_worker.common.model import BuildFacts
 from omps_worker.configuration.mapping import file as mapping_file
 from omps_worker.destinations import refusals, versions
+from omps_worker.destinations.catalog.bundles.extraction import SafeNames
 from omps_worker.destinations.catalog.grammars.csv_types import check_types
 from omps_worker.destinations.catalog.grammars.go_structs import Mismatch
 from omps_worker.destinations.catalog.grammars.go_yaml import GoReader
@@ -68,6 +69,10 @@ def objects_before(text: str) -> Callable[[], object]:
     return lambda: GoReader().all('{"a": 1}\n' * 990 + json.dumps({"b": text}, ensure_ascii=False), 1000)
 
 
+def numbers_of(names: SafeNames, files: list[str]) -> set[str]:
+    return {names.of_part(name) for name in files}
+
+
 def nested_texts() -> bytes:
     document = json.dumps({"msg": "x" * 10**6})
     for _ in range(3):
@@ -103,6 +108,13 @@ INPUTS: dict[str, Callable[[], object]] = {
     "anchors and tags": lambda: yaml_edit._BLOCK_HEADER_COMMENT.match("&!" * (MANIFESTS // 2)),
     "half comments": lambda: yaml_edit._COMMENT.sub("", " #" * (MANIFESTS // 2)),
     "a line of line breaks": lambda: text.one_line("\n" * MANIFESTS),
+    "parts whose names get numbers": lambda: numbers_of(SafeNames(()), ["a.yaml"] * 10**5),
+    "parts whose names are taken": lambda: numbers_of(
+        SafeNames(f"a.{number}.yaml" for number in range(50_000)), ["a.yaml", "a.1.yaml"] * 10_000
+    ),
+    "parts whose long names become the same": lambda: numbers_of(
+        SafeNames(()), ["x" * 246 + f"{number:06}.yaml" for number in range(50_000)]
+    ),
     "a quantity of digits": quantity("1" * MANIFESTS + "z"),
     "a quantity of dots": quantity("." * MANIFESTS),
     "a quantity of suffixes": quantity("1" + "Ei" * (MANIFESTS // 2)),

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from omps_worker.common.limits import FILES
 from omps_worker.destinations.catalog.bundles.directories import FILE_DOCUMENTS, too_many_documents
 from omps_worker.destinations.catalog.bundles.file_names import FileNames
 from omps_worker.destinations.catalog.bundles.render import ENDINGS
@@ -14,7 +13,7 @@ from omps_worker.manifests.archive import COMPONENT_BYTES
 from omps_worker.manifests.file_tree import FilesOnDisk
 
 
-def split_documents(tree: FilesOnDisk, most: int = FILES) -> FilesOnDisk:
+def split_documents(tree: FilesOnDisk, most: int) -> FilesOnDisk:
     """Return ``tree`` with a file for each document of those files that have several.
 
     ``crds.yaml`` becomes ``crds.1.yaml`` and so on. Files that cannot be split are left as they are: whatever reads

@@ -31,13 +31,14 @@ class SafeNames:
     """Names that the extractor takes, for the files ``names`` of one directory and for parts of them."""
 
     def __init__(self, names: Iterable[str]) -> None:
-        self._names = FileNames({*names, ANNOTATIONS_NAME}, KEY_LENGTH)
+        self._names = FileNames(names, KEY_LENGTH)
 
     def of_file(self, name: str) -> str:
         """Return the name for a whole file: ``name`` itself if the extractor takes it."""
-        if len(name) <= KEY_LENGTH and name != ANNOTATIONS_NAME and not _UNSAFE.search(name):
-            return name
-        return self._names.free(_UNSAFE.sub("-", name))
+        if name == ANNOTATIONS_NAME:
+            return self._names.numbered(name)
+        made = _UNSAFE.sub("-", name)
+        return name if made == name and len(name) <= KEY_LENGTH else self._names.free(made)
 
     def of_part(self, name: str) -> str:
         """Return a name for the next part of a file."""
