@@ -26,6 +26,7 @@ from omps_worker.destinations.catalog.edits import (
     DeletionEdit,
     TreeEdit,
     Wishes,
+    replaced_bundles,
     version_of_head,
 )
 from omps_worker.destinations.catalog.image_registry.client import ImageRegistryClient
@@ -244,6 +245,7 @@ def _update_of(
 def _command(build: Build | None, catalog: Catalog) -> str:
     """Return the command that releases a build to a catalog by hand; an archive without a build is called FILE."""
     what = "push-zip FILE" if build is None else f"push {shell_word(build.nvr)}"
+        replaced=replaced_bundles(before, package),
     return f"omps-worker {what} --catalog {shell_word(catalog.name)}"
 
 

@@ -33,6 +33,7 @@ from omps_worker.destinations.catalog.packages.package_file import (
     Blob,
     PackageFile,
     known_heads,
+    pullspec_of,
     version_of,
     version_text,
 )
@@ -232,3 +233,17 @@ def version_of_head(package: PackageFile) -> str:
     """Return the version of the default channel's head, empty if there is none."""
     head = package.bundle(known_heads(package).get(package.default_channel, ""))
     return version_text(head) if head is not None else ""
+def replaced_bundles(before: PackageFile | None, after: PackageFile | None) -> tuple[str, ...]:
+    """Return the names of the bundles that both packages have, with other content."""
+    if before is None or after is None:
+        return ()
+    contents = {str(each.get("name")): _content(each) for each in before.bundles}
+    return tuple(name for each in after.bundles if contents.get(name := str(each["name"]), at := _content(each)) != at)
+
+
+def _content(bundle: Blob) -> str:
+    """Return what tells whether two bundles are the same: an image may move to another repository."""
+    pullspec = pullspec_of(bundle)
+    return pullspec.partition("@")[2] or pullspec
+
+
