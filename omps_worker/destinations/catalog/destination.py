@@ -155,10 +155,13 @@ class CatalogDestination:
         _check_no_token(authorization)
         catalog = self._catalog(name)
         image, edit = self._image(catalog, repository), DeletionEdit(repository, name, version)
-        update = _update_of(catalog, image, repository, self._updates.update(image, edit))
+        spent: dict[str, float] = {}
+        with NO_OBSERVER.timing("delete", spent):
+            update = _update_of(catalog, image, repository, self._updates.update(image, edit))
         target = Target(None, repository, catalog=name)
         return [
-            Outcome(Status.DELETED, repo=repository, version=each, catalog=update, target=target) for each in edit.gone
+            Outcome(Status.DELETED, repo=repository, version=each, catalog=update, target=target, seconds=spent)
+            for each in _told_versions(edit)
         ]
 
     def checks(self) -> Iterator[tuple[str, Callable[[], str]]]:
