@@ -184,5 +184,5 @@ def test_a_digest_has_as_many_digits_as_its_algorithm_makes(algorithm):
 
 
 def test_a_version_that_is_too_long_is_told_as_that():
-    with pytest.raises(ValueError, match="^has more than 500 characters$"):
+    with pytest.raises(ValueError, match=r"^has more than 500 characters$"):
         parse_version("1.0.0-" + "a" * 500)

@@ -137,12 +137,15 @@ class CatalogDestination:
 
     def would_delete(
         self, name: str, repository: str, version: str | None = None, authorization: SecretStr | None = None
-    ) -> Sequence[str]:
-        """Return the versions of the bundles that ``delete`` would take out of the catalog. Raises the same errors."""
+    ) -> Sequence[str | None]:
+        """Return the versions of the bundles that ``delete`` would take out of the catalog. Raises the same errors.
+
+        None stands for what has no version that can be read.
+        """
         _check_no_token(authorization)
         edit = DeletionEdit(repository, name, version)
         self._updates.plan(self._image(self._catalog(name), repository), edit)
-        return edit.gone
+        return _told_versions(edit)
 
     def delete(
         self, name: str, repository: str, version: str | None = None, authorization: SecretStr | None = None
@@ -242,13 +245,19 @@ def _update_of(
         unpublished=tuple(sorted(unpublished)),
         channels_before=known_heads(before) if before is not None else {},
         foreign=updated.state.foreign,
+        replaced=replaced_bundles(before, package),
     )
+
+
+def _told_versions(edit: DeletionEdit) -> list[str | None]:
+    """Return the versions that outcomes of a deletion name; there is one outcome at least."""
+    named = [each for each in edit.gone if each]
+    return [*named, None] if not named or len(named) < len(edit.gone) else [*named]
 
 
 def _command(build: Build | None, catalog: Catalog) -> str:
     """Return the command that releases a build to a catalog by hand; an archive without a build is called FILE."""
     what = "push-zip FILE" if build is None else f"push {shell_word(build.nvr)}"
-        replaced=replaced_bundles(before, package),
     return f"omps-worker {what} --catalog {shell_word(catalog.name)}"
 
 

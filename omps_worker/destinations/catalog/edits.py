@@ -59,6 +59,7 @@ class _BuildEdit:
 
     content: Content
     wishes: Wishes
+    takes_damaged = False
 
     @property
     def package(self) -> str:
@@ -193,10 +194,15 @@ class DeletionEdit:
     catalog: str
     version: str | None
     gone: tuple[str, ...] = ()
-    """The versions that leave, sorted, after ``change`` was called."""
+    """The versions that leave, sorted, after ``change`` was called; empty text for what has no version."""
     starts_over = False
     advice = ""
     """Another program's image is never replaced."""
+
+    @property
+    def takes_damaged(self) -> bool:
+        """Whether the whole package leaves, so that nobody need be able to read it."""
+        return self.version is None
 
     def change(self, state: CatalogState) -> Change:
         """Return the package without what leaves.
@@ -205,14 +211,16 @@ class DeletionEdit:
         a valid package.
         """
         package, target = state.package, Target(None, self.package, catalog=self.catalog)
+        if state.damaged is not None:
+            return Change(Merged(None))
         if package is None:
             raise CatalogPackageNotFound(
                 f"There is no package {target.label}: the catalog does not have it.", details={"registry_response": {}}
             )
         if self.version is None:
             # A package that is already broken can be deleted as a whole.
-            names = [str(bundle["name"]) for bundle in package.bundles]
-            merged = Merged(None, tuple(names))
+            merged = Merged(None, tuple(str(bundle.get("name")) for bundle in package.bundles))
+            leaving = package.bundles
         else:
             names = bundles_of(package, self.version)
             if not names:
@@ -221,7 +229,8 @@ class DeletionEdit:
                     f"The package {target.label} has no bundle {version}.", details={"registry_response": {}}
                 )
             merged = without(package, names)
-        self.gone = tuple(sorted(version_text(bundle) for bundle in package.bundles if bundle["name"] in names))
+            leaving = tuple(bundle for bundle in package.bundles if bundle["name"] in names)
+        self.gone = tuple(sorted(map(version_text, leaving)))
         return Change(merged)
 
     def superseded(self, state: CatalogState) -> bool:  # noqa: ARG002
@@ -229,10 +238,6 @@ class DeletionEdit:
         return False
 
 
-def version_of_head(package: PackageFile) -> str:
-    """Return the version of the default channel's head, empty if there is none."""
-    head = package.bundle(known_heads(package).get(package.default_channel, ""))
-    return version_text(head) if head is not None else ""
 def replaced_bundles(before: PackageFile | None, after: PackageFile | None) -> tuple[str, ...]:
     """Return the names of the bundles that both packages have, with other content."""
     if before is None or after is None:
@@ -247,3 +252,7 @@ def _content(bundle: Blob) -> str:
     return pullspec.partition("@")[2] or pullspec
 
 
+def version_of_head(package: PackageFile) -> str:
+    """Return the version of the default channel's head, empty if there is none."""
+    head = package.bundle(known_heads(package).get(package.default_channel, ""))
+    return version_text(head) if head is not None else ""
