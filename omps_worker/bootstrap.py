@@ -304,7 +304,8 @@ class Site(BrokerSite):
         catalog = self.settings.worker.catalogs[name]
         if package is None and catalog.image.for_each_package:
             raise one_image_for_each_package(name, self.settings.file)
-        return read_catalog(self._image_registries.client(catalog), catalog.image.image(package or ""), package)
+        client, image = self._image_registries.client(catalog), catalog.image.image(package or "")
+        return read_catalog(client, image, package, catalog=name)
 
     def check_configured(
         self, organization: str | None, catalog: str | None, authorization: SecretStr | None = None

@@ -14,7 +14,7 @@ from omps_worker.common import times
 from omps_worker.common.errors import MessageError
 from omps_worker.common.http_client.client import parse_json
 from omps_worker.common.model import CATALOG, Status
-from omps_worker.common.text import fit, one_line, width_of
+from omps_worker.common.text import fit, listed, one_line, width_of
 from omps_worker.messages.reasons import in_words
 
 MAX_BYTES = 2**20
@@ -156,10 +156,18 @@ def line(seen: ReceivedResult, width: int | None = None, *, colours: bool = Fals
 def _detail(body: Mapping[str, Any]) -> str:
     error = body.get("error")
     if not isinstance(error, dict):
-        return in_words(_text(body, "reason"))
+        return in_words(_text(body, "reason")) or _dropped(body)
     text = f"{_text(error, 'name')}: {_text(error, 'message')}"
     next_attempt_at = _time_of(body.get("next_attempt_at"))
     return f"retry at {_clock(next_attempt_at)}: {text}" if next_attempt_at else text
+
+
+def _dropped(body: Mapping[str, Any]) -> str:
+    """Return which bundles an update dropped; not of a deletion, whose purpose that is."""
+    catalog = body.get("catalog")
+    dropped = catalog.get("dropped") if isinstance(catalog, dict) and body["status"] == Status.PUBLISHED.value else None
+    names = [one_line(each) for each in dropped if isinstance(each, str)] if isinstance(dropped, list) else []
+    return f"dropped {listed(names)}" if names else ""
 
 
 def _package(body: Mapping[str, Any], columns: int | None) -> str:

@@ -30,7 +30,7 @@
     │   ├── CatalogAuthorizationError    credentials, or their permissions (transient)
     │   ├── CatalogConflict              another program changed the catalog meanwhile (transient)
     │   ├── CatalogPackageNotFound       the catalog does not have the package, or the bundle
-    │   └── CatalogNotOurs               the image is not a catalog of omps-worker
+    │   └── CatalogNotOurs               the image is not a catalog of omps-worker, or the package is damaged
     ├── RequestError                     a request to the REST API
     │   ├── OMPSAuthorizationHeaderRequired
     │   ├── InvalidOrganizationName      the name is not a valid name of an organization

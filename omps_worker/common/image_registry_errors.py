@@ -44,7 +44,8 @@ class CatalogPackageNotFound(ImageRegistryError):
 
 
 class CatalogNotOurs(ImageRegistryError):
-    """The image at the catalog's tag was not written by omps-worker, so it is not updated.
+    """The image at the catalog's tag was not written by omps-worker, or the file of a package in it is damaged.
 
-    Retrying does not help: only another name of the catalog, or a deliberate replacement of the image, does.
+    It is not updated, and retrying does not help: only another name of the catalog, or a deliberate replacement of the
+    image, does; for a damaged package its deletion, which the message names.
     """

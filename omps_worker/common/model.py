@@ -304,6 +304,8 @@ class CatalogUpdate:
     """
     added: str | None = None
     """The image that a bundle build added; None for package manifests, which are the package. Not a part of results."""
+    replaced: tuple[str, ...] = ()
+    """The bundles that have other content than before under the same name. Not a part of results."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the value of ``catalog`` in a result."""

@@ -157,8 +157,8 @@ class Destination(Protocol):
 
     def would_delete(
         self, name: str, repository: str, version: str | None = None, authorization: SecretStr | None = None
-    ) -> Sequence[str]:
-        """Return the versions that ``delete`` would delete now. Changes nothing."""
+    ) -> Sequence[str | None]:
+        """Return the versions that ``delete`` would delete now; None is for what has none. Changes nothing."""
         ...
 
     def delete(

@@ -66,7 +66,7 @@ class RoutingDestination:
 
     def would_delete(
         self, name: str, repository: str, version: str | None = None, authorization: SecretStr | None = None
-    ) -> Sequence[str]:
+    ) -> Sequence[str | None]:
         """Return the versions that ``delete`` would delete now; ``name`` is an organization, or ``catalog:NAME``."""
         destination, name = self._named(name)
         return destination.would_delete(name, repository, version, authorization)

@@ -42,6 +42,8 @@ def plan_text(outcome: Outcome) -> str | None:
     if outcome.status is Status.UNCHANGED:
         return "; ".join(["unchanged", *_unpublished(update)])
     parts = [f"would {_change(update)}"]
+    if update.replaced and _new_heads(update):
+        parts.append(f"would replace the content of {listed(update.replaced)}")
     if update.foreign:
         text = f"would replace the image, which omps-worker did not write ({update.foreign}), with a new catalog"
         parts = [text, *parts]
@@ -64,9 +66,15 @@ def done_text(outcome: Outcome) -> str | None:
         parts.append("the catalog has this content already")
     if update.foreign:
         parts.append(f"replaced an image that omps-worker did not write ({update.previous})")
+    return "; ".join([*parts, *losses(update), *_unpublished(update)]) or None
+
+
+def losses(update: CatalogUpdate) -> Iterator[str]:
+    """Yield what clusters no longer find in the catalog since an update that was made, for tables and logs."""
+    if update.replaced:
+        yield f"replaced the content of {listed(update.replaced)}"
     if update.dropped:
-        parts.append(f"dropped {listed(update.dropped)}")
-    return "; ".join([*parts, *_unpublished(update)]) or None
+        yield f"dropped {listed(update.dropped)}"
 
 
 def channel_lines(update: CatalogUpdate) -> Iterator[str]:
@@ -88,16 +96,24 @@ def _unpublished(update: CatalogUpdate) -> Iterator[str]:
 
 def _change(update: CatalogUpdate) -> str:
     """Return the change to the heads of channels: ``add etcd.v0.9.4 (0.9.4) as head of alpha, stable``."""
-    before = update.channels_before or {}
     versions = {bundle.name: bundle.version for bundle in update.bundles}
-    heads: dict[str, list[str]] = {}
-    for channel, head in sorted(update.channels.items()):
-        if before.get(channel) != head:
-            heads.setdefault(head, []).append(channel)
+    heads = _new_heads(update)
+    if not heads and update.replaced:
+        return f"replace the content of {listed(update.replaced)}"
     if not heads:
         return "change the package, and no head of a channel"
     named = (f"{_bundle(head, versions)} as head of {', '.join(channels)}" for head, channels in heads.items())
     return f"add {', '.join(named)}"
+
+
+def _new_heads(update: CatalogUpdate) -> dict[str, list[str]]:
+    """Return the channels that get another head, by that head."""
+    before = update.channels_before or {}
+    heads: dict[str, list[str]] = {}
+    for channel, head in sorted(update.channels.items()):
+        if before.get(channel) != head:
+            heads.setdefault(head, []).append(channel)
+    return heads
 
 
 def _bundle(name: str, versions: dict[str, str]) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 from omps_worker.common.errors import WorkerError
 from omps_worker.common.model import Attempt, Build, ManualRequest, Origin, Outcome, Status
 from omps_worker.common.text import one_line, table
-from omps_worker.messages.catalog_texts import catalog_of, channel_lines, done_text, plan_text
+from omps_worker.messages.catalog_texts import catalog_of, channel_lines, done_text, losses, plan_text
 from omps_worker.messages.reasons import NOT_REACHED, UNREACHED, how_to_publish, in_words
 from omps_worker.messages.result_ids import result_id
 
@@ -132,6 +132,8 @@ def outcome_line(outcome: Outcome, origin: Origin, attempt: Attempt) -> str:
         parts.append(outcome.nvr or _file_name(origin) or "a build")
     if place:
         parts.append(f"{place} {outcome.version}" if outcome.version else place)
+    if outcome.catalog is not None and outcome.status is Status.PUBLISHED:
+        parts += [f"({loss})" for loss in losses(outcome.catalog)]
     if outcome.reason and outcome.reason != outcome.error_name:
         parts.append(f"({full_reason_of(outcome)})")
     if outcome.error:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -172,11 +172,19 @@ def as_text(explanation: Explanation) -> str:
         lines.append(f"{'warnings' if index == 0 else '':9} {warning}")
     packed = next((outcome for outcome in explanation.outcomes if outcome.digest), None)
     if packed:
-        lines.append(f"digest    {packed.digest}")
+        lines += _digests(explanation.outcomes)
         lines += [
             f"{'files' if index == 0 else '':9} {name}" for index, name in enumerate(packed.extracted_files or ())
         ]
     return "\n".join(one_line(line) for line in lines)
+
+
+def _digests(outcomes: Sequence[Outcome]) -> Iterator[str]:
+    """Yield the digest that is compared at each target; it says which one if there are several."""
+    known = [outcome for outcome in outcomes if outcome.digest]
+    for index, outcome in enumerate(known):
+        whose = f"{outcome.place}/{outcome.repo or '(packageName)'}: " if len(outcomes) > 1 else ""
+        yield f"{'digest' if index == 0 else '':9} {whose}{outcome.digest}"
 
 
 def _where(explanation: Explanation) -> str:

@@ -266,6 +266,15 @@ def test_explain_says_what_would_change(place: Place) -> None:
     assert (target["organization"], target["catalog"]["channels"]) == (None, {"stable": "etcd.v1.1.0"})
 
 
+def test_explain_says_which_target_has_which_digest(place: Place) -> None:
+    found = place.explained(place.tree()["nvr"])
+    there, in_catalog = found.outcomes
+    assert (
+        f"\ndigest    community/otter-cache: {there.digest}\n"
+        f"          catalog:community/otter-cache: {in_catalog.digest}\nfiles "
+    ) in as_text(found)
+
+
 def test_explain_says_where_a_build_is_skipped_if_another_target_takes_it(place: Place) -> None:
     build = place.bundle("both-bundle-container")
     assert "decision  skip at community: bundle build\n" in as_text(place.explained(build["nvr"]))

@@ -56,6 +56,11 @@ def test_one_release_is_deleted(registry, deleter, place):
     assert versions(registry) == {"1.0.0", "10.0.0"}
 
 
+def test_how_long_a_deletion_took_is_known(deleter, place):
+    (outcome,) = deleter.delete(place, "2.0.0")
+    assert outcome.seconds["delete"] > 0
+
+
 def test_all_releases_are_deleted_and_the_repository_stays(registry, deleter, place):
     assert told(deleter.delete(place)) == [("deleted", "1.0.0"), ("deleted", "10.0.0"), ("deleted", "2.0.0")]
     assert versions(registry) == set()

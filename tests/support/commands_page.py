@@ -19,6 +19,7 @@ _VARYING = (
     (r"\bseconds=[\d.]+", "seconds=N"),
     # The images are part of a package, and the registry's address of the images.
     (r"(catalog:\S+ \S+ \[digest=)[0-9a-f]+", r"\1DIGEST"),
+    (r"(catalog:\S+: )[0-9a-f]{64}$", r"\1DIGEST"),
     (r"^( *)\d+\.\d s ", r"\1N s "),
     (r"\bversion \d+\.\d+\.\d+\S*", "version N"),
     (r"\btemporary files in \S+", "temporary files in PLACE"),

@@ -96,7 +96,7 @@ INSIDE = {
         "content": "image_registry bundles images catalog",
         "bundle_builds": "image_registry bundles images catalog",
         "uploads": "image_registry packages images content",
-        "updates": "image_registry images merge ledger content uploads",
+        "updates": "image_registry packages images merge ledger content uploads",
         "edits": "image_registry packages bundles images merge catalog ledger content bundle_builds updates",
         "visibility": "image_registry catalog",
         "access_checks": "image_registry catalog",

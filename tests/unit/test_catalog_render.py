@@ -549,6 +549,11 @@ def test_numbers_that_json_cannot_hold_are_refused(text):
         scalar(text)
 
 
+@pytest.mark.parametrize("text", ["0.1.0-" + "a" * 2000, "1.0.0-" + "1.2" * 700, "1e" * 1000])
+def test_a_long_version_is_text(text):
+    assert scalar(text) == text
+
+
 @given(st.text(st.sampled_from("0123456789-+._eExXoObBaf:T"), min_size=1, max_size=12))
 def test_a_number_is_text_a_number_or_refused(text):
     try:

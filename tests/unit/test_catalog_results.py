@@ -170,7 +170,8 @@ def test_the_log_names_the_catalog_as_the_mapping_does(caplog: pytest.LogCapture
     with caplog.at_level(logging.INFO):
         log_outcome(PUBLISHED, SOURCE, Attempt())
     (record,) = caplog.records
-    assert record.getMessage().startswith("published etcd-container-0.9.4-1 catalog:community/etcd 0.9.4 [")
+    begins = "published etcd-container-0.9.4-1 catalog:community/etcd 0.9.4 (dropped etcd.v0.8.0) ["
+    assert record.getMessage().startswith(begins)
     fields = vars(record)
     assert (fields["catalog"], fields["target"], fields["repository"]) == ("community", "catalog:community", "etcd")
     assert fields["catalog_digest"] == DIGEST
@@ -210,6 +211,28 @@ def test_a_watcher_sees_the_catalog_and_may_choose_it() -> None:
     assert not ResultFilter(frozenset({"community"})).wants(seen)
 
 
+def test_what_clusters_no_longer_find_is_in_the_log_and_in_tables_of_updates_that_were_made() -> None:
+    lossy = replace(PUBLISHED, catalog=replace(UPDATE, replaced=("etcd.v0.9.2",), unpublished=()))
+    said = "replaced the content of etcd.v0.9.2"
+    assert f" 0.9.4 ({said}) (dropped etcd.v0.8.0) [" in outcome_line(lossy, SOURCE, Attempt())
+    assert outcomes_table([lossy]).endswith(f"{said}; dropped etcd.v0.8.0")
+    for status in (Status.UNCHANGED, Status.DELETED):
+        assert "dropped" not in outcome_line(replace(PUBLISHED, status=status), SOURCE, Attempt())
+    assert "replaced" not in body(lossy)["catalog"]
+
+
+def test_a_watcher_sees_what_an_update_dropped() -> None:
+    def watched(outcome: Outcome, **catalog: Any) -> str:
+        found = body(outcome)
+        return line(ReceivedResult("a.topic", None, None, {**found, "catalog": {**found["catalog"], **catalog}}))
+
+    assert watched(PUBLISHED).endswith("  dropped etcd.v0.8.0")
+    assert watched(PUBLISHED, dropped=["a\nb", 5, {}]).endswith("  dropped a b")
+    for odd in ([], None, "etcd", {"a": 1}, [5]):
+        assert watched(PUBLISHED, dropped=odd).endswith("etcd-container-0.9.4-1")
+    assert "dropped" not in watched(replace(PUBLISHED, status=Status.DELETED))
+
+
 # What would change
 
 
@@ -230,6 +253,11 @@ def test_a_plan_names_new_heads_and_the_images_that_are_there() -> None:
     [
         ({"channels": {"alpha": "a.v2", "beta": "b.v3"}}, "would add a.v2 as head of alpha, b.v3 as head of beta"),
         ({"channels": {"alpha": "etcd.v0.9.2", "beta": "etcd.v0.9.2"}}, "would change the package, and no head"),
+        (
+            {"channels": {"alpha": "etcd.v0.9.2", "beta": "etcd.v0.9.2"}, "replaced": ("etcd.v0.9.0", "etcd.v0.9.2")},
+            "would replace the content of etcd.v0.9.0, etcd.v0.9.2; 2 of 3",
+        ),
+        ({"replaced": ("etcd.v0.9.2",)}, "of alpha, stable; would replace the content of etcd.v0.9.2; 2 of 3"),
         ({"channels_before": None}, "would add etcd.v0.9.4 (0.9.4) as head of alpha, stable, etcd.v0.9.2 (0.9.2) as"),
         ({"bundles": UPDATE.bundles[1:]}, "as head of alpha, stable; 1 of 2 bundle images is there"),
         ({"bundles": UPDATE.bundles[:1]}, "; 1 of 1 bundle image is there;"),

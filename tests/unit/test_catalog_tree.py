@@ -373,7 +373,15 @@ def test_the_icon_is_that_of_the_head_of_the_default_channel_without_line_breaks
 
 @pytest.mark.parametrize(
     "icon",
-    [[{"base64data": "x", "mediatype": "a"}], [{"base64data": 1}], ["x"], [{"base64data": "AAAA", "mediatype": 1}]],
+    [
+        [{"base64data": "x", "mediatype": "a"}],
+        [{"base64data": 1}],
+        ["x"],
+        [{"base64data": "AAAA", "mediatype": 1}],
+        "hello",
+        {"base64data": "AAAA"},
+        5,
+    ],
 )
 def test_an_icon_that_would_break_the_catalog_is_left_out_with_a_warning(icon):
     made = plan(small_tree(icon=icon))

@@ -181,3 +181,8 @@ def test_a_digest_has_as_many_digits_as_its_algorithm_makes(algorithm):
     assert digest_fault(f"{name}:{'a' * length}") is None
     for wrong in ("a" * (length - 1), "a" * (length + 1), "A" * length, "g" * length):
         assert digest_fault(f"{name}:{wrong}") is not None
+
+
+def test_a_version_that_is_too_long_is_told_as_that():
+    with pytest.raises(ValueError, match=r"^has more than 500 characters$"):
+        parse_version("1.0.0-" + "a" * 500)

@@ -16,6 +16,7 @@ from omps_worker.common.errors import QuayAuthorizationError, QuayPackageNotFoun
 from omps_worker.common.http_client.client import printable
 from omps_worker.common.locks.package_lock import PackageLock
 from omps_worker.common.model import Outcome, Status
+from omps_worker.common.observer import NO_OBSERVER
 from omps_worker.destinations.app_registry.listing import PackageListing
 from omps_worker.destinations.app_registry.package import PackageLocation
 from omps_worker.destinations.refusals import basic_credentials
@@ -82,16 +83,18 @@ class Deleter:
 
     def _delete(self, location: PackageLocation, version: str) -> Outcome:
         error: RegistryError | None = None
+        spent: dict[str, float] = {}
         try:
-            self.registry.delete(
-                location.organization, location.repository, version, location.credentials.authorization
-            )
+            with NO_OBSERVER.timing("delete", spent):
+                self.registry.delete(
+                    location.organization, location.repository, version, location.credentials.authorization
+                )
         except QuayPackageNotFound:
             pass
         except RegistryError as failure:
             error = failure.as_value()
         status = Status.DELETED if error is None else Status.FAILED
-        return Outcome(status, location.organization, location.repository, version, error=error)
+        return Outcome(status, location.organization, location.repository, version, error=error, seconds=spent)
 
 
 def _is_robot_of(location: PackageLocation) -> bool:

@@ -23,15 +23,16 @@ def check_catalog(clients: Callable[[Catalog], ImageRegistryClient], catalog: Ca
     """Return what is at the tag of a catalog, after logging in for reading and for writing.
 
     No upload is begun in a repository that does not exist: some registries would make it. Raises CatalogNotOurs if
-    another program wrote the image, CatalogError, CatalogAuthorizationError (not transient: a login that is refused is
-    wrong in the configuration or at the registry), and Inconclusive if the registry hides whether there is an image.
+    another program wrote the image or a package is damaged, CatalogError, CatalogAuthorizationError (not transient: a
+    login that is refused is wrong in the configuration or at the registry), and Inconclusive if the registry hides
+    whether there is an image.
     """
     client = clients(catalog)
     try:
         logged_in = _log_in(client, catalog)
         if catalog.image.for_each_package:
             return _check_many(client, catalog, logged_in=logged_in)
-        return _check_one(client, catalog.image.image(""), logged_in=logged_in)
+        return _check_one(client, catalog, logged_in=logged_in)
     except CatalogAuthorizationError as error:
         raise CatalogAuthorizationError(error.message, details=error.details, transient=False) from None
 
@@ -46,8 +47,9 @@ def _log_in(client: ImageRegistryClient, catalog: Catalog) -> bool:
     return client.has_login(repositories[0])
 
 
-def _check_one(client: ImageRegistryClient, image: ImageName, *, logged_in: bool) -> str:
-    found = _read(client, image, logged_in=logged_in)
+def _check_one(client: ImageRegistryClient, catalog: Catalog, *, logged_in: bool) -> str:
+    image = catalog.image.image("")
+    found = _read(client, image, catalog.name, logged_in=logged_in)
     if found.digest is not None or client.tags(image.repository) is not None:
         client.check_push(image.repository)
     if found.digest is None:
@@ -56,9 +58,9 @@ def _check_one(client: ImageRegistryClient, image: ImageName, *, logged_in: bool
     return f"{image} ({found.digest[:19]}): {len(found.packages)} package(s), {bundles} bundle(s)"
 
 
-def _read(client: ImageRegistryClient, image: ImageName, *, logged_in: bool) -> CatalogContents:
+def _read(client: ImageRegistryClient, image: ImageName, name: str, *, logged_in: bool) -> CatalogContents:
     try:
-        return read_catalog(client, image)
+        return read_catalog(client, image, catalog=name)
     except CatalogAuthorizationError as error:
         if not logged_in:
             raise

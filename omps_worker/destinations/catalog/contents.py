@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from omps_worker.destinations.catalog.image_registry.client import ImageRegistryClient
 from omps_worker.destinations.catalog.image_registry.image_name import ImageName
 from omps_worker.destinations.catalog.images.catalog_image import Catalog, CatalogLayer, NotOurs
-from omps_worker.destinations.catalog.ledger import not_ours, open_catalog
+from omps_worker.destinations.catalog.ledger import damaged_package, not_ours, open_catalog
 from omps_worker.destinations.catalog.packages.package_file import (
     NotAPackageFile,
     PackageFile,
@@ -36,10 +35,13 @@ class CatalogContents:
         }
 
 
-def read_catalog(client: ImageRegistryClient, image: ImageName, package: str | None = None) -> CatalogContents:
+def read_catalog(
+    client: ImageRegistryClient, image: ImageName, package: str | None = None, *, catalog: str = "NAME"
+) -> CatalogContents:
     """Return what the catalog at the tag ``image`` holds: all packages, or only ``package``.
 
-    Raises CatalogNotOurs if the worker did not write the image, and the errors of ImageRegistryClient.
+    ``catalog`` is the name in the configuration. Raises CatalogNotOurs if the worker did not write the image, or the
+    file of a package in it is damaged, and the errors of ImageRegistryClient.
     """
     manifest = client.look(image)
     if manifest is None:
@@ -48,7 +50,9 @@ def read_catalog(client: ImageRegistryClient, image: ImageName, package: str | N
     try:
         opened = open_catalog(client, image, manifest)
         for layer in _layers(opened.catalog, package):
-            packages += _packages(opened.files(layer), package)
+            for name, data in opened.files(layer).items():
+                if package in (None, name):
+                    packages.append(_package(image, catalog, name, data))
     except NotOurs as fault:
         raise not_ours(image, fault) from None
     return CatalogContents(str(image), manifest.digest, tuple(sorted(packages, key=lambda each: each.name)))
@@ -58,16 +62,11 @@ def _layers(catalog: Catalog, package: str | None) -> list[CatalogLayer]:
     return [layer for layer in catalog.layers.values() if package in layer.packages or package is None]
 
 
-def _packages(files: Mapping[str, bytes], package: str | None) -> list[PackageFile]:
-    found = []
-    for name, data in files.items():
-        if package not in (None, name):
-            continue
-        try:
-            found.append(PackageFile.parse(data))
-        except NotAPackageFile as fault:
-            raise NotOurs(f"its package {name} cannot be read: {fault}") from None
-    return found
+def _package(image: ImageName, catalog: str, name: str, data: bytes) -> PackageFile:
+    try:
+        return PackageFile.parse(data)
+    except NotAPackageFile as fault:
+        raise damaged_package(image, catalog, name, fault) from None
 
 
 def _package_json(package: PackageFile) -> dict[str, Any]:

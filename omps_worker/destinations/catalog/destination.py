@@ -26,6 +26,7 @@ from omps_worker.destinations.catalog.edits import (
     DeletionEdit,
     TreeEdit,
     Wishes,
+    replaced_bundles,
     version_of_head,
 )
 from omps_worker.destinations.catalog.image_registry.client import ImageRegistryClient
@@ -136,12 +137,15 @@ class CatalogDestination:
 
     def would_delete(
         self, name: str, repository: str, version: str | None = None, authorization: SecretStr | None = None
-    ) -> Sequence[str]:
-        """Return the versions of the bundles that ``delete`` would take out of the catalog. Raises the same errors."""
+    ) -> Sequence[str | None]:
+        """Return the versions of the bundles that ``delete`` would take out of the catalog. Raises the same errors.
+
+        None stands for what has no version that can be read.
+        """
         _check_no_token(authorization)
         edit = DeletionEdit(repository, name, version)
         self._updates.plan(self._image(self._catalog(name), repository), edit)
-        return edit.gone
+        return _told_versions(edit)
 
     def delete(
         self, name: str, repository: str, version: str | None = None, authorization: SecretStr | None = None
@@ -154,10 +158,13 @@ class CatalogDestination:
         _check_no_token(authorization)
         catalog = self._catalog(name)
         image, edit = self._image(catalog, repository), DeletionEdit(repository, name, version)
-        update = _update_of(catalog, image, repository, self._updates.update(image, edit))
+        spent: dict[str, float] = {}
+        with NO_OBSERVER.timing("delete", spent):
+            update = _update_of(catalog, image, repository, self._updates.update(image, edit))
         target = Target(None, repository, catalog=name)
         return [
-            Outcome(Status.DELETED, repo=repository, version=each, catalog=update, target=target) for each in edit.gone
+            Outcome(Status.DELETED, repo=repository, version=each, catalog=update, target=target, seconds=spent)
+            for each in _told_versions(edit)
         ]
 
     def checks(self) -> Iterator[tuple[str, Callable[[], str]]]:
@@ -238,7 +245,14 @@ def _update_of(
         unpublished=tuple(sorted(unpublished)),
         channels_before=known_heads(before) if before is not None else {},
         foreign=updated.state.foreign,
+        replaced=replaced_bundles(before, package),
     )
+
+
+def _told_versions(edit: DeletionEdit) -> list[str | None]:
+    """Return the versions that outcomes of a deletion name; there is one outcome at least."""
+    named = [each for each in edit.gone if each]
+    return [*named, None] if not named or len(named) < len(edit.gone) else [*named]
 
 
 def _command(build: Build | None, catalog: Catalog) -> str:

@@ -33,6 +33,7 @@ from omps_worker.destinations.catalog.packages.package_file import (
     Blob,
     PackageFile,
     known_heads,
+    pullspec_of,
     version_of,
     version_text,
 )
@@ -58,6 +59,7 @@ class _BuildEdit:
 
     content: Content
     wishes: Wishes
+    takes_damaged = False
 
     @property
     def package(self) -> str:
@@ -192,10 +194,15 @@ class DeletionEdit:
     catalog: str
     version: str | None
     gone: tuple[str, ...] = ()
-    """The versions that leave, sorted, after ``change`` was called."""
+    """The versions that leave, sorted, after ``change`` was called; empty text for what has no version."""
     starts_over = False
     advice = ""
     """Another program's image is never replaced."""
+
+    @property
+    def takes_damaged(self) -> bool:
+        """Whether the whole package leaves, so that nobody need be able to read it."""
+        return self.version is None
 
     def change(self, state: CatalogState) -> Change:
         """Return the package without what leaves.
@@ -204,14 +211,16 @@ class DeletionEdit:
         a valid package.
         """
         package, target = state.package, Target(None, self.package, catalog=self.catalog)
+        if state.damaged is not None:
+            return Change(Merged(None))
         if package is None:
             raise CatalogPackageNotFound(
                 f"There is no package {target.label}: the catalog does not have it.", details={"registry_response": {}}
             )
         if self.version is None:
             # A package that is already broken can be deleted as a whole.
-            names = [str(bundle["name"]) for bundle in package.bundles]
-            merged = Merged(None, tuple(names))
+            merged = Merged(None, tuple(str(bundle.get("name")) for bundle in package.bundles))
+            leaving = package.bundles
         else:
             names = bundles_of(package, self.version)
             if not names:
@@ -220,12 +229,27 @@ class DeletionEdit:
                     f"The package {target.label} has no bundle {version}.", details={"registry_response": {}}
                 )
             merged = without(package, names)
-        self.gone = tuple(sorted(version_text(bundle) for bundle in package.bundles if bundle["name"] in names))
+            leaving = tuple(bundle for bundle in package.bundles if bundle["name"] in names)
+        self.gone = tuple(sorted(map(version_text, leaving)))
         return Change(merged)
 
     def superseded(self, state: CatalogState) -> bool:  # noqa: ARG002
         """Return False: no build takes part."""
         return False
+
+
+def replaced_bundles(before: PackageFile | None, after: PackageFile | None) -> tuple[str, ...]:
+    """Return the names of the bundles that both packages have, with other content."""
+    if before is None or after is None:
+        return ()
+    contents = {str(each.get("name")): _content(each) for each in before.bundles}
+    return tuple(name for each in after.bundles if contents.get(name := str(each["name"]), at := _content(each)) != at)
+
+
+def _content(bundle: Blob) -> str:
+    """Return what tells whether two bundles are the same: an image may move to another repository."""
+    pullspec = pullspec_of(bundle)
+    return pullspec.partition("@")[2] or pullspec
 
 
 def version_of_head(package: PackageFile) -> str:

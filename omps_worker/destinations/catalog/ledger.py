@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from omps_worker.common.errors import CatalogNotOurs
 from omps_worker.common.json_text import parse_json
+from omps_worker.common.text import shell_word
 from omps_worker.destinations.catalog.image_registry.answers import Descriptor, Manifest
 from omps_worker.destinations.catalog.image_registry.client import ImageRegistryClient
 from omps_worker.destinations.catalog.image_registry.image_name import ImageName
@@ -51,11 +52,26 @@ def not_ours(image: ImageName, reason: object, advice: str = "") -> CatalogNotOu
     return CatalogNotOurs(f"{text} {advice}" if advice else text, details={"registry_response": {}})
 
 
+def deletion(catalog: str, package: str) -> str:
+    """Return the command that takes a whole package out of a catalog, whatever the package is like."""
+    return f"omps-worker delete --catalog {shell_word(catalog)} {shell_word(package)}"
+
+
+def damaged_package(image: ImageName, catalog: str, package: str, reason: object) -> CatalogNotOurs:
+    """Return the error for the file of a package that cannot be read, in a catalog that the worker wrote."""
+    return CatalogNotOurs(
+        f"The package {package} in the catalog {image} is damaged: {reason}. Delete it with "
+        f"`{deletion(catalog, package)}`, then publish its builds again; other packages stay.",
+        details={"registry_response": {}},
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class CatalogState:
     """The catalog image at its tag, and the layer with one package. ``digest`` is None if the tag does not exist.
 
-    ``foreign``: why the image is not one of the worker's, if it counts as an empty catalog nevertheless.
+    ``foreign``: why the image is not one of the worker's, if it counts as an empty catalog nevertheless. ``damaged``:
+    why the file of the package cannot be read, if the catalog has one.
     """
 
     digest: str | None
@@ -64,6 +80,7 @@ class CatalogState:
     """The package files in the layer of the package, by package."""
     package: PackageFile | None = field(repr=False)
     foreign: str | None = None
+    damaged: str | None = None
 
 
 def read_state(
@@ -75,13 +92,17 @@ def read_state(
     start_over: bool = False,
     known: CatalogState | None = None,
     advice: str = "",
+    catalog: str = "NAME",
+    damaged_too: bool = False,
 ) -> CatalogState:
     """Read what the catalog has of ``package``: two or three calls, however large the catalog is.
 
     ``writing``: as in ``ImageRegistryClient.look``. ``start_over``: take an image that the worker did not write for an
     empty catalog; without it, CatalogNotOurs is raised. ``known``: what an earlier call returned for this package; it
     is returned again, after one call without a body, if the tag names the same image. ``advice``: what CatalogNotOurs
-    adds.
+    adds. ``catalog``: the name in the configuration. ``damaged_too``: return a state also if the file of the package
+    cannot be read; without it, CatalogNotOurs says how to delete the package. One package is never a reason to start
+    over.
 
     Raises CatalogError if it is not certain what is there: a missing tag is never by itself an empty catalog.
     """
@@ -94,12 +115,17 @@ def read_state(
         opened = open_catalog(client, image, manifest)
         layer = opened.catalog.layer_with(package)
         files = opened.files(layer) if layer is not None else {}
-        data = files.get(package)
-        found = None if data is None else PackageFile.parse(data)
-    except (NotOurs, NotAPackageFile) as fault:
+    except NotOurs as fault:
         if start_over:
             return CatalogState(manifest.digest, Catalog(), {}, None, foreign=str(fault))
         raise not_ours(image, fault, advice) from None
+    data = files.get(package)
+    try:
+        found = None if data is None else PackageFile.parse(data)
+    except NotAPackageFile as fault:
+        if not damaged_too:
+            raise damaged_package(image, catalog, package, fault) from None
+        return CatalogState(manifest.digest, opened.catalog, files, None, damaged=str(fault))
     return CatalogState(manifest.digest, opened.catalog, files, found)
 
 

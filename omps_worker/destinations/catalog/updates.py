@@ -36,8 +36,9 @@ from omps_worker.destinations.catalog.image_registry.client import ImageRegistry
 from omps_worker.destinations.catalog.image_registry.image_name import ImageName
 from omps_worker.destinations.catalog.images.catalog_image import Catalog
 from omps_worker.destinations.catalog.images.image import Format, Image
-from omps_worker.destinations.catalog.ledger import CatalogState, read_state
+from omps_worker.destinations.catalog.ledger import CatalogState, deletion, read_state
 from omps_worker.destinations.catalog.merge import Merged
+from omps_worker.destinations.catalog.packages import rules
 from omps_worker.destinations.catalog.uploads import BundleUploads, is_at, missing, push_image, stored_after
 
 log = logging.getLogger(__name__)
@@ -83,6 +84,11 @@ class Edit(Protocol):
     @property
     def starts_over(self) -> bool:
         """Whether an image that the worker did not write counts as an empty catalog."""
+        ...
+
+    @property
+    def takes_damaged(self) -> bool:
+        """Whether the edit can be made to a package whose file cannot be read."""
         ...
 
     @property
@@ -140,7 +146,7 @@ class CatalogUpdates:
     def plan(self, image: CatalogImage, edit: Edit) -> Updated:
         """Return what ``update`` would do now. Changes nothing; ``created`` are the images that it would push."""
         state = self._foreseen(image, edit)
-        change = _decided(edit, state)
+        change = _decided(image, edit, state)
         if unchanged(state, change):
             return Updated(state, change, state.digest, written=False)
         created = missing(image.client, change.bundles, state.package)
@@ -162,7 +168,7 @@ class CatalogUpdates:
             begun = time.monotonic()
             for _ in range(ROUNDS):
                 state = self._look(image, edit, writing=True, known=first.state if first else None)
-                change = _decided(edit, state, first.change if first and first.state is state else None)
+                change = _decided(image, edit, state, first.change if first and first.state is state else None)
                 if change.merged is None or unchanged(state, change):
                     return Updated(state, change, state.digest, written=False, created=frozenset(uploads.created))
                 made = self._send(image, edit.package, state, change, change.merged, uploads)
@@ -275,6 +281,8 @@ class CatalogUpdates:
                 start_over=edit.starts_over,
                 known=known,
                 advice=edit.advice,
+                catalog=image.catalog,
+                damaged_too=edit.takes_damaged,
             )
 
     @contextmanager
@@ -291,20 +299,26 @@ def unchanged(state: CatalogState, change: Change) -> bool:
     merged = change.merged
     if merged is None or merged.superseded:
         return True
-    if merged.package is None or state.package is None:
-        return merged.package is state.package
+    if merged.package is None:
+        return state.package is None and state.damaged is None
+    if state.package is None:
+        return False
     return merged.package.digest == state.package.digest
 
 
-def _decided(edit: Edit, state: CatalogState, intended: Change | None = None) -> Change:
+def _decided(image: CatalogImage, edit: Edit, state: CatalogState, intended: Change | None = None) -> Change:
     """Return the change; without ``merged`` if it would do something, but a newer build supersedes it.
 
-    ``intended``: what ``edit`` has said about this state, if it was asked.
+    ``intended``: what ``edit`` has said about this state, if it was asked. Raises PackageValidationError, with the way
+    out if it is the package in the catalog that is not valid.
     """
     try:
         change = intended or edit.change(state)
     except PackageValidationError:
         if edit.superseded(state):
             return Change(None)
+        if state.package is not None:
+            way_out = f"delete it with `{deletion(image.catalog, edit.package)}` and publish its builds again"
+            rules.check(state.package, f"The package in the catalog is not valid, {way_out}")
         raise
     return Change(None) if not unchanged(state, change) and edit.superseded(state) else change

@@ -11,7 +11,7 @@ from omps_worker.destinations.catalog.image_registry.client import ImageRegistry
 from omps_worker.destinations.catalog.image_registry.image_name import ImageName
 from omps_worker.destinations.catalog.images.image import Image, digest_tag
 from omps_worker.destinations.catalog.images.layers import Layer
-from omps_worker.destinations.catalog.packages.package_file import PackageFile
+from omps_worker.destinations.catalog.packages.package_file import PackageFile, pullspec_of
 
 
 class BundleUploads:
@@ -95,7 +95,7 @@ def is_at(client: ImageRegistryClient, name: ImageName, made: Image) -> bool:
 
 def _unnamed(bundles: Mapping[str, MadeBundle], held: PackageFile | None) -> list[MadeBundle]:
     """Return the bundles that the package in the catalog does not name yet, with this digest in this repository."""
-    named = {each["image"] for each in held.bundles} if held is not None else set()
+    named = {pullspec_of(each) for each in held.bundles} if held is not None else set()
     return [each for each in bundles.values() if each.pullspec not in named]
 
 

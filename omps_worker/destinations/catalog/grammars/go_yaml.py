@@ -39,6 +39,7 @@ _LINE = re.compile(r"[^\n]*\n|[^\n]+")
 _NO_SPACE = re.compile(r"\S")
 _SEPARATOR = "---"
 _POINT_FLOAT = re.compile(r"\.[0-9](?:_?[0-9])*(?:[eE][-+]?[0-9](?:_?[0-9])*)?")
+_NUMBERS = (_INTEGER, _FLOAT, _POINT_FLOAT)
 _WHOLE = 1e21
 """Floats without a fraction below this are written as integers, as Go writes them."""
 
@@ -166,7 +167,10 @@ def scalar(text: str) -> Any:
     if text[0] not in _NUMBER_STARTS:
         return text
     if len(text) > NUMBER_LENGTH:
-        return text if text.strip("0123456789abcdefABCDEFxXoO_.+-") else _refuse_number()
+        # A long version consists of the same characters as a number.
+        plain = text.replace("_", "")
+        too_long = any(form.fullmatch(each) for form in _NUMBERS for each in (text, plain))
+        return _refuse_number() if too_long else text
     if text[0] == ".":
         if _NOT_FINITE.fullmatch(text):
             raise YamlFault(f"it has a number that JSON cannot hold, {text}")

@@ -18,10 +18,12 @@ def icon_of(spec: Mapping[Any, Any]) -> tuple[Icon | None, str | None]:
     Both are None if there is no icon.
     """
     icons = spec.get("icon")
-    first = icons[0] if isinstance(icons, list) and icons else None
-    if icons in (None, []) or first is None:
+    if icons is None:
         return None, None
-    if not isinstance(first, dict):
+    first = next(iter(icons), None) if isinstance(icons, list) else icons
+    if first is None:
+        return None, None
+    if not isinstance(icons, list) or not isinstance(first, dict):
         return None, "its icon is no list of mappings, and is left out"
     data, media_type = first.get("base64data"), first.get("mediatype")
     if data in (None, ""):

@@ -75,7 +75,9 @@ class Version:
 
 def parse_version(text: str, release: str = "") -> Version:
     """Return the version that ``text`` is, with a release. Raises ValueError, whose message is a phrase."""
-    match = _VERSION.fullmatch(text) if len(text) <= VERSION_LENGTH else None
+    if len(text) > VERSION_LENGTH:
+        raise ValueError(f"has more than {VERSION_LENGTH} characters")
+    match = _VERSION.fullmatch(text)
     if match is None:
         raise ValueError("is no semantic version, like 1.2.3 or 1.2.3-rc.1+5")
     major, minor, patch = (int(match.group(number)) for number in (1, 2, 3))

@@ -70,6 +70,11 @@ def version_text(bundle: Blob) -> str:
     return str(Version(version.numbers, version.pre, version.build)) if version else ""
 
 
+def pullspec_of(bundle: Blob) -> str:
+    """Return the image of an ``olm.bundle``; empty if it has none, but ``olm.bundle.object`` among its properties."""
+    return str(bundle.get("image") or "")
+
+
 @dataclass(frozen=True)
 class PackageFile:
     """All blobs of one package. Nothing is validated here: see ``rules``."""
