@@ -16,9 +16,11 @@ from omps_worker.common.errors import CatalogNotOurs, PackageValidationError
 from omps_worker.common.model import Build, BuildState, OperatorKind
 from omps_worker.common.push_request import PushRequest
 from omps_worker.destinations.catalog.image_registry.image_name import ImageName
+from omps_worker.destinations.catalog.images.catalog_image import Catalog
 from omps_worker.destinations.catalog.images.image import digest_tag
 from omps_worker.destinations.catalog.images.unpacking import Room, unpack
 from omps_worker.destinations.catalog.packages.package_file import PackageFile
+from omps_worker.destinations.catalog.uploads import push_image
 from omps_worker.manifests.transformations import Annotation, Replacement, Transformations
 from omps_worker.publishing.superseded import BuildOrder
 from tests.support.catalog_places import (
@@ -257,6 +259,7 @@ def test_an_image_that_is_no_bundle_is_a_fault_of_the_build(site):
             {"channels": ("stable", "\x1b[2J")},
             r"'\\x1b\[2J' in the annotation .*channels.v1 cannot be the name of a channel",
         ),
+        ({"channels": tuple(f"c{number}" for number in range(1001))}, "names 1001 channels, and may name 1000"),
         ({"replaces": "otter-cache\x1b[2J"}, r"spec.replaces 'otter-cache\\x1b\[2J' has control characters"),
     ],
 )
@@ -270,6 +273,38 @@ def test_a_bundle_that_replaces_what_no_cluster_can_have_is_added_with_a_warning
 
     assert content.bundle.entry()["replaces"] == "otter-cache/../v0"
     assert content.warnings[0].endswith("as these are no names of objects: 'otter-cache/../v0'")
+
+
+def test_a_bundle_without_an_image_that_another_program_wrote_is_carried_over(site):
+    """opm takes it if it has its objects itself."""
+    blobs = [dict(each) for each in PackageFile.parse(written(site, OTTER)).blobs()]
+    old = next(each for each in blobs if each.get("name") == "otter-cache.v0.9.0")
+    del old["image"]
+    old["properties"] = [*old["properties"], {"type": "olm.bundle.object", "value": {"data": "e30="}}]
+    put_package(site, PackageFile.of([*blobs, {"schema": "olm.deprecations", "package": "otter-cache"}]))
+    order = BuildOrder(build_at(1, OperatorKind.BUNDLE), lambda _: [], lambda _: None, late=True)
+
+    (shown,) = site.show().as_json()["packages"]
+    assert shown["bundles"][0]["image"] == ""
+    update = update_in(site.add(site.osbs("1.1.0", replaces="otter-cache.v1.0.0"), order))
+    assert [each.image == "" for each in update.bundles] == [True, False, False]
+    with pytest.raises(PackageValidationError, match=r"otter-cache\.v0\.9\.0 .* with other content: no image there"):
+        site.release(OTTER, BuildOrder(build_at(2), lambda _: [], lambda _: None, late=True))
+    assert [each.version for each in site.delete("otter-cache")] == ["0.9.0", "1.0.0", "1.1.0"]
+
+
+def written(site, files):
+    """The package file after a release of package manifests."""
+    site.update(files)
+    return site.files()["otter-cache"]
+
+
+def put_package(site, package):
+    """Make the catalog one that has just this package."""
+    catalog, layer = Catalog().changed(package.name, package.data(), {})
+    made = catalog.image()
+    push_image(site.client, site.image, made, layer)
+    site.client.put_manifest(site.image, made.manifest, made.format.manifest_type)
 
 
 # ---- the order of builds

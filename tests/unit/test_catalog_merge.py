@@ -25,8 +25,9 @@ from omps_worker.destinations.catalog.merge import (
     without,
 )
 from omps_worker.destinations.catalog.packages import rules
-from omps_worker.destinations.catalog.packages.package_file import PackageFile
-from tests.support.olm import DATA, bundle, image, small_package, tree_files
+from omps_worker.destinations.catalog.packages.package_file import PackageFile, version_text
+from tests.support import olm
+from tests.support.olm import DATA, bundle, bundle_blob, image, package_blob, small_package, tree_files
 from tests.support.trees import tree_of
 
 ADDING = json.loads((DATA / "adding.json").read_text(encoding="utf-8"))
@@ -260,6 +261,30 @@ def test_a_bundle_that_is_there_is_added_again_without_a_change():
             assert add(current, again, graph).package.digest == current.digest
 
 
+def test_what_a_channel_becomes_does_not_depend_on_the_order_of_the_channels_in_the_label():
+    current = package_of(
+        olm.channel("a", {"name": "otter.v1.1.0", "replaces": "otter.v1.0.0"}, "otter.v1.0.0"),
+        olm.channel("b", {"name": "otter.v1.3.0", "replaces": "otter.v1.1.0"}),
+        versions=("1.0.0", "1.1.0", "1.3.0"),
+    )
+    for channels in ("a,b", "b,a"):
+        assert members(add(current, bundle("1.2.0", channels, "a"))) == {
+            "a": ["otter.v1.2.0"],
+            "b": ["otter.v1.3.0", "otter.v1.1.0", "otter.v1.0.0"],
+        }
+
+
+def test_many_channels_of_a_bundle_share_its_entry():
+    """Its edges are in memory once, and a catalog that would not hold them all is refused before it is written."""
+    names = [f"c{number}" for number in range(1000)]
+    chosen = ",".join(names)
+
+    merged = add(None, bundle("1.0.0", chosen, "c0"))
+    assert len({id(entry) for each in merged.package.channels for entry in each["entries"]}) == 1
+    skips = [f"otter.v0.0.{number}" for number in range(5000)]
+    assert "its channels have more than" in refusal(None, bundle("1.0.0", chosen, "c0", skips=skips))
+
+
 def test_the_default_channel_moves_with_the_highest_version_only():
     current = small_package()
 
@@ -357,6 +382,90 @@ def test_nothing_is_added_to_a_package_that_is_broken():
     broken = PackageFile.of([*small_package().blobs(), {"schema": "olm.channel", "name": "x", "package": "otter"}])
 
     assert "The package in the catalog is not valid" in refusal(broken, bundle("2.0.0"))
+
+
+def package_of(*blobs: dict[str, Any], versions: tuple[str, ...]) -> PackageFile:
+    bundles = [bundle_blob(f"otter.v{version}", version) for version in versions]
+    return PackageFile.of([package_blob("a"), *blobs, *bundles])
+
+
+WITH_OBJECTS = {"properties": [*bundle_blob("x", "1.0.0")["properties"], {"type": "olm.bundle.object", "value": {}}]}
+
+
+@pytest.mark.parametrize("more", [{}, {"image": None}, {"image": ""}])
+def test_a_bundle_that_holds_its_objects_itself_has_other_content_than_one_with_an_image(more: dict[str, Any]) -> None:
+    """Other programs write such bundles, and opm takes them."""
+    blob = {**bundle_blob("otter.v1.0.0", "1.0.0", **WITH_OBJECTS), "image": None, **more}
+    current = PackageFile.of([package_blob(), olm.channel("stable", "otter.v1.0.0"), blob])
+    rules.check(current)
+
+    assert "no image there" in refusal(current, bundle())
+    (bundle_after,) = add(current, bundle(), overwrite=Overwrite.HEADS).package.bundles
+    assert bundle_after["image"] == image("otter.v1.0.0")
+
+
+def maybe(name: str, *values: Any) -> st.SearchStrategy[dict[str, Any]]:
+    """A key that may be missing or have one of the values."""
+    return st.sampled_from([{}, *({name: value} for value in values)])
+
+
+REFERENCES = st.builds(
+    lambda schema, name: {"schema": schema, **name},
+    st.sampled_from(["olm.package", "olm.bundle", "olm.channel"]),
+    maybe("name", None, "", "otter.v1.0.0", "stable"),
+)
+ENTRIES = st.lists(st.builds(lambda reference: {"reference": reference, "message": "old"}, REFERENCES), max_size=2)
+
+
+@st.composite
+def odd_packages(draw: st.DrawFn) -> PackageFile:
+    """A package with what other programs may have written in places that builds do not fill so."""
+    bundles, entries = [], []
+    for number in range(draw(st.integers(1, 3))):
+        name, value = f"otter.v1.{number}.0", {"packageName": "otter", "version": f"1.{number}.0"}
+        properties = [
+            {"type": "olm.package", "value": {**value, **draw(maybe("release", None, ""))}},
+            *draw(st.sampled_from([[], [{"type": "olm.bundle.object", "value": {}}], [{"type": "x", "value": None}]])),
+        ]
+        blob = {"schema": "olm.bundle", "name": name, "package": "otter", "properties": properties}
+        blob |= draw(maybe("image", None, "", image(name))) | draw(maybe("relatedImages", None, [], [{}]))
+        bundles.append(blob)
+        below = f"otter.v1.{number - 1}.0"
+        edges = draw(maybe("skips", None, [], [below])) | draw(maybe("skipRange", None, "", "<1.0.0"))
+        entries.append(
+            {"name": name, **({"replaces": below} if number else draw(maybe("replaces", None, ""))), **edges}
+        )
+    deprecated = {"schema": "olm.deprecations", "package": "otter"} | draw(
+        maybe("entries", None, []) | ENTRIES.map(lambda listed: {"entries": listed})
+    )
+    more = draw(st.sampled_from([[], [deprecated], [{"schema": "x"}], [deprecated, {"schema": "x", "name": ""}]]))
+    package = package_blob(**draw(maybe("icon", None, {})), **draw(maybe("description", None)))
+    return PackageFile.of(
+        [package, {**olm.channel("stable", *entries), **draw(maybe("properties", None))}, *bundles, *more]
+    )
+
+
+@given(odd_packages(), st.sampled_from(["1.0.0", "1.1.0", "2.0.0"]), st.sampled_from(Overwrite), st.sampled_from(Graph))
+def test_whatever_opm_takes_can_be_changed_or_is_refused(current, version, overwrite, graph):
+    try:
+        rules.check(current)
+    except PackageValidationError:
+        return
+    name = f"otter.v{version}"
+    made = plan((version, {}), channels={"stable": name})
+    for change in (
+        lambda: released(made, current, overwrite=overwrite),
+        lambda: add(current, bundle(version), graph, overwrite=overwrite),
+        lambda: add(current, bundle(version, "fast", "fast", replaces="otter.v1.0.0"), graph, overwrite=overwrite),
+        lambda: without(current, bundles_of(current, version)),
+    ):
+        try:
+            merged = change()
+        except PackageValidationError:
+            continue
+        assert merged.package is None or rules.faults(merged.package.blobs()) == []
+    there = [version_text(each) for each in current.bundles]
+    assert len(conflicts(current, [bundle(version).blob(image("other"))])) == there.count(version)
 
 
 def test_a_head_can_be_deleted():

@@ -507,6 +507,11 @@ def test_more_entries_than_a_catalog_can_have_are_refused():
 
     assert "the channels have more than 50000 entries" in refusal(tree_files(chain, channels, "c1"))
 
+    skipping = [("1.0.0", {"skips": [f"otter.v0.{number}.0" for number in range(50)]})]
+    assert "entries, with what these skip" in refusal(
+        tree_files(skipping, dict.fromkeys(channels, "otter.v1.0.0"), "c1")
+    )
+
 
 NAMES = ("otter.v1.0.0", "otter.v2.0.0", "otter.v3.0.0", "gone")
 EDGES = st.fixed_dictionaries(

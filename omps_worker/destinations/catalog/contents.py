@@ -14,6 +14,7 @@ from omps_worker.destinations.catalog.packages.package_file import (
     NotAPackageFile,
     PackageFile,
     known_heads,
+    pullspec_of,
     version_text,
 )
 
@@ -76,7 +77,7 @@ def _package_json(package: PackageFile) -> dict[str, Any]:
         "channels": known_heads(package),
         "default_channel": package.default_channel,
         "bundles": [
-            {"name": str(bundle.get("name")), "version": version_text(bundle), "image": str(bundle.get("image"))}
+            {"name": str(bundle.get("name")), "version": version_text(bundle), "image": pullspec_of(bundle)}
             for bundle in package.bundles
         ],
     }

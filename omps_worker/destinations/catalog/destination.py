@@ -32,7 +32,7 @@ from omps_worker.destinations.catalog.edits import (
 from omps_worker.destinations.catalog.image_registry.client import ImageRegistryClient
 from omps_worker.destinations.catalog.images.image import Format
 from omps_worker.destinations.catalog.merge import Graph, Overwrite
-from omps_worker.destinations.catalog.packages.package_file import known_heads, version_text
+from omps_worker.destinations.catalog.packages.package_file import known_heads, pullspec_of, version_text
 from omps_worker.destinations.catalog.updates import CatalogImage, CatalogUpdates, Edit, Updated
 from omps_worker.destinations.catalog.visibility import QuayApi, make_public
 from omps_worker.manifests.contents import ArchiveContents
@@ -237,7 +237,7 @@ def _update_of(
         default_channel=package.default_channel if package is not None else "",
         bundles=tuple(
             CatalogBundle(
-                str(bundle["name"]), version_text(bundle), str(bundle["image"]), bundle["name"] in updated.created
+                str(bundle["name"]), version_text(bundle), pullspec_of(bundle), bundle["name"] in updated.created
             )
             for bundle in (package.bundles if package is not None else ())
         ),

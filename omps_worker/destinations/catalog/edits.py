@@ -142,7 +142,7 @@ class TreeEdit(_BuildEdit):
 
     def _as_built(self, blob: Blob, package: PackageFile) -> Blob:
         """Return a bundle of the package with the image that the channels of the package give it, if it is known."""
-        name, image = str(blob["name"]), str(blob["image"])
+        name, image = str(blob.get("name")), pullspec_of(blob)
         known = self._kept.get(name) or self.content.bundles.get(name)
         if known is None or image.partition("@")[2] != known.image.digest:
             return blob
@@ -174,13 +174,13 @@ class BundleEdit(_BuildEdit):
         order, package = self.wishes.order, state.package
         if order is None or package is None:
             return False
-        replaced = {digest_of_image(str(each["image"])) for each in self._of_this_version(package)}
+        replaced = {digest_of_image(pullspec_of(each)) for each in self._of_this_version(package)}
         return bool(replaced) and order.superseded(replaced, ())
 
     def _of_this_version(self, package: PackageFile) -> list[Blob]:
         """Return the bundles that this one would replace."""
         bundle = self.content.bundle
-        return [each for each in package.bundles if each["name"] == bundle.name or version_of(each) == bundle.order]
+        return [each for each in package.bundles if each.get("name") == bundle.name or version_of(each) == bundle.order]
 
 
 @dataclass

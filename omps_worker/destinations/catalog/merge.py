@@ -8,6 +8,7 @@ catalog unreadable.
 from __future__ import annotations
 
 import enum
+from collections import ChainMap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +26,7 @@ from omps_worker.destinations.catalog.packages.package_file import (
     PACKAGE,
     Blob,
     PackageFile,
+    pullspec_of,
     version_of,
     version_text,
 )
@@ -75,7 +77,7 @@ class Conflict:
     name: str
     version: str
     present: str
-    """The pullspec in the catalog."""
+    """The pullspec in the catalog; empty if the bundle there has no image, but the objects themselves."""
     new: str
     """The pullspec of the build's bundle."""
     present_name: str = field(compare=False)
@@ -104,13 +106,13 @@ def conflicts(current: PackageFile | None, bundles: Iterable[Blob]) -> list[Conf
     for new in bundles:
         same = (by_name.get(new["name"]), by_version.get(str(version_of(new))))
         for present in {each["name"]: each for each in same if each is not None}.values():
-            if _content(present["image"]) != _content(new["image"]):
+            if _content(pullspec_of(present)) != _content(new["image"]):
                 name = present["name"]
                 found.append(
                     Conflict(
                         new["name"],
                         version_text(new),
-                        present["image"],
+                        pullspec_of(present),
                         new["image"],
                         name,
                         version_text(present),
@@ -167,9 +169,9 @@ def add_bundle(
         for each in (current.channels if current else ())
     }
     bundles[bundle.name] = blob
-    added = _add_to_chain if graph is Graph.SEMVER else _add_to_reached
-    for channel in dict.fromkeys(bundle.channels):
-        channels[channel] = added(channels, channel, bundle, bundles)
+    addition = _Addition(bundle, bundles, channels)
+    added = addition.to_chain if graph is Graph.SEMVER else addition.to_reached
+    channels |= {channel: added(channel, channels.get(channel, ())) for channel in dict.fromkeys(bundle.channels)}
     channels = {name: entries for name, entries in channels.items() if entries}
     reached = {entry["name"] for entries in channels.values() for entry in entries}
     if bundle.name not in reached:
@@ -182,7 +184,9 @@ def add_bundle(
 def bundles_of(package: PackageFile, version: str) -> list[str]:
     """Return the names of the bundles of a version; ``version`` may also be the name, or have the release added."""
     return [
-        each["name"] for each in package.bundles if version in (each["name"], version_text(each), str(version_of(each)))
+        str(each.get("name"))
+        for each in package.bundles
+        if version in (each.get("name"), version_text(each), str(version_of(each)))
     ]
 
 
@@ -219,7 +223,7 @@ def _deprecations(current: PackageFile, made: PackageFile) -> list[Blob]:
     for blob in current.deprecations:
         entries = [
             entry
-            for entry in blob["entries"]
+            for entry in blob.get("entries") or ()
             if entry["reference"]["schema"] == PACKAGE
             or (entry["reference"]["schema"], entry["reference"].get("name")) in there
         ]
@@ -228,39 +232,45 @@ def _deprecations(current: PackageFile, made: PackageFile) -> list[Blob]:
     return kept
 
 
-def _add_to_reached(channels: _Channels, channel: str, bundle: Bundle, bundles: Mapping[str, Blob]) -> list[Entry]:
-    """Return the entries of a channel by the rule of ``opm registry add``: what the higher head reaches."""
-    # A bundle's edges are the same in all channels, unless another program wrote them; then the channel's own count.
-    entries = {entry["name"]: entry for each in channels.values() for entry in each}
-    entries.update({entry["name"]: entry for entry in channels.get(channel, ())})
-    entries = {name: entry for name, entry in entries.items() if name in bundles}
-    entries[bundle.name] = bundle.entry()
-    heads = [name for name in heads_of(channels.get(channel, ())) if name in bundles]
-    head = max([*heads, bundle.name], key=lambda name: _order(bundles[name]))
-    return [entries[name] for name in reached_from(head, entries)]
+class _Addition:
+    """A bundle on its way into channels. What is the same for all channels is found out once: there may be many."""
 
+    def __init__(self, bundle: Bundle, bundles: Mapping[str, Blob], channels: _Channels) -> None:
+        self._name, self._entry = bundle.name, bundle.entry()
+        self._bundles = bundles
+        self._orders = {name: _order(each) for name, each in bundles.items()}
+        self._shared = {entry["name"]: entry for each in channels.values() for entry in each}
 
-def _add_to_chain(channels: _Channels, channel: str, bundle: Bundle, bundles: Mapping[str, Blob]) -> list[Entry]:
-    """Return the entries of a channel in the order of their versions, each replacing the one below."""
-    entries = {entry["name"]: entry for entry in channels.get(channel, ())}
-    entries[bundle.name] = bundle.entry()
-    ordered = sorted(entries, key=lambda name: _order(bundles[name]))
-    chain: list[Entry] = []
-    below: str | None = None
-    for name in ordered:
-        if below is not None and _order(bundles[below]).precedence == _order(bundles[name]).precedence:
-            _refuse(
-                f"versions {version_text(bundles[below])} and {version_text(bundles[name])} of channel {channel} are "
-                "equal in precedence, so neither can replace the other; graph: semver needs an order"
-            )
-        entry: dict[str, Any] = {"name": name}
-        if below is not None:
-            entry["replaces"] = below
-        if entries[name].get("skipRange"):
-            entry["skipRange"] = entries[name]["skipRange"]
-        chain.append(entry)
-        below = name
-    return chain[::-1]
+    def to_reached(self, channel: str, present: Sequence[Entry]) -> list[Entry]:  # noqa: ARG002
+        """Return the entries of a channel by the rule of ``opm registry add``: what the higher head reaches."""
+        # A bundle's edges are equal in all channels, unless another program wrote them. Then the channel's own count.
+        entries = ChainMap({entry["name"]: entry for entry in present}, self._shared)
+        entries[self._name] = self._entry
+        head = max([*heads_of(present), self._name], key=lambda name: self._orders[name])
+        return [entries[name] for name in reached_from(head, entries)]
+
+    def to_chain(self, channel: str, present: Sequence[Entry]) -> list[Entry]:
+        """Return the entries of a channel in the order of their versions, each replacing the one below."""
+        entries = {entry["name"]: entry for entry in present}
+        entries[self._name] = self._entry
+        ordered = sorted(entries, key=lambda name: self._orders[name])
+        chain: list[Entry] = []
+        below: str | None = None
+        for name in ordered:
+            if below is not None and self._orders[below].precedence == self._orders[name].precedence:
+                lower, higher = (version_text(self._bundles[each]) for each in (below, name))
+                _refuse(
+                    f"versions {lower} and {higher} of channel {channel} are "
+                    "equal in precedence, so neither can replace the other; graph: semver needs an order"
+                )
+            entry: dict[str, Any] = {"name": name}
+            if below is not None:
+                entry["replaces"] = below
+            if entries[name].get("skipRange"):
+                entry["skipRange"] = entries[name]["skipRange"]
+            chain.append(entry)
+            below = name
+        return chain[::-1]
 
 
 def _package_blob(
@@ -285,7 +295,7 @@ def _package_blob(
 
 def _channel_blobs(package: str, channels: Mapping[str, Sequence[Entry]]) -> list[Blob]:
     return [
-        {"schema": CHANNEL, "name": name, "package": package, "entries": [dict(entry) for entry in entries]}
+        {"schema": CHANNEL, "name": name, "package": package, "entries": list(entries)}
         for name, entries in channels.items()
         if entries
     ]
@@ -302,7 +312,7 @@ def _told(conflict: Conflict, overwrite: Overwrite) -> str:
     present = _named(conflict.present_name, conflict.present_version)
     new = _named(conflict.name, conflict.version)
     text = (
-        f"{present} is in the catalog with other content: {_content(conflict.present)} there, "
+        f"{present} is in the catalog with other content: {_content(conflict.present) or 'no image'} there, "
         f"{_content(conflict.new)} in this build{'' if new == present else f', as {new}'}"
     )
     advice = "give the CSV a new version"

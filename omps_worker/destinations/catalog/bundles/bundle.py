@@ -17,6 +17,9 @@ PACKAGE_LABEL = f"{PREFIX}package.v1"
 CHANNELS_LABEL = f"{PREFIX}channels.v1"
 DEFAULT_CHANNEL_LABEL = f"{PREFIX}channel.default.v1"
 
+CHANNELS = 1000
+"""How many channels the annotations of a bundle may name. Real ones name some dozens at most."""
+
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
@@ -56,7 +59,9 @@ class Bundle:
                 yield f"{where} {shown(name)} {fault}"
 
     def channel_faults(self) -> Iterator[str]:
-        """Yield what is wrong about the names of channels in the annotations."""
+        """Yield what is wrong about the channels in the annotations: their number, their names."""
+        if len(self.channels) > CHANNELS:
+            yield f"the annotation {CHANNELS_LABEL} names {len(self.channels)} channels, and may name {CHANNELS}"
         for key, names in ((CHANNELS_LABEL, self.channels), (DEFAULT_CHANNEL_LABEL, (self.default_channel,))):
             for name in names:
                 if name and (fault := channel_name_fault(name)):

@@ -46,7 +46,7 @@ TAG_LENGTH = 128
 """How many characters a tag of an image may have."""
 
 ENTRIES = 50_000
-"""How many entries all channels may have together. The largest real packages have some hundreds."""
+"""How many entries all channels may have together, with what these skip. The largest real ones have some hundreds."""
 
 _ANNOTATIONS = "metadata/annotations.yaml"
 _CONTEXT = "Failed to plan the bundles of the manifests"
@@ -92,12 +92,13 @@ class TreePlan:
     def package_file(self, images: Mapping[str, str]) -> PackageFile:
         """Return the package as a catalog holds it. ``images``: the pullspec of each bundle, by name."""
         by_name = {each.name: each.bundle for each in self.bundles}
+        entry_of = {name: bundle.entry() for name, bundle in by_name.items()}
         package: dict[str, Any] = {"schema": PACKAGE, "name": self.package, "defaultChannel": self.default_channel}
         if self.icon is not None:
             package["icon"] = dict(self.icon)
         blobs: list[Blob] = [package]
         for channel, names in self.channels.items():
-            entries = [by_name[name].entry() for name in names if name in by_name]
+            entries = [entry_of[name] for name in names if name in by_name]
             blobs.append({"schema": CHANNEL, "name": channel, "package": self.package, "entries": entries})
         blobs += (bundle.blob(images[name]) for name, bundle in by_name.items())
         return PackageFile.of(blobs)
@@ -239,9 +240,9 @@ class _Draft:
         room = ENTRIES
         for channel, head in channels.items():
             members[channel] = tuple(reached_from(head, entries))
-            room -= len(members[channel])
+            room -= sum(1 + len(entries[name].get("skips") or ()) for name in members[channel])
             if room < 0:
-                self._add(f"the channels have more than {ENTRIES} entries", self.path)
+                self._add(f"the channels have more than {ENTRIES} entries, with what these skip", self.path)
                 return {}
         return members
 

@@ -55,7 +55,7 @@ def version_of(bundle: Blob) -> Version | None:
     for each in _mappings(bundle.get("properties")):
         value = each.get("value")
         if each.get("type") == PACKAGE and isinstance(value, dict):
-            version, release = value.get("version"), value.get("release", "")
+            version, release = value.get("version"), value.get("release") or ""
             if isinstance(version, str) and isinstance(release, str):
                 try:
                     return parse_version(version, release)
@@ -148,6 +148,8 @@ class PackageFile:
 
     def size_fault(self) -> str | None:
         """Return why ``parse`` would refuse the file for its size or depth; None if it would not."""
+        if (fault := self.graph_fault()) is not None:
+            return fault
         if any(is_deeper(blob, DEPTH_LIMIT) for blob in self.blobs()):
             return f"its values are nested more than {DEPTH_LIMIT} deep"
         data = self.data()
@@ -158,6 +160,22 @@ class PackageFile:
         ):
             if number > limit:
                 return f"it has {number} {what}, and the file of a package may have {limit}"
+        return None
+
+    def graph_fault(self) -> str | None:
+        """Return why the names in the channels alone make the file too large; None if they do not.
+
+        Channels can have the same entry, and name it in a text that is many times as large as they are in memory.
+        """
+        sizes: dict[int, int] = {}
+        total = 0
+        for channel in self.channels:
+            for entry in _mappings(channel.get("entries")):
+                if (size := sizes.get(id(entry))) is None:
+                    size = sizes[id(entry)] = _names_in(entry)
+                total += size
+            if total > FILE_BYTES:
+                return f"its channels have more than {FILE_BYTES} bytes, and the file of a package may have so many"
         return None
 
     @cached_property
@@ -190,6 +208,12 @@ def _by_version(blob: Blob) -> tuple[Any, ...]:
     version = version_of(blob)
     name = str(blob.get("name"))
     return (1, version, name) if version else (0, name)
+
+
+def _names_in(entry: Blob) -> int:
+    skips = entry.get("skips")
+    named = (entry.get("name"), entry.get("replaces"), *(skips if isinstance(skips, list) else ()))
+    return sum(len(each) for each in named if isinstance(each, str))
 
 
 def _mappings(value: Any) -> list[Mapping[str, Any]]:

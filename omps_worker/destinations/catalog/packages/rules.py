@@ -65,6 +65,8 @@ def check(package: PackageFile, context: str = "The catalog would not be valid")
 
     ``details["findings"]`` has all faults.
     """
+    if (fault := package.graph_fault()) is not None:
+        refuse([Finding(fault)], context)
     found = faults(package.blobs())
     if (fault := package.size_fault()) is not None:
         found.append(Finding(fault))
