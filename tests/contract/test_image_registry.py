@@ -81,7 +81,6 @@ def test_what_was_never_there_is_certainly_missing(place: Place) -> None:
     assert client.look(image) is None
     assert client.digest(image) is None
     assert client.tags(image.repository) is None
-    assert not client.has_blob(image.repository, NOWHERE)
     with pytest.raises(CatalogError, match="404, manifest unknown \\(MANIFEST_UNKNOWN\\)") as caught:
         client.manifest(image)
     assert caught.value.transient
@@ -107,7 +106,7 @@ def test_a_tag_that_was_deleted_is_missing_and_so_is_every_other_of_its_manifest
 
     assert client.tags(image.repository) == ()
     assert client.look(image) is None
-    assert client.has_blob(image.repository, digest_of(IMAGE.layer))
+    assert client.push_blob(image.repository, IMAGE.layer) is False
 
 
 def test_a_tag_moves(place: Place) -> None:
@@ -147,19 +146,6 @@ def test_a_blob_is_sent_once(place: Place) -> None:
 
     assert client.push_blob(repository, IMAGE.layer) is True
     assert client.push_blob(repository, IMAGE.layer) is False
-
-
-def test_a_blob_is_taken_over_from_another_repository(place: Place) -> None:
-    client, image = place.client(), place.image()
-    IMAGE.push(client, image)
-    other, third = place.repository(), place.repository()
-
-    assert client.mount_blob(other, digest_of(IMAGE.layer), image.repository)
-    assert client.has_blob(other, digest_of(IMAGE.layer))
-    assert not client.mount_blob(other, NOWHERE, image.repository)
-    assert client.push_blob(third, IMAGE.config, mount_from=image.repository) is False
-    assert client.push_blob(third, b"that is new", mount_from=image.repository) is True
-    assert client.has_blob(third, digest_of(b"that is new"))
 
 
 def test_a_blob_may_be_empty_or_large(place: Place) -> None:

@@ -37,6 +37,9 @@ TAGS = "GET /v2/.*/tags/list"
 UNKNOWN = {"errors": [{"code": "MANIFEST_UNKNOWN", "message": "manifest unknown"}]}
 
 
+REFUSED = {"errors": [{"code": "MANIFEST_INVALID", "message": "manifest invalid"}]}
+
+
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
     with sandbox_place(tmp_path) as made:
@@ -285,11 +288,33 @@ def test_a_write_that_was_refused_is_not_stored(place: Place) -> None:
     client, image = place.client(), place.image()
     client.ping(image.repository)
     for status, transient in ((400, False), (413, False), (422, False), (405, True), (404, True), (429, True)):
-        place.registry.faults.add(Fault("PUT /v2/.*/manifests/", status=status))
+        place.registry.faults.add(Fault("PUT /v2/.*/manifests/", status=status, body=REFUSED))
         error = fault_when(lambda: client.put_manifest(image, IMAGE.body, IMAGE.media_type), transient=transient)
         assert not error.ambiguous
     place.registry.stop()
     assert not fault_when(lambda: client.put_manifest(image, IMAGE.body, IMAGE.media_type)).ambiguous
+
+
+@pytest.mark.parametrize("body", [None, "<html>413 Request Entity Too Large</html>", {"errors": []}])
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_what_a_proxy_refuses_in_place_of_the_registry_is_tried_again(place: Place, status: int, body: object) -> None:
+    client, image = place.client(), place.image()
+    for write, call in (
+        ("PUT /v2/.*/blobs/uploads/", lambda: client.push_blob(image.repository, IMAGE.layer)),
+        ("PUT /v2/.*/manifests/", lambda: client.put_manifest(image, IMAGE.body, IMAGE.media_type)),
+    ):
+        place.registry.faults.add(Fault(write, status=status, body=body))
+        error = fault_when(call)
+        assert "a proxy in front of it may have refused" in error.message
+        assert ("client_max_body_size" in error.message) is (status == 413)
+    assert IMAGE.push(client, image) == IMAGE.digest
+
+
+@pytest.mark.parametrize("body", [None, REFUSED])
+def test_a_call_that_sent_nothing_says_nothing_of_the_content(place: Place, body: object) -> None:
+    place.registry.faults.add(Fault("POST /v2/.*/blobs/uploads/", status=400, body=body))
+
+    assert "proxy" not in fault_when(lambda: place.client().push_blob(place.repository(), b"x")).message
 
 
 def unknown_blob(times: int | None, status: int = 400) -> Fault:
@@ -332,7 +357,7 @@ def test_an_image_whose_blobs_are_never_known_fails_for_now(place: Place) -> Non
 
 
 def test_an_image_that_is_refused_is_not_sent_again(place: Place) -> None:
-    place.registry.faults.add(Fault("PUT /v2/.*/manifests/", status=400))
+    place.registry.faults.add(Fault("PUT /v2/.*/manifests/", status=400, body=REFUSED))
 
     error = fault_when(lambda: IMAGE.push(place.client(), place.image()), transient=False)
 
@@ -355,9 +380,10 @@ def test_a_blob_that_may_not_be_asked_for_is_not_sent(place: Place, status: int)
     assert uploads(place) == 0
 
 
-def test_a_blob_that_is_too_large_is_refused_for_good(tmp_path: Path) -> None:
+def test_a_blob_that_is_too_large_for_a_proxy_waits_until_the_proxy_takes_it(tmp_path: Path) -> None:
     with sandbox_place(tmp_path, max_body=1000) as place:
-        fault_when(lambda: place.client().push_blob(place.repository(), bytes(1001)), transient=False)
+        error = fault_when(lambda: place.client().push_blob(place.repository(), bytes(1001)))
+    assert "client_max_body_size" in error.message
 
 
 @pytest.mark.parametrize("status", [400, 404, 416])
@@ -455,7 +481,7 @@ def test_nothing_else_is_led_elsewhere() -> None:
             lambda: client.digest(image),
             lambda: client.tags(image.repository),
             lambda: client.put_manifest(image, IMAGE.body, IMAGE.media_type),
-            lambda: client.mount_blob(image.repository, LAYER.digest, Repository("http", image.repository.host, "y")),
+            lambda: client.push_blob(image.repository, b"x", anyway=True),
         ):
             assert "signature" not in str(fault_when(call))
     assert seen == []

@@ -224,14 +224,6 @@ def test_a_login_names_no_repository(place: Place) -> None:
     assert set(calls(place, "/v2/")) == {"/v2/"}
 
 
-def test_a_mount_is_allowed_to_read_its_source(place: Place) -> None:
-    client, image = place.client(), place.image()
-    IMAGE.push(client, image)
-
-    assert client.mount_blob(place.repository(), LAYER.digest, image.repository)
-    assert calls(place, "/token")[-1].count("scope=") == 2
-
-
 def test_rights_differ(tmp_path: Path) -> None:
     for login in ("basic", "token"):
         with SandboxImageRegistry(login=login) as registry:
@@ -454,7 +446,6 @@ def test_the_secrets_that_were_used_last_are_looked_for_and_no_more(
 
 
 def everything(client: ImageRegistryClient, image: ImageName) -> list[Callable[[], object]]:
-    source = Repository(image.repository.scheme, image.repository.host, "community/base")
     return [
         lambda: client.ping(image.repository),
         lambda: client.check_account(image.repository),
@@ -464,10 +455,8 @@ def everything(client: ImageRegistryClient, image: ImageName) -> list[Callable[[
         lambda: client.manifest(image),
         lambda: client.digest(image),
         lambda: client.tags(image.repository),
-        lambda: client.has_blob(image.repository, LAYER.digest),
         lambda: client.blob(image.repository, LAYER, max_bytes=10**6),
         lambda: client.push_blob(image.repository, b"x"),
-        lambda: client.mount_blob(image.repository, LAYER.digest, source),
         lambda: client.put_manifest(image, IMAGE.body, IMAGE.media_type),
     ]
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from omps_worker.destinations.catalog.images import catalog_image
 from omps_worker.destinations.catalog.images.catalog_image import Catalog, NotOurs, layer_number, package_files
 from omps_worker.destinations.catalog.images.image import JSON_BYTES, Format, bundle_image, digest_tag
-from omps_worker.destinations.catalog.images.layers import layer_of, stored_gzip, tar_of
+from omps_worker.destinations.catalog.images.layers import layer_of, sha256, stored_gzip, tar_of
 from omps_worker.destinations.catalog.images.unpacking import CannotUnpack, Room, unpack
 from omps_worker.destinations.catalog.packages.package_file import canonical
 
@@ -137,7 +137,7 @@ def test_images_of_both_formats_describe_the_same_layer():
         assert json.loads(made.manifest) == {
             "schemaVersion": 2,
             "mediaType": manifest,
-            "config": {"mediaType": config, "digest": made.config_digest, "size": len(made.config)},
+            "config": {"mediaType": config, "digest": sha256(made.config), "size": len(made.config)},
             "layers": [{"mediaType": blob, "digest": layer.digest, "size": layer.size}],
         }
         assert made.digest == f"sha256:{hashlib.sha256(made.manifest).hexdigest()}"

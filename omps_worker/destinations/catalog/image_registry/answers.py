@@ -46,10 +46,6 @@ class Descriptor:
     platform: Mapping[str, Any] = field(default_factory=dict[str, Any], hash=False)
     """Of an entry of a list, such as ``{"os": "linux", "architecture": "amd64"}``."""
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the descriptor as a manifest has it, without the platform."""
-        return {"mediaType": self.media_type, "size": self.size, "digest": self.digest}
-
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
@@ -62,7 +58,6 @@ class Manifest:
     media_type: str
     digest: str
     body: bytes = field(repr=False)
-    content: Mapping[str, Any] = field(repr=False, hash=False, compare=False)
     config: Descriptor | None
     layers: tuple[Descriptor, ...]
     manifests: tuple[Descriptor, ...]
@@ -71,11 +66,6 @@ class Manifest:
     def is_list(self) -> bool:
         """Whether this is a list of manifests, one for each platform."""
         return self.media_type in LISTS
-
-    @property
-    def size(self) -> int:
-        """The length of the manifest in bytes, which a descriptor of it has."""
-        return len(self.body)
 
 
 def digest_of(content: bytes) -> str:
@@ -119,11 +109,11 @@ def parse_manifest(body: bytes, sent_as: str) -> Manifest:
         if entries[1] is not None or entries[2] is not None:
             raise Unreadable("the answer is both a manifest and a list of manifests")
         manifests = _descriptors(entries[0], "manifests")
-        return Manifest(media_type, digest_of(body), body, content, None, (), manifests)
+        return Manifest(media_type, digest_of(body), body, None, (), manifests)
     if entries[0] is not None:
         raise Unreadable("the answer is both a manifest and a list of manifests")
     config, layers = _descriptor(entries[2], "config"), _descriptors(entries[1], "layers")
-    return Manifest(media_type, digest_of(body), body, content, config, layers, ())
+    return Manifest(media_type, digest_of(body), body, config, layers, ())
 
 
 def _descriptors(value: Any, name: str) -> tuple[Descriptor, ...]:

@@ -101,11 +101,17 @@ class RegistryCalls:
                 return Answer(307, {}, b"", redirected=True)
             raise unreachable(what, fault, self.auth.scrubber(), writes=writes) from None
 
-    def refusal(self, what: str, answer: Answer, repository: Repository, *, writes: bool = False) -> ImageRegistryError:
-        """Return the error of a call that was answered with an error status, or with one that makes no sense."""
+    def refusal(
+        self, what: str, answer: Answer, repository: Repository, *, writes: bool = False, content: bool = False
+    ) -> ImageRegistryError:
+        """Return the error of a call that was answered with an error status, or with one that makes no sense.
+
+        ``writes`` and ``content`` are those of ``failures.failure``.
+        """
         stranger = answer.status in DENIED and self.auth.is_anonymous(repository)
         no_login_for = repository.host if stranger else None
-        return failure(what, answer, self.auth.scrubber(), writes=writes, no_login_for=no_login_for)
+        scrubber = self.auth.scrubber()
+        return failure(what, answer, scrubber, writes=writes, content=content, no_login_for=no_login_for)
 
     def close(self) -> None:
         """Close the connection that this thread keeps, if there is one."""

@@ -13,9 +13,8 @@ The reference registry is distribution 2.8.2. What 3.1.1 does differently (read 
 registry/storage of distribution/distribution, not tried): schema 1 is gone; an upload that is continued at the wrong
 place is 416; a tag can be deleted by its name; the list of no tags is null still, and [] after 3.1.1; and since
 3.1.0, files are replaced in one step, so that no read answers 500 while a tag is written, and no blob that is sent
-twice is missing for a moment. The same in both: missing tags and repositories are 404 with a code; a mount that is
-not possible begins an upload; a read needs the scope pull, a write pull and push; and giving an upload up needs
-delete, which the worker does not ask for.
+twice is missing for a moment. The same in both: missing tags and repositories are 404 with a code; a read needs the
+scope pull, a write pull and push; and giving an upload up needs delete, which the worker does not ask for.
 
 Which failures are transient: see ``failures``.
 """
@@ -25,7 +24,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from omps_worker.common.errors import CatalogError
 from omps_worker.common.http_client.client import Answer, deadline, is_failure
@@ -203,14 +202,6 @@ class ImageRegistryClient:
                 self.push_blob(image.repository, blob, anyway=anyway)
         return self.put_manifest(image, body, media_type)
 
-    def has_blob(self, repository: Repository, digest: str, *, writing: bool = False) -> bool:
-        """Return whether the registry has the blob in this repository."""
-        what = f"Failed to query a blob of {repository}"
-        answer = self._head_blob(what, repository, digest, self._access(repository, what, writing=writing))
-        if answer.status == _MISSING or _has_it(answer):
-            return answer.status != _MISSING
-        raise self._calls.refusal(what, answer, repository)
-
     def blob(self, repository: Repository, descriptor: Descriptor, *, max_bytes: int) -> bytes:
         """Return a blob, whose size and digest are checked. See ``download_blob``."""
         content = bytearray()
@@ -245,44 +236,28 @@ class ImageRegistryClient:
         if received != descriptor.size or f"sha256:{checksum.hexdigest()}" != descriptor.digest:
             raise unreadable(what, f"what came is not what the digest {descriptor.digest} names")
 
-    def push_blob(
-        self, repository: Repository, content: bytes, *, mount_from: Repository | None = None, anyway: bool = False
-    ) -> bool:
+    def push_blob(self, repository: Repository, content: bytes, *, anyway: bool = False) -> bool:
         """Make sure that the repository has the blob; return whether it had to be sent.
 
-        ``mount_from``: a repository of the same registry that has the blob, from which it is taken over if possible.
         ``anyway``: send it even if the registry says that it has it. Raises CatalogError: permanent if the registry
         refuses the blob itself; ``ambiguous`` if it may be stored.
         """
         what, digest = f"Failed to write a blob of {repository}", digest_of(content)
+        access = self._push(repository, what)
         if not anyway:
-            answer = self._head_blob(what, repository, digest, self._push(repository, what))
-            if _has_it(answer):
+            answer = self._calls.call(what, "HEAD", _blob_url(repository, digest), access)
+            # A registry that keeps its blobs elsewhere leads there, but only to those that it has.
+            if answer.status == 200 or answer.redirected:
                 return False
             # While another program sends the same blob, the reference registry may answer 500.
             if answer.status != _MISSING and answer.status < 500:
                 raise self._calls.refusal(what, answer, repository)
-        address = None
-        if mount_from is not None and mount_from.origin == repository.origin and mount_from != repository:
-            access = self._push(repository, what, mount_from)
-            address = self._mount(what, repository, digest, mount_from, access)
-            if address is None:
-                return False
-        else:
-            access = self._push(repository, what)
-        address = address or self._begin_upload(what, repository, access)
+        address = self._begin_upload(what, repository, access)
         url = f"{address}{'&' if urlsplit(address).query else '?'}digest={digest}"
         headers = {"Content-Type": "application/octet-stream"}
         answer = self._calls.call(what, "PUT", url, access, headers=headers, data=content, writes=True)
         self._stored(what, answer, repository, digest)
         return True
-
-    def mount_blob(self, repository: Repository, digest: str, source: Repository) -> bool:
-        """Take a blob over from another repository of the same registry, unread; return whether that was possible."""
-        what = f"Failed to take a blob over to {repository}"
-        if source.origin != repository.origin:
-            return False
-        return self._mount(what, repository, digest, source, self._push(repository, what, source)) is None
 
     def tags(self, repository: Repository, *, writing: bool = False) -> tuple[str, ...] | None:
         """Return all tags of the repository, sorted; None if the registry says that there is no such repository."""
@@ -321,22 +296,8 @@ class ImageRegistryClient:
         headers = {"Accept": _ACCEPT}
         return self._calls.call(what, "GET", _manifest_url(image), access, headers=headers)
 
-    def _head_blob(self, what: str, repository: Repository, digest: str, access: Access) -> Answer:
-        return self._calls.call(what, "HEAD", _blob_url(repository, digest), access)
-
     def _begin_upload(self, what: str, repository: Repository, access: Access) -> str:
         answer = self._calls.call(what, "POST", f"{repository.url}/blobs/uploads/", access)
-        if answer.status != 202:
-            raise self._calls.refusal(what, answer, repository, writes=True)
-        return upload_address(what, repository, answer)
-
-    def _mount(self, what: str, repository: Repository, digest: str, source: Repository, access: Access) -> str | None:
-        """Return the address of an upload that the registry began instead of a mount; None if the blob is there."""
-        query = f"mount={quote(digest, safe=':')}&from={quote(source.path, safe='/')}"
-        answer = self._calls.call(what, "POST", f"{repository.url}/blobs/uploads/?{query}", access)
-        if answer.status == 201:
-            self._stored(what, answer, repository, digest)
-            return None
         if answer.status != 202:
             raise self._calls.refusal(what, answer, repository, writes=True)
         return upload_address(what, repository, answer)
@@ -348,7 +309,7 @@ class ImageRegistryClient:
         and any other success may be the answer of something else: the error is then ``ambiguous``.
         """
         if answer.status not in (200, 201, 204):
-            raise self._calls.refusal(what, answer, repository, writes=True)
+            raise self._calls.refusal(what, answer, repository, writes=True, content=True)
         try:
             named = named_digest(answer)
         except Unreadable as error:
@@ -364,11 +325,8 @@ class ImageRegistryClient:
     def _pull(self, repository: Repository, what: str) -> Access:
         return Access(repository, merged([scope_of(repository.path, "pull")]), what)
 
-    def _push(self, repository: Repository, what: str, source: Repository | None = None) -> Access:
-        scopes = [scope_of(repository.path, "pull", "push")]
-        if source is not None:
-            scopes.append(scope_of(source.path, "pull"))
-        return Access(repository, merged(scopes), what)
+    def _push(self, repository: Repository, what: str) -> Access:
+        return Access(repository, merged([scope_of(repository.path, "pull", "push")]), what)
 
 
 def _checked(what: str, answer: Answer, reference: str) -> Manifest:
@@ -376,11 +334,6 @@ def _checked(what: str, answer: Answer, reference: str) -> Manifest:
         return manifest_of(answer, reference)
     except Unreadable as error:
         raise unreadable(what, error) from None
-
-
-def _has_it(answer: Answer) -> bool:
-    # A registry that keeps its blobs elsewhere leads there, but only to those that it has.
-    return answer.status == 200 or answer.redirected
 
 
 def _manifest_url(image: ImageName) -> str:

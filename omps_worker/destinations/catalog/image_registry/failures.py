@@ -2,8 +2,10 @@
 """What it means if an image registry does not do what it was asked: whether a retry can help.
 
 A read never fails permanently because of what a registry answers: a catalog that cannot be read now is not an empty
-catalog. A write fails permanently only if the registry refuses the content (``FAULTS_OF_THE_CONTENT``). Everything
-else can be fixed without a new build: credentials, a quota, a proxy that answers for the registry.
+catalog. Only what the worker never reads is permanent there: a blob that is too large, or outside the registry. A write
+fails permanently only if the registry itself refuses the content that was sent (``FAULTS_OF_THE_CONTENT``): such an
+answer has an error code. Everything else can be fixed without a new build: credentials, a quota, a proxy that answers
+for the registry.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ RETRY_AFTER_LIMIT = 3600.0
 """The longest delay, in seconds, that a registry may request."""
 
 FAULTS_OF_THE_CONTENT = frozenset({400, 413, 422})
-"""Statuses with which a registry refuses what is written: its form or its size."""
+"""Statuses with which a registry refuses what is written: its form or its size. Proxies answer so, too."""
+
+TOO_LARGE = 413
 
 BLOBS_UNKNOWN = frozenset({"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN"})
 """Errors that say that a blob is missing which a manifest names."""
@@ -66,24 +70,40 @@ def denied(what: str, why: str, details: dict[str, Any] | None = None) -> Catalo
 
 
 def failure(
-    what: str, answer: Answer, scrubber: Scrubber, *, writes: bool = False, no_login_for: str | None = None
+    what: str,
+    answer: Answer,
+    scrubber: Scrubber,
+    *,
+    writes: bool = False,
+    content: bool = False,
+    no_login_for: str | None = None,
 ) -> ImageRegistryError:
     """Return the error of a call that was answered with an error status, or with one that makes no sense.
 
-    ``no_login_for``: the host of the registry, if it was called without credentials because there are none.
+    ``writes``: whether the call may have changed something. ``content``: whether it sent content that the registry may
+    refuse. ``no_login_for``: the host of the registry, if it was called without credentials because there are none.
     """
     text, response = _told(answer, scrubber)
     said = f"the registry answered {answer.status}, {text.rstrip('.')}"
     if answer.status in DENIED:
         return denied(what, f"{said}. {_no_login(no_login_for)}" if no_login_for else said, response)
     codes = frozenset(error_codes(answer))
-    refused = writes and answer.status in FAULTS_OF_THE_CONTENT and not codes & PASSING_CODES
+    of_the_content = content and answer.status in FAULTS_OF_THE_CONTENT
+    refused = of_the_content and bool(codes) and not codes & PASSING_CODES
+    if of_the_content and not codes:
+        said = f"{said}. {_NOT_BY_THE_REGISTRY}"
+        if answer.status == TOO_LARGE:
+            said = f"{said}. {_RAISE_THE_LIMIT}"
     retry_after = None if refused or answer.retry_after is None else min(answer.retry_after, RETRY_AFTER_LIMIT)
     error = CatalogError(f"{what}: {said}.", details=_details(response), transient=not refused, retry_after=retry_after)
     # Proxies answer 502 and 504 while the registry goes on; a 200 may be the answer of something else.
     error.blobs_unknown = writes and bool(codes & BLOBS_UNKNOWN)
     error.ambiguous = writes and (answer.status < 300 or answer.status == 408 or answer.status >= 500)
     return error
+
+
+_NOT_BY_THE_REGISTRY = "There is no error code of a registry in the answer, so a proxy in front of it may have refused"
+_RAISE_THE_LIMIT = "Raise the proxy's limit on the size of a request (client_max_body_size in nginx)"
 
 
 def _no_login(host: str) -> str:

@@ -77,11 +77,6 @@ class Image:
     manifest: bytes = field(repr=False)
 
     @property
-    def config_digest(self) -> str:
-        """The digest of the configuration."""
-        return sha256(self.config)
-
-    @property
     def digest(self) -> str:
         """The digest of the manifest, by which the image is named."""
         return sha256(self.manifest)
