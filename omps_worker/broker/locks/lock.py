@@ -197,8 +197,8 @@ class BrokerLockWithFallback(KeyedLock):
     """A PackageLock for commands: the broker's lock, or ``fallback`` if the broker is away.
 
     The first ``hold`` decides between them. With the fallback, a warning says once what may happen to packages, and
-    once what may happen to catalogs. A broker that only accepts no messages
-    is not away: a worker may be connected to it, and in the middle of a push.
+    once what may happen to catalogs. A broker that is connected but accepts no messages is not away: a worker may be
+    connected to it, too, and in the middle of a push.
     """
 
     def __init__(self, first: BrokerLock, fallback: KeyedLock) -> None:
