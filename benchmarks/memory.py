@@ -11,23 +11,26 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 from benchmarks.report import show
+from omps_worker.common.limits import VALUES
 from omps_worker.common.model import OperatorKind
+from omps_worker.destinations.catalog.bundles.tree import annotations_text, bundle_labels
 from omps_worker.destinations.catalog.images.image import Format, LayerReference, image_of
 from omps_worker.destinations.catalog.images.layers import layer_of
 from omps_worker.messages.events import BODY_LIMIT
 from omps_worker.sandbox.broker import MESSAGE_BYTES, RabbitNode
 from omps_worker.sandbox.build_system.messages import BusMessage
-from omps_worker.sandbox.operators import sized_operator, zip_of
+from omps_worker.sandbox.operators import bundle_tree, sized_operator, zip_of
 from omps_worker.sandbox.site import ResultWatch, SandboxSite
 
 ALLOWED_MIB = 512
@@ -42,6 +45,10 @@ TOPIC = "org.example.buildsys.build.state.change"
 BROKEN = {"broken.yaml": "a: [" + "# nobody closes it\n" * 2**16}
 BOMB_BYTES = 256 * 2**20
 """The size of the only file of a bundle image that is too large."""
+LARGE_BUNDLES = 4
+"""How many of the largest bundle images that are accepted come at once."""
+LARGE_FILES, COMMENT_BYTES = 19, 400_000
+"""The number of large files in each of them, and the size of a comment in each: so they have the bytes they may."""
 
 
 def measure(what: str, builds: int, messages: int, message_bytes: int) -> float:
@@ -50,7 +57,7 @@ def measure(what: str, builds: int, messages: int, message_bytes: int) -> float:
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         node = stack.enter_context(RabbitNode(config=config))
-        site = stack.enter_context(SandboxSite(directory, node=node, catalog=what in (CATALOG, BOMBS)))
+        site = stack.enter_context(SandboxSite(directory, node=node, catalog=what in (CATALOG, BOMBS, LARGE)))
         watch = ResultWatch(site)
         stack.callback(watch.close)
         worker = site.worker("run")
@@ -87,6 +94,8 @@ def _messages(site: SandboxSite, what: str, builds: int, messages: int, message_
         return [BusMessage(TOPIC, {"message_id": str(n)}, json.dumps(body).encode()) for n, body in enumerate(bodies)]
     if what == BOMBS:
         return [_bomb(site, number) for number in range(builds)]
+    if what == LARGE:
+        return [_large_bundle(site, number) for number in range(LARGE_BUNDLES)]
     made = []
     for number in range(builds):
         files = {**sized_operator(SIZE, number), **(BROKEN if what == FAILING else {})}
@@ -97,7 +106,23 @@ def _messages(site: SandboxSite, what: str, builds: int, messages: int, message_
 
 def _bomb(site: SandboxSite, number: int) -> BusMessage:
     """Return the message about a bundle build whose image is small in the registry, and too large when unpacked."""
-    layer = layer_of({"manifests/bundle.clusterserviceversion.yaml": bytes(BOMB_BYTES)}, compressed=True)
+    return _bundle_build(site, number, {"manifests/bundle.clusterserviceversion.yaml": bytes(BOMB_BYTES)})
+
+
+def _large_bundle(site: SandboxSite, number: int) -> BusMessage:
+    """Return the message about a bundle build whose files have nearly as many bytes and values as they may."""
+    words = random.Random(number)
+    files = {f"manifests/{name}": text.encode() for name, text in bundle_tree(version=f"1.0.{number}").items()}
+    for each in range(LARGE_FILES):
+        values = (f"{words.getrandbits(40):010x}" for _ in range((VALUES - VALUES // 50) // LARGE_FILES))
+        text = f"kind: ConfigMap\n# {'x' * COMMENT_BYTES}\ndata: [{', '.join(values)}]\n"
+        files[f"manifests/large-{each}.yaml"] = text.encode()
+    labels = bundle_labels("heron", ["stable"], "stable")
+    return _bundle_build(site, number, {**files, "metadata/annotations.yaml": annotations_text(labels)})
+
+
+def _bundle_build(site: SandboxSite, number: int, files: Mapping[str, bytes]) -> BusMessage:
+    layer = layer_of(files, compressed=True)
     image = image_of([LayerReference(layer.digest, layer.size, layer.diff_id)], {"n": str(number)}, Format.DOCKER)
     path = "osbs/measured-bundle"
     site.images.put(path, image.digest, image.manifest, image.format.manifest_type, image.config, layer.blob)
@@ -109,6 +134,7 @@ def _bomb(site: SandboxSite, number: int) -> BusMessage:
 
 SUCCEEDING, FAILING = "builds that succeed", "builds that fail"
 CATALOG, BOMBS = "builds that go to a catalog, too", "bundle images that are too large"
+LARGE = "the largest bundle images that are accepted"
 UNREADABLE, LARGEST = "messages that cannot be read", "the largest that can"
 
 
@@ -145,7 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     peaks = {
         what: measure(what, chosen.builds, chosen.messages, chosen.message_bytes)
-        for what in (SUCCEEDING, FAILING, CATALOG, BOMBS, UNREADABLE, LARGEST)
+        for what in (SUCCEEDING, FAILING, CATALOG, BOMBS, LARGE, UNREADABLE, LARGEST)
     }
     marks = {what: float(ALLOWED_MIB) for what in peaks} | {FAILING: min(ALLOWED_MIB, WORSE * peaks[SUCCEEDING])}
     rows = [

@@ -375,3 +375,24 @@ def test_every_test_runs_and_waits_for_conditions_only():
         if path.is_relative_to(ROOT / "tests"):
             used = {ast.unparse(node) for node in ast.walk(tree(path)) if isinstance(node, ast.Attribute)}
             assert used & (forbidden | marks) == set(), relative(path)
+
+
+TEMPORARY = ("TemporaryDirectory", "NamedTemporaryFile", "mkdtemp", "mkstemp")
+
+
+def called(node: ast.Call) -> str:
+    """The last name of what is called."""
+    return node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+
+
+def test_temporary_files_of_a_worker_are_in_directories_that_are_swept_if_it_is_killed():
+    placed = {
+        (name, called(node))
+        for name, path in modules().items()
+        if room_of(name) != "sandbox"
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Call) and called(node) in TEMPORARY
+        if "dir" not in {each.arg for each in node.keywords}
+    }
+
+    assert placed == {("common.files.scratch", "mkdtemp")}

@@ -4,11 +4,10 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from omps_worker.common.errors import PackageValidationError
+from omps_worker.common.files.scratch import ScratchDirectory
 from omps_worker.common.limits import Limits
 from omps_worker.common.model import Build
 from omps_worker.destinations.catalog.bundles.bundle import Bundle
@@ -18,6 +17,7 @@ from omps_worker.destinations.catalog.image_registry.answers import Manifest
 from omps_worker.destinations.catalog.image_registry.client import ImageRegistryClient
 from omps_worker.destinations.catalog.image_registry.image_name import ImageName
 from omps_worker.destinations.catalog.images.unpacking import CannotUnpack, Room, unpack
+from omps_worker.manifests.contents import computing
 from omps_worker.manifests.file_tree import FilesOnDisk
 from omps_worker.manifests.transformations import Transformations, apply
 
@@ -79,8 +79,9 @@ def bundle_content(client: ImageRegistryClient, build: Build, catalog: Catalog, 
     blobs = [client.blob(image.repository, layer, max_bytes=limits.archive_bytes) for layer in manifest.layers]
     room = Room(limits.uncompressed_bytes, UNPACKED * limits.uncompressed_bytes, limits.files)
     try:
-        files = unpack(blobs, DIRECTORIES, room)
-        bundle = read_bundle(files, limits.values)
+        with computing:
+            files = unpack(blobs, DIRECTORIES, room)
+            bundle = read_bundle(files, limits.values)
     except (CannotUnpack, CannotRender) as fault:
         raise PackageValidationError(f"{what} cannot be added to a catalog: {fault}.") from None
     if faults := [*bundle.name_faults(), *bundle.channel_faults()]:
@@ -104,8 +105,8 @@ def _replaced(pullspec: str, transformations: Transformations) -> str:
     """Return the pull specification after the catalog's ``replace_registry``."""
     if not transformations.replacements:
         return pullspec
-    with tempfile.TemporaryDirectory() as directory:
-        path = Path(directory, "image.yaml")
+    with ScratchDirectory() as directory:
+        path = directory / "image.yaml"
         path.write_text(pullspec, encoding="utf-8")
-        apply(FilesOnDisk(Path(directory), (path.name,)), Transformations(replacements=transformations.replacements))
+        apply(FilesOnDisk(directory, (path.name,)), Transformations(replacements=transformations.replacements))
         return path.read_text(encoding="utf-8")
