@@ -15,12 +15,15 @@ import yaml
 from omps_worker.common.errors import CatalogNotOurs, PackageValidationError
 from omps_worker.common.model import Build, BuildState, OperatorKind
 from omps_worker.common.push_request import PushRequest
+from omps_worker.destinations.catalog import bundle_builds
+from omps_worker.destinations.catalog.image_registry.client import ImageRegistryClient
 from omps_worker.destinations.catalog.image_registry.image_name import ImageName
 from omps_worker.destinations.catalog.images.catalog_image import Catalog
 from omps_worker.destinations.catalog.images.image import digest_tag
 from omps_worker.destinations.catalog.images.unpacking import Room, unpack
 from omps_worker.destinations.catalog.packages.package_file import PackageFile
 from omps_worker.destinations.catalog.uploads import push_image
+from omps_worker.manifests.contents import computing
 from omps_worker.manifests.transformations import Annotation, Replacement, Transformations
 from omps_worker.publishing.superseded import BuildOrder
 from tests.support.catalog_places import (
@@ -243,6 +246,29 @@ def test_an_image_that_koji_names_wrongly_is_a_fault_of_the_build(site, pullspec
     with pytest.raises(PackageValidationError) as caught:
         site.bundle_job(bundle_build(pullspec))
     assert not caught.value.transient
+
+
+def test_one_bundle_is_read_at_a_time_but_no_thread_waits_for_the_network_of_another(site, monkeypatch):
+    held: list[tuple[str, bool]] = []
+
+    def noting(owner, name):
+        function = getattr(owner, name)
+
+        def noted(*arguments, **options):
+            held.append((name, computing.locked()))
+            return function(*arguments, **options)
+
+        monkeypatch.setattr(owner, name, noted)
+
+    build = site.osbs("1.0.0")
+    noting(ImageRegistryClient, "blob")
+    noting(bundle_builds, "unpack")
+    noting(bundle_builds, "read_bundle")
+
+    site.bundle_job(build)
+
+    assert held == [("blob", False), ("unpack", True), ("read_bundle", True)]
+    assert not computing.locked()
 
 
 def test_an_image_that_is_no_bundle_is_a_fault_of_the_build(site):
@@ -489,6 +515,46 @@ def test_a_new_catalog_can_be_planned_before_it_is_made(site):
     assert planned.created
     assert update_in(planned).previous == before
     assert site.tag() == before
+
+
+LARGE = {"size": 5 * 2**20}
+OTHER_DIGEST = {"digest": "sha512:" + 128 * "a"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"config": LARGE},
+        {"config": {"urls": ["http://127.0.0.1/"]}},
+        {"config": OTHER_DIGEST},
+        {"schemaVersion": 1},
+    ],
+    ids=str,
+)
+def test_an_image_of_another_program_that_the_worker_cannot_read_can_be_replaced_too(site, changes):
+    image = json.loads(SmallImage().body)
+    for key, change in changes.items():
+        image[key] = change if key == "schemaVersion" else {**image[key], **change}
+    media_type = image["mediaType"].replace(".v2", ".v1") if "schemaVersion" in changes else image["mediaType"]
+    site.registry.put(site.image.repository.path, "latest", json.dumps(image).encode(), media_type)
+    before = site.tag()
+    for call in (site.show, lambda: site.release(OTTER)):
+        with pytest.raises(CatalogNotOurs) as caught:
+            call()
+        assert not caught.value.transient
+
+    assert update_in(site.release(OTTER, request=PushRequest(new_catalog=True))).previous == before
+    assert list(site.packages()) == ["otter-cache"]
+
+
+def test_a_layer_of_a_catalog_that_the_worker_cannot_have_written_is_not_read(site):
+    site.release(OTTER)
+    image = json.loads(site.client.manifest(site.image).body)
+    image["layers"] = [{**each, "size": 2**30} for each in image["layers"]]
+    site.registry.put(site.image.repository.path, "latest", json.dumps(image).encode(), image["mediaType"])
+
+    with pytest.raises(CatalogNotOurs):
+        site.release(OTTER_AND_NEXT)
 
 
 def test_starting_over_is_for_images_of_other_programs_only(site):

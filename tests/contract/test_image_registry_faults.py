@@ -201,6 +201,48 @@ def test_what_is_no_manifest_is_none(place: Place, body: bytes, media_type: str)
     fault_when(lambda: client.manifest(image.at(digest)))
 
 
+SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1+prettyjws"
+UNSUPPORTED = [
+    (b'{"schemaVersion": 1, "fsLayers": [], "signatures": []}', SCHEMA_1),
+    (b'{"artifactType": "text/plain"}', "application/vnd.oci.artifact.manifest.v1+json"),
+    (other(layers=[{"mediaType": "x", "size": 1, "digest": "sha512:" + "a" * 128}]), DOCKER_MANIFEST),
+]
+
+
+@pytest.mark.parametrize(("body", "media_type"), UNSUPPORTED, ids=["schema 1", "an artifact", "another digest"])
+def test_a_manifest_of_another_kind_is_there_all_the_same(place: Place, body: bytes, media_type: str) -> None:
+    client, image = place.client(), place.image()
+    IMAGE.push(client, image)
+    headers = {"Content-Type": media_type, "Docker-Content-Digest": digest_of(body)}
+    fault = Fault(GET, body=body, headers=headers, times=2)
+    place.registry.faults.add(fault)
+
+    found = client.look(image)
+    assert (found.digest, found.config) == (digest_of(body), None)
+    assert found.unsupported
+    fault_when(lambda: client.manifest(image))
+
+
+def test_a_manifest_of_another_kind_counts_only_if_the_registry_names_its_digest() -> None:
+    def script(peer: Conversation) -> None:
+        while request := peer.read_request():
+            body, media_type = UNSUPPORTED[0] if b"/manifests/" in request else (b"{}", "application/json")
+            peer.answer(body, f"Content-Type: {media_type}")
+
+    with Peer(script) as peer:
+        fault_when(lambda: client_of().look(peer_image(peer)))
+
+
+def test_the_digest_of_a_signed_manifest_is_the_one_that_the_registry_names(place: Place) -> None:
+    """It does not cover the signatures."""
+    client, image = place.client(), place.image()
+    place.registry.put(image.repository.path, "latest", *UNSUPPORTED[0])
+    headers = {"Docker-Content-Digest": NEWER.digest, "Content-Type": SCHEMA_1}
+    place.registry.faults.add(Fault("(GET|HEAD) /v2/.*/manifests/", body=UNSUPPORTED[0][0], headers=headers, times=2))
+
+    assert client.look(image).digest == client.digest(image) == NEWER.digest
+
+
 @pytest.mark.parametrize("named", [NEWER.digest, "sha256:" + "A" * 64, "sha512:" + "a" * 128, "", "../../x"])
 def test_an_answer_that_is_not_its_digest_is_none(place: Place, named: str) -> None:
     client, image = place.client(), place.image()

@@ -35,15 +35,25 @@ class OpenedCatalog:
     def files(self, layer: CatalogLayer) -> Mapping[str, bytes]:
         """Read the package files in one layer, by package. Raises NotOurs, and the errors of ImageRegistryClient."""
         descriptor = next(each for each in self.manifest.layers if each.digest == layer.digest)
+        _check_size(descriptor, LAYER_BYTES, "a layer")
         return package_files(layer, self.client.blob(self.image.repository, descriptor, max_bytes=LAYER_BYTES))
 
 
 def open_catalog(client: ImageRegistryClient, image: ImageName, manifest: Manifest) -> OpenedCatalog:
     """Open the catalog that has ``manifest``. Raises NotOurs if the worker did not write it."""
     if manifest.config is None:
-        raise NotOurs("it is a list of manifests")
+        raise NotOurs(manifest.unsupported or "it is a list of manifests")
+    _check_size(manifest.config, JSON_BYTES, "a configuration")
     config = client.blob(image.repository, manifest.config, max_bytes=JSON_BYTES)
     return OpenedCatalog(client, image, manifest, Catalog.parse(manifest.body, config))
+
+
+def _check_size(descriptor: Descriptor, limit: int, what: str) -> None:
+    """Raise NotOurs if the worker never writes such a blob, so that it need not be read."""
+    if descriptor.foreign:
+        raise NotOurs(f"it has {what} that lies outside the registry")
+    if descriptor.size > limit:
+        raise NotOurs(f"it has {what} of {descriptor.size} bytes, more than the limit of {limit}")
 
 
 def not_ours(image: ImageName, reason: object, advice: str = "") -> CatalogNotOurs:
@@ -130,13 +140,13 @@ def read_state(
 
 
 def labels_of(client: ImageRegistryClient, image: ImageName) -> Mapping[str, str]:
-    """Return the labels of an image, {} if it is a list of manifests or is gone.
+    """Return the labels of an image, {} if it is a list of manifests, is gone, or has them where they are not read.
 
     Raises CatalogError if that cannot be found out.
     """
     manifest = client.look(image)
     config: Descriptor | None = manifest.config if manifest is not None else None
-    if config is None:
+    if config is None or config.foreign or config.size > JSON_BYTES:
         return {}
     return labels_in(client.blob(image.repository, config, max_bytes=JSON_BYTES))
 

@@ -8,6 +8,7 @@ its digest names.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,14 +25,22 @@ OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 MANIFESTS = frozenset({DOCKER_MANIFEST, OCI_MANIFEST})
 LISTS = frozenset({DOCKER_LIST, OCI_INDEX})
 
+SCHEMA_1 = frozenset(f"application/vnd.docker.distribution.manifest.v1+{form}" for form in ("json", "prettyjws"))
+
 SIZE_LIMIT = 2**40
 """The largest size of a blob that is believed, in bytes."""
 
 _DIGEST_HEADER = "Docker-Content-Digest"
+_OTHER_DIGEST = re.compile(r"(?!sha256:)[a-z0-9]+(?:[+._-][a-z0-9]+)*:[A-Za-z0-9=_-]+")
+_VENDOR = "application/vnd."
 
 
 class Unreadable(ValueError):
     """An answer is not what it must be. The text continues a sentence about the image."""
+
+
+class Unsupported(Unreadable):
+    """An answer is a manifest of a kind that is not read here. The text continues a sentence about the manifest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +61,8 @@ class Manifest:
     """A manifest of an image, or a list of manifests, as the registry has it.
 
     ``body`` are the bytes whose sha256 ``digest`` is. Of a list, ``config`` is None and ``layers`` is empty; of an
-    image, ``manifests`` is empty.
+    image, ``manifests`` is empty. If ``unsupported`` says why the manifest is of a kind that is not read here, there is
+    none of the three; only then may ``digest`` be another that the registry names.
     """
 
     media_type: str
@@ -61,6 +71,7 @@ class Manifest:
     config: Descriptor | None
     layers: tuple[Descriptor, ...]
     manifests: tuple[Descriptor, ...]
+    unsupported: str = ""
 
     @property
     def is_list(self) -> bool:
@@ -82,24 +93,38 @@ def named_digest(answer: Answer) -> str | None:
 
 
 def manifest_of(answer: Answer, reference: str) -> Manifest:
-    """Return the manifest in the answer to a GET of ``reference``, a tag or a digest. Raises Unreadable."""
-    digest = digest_of(answer.body)
-    for claimed in (named_digest(answer), reference if is_digest(reference) else None):
+    """Return the manifest in the answer to a GET of ``reference``, a tag or a digest. Raises Unreadable.
+
+    A manifest of a kind that is not read here is returned as such if the registry names its digest: something else than
+    a registry does not do that.
+    """
+    sent_as = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    digest, named = digest_of(answer.body), named_digest(answer)
+    if named is not None and sent_as in SCHEMA_1 and _is_schema_1(answer.body):
+        # The digest of a signed manifest is that of its content without the signatures.
+        return _unsupported(sent_as, named, answer.body, "it is a manifest of schema version 1")
+    for claimed in (named, reference if is_digest(reference) else None):
         if claimed is not None and claimed != digest:
             raise Unreadable(f"the answer is not what the digest {claimed} names")
-    sent_as = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    return parse_manifest(answer.body, sent_as)
+    try:
+        return parse_manifest(answer.body, sent_as)
+    except Unsupported as why:
+        if named is None:
+            raise
+        return _unsupported(sent_as, digest, answer.body, str(why))
 
 
 def parse_manifest(body: bytes, sent_as: str) -> Manifest:
-    """Return the manifest in ``body``, which was sent with that media type. Raises Unreadable."""
+    """Return the manifest in ``body``, which was sent with that media type. Raises Unreadable, or Unsupported."""
     content = parse_json(body)
     if not isinstance(content, dict):
         raise Unreadable("the answer is not a manifest")
+    known = MANIFESTS | LISTS
+    if sent_as.startswith(_VENDOR) and sent_as not in known and content.get("mediaType", sent_as) == sent_as:
+        raise Unsupported(f"it is a manifest of the type {printable(sent_as, 100)}")
     if content.get("schemaVersion") != 2:
         raise Unreadable("the answer is not a manifest of schema version 2")
     media_type = content.get("mediaType", sent_as)
-    known = MANIFESTS | LISTS
     if not isinstance(media_type, str) or media_type not in known or (sent_as in known and sent_as != media_type):
         shown = printable(str(media_type), 100)
         raise Unreadable(f"the answer is a manifest of the type {shown}, sent as {printable(sent_as, 100)}")
@@ -116,6 +141,15 @@ def parse_manifest(body: bytes, sent_as: str) -> Manifest:
     return Manifest(media_type, digest_of(body), body, config, layers, ())
 
 
+def _is_schema_1(body: bytes) -> bool:
+    content = parse_json(body)
+    return isinstance(content, dict) and content.get("schemaVersion") == 1
+
+
+def _unsupported(media_type: str, digest: str, body: bytes, why: str) -> Manifest:
+    return Manifest(media_type, digest, body, None, (), (), why)
+
+
 def _descriptors(value: Any, name: str) -> tuple[Descriptor, ...]:
     if not isinstance(value, list):
         raise Unreadable(f"the manifest has no list of {name}")
@@ -126,6 +160,8 @@ def _descriptor(value: Any, name: str) -> Descriptor:
     if not isinstance(value, dict):
         raise Unreadable(f"the manifest has no descriptor of its {name}")
     media_type, digest, size = value.get("mediaType"), value.get("digest"), value.get("size")
+    if isinstance(digest, str) and _OTHER_DIGEST.fullmatch(digest):
+        raise Unsupported(f"it has a digest among its {name} that is not sha256")
     if not isinstance(digest, str) or not is_digest(digest):
         raise Unreadable(f"the manifest has a digest among its {name} that is not sha256")
     if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= SIZE_LIMIT:

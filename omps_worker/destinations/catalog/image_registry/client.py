@@ -128,7 +128,7 @@ class ImageRegistryClient:
             return
 
     def look(self, image: ImageName, *, writing: bool = False) -> Manifest | None:
-        """Return the manifest at a tag; None if the tag certainly does not exist.
+        """Return the manifest at a tag, perhaps an ``unsupported`` one; None if the tag certainly does not exist.
 
         It does not exist only if the registry itself says so twice: when the tag is read, and in the list of tags.
         Raises CatalogError, transient, if it is not certain: never treat that as an empty catalog.
@@ -151,7 +151,10 @@ class ImageRegistryClient:
         answer = self._get_manifest(what, image)
         if answer.status != 200:
             raise self._calls.refusal(what, answer, image.repository)
-        return _checked(what, answer, image.reference)
+        manifest = _checked(what, answer, image.reference)
+        if manifest.unsupported:
+            raise unreadable(what, manifest.unsupported)
+        return manifest
 
     def digest(self, image: ImageName, *, writing: bool = False) -> str | None:
         """Return the digest of an image, unread; None if the registry does not find it now, which is not certain."""
