@@ -39,8 +39,8 @@ from omps_worker.common.push_request import PushRequest
 from omps_worker.configuration.settings.models import Limits
 from omps_worker.destinations import ReleaseJob
 from omps_worker.destinations.catalog.bundle_builds import BundleContent
+from omps_worker.destinations.catalog.catalog_contents import read_catalog
 from omps_worker.destinations.catalog.content import TreeContent
-from omps_worker.destinations.catalog.contents import read_catalog
 from omps_worker.destinations.catalog.destination import CatalogDestination
 from omps_worker.destinations.catalog.image_registry.client import ImageRegistryClient
 from omps_worker.destinations.catalog.image_registry.image_name import ImageName, ImageTemplate

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     from omps_worker.broker.locks.lock import BrokerLock
     from omps_worker.broker.publisher import Publisher
-    from omps_worker.destinations.catalog.contents import CatalogContents
+    from omps_worker.destinations.catalog.catalog_contents import CatalogContents
 
 log = logging.getLogger(__name__)
 
@@ -298,7 +298,7 @@ class Site(BrokerSite):
         Raises SettingsError, also if each package has a catalog image of its own and ``package`` is None, and the
         errors of ``read_catalog``.
         """
-        from omps_worker.destinations.catalog.contents import read_catalog
+        from omps_worker.destinations.catalog.catalog_contents import read_catalog
 
         self.check_configured(None, name)
         catalog = self.settings.worker.catalogs[name]

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from omps_worker.common.errors import WorkerError
-from omps_worker.destinations.catalog.contents import read_catalog
+from omps_worker.destinations.catalog.catalog_contents import read_catalog
 from omps_worker.destinations.catalog.image_registry.client import ImageRegistryClient
 from omps_worker.destinations.catalog.image_registry.image_name import ImageTemplate
 from omps_worker.destinations.catalog.packages import rules

@@ -18,7 +18,7 @@ from omps_worker.common.push_request import PushRequest
 from omps_worker.destinations.catalog import bundle_builds
 from omps_worker.destinations.catalog.image_registry.client import ImageRegistryClient
 from omps_worker.destinations.catalog.image_registry.image_name import ImageName
-from omps_worker.destinations.catalog.images.catalog_image import Catalog
+from omps_worker.destinations.catalog.images.catalog_image import CatalogLayers
 from omps_worker.destinations.catalog.images.image import digest_tag
 from omps_worker.destinations.catalog.images.unpacking import Room, unpack
 from omps_worker.destinations.catalog.packages.package_file import PackageFile
@@ -327,7 +327,7 @@ def written(site, files):
 
 def put_package(site, package):
     """Make the catalog one that has just this package."""
-    catalog, layer = Catalog().changed(package.name, package.data(), {})
+    catalog, layer = CatalogLayers().changed(package.name, package.data(), {})
     made = catalog.image()
     push_image(site.client, site.image, made, layer)
     site.client.put_manifest(site.image, made.manifest, made.format.manifest_type)

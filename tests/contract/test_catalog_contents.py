@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import pytest
 
 from omps_worker.common.errors import CatalogError, CatalogNotOurs
-from omps_worker.destinations.catalog.contents import read_catalog
+from omps_worker.destinations.catalog.catalog_contents import read_catalog
 from omps_worker.destinations.catalog.image_registry.client import ImageRegistryClient
 from omps_worker.destinations.catalog.image_registry.image_name import ImageName, Repository
-from omps_worker.destinations.catalog.images.catalog_image import Catalog
+from omps_worker.destinations.catalog.images.catalog_image import CatalogLayers
 from omps_worker.destinations.catalog.images.image import Format
 from omps_worker.destinations.catalog.packages.package_file import PackageFile
 from omps_worker.sandbox.faults import Fault
@@ -41,7 +41,7 @@ class Place:
         self.files = {name: package_file(name) for name in ("otter", "lantern")}
 
     def store(self) -> str:
-        catalog, blobs = Catalog(), []
+        catalog, blobs = CatalogLayers(), []
         for name, data in self.files.items():
             catalog, layer = catalog.changed(name, data, {})
             assert layer is not None

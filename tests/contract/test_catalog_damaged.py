@@ -11,7 +11,7 @@ from omps_worker.common.errors import CatalogNotOurs, PackageValidationError
 from omps_worker.common.model import Status
 from omps_worker.common.push_request import PushRequest
 from omps_worker.destinations.catalog.catalog_checks import check_catalog
-from omps_worker.destinations.catalog.contents import read_catalog
+from omps_worker.destinations.catalog.catalog_contents import read_catalog
 from omps_worker.destinations.catalog.images.image import Format
 from omps_worker.destinations.catalog.ledger import open_catalog
 from omps_worker.destinations.catalog.uploads import push_image, put

@@ -20,11 +20,11 @@ from omps_worker.common.observer import NO_OBSERVER, Observer
 from omps_worker.common.push_request import PushRequest
 from omps_worker.destinations import Released, ReleaseJob
 from omps_worker.destinations.catalog.bundles.tree import annotations_text, bundle_labels
-from omps_worker.destinations.catalog.contents import CatalogContents, read_catalog
+from omps_worker.destinations.catalog.catalog_contents import CatalogContents, read_catalog
 from omps_worker.destinations.catalog.destination import CatalogDestination
 from omps_worker.destinations.catalog.image_registry.client import ImageRegistryClient
 from omps_worker.destinations.catalog.image_registry.image_name import ImageName, ImageTemplate, Repository
-from omps_worker.destinations.catalog.images.catalog_image import LAYER_BYTES, Catalog, package_files
+from omps_worker.destinations.catalog.images.catalog_image import LAYER_BYTES, CatalogLayers, package_files
 from omps_worker.destinations.catalog.images.image import JSON_BYTES, Format, bundle_image
 from omps_worker.manifests.contents import ArchiveContents
 from omps_worker.manifests.transformations import Transformations
@@ -173,7 +173,7 @@ class CatalogPlace:
     def files(self) -> dict[str, bytes]:
         """The file of each package in the catalog, byte for byte."""
         manifest = self.client.manifest(self.image)
-        catalog = Catalog.parse(
+        catalog = CatalogLayers.parse(
             manifest.body, self.client.blob(self.image.repository, manifest.config, max_bytes=JSON_BYTES)
         )
         found: dict[str, bytes] = {}

@@ -92,7 +92,7 @@ INSIDE = {
         "merge": "grammars packages bundles",
         "catalog": "image_registry",
         "ledger": "image_registry packages images",
-        "contents": "image_registry packages images ledger",
+        "catalog_contents": "image_registry packages images ledger",
         "content": "image_registry bundles images catalog",
         "bundle_builds": "image_registry bundles images catalog",
         "uploads": "image_registry packages images content",
@@ -100,7 +100,7 @@ INSIDE = {
         "edits": "image_registry packages bundles images merge catalog ledger content bundle_builds updates",
         "visibility": "image_registry catalog",
         "access_checks": "image_registry catalog",
-        "catalog_checks": "image_registry catalog contents access_checks",
+        "catalog_checks": "image_registry catalog catalog_contents access_checks",
         "destination": "image_registry packages images merge catalog content bundle_builds updates edits "
         "visibility catalog_checks",
     },

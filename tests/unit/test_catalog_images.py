@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from omps_worker.destinations.catalog.images import catalog_image
-from omps_worker.destinations.catalog.images.catalog_image import Catalog, NotOurs, layer_number, package_files
+from omps_worker.destinations.catalog.images.catalog_image import CatalogLayers, NotOurs, layer_number, package_files
 from omps_worker.destinations.catalog.images.image import JSON_BYTES, Format, bundle_image, digest_tag
 from omps_worker.destinations.catalog.images.layers import layer_of, sha256, stored_gzip, tar_of
 from omps_worker.destinations.catalog.images.unpacking import CannotUnpack, Room, unpack
@@ -381,7 +381,7 @@ class Shelf:
     """A catalog and the blobs of its layers, as a registry holds them."""
 
     def __init__(self) -> None:
-        self.catalog = Catalog()
+        self.catalog = CatalogLayers()
         self.blobs: dict[str, bytes] = {}
         self.read: list[str] = []
 
@@ -392,7 +392,7 @@ class Shelf:
         if layer is not None:
             self.blobs[layer.digest] = layer.blob
         image = self.catalog.image()
-        assert Catalog.parse(image.manifest, image.config) == self.catalog
+        assert CatalogLayers.parse(image.manifest, image.config) == self.catalog
 
     def content(self) -> dict[str, bytes]:
         return {
@@ -484,14 +484,14 @@ def test_the_layer_of_a_bundle_is_not_compressed_as_each_replica_must_make_the_s
     assert layer.size > 70_000
 
 
-def parsed(change: Callable[[dict[str, Any], dict[str, Any]], object]) -> Catalog:
+def parsed(change: Callable[[dict[str, Any], dict[str, Any]], object]) -> CatalogLayers:
     shelf = Shelf()
     for package in ("etcd", "otter"):
         shelf.put(package, b"x")
     image = shelf.catalog.image()
     manifest, config = json.loads(image.manifest), json.loads(image.config)
     change(manifest, config)
-    return Catalog.parse(canonical(manifest).encode(), canonical(config).encode())
+    return CatalogLayers.parse(canonical(manifest).encode(), canonical(config).encode())
 
 
 FOREIGN: Mapping[str, Callable[[dict[str, Any], dict[str, Any]], object]] = {
@@ -528,17 +528,17 @@ def test_an_image_that_is_not_changed_is_ours():
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"\xff", b"[" * 9999, b"{" + b" " * JSON_BYTES + b"}"])
 def test_manifests_and_configurations_that_are_none_are_refused(body):
-    image = Catalog().changed("etcd", b"x", {})[0].image()
+    image = CatalogLayers().changed("etcd", b"x", {})[0].image()
 
     for manifest, config in ((body, image.config), (image.manifest, body)):
         with pytest.raises(NotOurs):
-            Catalog.parse(manifest, config)
+            CatalogLayers.parse(manifest, config)
 
 
 def test_a_layer_that_holds_something_else_than_its_history_says_is_refused():
-    catalog, layer = Catalog().changed("etcd", b"x", {})
+    catalog, layer = CatalogLayers().changed("etcd", b"x", {})
     described = catalog.layer_with("etcd")
-    other = Catalog().changed("otter", b"x", {})[1]
+    other = CatalogLayers().changed("otter", b"x", {})[1]
 
     assert package_files(described, layer.blob) == {"etcd": b"x"}
     for blob in (other.blob, b"x", stored_gzip(tar_of({"configs/etcd/catalog.json": b"x", "configs/etcd/b": b""}))):

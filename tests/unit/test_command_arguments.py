@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from omps_worker.bootstrap import Site
 from omps_worker.broker_site import BrokerSite
 from omps_worker.cli import main
-from omps_worker.destinations.catalog.contents import CatalogContents
+from omps_worker.destinations.catalog.catalog_contents import CatalogContents
 from omps_worker.destinations.catalog.packages.package_file import PackageFile
 from tests.support.configuration import MAPPING, MINIMAL
 from tests.support.sources import modules, tree

@@ -14,7 +14,7 @@ from omps_worker.common.errors import CatalogAuthorizationError
 from omps_worker.common.inconclusive import Inconclusive
 from omps_worker.destinations.catalog.access_checks import registries
 from omps_worker.destinations.catalog.catalog import Catalog
-from omps_worker.destinations.catalog.contents import CatalogContents, read_catalog
+from omps_worker.destinations.catalog.catalog_contents import CatalogContents, read_catalog
 from omps_worker.destinations.catalog.image_registry.client import ImageRegistryClient
 from omps_worker.destinations.catalog.image_registry.image_name import ImageName
 

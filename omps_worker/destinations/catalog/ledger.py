@@ -14,8 +14,8 @@ from omps_worker.destinations.catalog.image_registry.client import ImageRegistry
 from omps_worker.destinations.catalog.image_registry.image_name import ImageName
 from omps_worker.destinations.catalog.images.catalog_image import (
     LAYER_BYTES,
-    Catalog,
     CatalogLayer,
+    CatalogLayers,
     NotOurs,
     package_files,
 )
@@ -30,7 +30,7 @@ class OpenedCatalog:
     client: ImageRegistryClient
     image: ImageName
     manifest: Manifest
-    catalog: Catalog
+    catalog: CatalogLayers
 
     def files(self, layer: CatalogLayer) -> Mapping[str, bytes]:
         """Read the package files in one layer, by package. Raises NotOurs, and the errors of ImageRegistryClient."""
@@ -45,7 +45,7 @@ def open_catalog(client: ImageRegistryClient, image: ImageName, manifest: Manife
         raise NotOurs(manifest.unsupported or "it is a list of manifests")
     _check_size(manifest.config, JSON_BYTES, "a configuration")
     config = client.blob(image.repository, manifest.config, max_bytes=JSON_BYTES)
-    return OpenedCatalog(client, image, manifest, Catalog.parse(manifest.body, config))
+    return OpenedCatalog(client, image, manifest, CatalogLayers.parse(manifest.body, config))
 
 
 def _check_size(descriptor: Descriptor, limit: int, what: str) -> None:
@@ -85,7 +85,7 @@ class CatalogState:
     """
 
     digest: str | None
-    catalog: Catalog
+    catalog: CatalogLayers
     files: Mapping[str, bytes] = field(repr=False)
     """The package files in the layer of the package, by package."""
     package: PackageFile | None = field(repr=False)
@@ -120,14 +120,14 @@ def read_state(
         return known
     manifest = client.look(image, writing=writing)
     if manifest is None:
-        return CatalogState(None, Catalog(), {}, None)
+        return CatalogState(None, CatalogLayers(), {}, None)
     try:
         opened = open_catalog(client, image, manifest)
         layer = opened.catalog.layer_with(package)
         files = opened.files(layer) if layer is not None else {}
     except NotOurs as fault:
         if start_over:
-            return CatalogState(manifest.digest, Catalog(), {}, None, foreign=str(fault))
+            return CatalogState(manifest.digest, CatalogLayers(), {}, None, foreign=str(fault))
         raise not_ours(image, fault, advice) from None
     data = files.get(package)
     try:

@@ -34,7 +34,7 @@ from omps_worker.common.observer import NO_OBSERVER, Observer
 from omps_worker.destinations.catalog.content import MadeBundle
 from omps_worker.destinations.catalog.image_registry.client import ImageRegistryClient
 from omps_worker.destinations.catalog.image_registry.image_name import ImageName
-from omps_worker.destinations.catalog.images.catalog_image import Catalog
+from omps_worker.destinations.catalog.images.catalog_image import CatalogLayers
 from omps_worker.destinations.catalog.images.image import Format, Image
 from omps_worker.destinations.catalog.ledger import CatalogState, deletion, read_state
 from omps_worker.destinations.catalog.merge import Merged
@@ -267,7 +267,7 @@ class CatalogUpdates:
             image.client.check_account(image.name.repository)
             # Asking for more could make the repository. Before it writes, an update asks.
             log.warning("%s is not there yet, or the login has no right to see it: the first push tells", image.name)
-            return CatalogState(None, Catalog(), {}, None)
+            return CatalogState(None, CatalogLayers(), {}, None)
 
     def _look(
         self, image: CatalogImage, edit: Edit, *, writing: bool = False, known: CatalogState | None = None

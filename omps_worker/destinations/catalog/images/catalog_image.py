@@ -51,13 +51,13 @@ class CatalogLayer:
 
 
 @dataclass(frozen=True, slots=True)
-class Catalog:
+class CatalogLayers:
     """What a catalog consists of: its layers by number. Knows which packages there are, not what is in them."""
 
     layers: Mapping[int, CatalogLayer] = field(default_factory=dict[int, CatalogLayer])
 
     @classmethod
-    def parse(cls, manifest: bytes, config: bytes) -> Catalog:
+    def parse(cls, manifest: bytes, config: bytes) -> CatalogLayers:
         """Read the manifest and the configuration of an image. Raises NotOurs if this worker did not make it."""
         described, configured = _json_object(manifest, "manifest"), _json_object(config, "configuration")
         if _at(configured, "config", "Labels", CONFIGS_LABEL) != _LABELS[CONFIGS_LABEL]:
@@ -86,7 +86,9 @@ class Catalog:
         layer = self.layers.get(layer_number(package))
         return layer if layer and layer.packages else None
 
-    def changed(self, package: str, data: bytes | None, files: Mapping[str, bytes]) -> tuple[Catalog, Layer | None]:
+    def changed(
+        self, package: str, data: bytes | None, files: Mapping[str, bytes]
+    ) -> tuple[CatalogLayers, Layer | None]:
         """Return the catalog in which ``package`` has the file ``data``, or is gone if that is None.
 
         ``files``: the package files in the layer that is replaced, by package; none if there is no such layer. Returns
@@ -98,14 +100,14 @@ class Catalog:
             held[package] = data
         others = {key: layer for key, layer in self.layers.items() if key != number and layer.packages}
         if not held and others:
-            return Catalog(others), None
+            return CatalogLayers(others), None
         if not held:
             # An image without layers is none for some programs, so an empty catalog has a layer without packages.
             number = 0
         packed = {f"{_ROOT}/{name}/{_FILE}": content for name, content in held.items()}
         layer = layer_of(packed, (_ROOT,), compressed=True)
         made = CatalogLayer(layer.digest, layer.size, layer.diff_id, tuple(sorted(held)))
-        return Catalog(dict(sorted({**others, number: made}.items()))), layer
+        return CatalogLayers(dict(sorted({**others, number: made}.items()))), layer
 
     def image(self, image_format: Format = Format.DOCKER) -> Image:
         """Return the configuration and the manifest of the catalog."""

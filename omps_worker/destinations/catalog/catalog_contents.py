@@ -8,7 +8,7 @@ from typing import Any
 
 from omps_worker.destinations.catalog.image_registry.client import ImageRegistryClient
 from omps_worker.destinations.catalog.image_registry.image_name import ImageName
-from omps_worker.destinations.catalog.images.catalog_image import Catalog, CatalogLayer, NotOurs
+from omps_worker.destinations.catalog.images.catalog_image import CatalogLayer, CatalogLayers, NotOurs
 from omps_worker.destinations.catalog.ledger import damaged_package, not_ours, open_catalog
 from omps_worker.destinations.catalog.packages.package_file import (
     NotAPackageFile,
@@ -59,7 +59,7 @@ def read_catalog(
     return CatalogContents(str(image), manifest.digest, tuple(sorted(packages, key=lambda each: each.name)))
 
 
-def _layers(catalog: Catalog, package: str | None) -> list[CatalogLayer]:
+def _layers(catalog: CatalogLayers, package: str | None) -> list[CatalogLayer]:
     return [layer for layer in catalog.layers.values() if package in layer.packages or package is None]
 
 
