@@ -281,7 +281,7 @@ def test_many_channels_of_a_bundle_share_its_entry():
 
     merged = add(None, bundle("1.0.0", chosen, "c0"))
     assert len({id(entry) for each in merged.package.channels for entry in each["entries"]}) == 1
-    skips = [f"otter.v0.0.{number}" for number in range(5000)]
+    skips = [f"otter.v0.0.{number}.{'x' * 200}" for number in range(2000)]
     assert "its channels have more than" in refusal(None, bundle("1.0.0", chosen, "c0", skips=skips))
 
 

@@ -25,6 +25,7 @@ from omps_worker.destinations.catalog.packages.package_file import (
     CHANNEL,
     PACKAGE,
     Blob,
+    ChannelText,
     PackageFile,
     pullspec_of,
     version_of,
@@ -171,7 +172,11 @@ def add_bundle(
     bundles[bundle.name] = blob
     addition = _Addition(bundle, bundles, channels)
     added = addition.to_chain if graph is Graph.SEMVER else addition.to_reached
-    channels |= {channel: added(channel, channels.get(channel, ())) for channel in dict.fromkeys(bundle.channels)}
+    text = ChannelText()
+    for channel in dict.fromkeys(bundle.channels):
+        channels[channel] = added(channel, channels.get(channel, ()))
+        if fault := text.fault_with(channels[channel]):
+            _refuse(fault)
     channels = {name: entries for name, entries in channels.items() if entries}
     reached = {entry["name"] for entries in channels.values() for entry in entries}
     if bundle.name not in reached:

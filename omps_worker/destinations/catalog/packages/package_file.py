@@ -75,6 +75,24 @@ def pullspec_of(bundle: Blob) -> str:
     return str(bundle.get("image") or "")
 
 
+class ChannelText:
+    """Counts the bytes that the names in the entries of channels take in the file, with quotes and commas."""
+
+    def __init__(self) -> None:
+        self._sizes: dict[int, tuple[Blob, int]] = {}
+        self._bytes = 0
+
+    def fault_with(self, entries: Iterable[Blob]) -> str | None:
+        """Count one more channel, and return why the file would be too large; None if it may not be."""
+        for entry in entries:
+            if (known := self._sizes.get(id(entry))) is None:
+                known = self._sizes[id(entry)] = entry, _names_in(entry)
+            self._bytes += known[1]
+        if self._bytes <= FILE_BYTES:
+            return None
+        return f"its channels have more than {FILE_BYTES} bytes, and the file of a package may have so many"
+
+
 @dataclass(frozen=True)
 class PackageFile:
     """All blobs of one package. Nothing is validated here: see ``rules``."""
@@ -167,16 +185,9 @@ class PackageFile:
 
         Channels can have the same entry, and name it in a text that is many times as large as they are in memory.
         """
-        sizes: dict[int, int] = {}
-        total = 0
-        for channel in self.channels:
-            for entry in _mappings(channel.get("entries")):
-                if (size := sizes.get(id(entry))) is None:
-                    size = sizes[id(entry)] = _names_in(entry)
-                total += size
-            if total > FILE_BYTES:
-                return f"its channels have more than {FILE_BYTES} bytes, and the file of a package may have so many"
-        return None
+        text = ChannelText()
+        faults = (text.fault_with(_mappings(channel.get("entries"))) for channel in self.channels)
+        return next((fault for fault in faults if fault is not None), None)
 
     @cached_property
     def digest(self) -> str:
@@ -213,7 +224,7 @@ def _by_version(blob: Blob) -> tuple[Any, ...]:
 def _names_in(entry: Blob) -> int:
     skips = entry.get("skips")
     named = (entry.get("name"), entry.get("replaces"), *(skips if isinstance(skips, list) else ()))
-    return sum(len(each) for each in named if isinstance(each, str))
+    return sum(len(each) + len('"",') for each in named if isinstance(each, str))
 
 
 def _mappings(value: Any) -> list[Mapping[str, Any]]:
