@@ -45,6 +45,9 @@ class Slowness:
 _FRAME = struct.Struct(">BHI")
 """The header of an AMQP frame: its type, its channel, and the size of its payload, without the frame-end byte."""
 
+_METHOD, _FRAME_END = 1, 0xCE
+"""The type of a frame with a method, the first of each message, and the last byte of every frame."""
+
 
 @dataclass
 class LateChannel:
@@ -130,7 +133,10 @@ class Proxy:
         self.cut()
 
     def catch(self, pattern: bytes, *, passed_on: bool = False) -> Catch:
-        """Silence, in both directions, the first connection on which a client sends ``pattern``."""
+        """Silence, in both directions, the first connection on which a client sends ``pattern``.
+
+        The message with the pattern is the first that the server does not get. An ack may leave in one packet with it.
+        """
         catch = Catch(pattern, passed_on)
         self._catches.append(catch)
         return catch
@@ -187,6 +193,8 @@ class Proxy:
                 found = (one for one in self._catches if not one.caught.is_set() and one.pattern in data)
                 # Before the data is sent; otherwise the answer could get through.
                 pair.catch = next(found, None)
+                if pair.catch is not None and not pair.catch.passed_on and not self.silent.is_set():
+                    pair.server.sendall(data[: _start_of_message(data, pair.catch.pattern)])
             catch = pair.catch
             if not self.silent.is_set() and (catch is None or catch.passed_on):
                 pair.server.sendall(data)
@@ -227,3 +235,19 @@ class Proxy:
         for start in range(0, len(data), piece):
             pair.client.sendall(data[start : start + piece])
             self._over.wait(piece / slowness.bytes_per_second)
+
+
+def _start_of_message(data: bytes, pattern: bytes) -> int:
+    """Return where the frames of the message with ``pattern`` begin in ``data``; 0 if that cannot be told."""
+    start = position = 0
+    while position + _FRAME.size < len(data):
+        kind, _, size = _FRAME.unpack_from(data, position)
+        end = position + _FRAME.size + size + 1
+        if end > len(data) or data[end - 1] != _FRAME_END:
+            return 0
+        if kind == _METHOD:
+            start = position
+        if pattern in data[position:end]:
+            return start
+        position = end
+    return 0
