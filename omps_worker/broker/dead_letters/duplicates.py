@@ -61,11 +61,11 @@ def needless(messages: Iterable[ParkedMessage]) -> set[int]:
     """
     copies: defaultdict[bytes, list[_Copy]] = defaultdict(list)
     for index, message in enumerate(messages):
-        digest = hashlib.sha256(repr(message.parked.id).encode(errors="surrogateescape"))
-        digest.update(message.delivery.body)
         targets = headers.open_targets(message.delivery.headers)
         parked_at = headers.moment(message.delivery.headers, headers.PARKED_AT)
-        copies[digest.digest()].append(_Copy(index, None if targets is None else frozenset(targets), parked_at))
+        copies[_digest(message.parked.id, message.delivery)].append(
+            _Copy(index, None if targets is None else frozenset(targets), parked_at)
+        )
     found = set()
     for same in copies.values():
         covered: set[str] = set()
@@ -93,7 +93,11 @@ class _Copy:
 
 
 def _key(delivery: Delivery, error: str | None) -> bytes:
-    facts = (delivery.message_id, error, headers.replayed(delivery.headers))
+    return _digest((delivery.message_id, error, headers.replayed(delivery.headers)), delivery)
+
+
+def _digest(facts: object, delivery: Delivery) -> bytes:
+    """Return the same bytes for the same facts about the same body."""
     digest = hashlib.sha256(repr(facts).encode(errors="surrogateescape"))
     digest.update(delivery.body)
     return digest.digest()
