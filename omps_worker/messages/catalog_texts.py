@@ -41,9 +41,7 @@ def plan_text(outcome: Outcome) -> str | None:
         return None
     if outcome.status is Status.UNCHANGED:
         return "; ".join(["unchanged", *_unpublished(update)])
-    parts = [f"would {_change(update)}"]
-    if update.replaced and _new_heads(update):
-        parts.append(f"would replace the content of {listed(update.replaced)}")
+    parts = [f"would {change}" for change in _changes(update)]
     if update.foreign:
         text = f"would replace the image, which omps-worker did not write ({update.foreign}), with a new catalog"
         parts = [text, *parts]
@@ -94,16 +92,17 @@ def _unpublished(update: CatalogUpdate) -> Iterator[str]:
         yield f"no channel reaches {listed(update.unpublished)}"
 
 
-def _change(update: CatalogUpdate) -> str:
-    """Return the change to the heads of channels: ``add etcd.v0.9.4 (0.9.4) as head of alpha, stable``."""
+def _changes(update: CatalogUpdate) -> Iterator[str]:
+    """Yield what the update does: ``add etcd.v0.9.4 (0.9.4) as head of alpha, stable``. There is one text at least."""
     versions = {bundle.name: bundle.version for bundle in update.bundles}
     heads = _new_heads(update)
-    if not heads and update.replaced:
-        return f"replace the content of {listed(update.replaced)}"
-    if not heads:
-        return "change the package, and no head of a channel"
-    named = (f"{_bundle(head, versions)} as head of {', '.join(channels)}" for head, channels in heads.items())
-    return f"add {', '.join(named)}"
+    if heads:
+        named = (f"{_bundle(head, versions)} as head of {', '.join(channels)}" for head, channels in heads.items())
+        yield f"add {', '.join(named)}"
+    if update.replaced:
+        yield f"replace the content of {listed(update.replaced)}"
+    if not heads and not update.replaced:
+        yield "change the package, and no head of a channel"
 
 
 def _new_heads(update: CatalogUpdate) -> dict[str, list[str]]:
