@@ -32,6 +32,7 @@ from omps_worker.destinations.catalog.merge import (
 from omps_worker.destinations.catalog.packages.package_file import (
     Blob,
     PackageFile,
+    content_of,
     known_heads,
     pullspec_of,
     version_of,
@@ -144,7 +145,7 @@ class TreeEdit(_BuildEdit):
         """Return a bundle of the package with the image that the channels of the package give it, if it is known."""
         name, image = str(blob.get("name")), pullspec_of(blob)
         known = self._kept.get(name) or self.content.bundles.get(name)
-        if known is None or image.partition("@")[2] != known.image.digest:
+        if known is None or content_of(image) != known.image.digest:
             return blob
         channels = [
             each["name"] for each in package.channels if any(entry.get("name") == name for entry in each["entries"])
@@ -242,14 +243,9 @@ def replaced_bundles(before: PackageFile | None, after: PackageFile | None) -> t
     """Return the names of the bundles that both packages have, with other content."""
     if before is None or after is None:
         return ()
-    contents = {str(each.get("name")): _content(each) for each in before.bundles}
-    return tuple(name for each in after.bundles if contents.get(name := str(each["name"]), at := _content(each)) != at)
-
-
-def _content(bundle: Blob) -> str:
-    """Return what tells whether two bundles are the same: an image may move to another repository."""
-    pullspec = pullspec_of(bundle)
-    return pullspec.partition("@")[2] or pullspec
+    contents = {str(each.get("name")): content_of(pullspec_of(each)) for each in before.bundles}
+    now = {str(each["name"]): content_of(pullspec_of(each)) for each in after.bundles}
+    return tuple(name for name, content in now.items() if contents.get(name, content) != content)
 
 
 def version_of_head(package: PackageFile) -> str:

@@ -17,7 +17,6 @@ from omps_worker.common.text import printable
 from omps_worker.destinations.catalog.bundles.bundle import Bundle
 from omps_worker.destinations.catalog.bundles.tree import TreePlan
 from omps_worker.destinations.catalog.grammars.graph import Entry, heads_of, reached_from, targets_of
-from omps_worker.destinations.catalog.grammars.references import digest_of
 from omps_worker.destinations.catalog.grammars.versions import Version
 from omps_worker.destinations.catalog.packages import rules
 from omps_worker.destinations.catalog.packages.package_file import (
@@ -27,6 +26,7 @@ from omps_worker.destinations.catalog.packages.package_file import (
     Blob,
     ChannelText,
     PackageFile,
+    content_of,
     pullspec_of,
     version_of,
     version_text,
@@ -107,7 +107,7 @@ def conflicts(current: PackageFile | None, bundles: Iterable[Blob]) -> list[Conf
     for new in bundles:
         same = (by_name.get(new["name"]), by_version.get(str(version_of(new))))
         for present in {each["name"]: each for each in same if each is not None}.values():
-            if _content(pullspec_of(present)) != _content(new["image"]):
+            if content_of(pullspec_of(present)) != content_of(new["image"]):
                 name = present["name"]
                 found.append(
                     Conflict(
@@ -317,8 +317,8 @@ def _told(conflict: Conflict, overwrite: Overwrite) -> str:
     present = _named(conflict.present_name, conflict.present_version)
     new = _named(conflict.name, conflict.version)
     text = (
-        f"{present} is in the catalog with other content: {_content(conflict.present) or 'no image'} there, "
-        f"{_content(conflict.new)} in this build{'' if new == present else f', as {new}'}"
+        f"{present} is in the catalog with other content: {content_of(conflict.present) or 'no image'} there, "
+        f"{content_of(conflict.new)} in this build{'' if new == present else f', as {new}'}"
     )
     advice = "give the CSV a new version"
     if overwrite is Overwrite.HEADS:
@@ -332,11 +332,6 @@ def _told(conflict: Conflict, overwrite: Overwrite) -> str:
 def _named(name: str, version: str) -> str:
     """Return how a message names a bundle; what comes after it must not be cut off."""
     return f"{printable(name, _SHOWN)} ({printable(version, _SHOWN)})"
-
-
-def _content(image: str) -> str:
-    """Return what tells whether two pullspecs are of the same content."""
-    return digest_of(image) or image
 
 
 def _order(bundle: Blob) -> Version:

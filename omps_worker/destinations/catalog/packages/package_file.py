@@ -19,6 +19,7 @@ from typing import Any
 
 from omps_worker.common.json_text import DEPTH_LIMIT, is_deeper, read_json
 from omps_worker.destinations.catalog.grammars.graph import heads_of
+from omps_worker.destinations.catalog.grammars.references import digest_of
 from omps_worker.destinations.catalog.grammars.versions import Version, parse_version
 
 PACKAGE = "olm.package"
@@ -73,6 +74,11 @@ def version_text(bundle: Blob) -> str:
 def pullspec_of(bundle: Blob) -> str:
     """Return the image of an ``olm.bundle``; empty if it has none, but ``olm.bundle.object`` among its properties."""
     return str(bundle.get("image") or "")
+
+
+def content_of(pullspec: str) -> str:
+    """Return what tells whether two bundles have the same content: an image may move to another repository."""
+    return digest_of(pullspec) or pullspec
 
 
 class ChannelText:
